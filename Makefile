@@ -1,0 +1,63 @@
+# make demo    an offline support agent, observed: live in the console, whole in runs/
+# make test    the tests
+# make test-lowest, test-newest    the same agents on other versions of pydantic-ai
+# make check   linter, formatter, strict types
+# make bench   what observing costs, as ratios; ARGS=--full for more of it
+# make lock    resolve the development dependencies anew
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?= -n 2
+
+.PHONY: demo test test-lowest test-newest check format bench lock clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/sidestream demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The oldest versions that pyproject.toml admits, and the newest pydantic-ai there is.
+test-lowest: OPTIONS = --resolution lowest-direct
+test-newest: OPTIONS = --upgrade
+test-lowest test-newest: $(VENV)/.dev
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/$@
+	@VIRTUAL_ENV=$(VENV)/$@ $(BIN)/uv pip install -q $(OPTIONS) -e '.[demo]' \
+		'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'
+	@$(VENV)/$@/bin/python -m pytest -n 2 -p no:cacheprovider tests/exits tests/transparency tests/streams
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: $(VENV)/.dev
+	@$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --upgrade --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "could not make a virtual environment (on Debian: apt install python3-venv)" >&2; exit 1; }
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml requirements-dev.lock
+	@echo "installing into $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements-dev.lock -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml requirements-dev.lock
+	@echo "installing the development dependencies into $(VENV) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@

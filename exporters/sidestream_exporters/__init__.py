@@ -1,0 +1,20 @@
+"""The exporters that come with Sidestream. Each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .console import ConsoleExporter
+    from .jsonl import JSONLExporter
+
+__all__ = ["ConsoleExporter", "JSONLExporter"]
+
+_HOMES = {"ConsoleExporter": "console", "JSONLExporter": "jsonl"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

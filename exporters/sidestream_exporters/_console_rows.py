@@ -1,0 +1,96 @@
+"""What a line for people is made of: signs, styles, and cells in a row that fits the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ._console_text import columns, cut
+
+
+class Signs(NamedTuple):
+    start: str
+    going: str
+    ok: str
+    bad: str
+    again: str
+    note: str
+    total: str
+    bar: str
+    to: str
+    at_least: str
+    more: str
+
+
+UNICODE = Signs("▶", "…", "✓", "✗", "↻", "·", "Σ", "│", "→", "≥", "…")
+ASCII = Signs(">", ".", "+", "x", "~", "-", "=", "|", "->", ">=", "...")
+
+DIM, BOLD, RED, GREEN, YELLOW = "2", "1", "1;31", "32", "33"
+TIME = len("12:34:56")
+
+
+class Cell(NamedTuple):
+    text: str
+    style: str = ""
+    width: int = 0
+    elastic: bool = False
+    """May be cut; others are shown whole or not at all, for half a number misleads."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the stream can show. Without a `width` (columns) nothing is cut."""
+
+    width: int | None = None
+    color: bool = False
+    signs: Signs = UNICODE
+
+    @property
+    def wide(self) -> bool:
+        return self.width is None or self.width >= 120
+
+    @property
+    def gap(self) -> int:
+        return 2 if self.wide else 1
+
+    @property
+    def label(self) -> int:
+        return 22 if self.wide else 15
+
+    @property
+    def indent(self) -> int:
+        """Columns before the text of a content line: time, label, bar."""
+        return TIME + self.label + 1 + 3 * self.gap
+
+    @property
+    def room(self) -> int:
+        """Columns of a line: the last one stays empty, for some terminals break there."""
+        return self.width - 1 if self.width else sys.maxsize
+
+    def row(self, cells: Iterable[Cell]) -> str:
+        """One line of `cells`, each padded to its width; what has no room is cut or left out."""
+        shown: list[str] = []
+        used = pad = 0
+        for text, style, width, elastic in cells:
+            room = self.room - used - pad
+            if columns(text) > room:
+                text = cut(text, room, self.signs.more) if elastic else ""
+                if not text:
+                    break
+            if text:
+                shown.append(" " * pad + self.paint(text, style))
+                used += pad + columns(text)
+                pad = 0
+            if text or width:
+                pad += max(width - columns(text), 0) + self.gap
+        return "".join(shown)
+
+    def fits(self, cells: Sequence[Cell]) -> bool:
+        """Whether `row(cells)` would show all of them whole."""
+        gaps = self.gap * (len(cells) - 1)
+        return sum(max(columns(cell.text), cell.width) for cell in cells) + gaps <= self.room
+
+    def paint(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self.color and style else text

@@ -1,0 +1,139 @@
+"""Text and numbers for a terminal: made harmless, measured in columns, cut, wrapped, and short enough to read."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+
+MAX_TEXT = 20_000
+"""Characters shown of one prompt, argument, result or output."""
+MAX_ERROR = 300
+"""Characters shown of an error's text in a line of its own, where no terminal is narrower."""
+
+
+# --- text from elsewhere -------------------------------------------------------------------------------------------
+
+# Control characters, marks that reorder what is read, separators some terminals break at, and lone surrogates.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def neutralise(text: str, keep: str = "") -> str:
+    """`text` with all that could steer a terminal written as visible escapes, except the characters in `keep`."""
+    return _HARMFUL.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def one_line(value: object, limit: int = MAX_ERROR) -> str:
+    """`value` as harmless text without newlines, at most `limit` characters of it."""
+    text = value if isinstance(value, str) else _dumps(value)
+    text = neutralise(text[: limit * 2], keep="\n\r\t")
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def paragraphs(value: object) -> str:
+    """`value` as harmless text with its newlines, at most `MAX_TEXT` characters of it."""
+    text = value if isinstance(value, str) else _dumps(value)
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}... (+{len(text) - MAX_TEXT} characters)"
+    return neutralise(text.replace("\r\n", "\n").replace("\t", "    "), keep="\n")
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=repr)
+
+
+def columns(text: str) -> int:
+    """Columns that `text` takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_column, text))
+
+
+def _column(character: str) -> int:
+    if character < "\u0300":  # the usual case, below all that combines or is wide
+        return 1
+    if unicodedata.combining(character) or character in "\u200b\u200c\u200d\ufe0f":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fitting(text: str, start: int, width: int) -> int:
+    """Where the part of `text` from `start` that takes at most `width` columns ends."""
+    if text.isascii():
+        return min(start + width, len(text))
+    for end in range(start, len(text)):
+        width -= _column(text[end])
+        if width < 0:
+            return end
+    return len(text)
+
+
+def cut(text: str, width: int, more: str) -> str:
+    """`text` in at most `width` columns, ending in `more` where something is left out."""
+    if columns(text) <= width:
+        return text
+    return text[: _fitting(text, 0, width - len(more))] + more if len(more) <= width else more[: max(width, 0)]
+
+
+def wrap(line: str, width: int) -> Iterator[str]:
+    """`line` in pieces of at most `width` (2 or more) columns, broken at a blank if one is in the second half."""
+    start = 0
+    while (end := _fitting(line, start, width)) < len(line):
+        blank = line.rfind(" ", start, end + 1)
+        if blank > (start + end) // 2:
+            yield line[start:blank]
+            start = blank + 1
+        else:
+            yield line[start:end]
+            start = end
+    yield line[start:]
+
+
+# --- numbers -------------------------------------------------------------------------------------------------------
+
+
+def count(number: int | None, word: str) -> str:
+    if number is None:
+        return ""
+    plural = word[:-1] + "ies" if word.endswith("y") else word + "s"
+    return f"{number} {word if number == 1 else plural}"
+
+
+def seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if 0 < seconds < 0.0005:
+        return "<1ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.995:
+        return f"{seconds:.2f}s"
+    if seconds < 99.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def short(number: int | None) -> str:
+    if number is None:
+        return "?"
+    if number < 1_000:
+        return str(number)
+    if number < 9_950:
+        return f"{number / 1_000:.1f}k"
+    if number < 999_500:
+        return f"{number / 1_000:.0f}k"
+    return f"{number / 1_000_000:.1f}M"
+
+
+def dollars(cost: float) -> str:
+    if cost == 0:
+        return "$0"
+    if cost < 0.00001:
+        return "<$.00001"
+    digits = 5 if cost < 0.001 else 4 if cost < 1 else 2
+    return f"${cost:.{digits}f}"

@@ -1,0 +1,70 @@
+"""Sidestream: the observability sidecar for agent streams.
+
+from sidestream import Sidecar
+
+sidecar = Sidecar("console", "jsonl:runs/")
+agent = sidecar.observe(agent)  # the same agent, unchanged
+"""
+
+from .content import ContentPolicy
+from .errors import (
+    ConfigurationError,
+    ExporterUnavailable,
+    InvalidEventError,
+    SidestreamError,
+    UnknownExporterError,
+)
+from .events import (
+    StreamEvent,
+    StreamEventType,
+    agent_end_event,
+    agent_start_event,
+    decode_line,
+    encode_line,
+    error_event,
+    llm_chunk_event,
+    progress_event,
+    tool_end_event,
+    tool_start_event,
+)
+from .exporter import Exporter, InMemoryExporter, available_exporters
+from .install import install, uninstall
+from .logs import CurrentRun, current_run
+from .sidecar import Sidecar
+from .stats import ExporterStats, SidecarStats
+from .streams import collect_stream_result, run_stream, run_stream_with_tools, stream_text, stream_tool_calls
+
+__all__ = [
+    "ConfigurationError",
+    "ContentPolicy",
+    "CurrentRun",
+    "Exporter",
+    "ExporterStats",
+    "ExporterUnavailable",
+    "InMemoryExporter",
+    "InvalidEventError",
+    "Sidecar",
+    "SidecarStats",
+    "SidestreamError",
+    "StreamEvent",
+    "StreamEventType",
+    "UnknownExporterError",
+    "agent_end_event",
+    "agent_start_event",
+    "available_exporters",
+    "collect_stream_result",
+    "current_run",
+    "decode_line",
+    "encode_line",
+    "error_event",
+    "install",
+    "llm_chunk_event",
+    "progress_event",
+    "run_stream",
+    "run_stream_with_tools",
+    "stream_text",
+    "stream_tool_calls",
+    "tool_end_event",
+    "tool_start_event",
+    "uninstall",
+]

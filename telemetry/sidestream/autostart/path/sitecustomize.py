@@ -1,0 +1,96 @@
+"""Runs before a program under `sidestream run`: Python imports the first `sitecustomize` that it finds on its path.
+
+It puts the environment and the path back as they were without us, listens for the import of pydantic-ai, at which
+Sidestream starts, and hands over to the `sitecustomize` that it stands in front of. A program that never imports
+pydantic-ai pays for this file and for nothing else; hence it imports nothing that Python has not loaded by then.
+
+A child that `multiprocessing` spawns is a part of the program as a forked one is: it runs this file too, with
+`settings` given (see `_hand_on`).
+"""
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SPAWNING = (
+    "multiprocessing.popen_spawn_posix",
+    "multiprocessing.popen_spawn_win32",
+    "multiprocessing.popen_forkserver",
+)
+
+
+class Listener:
+    """Stands first in `sys.meta_path`, finds nothing, and calls what is to be called when a module is looked for."""
+
+    def __init__(self, settings: str) -> None:
+        self.settings = settings
+        self.calls = dict.fromkeys(SPAWNING, self._hand_on)
+        self.calls["pydantic_ai"] = self._start
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        call = self.calls.pop(name, None)
+        if call is not None:
+            try:
+                call()
+            except Exception as error:
+                if sys.stderr is not None:
+                    reason = " ".join(f"{type(error).__name__}: {error}".split())
+                    sys.stderr.write(f"sidestream: not observing: {reason} ({sys.executable})\n")
+
+    def _start(self) -> None:
+        from sidestream.autostart import start
+
+        start(self.settings)
+
+    def _hand_on(self) -> None:
+        import runpy
+        from multiprocessing import spawn
+
+        for name in SPAWNING:
+            self.calls.pop(name, None)
+        original = spawn.get_preparation_data
+
+        class Again:
+            """Unpickled in the child, it is this file being run there, before anything of the program is."""
+
+            def __reduce__(_) -> tuple[object, ...]:
+                return runpy.run_path, (os.path.join(HERE, "sitecustomize.py"), {"settings": self.settings})
+
+        def get_preparation_data(name: str) -> dict[str, object]:
+            data: dict[str, object] = original(name)
+            data["sidestream"] = Again()
+            return data
+
+        spawn.get_preparation_data = get_preparation_data
+
+
+def restore() -> "str | None":
+    """Take this folder and the settings out of the environment, unless sub-processes are to have them too."""
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
+    sys.path_importer_cache.pop(HERE, None)
+    if os.environ.get("SIDESTREAM_SUBPROCESSES") == "1":
+        return os.environ.get("SIDESTREAM_RUN")
+    rest = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry != HERE]
+    if any(rest):
+        os.environ["PYTHONPATH"] = os.pathsep.join(rest)
+    else:
+        os.environ.pop("PYTHONPATH", None)
+    return os.environ.pop("SIDESTREAM_RUN", None)
+
+
+def listen(settings: str) -> None:
+    listener = Listener(settings)
+    sys.meta_path.insert(0, listener)
+    if "pydantic_ai" in sys.modules:
+        listener.find_spec("pydantic_ai")
+
+
+if __name__ == "sitecustomize":
+    given = restore()
+    if given is not None:
+        listen(given)
+    # The one in whose place this was imported. Where there is none, Python expects just the error that this raises.
+    del sys.modules["sitecustomize"]
+    __import__("sitecustomize")
+else:
+    listen(globals()["settings"])

@@ -1,0 +1,149 @@
+"""The command line: `sidestream`. Each command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from . import cli_run
+from .errors import ConfigurationError
+
+app = typer.Typer(
+    name="sidestream",
+    help="The observability sidecar for agent streams.\n\nSee it work, offline:  sidestream demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def main() -> None:
+    """Entry point of the `sidestream` command. A mistake in a setting is one line on stderr and exit code 2."""
+    try:
+        app()
+    except ConfigurationError as error:
+        print(f"sidestream: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sidestream {version('sidestream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="Where the log goes: a folder, or a file ending in .jsonl.")
+    ] = "runs/",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show prompts, arguments and text as well.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not wait as a person and a model would.")] = False,
+    as_json: AsJson = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A real model, with your own key, instead of the local server.")
+    ] = None,
+    exporter: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="A further exporter, such as jsonl:elsewhere/. Repeatable.")
+    ] = None,
+) -> None:
+    """Watch a support agent at work: runs that complete, retry, fail, are cancelled and abandoned.
+
+    It streams over real HTTP from a small server on this machine; nothing leaves it. What happens is shown live on
+    stderr and logged to runs/*.jsonl; the summary comes on stdout.
+
+    Example:  sidestream demo --verbose
+
+    Example:  sidestream demo --model anthropic:claude-sonnet-4-5
+    """
+    from .demo.main import run_demo
+
+    raise typer.Exit(
+        run_demo(out=out, verbose=verbose, fast=fast, as_json=as_json, model=model, exporters=exporter or ())
+    )
+
+
+app.command(context_settings=cli_run.CONTEXT)(cli_run.run)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of one line of the log.
+
+    Example:  sidestream schema > event.schema.json
+    """
+    import json
+
+    from .events import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def exporters(as_json: AsJson = False) -> None:
+    """List the exporters that are installed, with their options.
+
+    An exporter is written name, name:TARGET, or name:TARGET?option=value&option=value.
+
+    Example:  sidestream exporters --json
+    """
+    import json
+
+    from .exporter import available_exporters
+
+    found = {name: _describe(name) for name in available_exporters()}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found), default=0)
+    for name, about in found.items():
+        if "error" in about:
+            words = about["error"]
+        else:
+            required = [f"{option}=..." for option in about["required"]]
+            options = [f"{option}={_as_in_spec(default)}" for option, default in about["options"].items()]
+            words = " ".join(required + options)
+        typer.echo(f"{name:{width}}  {words}".rstrip())
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """An exporter's class and those of its options that can be written in a line, with their defaults."""
+    import inspect
+    from importlib.metadata import entry_points
+
+    from .exporter import ENTRY_POINT_GROUP
+
+    entry = next(entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == name)
+    try:
+        parameters = inspect.signature(entry.load()).parameters.values()
+    except Exception as error:  # a third party's code
+        return {"class": entry.value, "error": f"does not import: {error}"}
+    simple = (str, int, float, type(None))
+    return {
+        "class": entry.value,
+        "target": next((p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD), None),
+        "options": {p.name: p.default for p in parameters if isinstance(p.default, simple)},
+        "required": [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD],
+    }
+
+
+def _as_in_spec(value: str | float | None) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

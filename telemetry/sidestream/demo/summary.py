@@ -1,0 +1,161 @@
+"""What the demo says at the end: each run, each exporter's books, where the log is, and what to try next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from sidestream.events import AgentEnd, AgentStart, LLMEnd, StreamEvent
+from sidestream.stats import ExporterStats
+
+RUN_COLUMNS = ("run", "outcome", "tokens", "cost", "1st token", "took", "question")
+EXPORTER_COLUMNS = ("exporter", "seen", "exported", "dropped", "pending")
+
+
+class RunSummary(msgspec.Struct, kw_only=True):
+    """One run. What is not known is None, not zero."""
+
+    run_id: str
+    agent_name: str | None
+    parent_run_id: str | None
+    question: str | None
+    outcome: str = "lost"
+    tokens: int | None = None
+    cost_usd: float | None = None
+    time_to_first_token_seconds: float | None = None
+    duration_seconds: float | None = None
+    retries: int | None = None
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """The whole performance."""
+
+    runs: list[RunSummary]
+    exporters: Mapping[str, ExporterStats]
+    recording_errors: int
+    log: str | None
+    skipped: Sequence[str]
+    interrupted: bool
+
+    def as_json(self) -> str:
+        return msgspec.json.format(msgspec.json.encode(self)).decode()
+
+    def as_text(self, *, verbose: bool = False) -> str:
+        """The summary for people, in plain ASCII wherever the words are ours. `verbose`: they have seen it all."""
+        paragraphs = ["Interrupted. What there was:" if self.interrupted else "What the sidecar saw:"]
+        if self.runs:
+            rows = [_run_row(run, depth) for run, depth in _tree(self.runs)]
+            paragraphs.append(_table(RUN_COLUMNS, rows, left=(0, 1, 6)))
+        paragraphs.append(
+            _table(EXPORTER_COLUMNS, [_exporter_row(*item) for item in self.exporters.items()], left=(0,))
+        )
+        if self.recording_errors:
+            paragraphs.append(
+                f"The sidecar failed to record something {self.recording_errors} times: please report it."
+            )
+        if self.skipped:
+            paragraphs.append(
+                "\n".join(f"Skipped, for only a scripted model does this: {title}" for title in self.skipped)
+            )
+        paragraphs.append("\n".join(self._next_steps(verbose)))
+        return "\n\n".join(paragraphs)
+
+    def _next_steps(self, verbose: bool) -> Iterable[str]:
+        if self.log is not None:
+            query = (
+                'select(.event_type=="agent_end") | [.agent_name, .data.outcome, .data.total_tokens, .data.cost_usd]'
+            )
+            yield f"The log, one event a line: {self.log}"
+            yield f"  ask it:            jq -c {shlex.quote(query)} {shlex.quote(self.log)}"
+        if not verbose:
+            # In a virtual environment that is not activated, the bare name would not be found.
+            command = "sidestream" if shutil.which("sidestream") else os.path.relpath(sys.argv[0])
+            yield f"  see it all:        {command} demo --verbose"
+        yield "  in your own code:  from sidestream import Sidecar"
+        yield '                     Sidecar("console", "jsonl:runs/").observe(agent)'
+
+
+def runs_of(events: Iterable[StreamEvent]) -> list[RunSummary]:
+    """The runs that `events` tell of, in the order in which they began."""
+    runs: dict[str, RunSummary] = {}
+    for event in events:
+        data, run = event.data, runs.get(event.run_id)
+        if isinstance(data, AgentStart):
+            runs[event.run_id] = RunSummary(
+                run_id=event.run_id,
+                agent_name=event.agent_name,
+                parent_run_id=data.parent_run_id,
+                question=None if data.prompt is None else str(data.prompt),
+            )
+        elif run is not None and isinstance(data, LLMEnd) and data.time_to_first_token_seconds:
+            if run.time_to_first_token_seconds is None:
+                run.time_to_first_token_seconds = min(data.time_to_first_token_seconds.values())
+        elif run is not None and isinstance(data, AgentEnd):
+            run.outcome = data.outcome
+            run.tokens = data.total_tokens
+            run.cost_usd = data.cost_usd
+            run.duration_seconds = data.duration_seconds
+            run.retries = data.retries
+    return list(runs.values())
+
+
+def find_log(out: str) -> str | None:
+    """The file that this process wrote last under `out`, or None where there is none."""
+    path = Path(out)
+    if path.suffix == ".jsonl":
+        return str(path) if path.is_file() else None
+    mine = sorted([*path.glob(f"*Z-{os.getpid()}.jsonl"), *path.glob(f"*Z-{os.getpid()}_*.jsonl")])
+    return str(mine[-1]) if mine else None
+
+
+def _tree(runs: Sequence[RunSummary]) -> Iterable[tuple[RunSummary, int]]:
+    """Each run with its depth, sub-agents below the run that called them."""
+    known = {run.run_id for run in runs}
+
+    def below(parent: str | None, depth: int) -> Iterable[tuple[RunSummary, int]]:
+        for run in runs:
+            if (run.parent_run_id if run.parent_run_id in known else None) == parent:
+                yield run, depth
+                yield from below(run.run_id, depth + 1)
+
+    return below(None, 0)
+
+
+def _run_row(run: RunSummary, depth: int) -> tuple[str, ...]:
+    retried = f", {run.retries} retr{'y' if run.retries == 1 else 'ies'}" if run.retries else ""
+    question = "".join(sign if sign.isprintable() else " " for sign in run.question or "")
+    return (
+        f"{'  ' * depth}{run.agent_name or 'agent'} {run.run_id[-4:]}",
+        run.outcome + retried,
+        "-" if run.tokens is None else f"{run.tokens:,}",
+        "unknown" if run.cost_usd is None else f"${run.cost_usd:.6f}",
+        _seconds(run.time_to_first_token_seconds),
+        _seconds(run.duration_seconds),
+        question if len(question) <= 40 else f"{question[:37]}...",
+    )
+
+
+def _exporter_row(name: str, stats: ExporterStats) -> tuple[str, ...]:
+    return (name, *map(str, (stats.seen, stats.exported, sum(stats.dropped.values()), stats.pending)))
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> str:
+    """Aligned columns: those in `left` to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    )

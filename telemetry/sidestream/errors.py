@@ -1,0 +1,36 @@
+"""Every error Sidestream raises, in one tree.
+
+    SidestreamError
+    ├── ConfigurationError(ValueError)     a setting that cannot work
+    │   └── UnknownExporterError           no exporter of that name is installed
+    ├── InvalidEventError(ValueError)      an event that lacks or contradicts the contract
+    └── ExporterUnavailable                raised BY an exporter: its sink is away, keep the batch, try later
+
+None of them ever reaches a run that is being observed: there, failures are counted and said once.
+"""
+
+from __future__ import annotations
+
+
+class SidestreamError(Exception):
+    """Base of every error Sidestream raises."""
+
+
+class ConfigurationError(SidestreamError, ValueError):
+    """A setting cannot work. The message says which one, why, and what would."""
+
+
+class UnknownExporterError(ConfigurationError):
+    """No installed exporter has the given name. The message lists those that are."""
+
+
+class InvalidEventError(SidestreamError, ValueError):
+    """An event was made without a required field, or with one of the wrong kind."""
+
+
+class ExporterUnavailable(SidestreamError):
+    """An exporter raises this from `export()` when its sink cannot be reached and *nothing* of the batch was delivered.
+
+    The hub then keeps the whole batch, waits with a growing delay, and offers it again.
+    Any other exception means that the batch is lost, and it is counted so.
+    """

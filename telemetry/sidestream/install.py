@@ -1,0 +1,233 @@
+"""`install()`: every agent of the process is observed, those there are and those to come, and none is changed in code.
+
+An agent is observed as soon as it is made: `Agent.__init__` is wrapped, and the wrapper attaches what the agent's own
+constructor has finished. Agents are held weakly. `uninstall()` puts everything back.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import inspect
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import CodeType, FrameType, ModuleType
+from typing import Any
+
+from .diagnostics import say, say_once
+from .errors import ConfigurationError
+from .exporter import Exporter
+from .sidecar import Sidecar
+
+AGENTS = "pydantic_ai.agent"
+"""The module that defines `Agent`. It need not be imported yet, and is not imported for our sake."""
+PATIENCE = 1.0
+"""Seconds that `install()` waits at most for agents which other threads are making at that moment."""
+
+_lock = threading.RLock()  # guards everything below; nothing that can block for long happens under it
+_installed: _Installation | None = None
+
+
+def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settings: Any) -> Sidecar:
+    """Observe every agent of the process, those that exist and those that will; returns the sidecar.
+
+    May be called before pydantic-ai is imported, which it does not import, and from any thread. Twice is once: a second
+    call returns the sidecar of the first, and warns if it asked for other settings. Runs already in progress go on
+    unobserved. Not found are agents that `gc.freeze()` hid from the garbage collector before the call.
+
+    Args:
+        exporters: As for `Sidecar`.
+        sidecar: One that exists already, instead of exporters and settings. It stays yours to close.
+        settings: As for `Sidecar`.
+
+    Raises:
+        ConfigurationError: a setting cannot work.
+    """
+    global _installed
+    with _lock:
+        if _installed is not None and not _installed.sidecar.active:
+            uninstall()
+        if _installed is not None:
+            if exporters or settings or sidecar not in (None, _installed.sidecar):
+                say("warning", "already installed, new settings ignored: call sidestream.uninstall() first")
+            return _installed.sidecar
+        if sidecar is not None and (exporters or settings):
+            raise ConfigurationError("install: give a sidecar, or exporters and settings to make one, not both")
+        if sidecar is not None and not sidecar.active:
+            raise ConfigurationError("install: this sidecar is closed, make a new one")
+        made = sidecar if sidecar is not None else Sidecar(*exporters, **settings)
+        installation = _installed = _Installation(made, ours=sidecar is None)
+        installation.listen()
+    if AGENTS in sys.modules:
+        # Not under the lock: this waits for another thread that is in the middle of importing it.
+        module = importlib.import_module(AGENTS)
+        installation.wrap(module)
+        installation.attach_existing(module)
+    return made
+
+
+def uninstall() -> None:
+    """Undo `install()`: `Agent.__init__` and the agents are as they were, and a sidecar that it made is closed.
+
+    What `Sidecar.observe()` attached stays attached. Without an installation nothing happens. Where another library has
+    wrapped `Agent.__init__` after us, its wrapper is left in place, and ours below it only passes on.
+    """
+    global _installed
+    with _lock:
+        installation, _installed = _installed, None
+        if installation is not None:
+            installation.undo()
+    if installation is not None and installation.ours:
+        installation.sidecar.close()
+
+
+class _Installation:
+    """One sidecar on all agents, from `install()` to `uninstall()`."""
+
+    def __init__(self, sidecar: Sidecar, *, ours: bool) -> None:
+        self.sidecar = sidecar
+        self.ours = ours
+        self._finder: _Finder | None = None
+        self._agent_class: Any = None
+        self._original: Callable[..., None] | None = None
+        self._wrapper: Callable[..., None] | None = None
+        self._attached: dict[int, weakref.ref[Any]] = {}  # by id, for agents cannot be hashed
+
+    def listen(self) -> None:
+        """Have `Agent` wrapped when it is imported, unless it has been."""
+        self._finder = _Finder(self.wrap)
+        sys.meta_path.insert(0, self._finder)
+
+    def wrap(self, module: ModuleType) -> None:
+        """From now on, what `Agent` constructs is observed."""
+        with _lock:
+            if self._finder is not None:
+                self._finder.leave()
+            if _installed is not self or self._wrapper is not None:
+                return
+            self._agent_class = module.Agent
+            original = self._original = self._agent_class.__init__
+
+            @functools.wraps(original)
+            def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+                try:
+                    original(self, *args, **kwargs)
+                except BaseException as error:
+                    if error.__traceback__ is not None:  # this frame, which without us would not be there
+                        error.__traceback__ = error.__traceback__.tb_next
+                    raise
+                attach(self)
+
+            attach = self.attach
+            __init__.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]  # for getfullargspec
+            self._wrapper = self._agent_class.__init__ = __init__
+
+    def attach(self, agent: Any) -> None:
+        """Observe `agent`, unless it is observed already."""
+        _guarded(self._attach, agent)
+
+    def _attach(self, agent: Any) -> None:
+        with _lock:
+            if _installed is not self or not self.sidecar.active:
+                return
+            observer = self.sidecar.capability
+            if not any(capability is observer for capability in agent.root_capability.capabilities):
+                self.sidecar.observe(agent)
+                key, attached = id(agent), self._attached
+                attached[key] = weakref.ref(agent, lambda _: attached.pop(key, None))
+
+    def attach_existing(self, module: ModuleType) -> None:
+        """Observe the agents that were made before."""
+        if self._original is not None:
+            _wait_until_left(self._original.__code__)
+        cls = module.Agent
+        for each in gc.get_objects():
+            if cls in type(each).__mro__:  # isinstance() would ask proxies what they stand for, and wake them
+                self.attach(each)
+
+    def undo(self) -> None:
+        if self._finder is not None:
+            self._finder.leave()
+        if self._wrapper is not None and self._agent_class.__init__ is self._wrapper:
+            self._agent_class.__init__ = self._original
+        for ref in list(self._attached.values()):
+            agent = ref()
+            if agent is not None:
+                self.sidecar.unobserve(agent)
+        self._attached.clear()
+
+
+def _guarded(call: Callable[[Any], None], argument: Any) -> None:
+    """`call(argument)`; where that fails it is said, and neither an import nor the making of an agent fails with it."""
+    try:
+        call(argument)
+    except Exception as error:
+        kind = type(error).__qualname__
+        say_once("error", "cannot observe agents, they work on unobserved", kind, exception=kind)
+
+
+def _wait_until_left(code: CodeType) -> None:
+    """Wait for other threads that are within `code`: what they make there never comes to the wrapper around it."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and any(
+        _is_within(frame, code) for thread, frame in sys._current_frames().items() if thread != threading.get_ident()
+    ):
+        time.sleep(0.001)
+
+
+def _is_within(frame: FrameType | None, code: CodeType) -> bool:
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False
+
+
+class _Finder:
+    """Stands in `sys.meta_path` until `AGENTS` is imported, and then calls `imported` with the module."""
+
+    def __init__(self, imported: Callable[[ModuleType], None]) -> None:
+        self._imported = imported
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != AGENTS or self not in sys.meta_path:
+            return None
+        # Only the finders behind this one: another of its kind, in front, may be asking all the others, and so us.
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
+            if spec is not None:
+                _guarded(self._follow, spec.loader)
+                return spec
+        return None
+
+    def _follow(self, loader: Any) -> None:
+        # The loader itself is not replaced: sources and resources are read through it.
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            loader.exec_module = execute
+            execute(module)
+            _guarded(self._imported, module)
+
+        loader.exec_module = exec_module
+
+    def leave(self) -> None:
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,403 @@
+"""`Sidecar`: the face users meet. Settings, attaching to agents, and the life of the hub behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import os
+import queue
+import sys
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+
+from .content import Redactor
+from .diagnostics import forget, say_once
+from .errors import ConfigurationError
+from .exporter import Exporter, check_exporter, make_exporter
+from .hub import Hub
+from .pricing import Pricing
+from .run import Link, Run, checked_tags, monotonic_ns
+from .stats import SidecarStats
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+    from .capability import Observer
+    from .tap import AsyncTap, Tap, TapOptions
+
+AgentT = TypeVar("AgentT")
+ItemT = TypeVar("ItemT")
+
+DEFAULT_EXPORTERS = "console,jsonl:runs/"
+TICK = 0.1
+"""Seconds between two looks at streams that stand still, while runs are in progress."""
+
+SAY_SECONDS = 0.5
+"""For how long a close waits for a diagnostic that is just being said."""
+
+_names = itertools.count(1)
+
+
+class Sidecar:
+    """Observes agents and hands what it sees to its exporters.
+
+        with Sidecar("console", "jsonl:runs/") as sidecar:
+            agent = sidecar.observe(agent)
+            await agent.run("…")
+
+    Safe to make at import time, to share between threads and event loops, and never to close: the interpreter's exit
+    closes it. After a fork, the child starts with empty buffers and books and its own workers.
+
+    Args:
+        exporters: Exporters, or their names as in `SIDESTREAM_EXPORTERS`. None given: that variable, else
+            `console,jsonl:runs/`.
+        redact: Takes each text of content and returns what may be shown of it. With it, the text of an answer's part is
+            exported when the part ends, so that nothing can hide in the seam of two chunks.
+        prices: Prices of models that the offline list does not know, or that you pay differently, by model name.
+        tags: Written with every run, as those of `tags()` are.
+        buffer_events: Events that may wait for one exporter. What does not fit is dropped and counted: chunks first,
+            the ends of requests and runs never before twice as many wait.
+        buffer_bytes: The same in bytes of content, roughly.
+        close_timeout: Seconds that leaving the `with` block, or the interpreter, may take to deliver what is pending.
+        stall_seconds: A wait for the provider between two chunks that counts as a stall.
+
+    Raises:
+        ConfigurationError: a setting cannot work.
+    """
+
+    def __init__(
+        self,
+        *exporters: Exporter | str,
+        redact: Redactor | None = None,
+        prices: Mapping[str, ModelPrice] | None = None,
+        tags: Mapping[str, str] | None = None,
+        buffer_events: int = 20_000,
+        buffer_bytes: int = 64_000_000,
+        close_timeout: float = 5.0,
+        stall_seconds: float = 2.0,
+    ) -> None:
+        for name, value in (("buffer_events", buffer_events), ("buffer_bytes", buffer_bytes)):
+            if value < 1:
+                raise ConfigurationError(f"{name}={value!r}: must be at least 1")
+        for name, seconds in (("close_timeout", close_timeout), ("stall_seconds", stall_seconds)):
+            if not seconds >= 0:
+                raise ConfigurationError(f"{name}={seconds!r}: must be a number of seconds, 0 or more")
+        made = [_exporter(item) for item in exporters or exporters_from_environment()]
+        self._hub = Hub(made, max_events=buffer_events, max_bytes=buffer_bytes, redact=redact)
+        self.pricing = Pricing(prices)
+        self._tags = checked_tags(tags or {})
+        self._tags_here: ContextVar[Mapping[str, str]] = ContextVar("sidestream_tags", default=self._tags)
+        self._close_timeout = close_timeout
+        self._stall_seconds = stall_seconds
+        self._whole_parts = redact is not None
+        self.wants_content = any(policy.mode != "none" for policy in self._hub.policies)
+        self.active = True
+        self._lock = threading.RLock()
+        self._number = next(_names)
+        self._observer: Observer | None = None
+        self._attached: dict[int, weakref.ref[Any]] = {}  # agents cannot be hashed
+        self._runs: dict[int, Run] = {}
+        self._run_count = self._unpriced = self._recording_errors = 0
+        self._unpriced_models: set[str] = set()
+        self._last_trouble: str | None = None
+        self._ticker: threading.Thread | None = None
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be put to from a finalizer or signal handler
+        self._asleep = False
+        _live.add(self)
+
+    # --- attaching ---
+
+    @property
+    def capability(self) -> Observer:
+        """For a new agent: `Agent(..., capabilities=[sidecar.capability])`."""
+        with self._lock:
+            if self._observer is None:
+                from . import leaving
+                from .capability import Observer
+
+                self._observer = Observer(self, f"sidestream-{self._number}" if self._number > 1 else "sidestream")
+                leaving.listen(self._observer.left)
+            return self._observer
+
+    def observe(self, agent: AgentT) -> AgentT:
+        """Observe every run of an existing pydantic-ai agent; returns the same agent. Twice is once.
+
+        Not seen are runs under `agent.override(spec=…)` with capabilities of its own, which replaces all of an agent's.
+
+        Raises:
+            ConfigurationError: `agent` is not a pydantic-ai agent.
+        """
+        from .attaching import attach
+
+        if not self.active:
+            say_once("warning", "observe() on a sidecar that is closed: nothing will be recorded")
+            return agent
+        observer = self.capability
+        with self._lock:
+            attach(agent, observer)
+            key = id(agent)
+            self._attached[key] = weakref.ref(agent, lambda _: self._attached.pop(key, None))
+        return agent
+
+    def unobserve(self, agent: AgentT) -> AgentT:
+        """Undo `observe` (or `capabilities=[sidecar.capability]`); returns the same agent.
+
+        Runs in progress go on being observed.
+        """
+        from .attaching import detach
+
+        with self._lock:
+            detach(agent, self.capability)
+            self._attached.pop(id(agent), None)
+        return agent
+
+    @overload
+    def tap(self, stream: AsyncIterable[ItemT], **about: Unpack[TapOptions]) -> AsyncTap[ItemT]: ...
+    @overload
+    def tap(self, stream: Iterable[ItemT], **about: Unpack[TapOptions]) -> Tap[ItemT]: ...
+    def tap(self, stream: Any, **about: Unpack[TapOptions]) -> Any:
+        """A stream of anybody's as a run: an iterator of the same kind, async or plain, that gives the very same items.
+
+        The run begins now and ends with the stream: `completed`, `error`, `cancelled`, or `abandoned` once the iterator
+        is closed or let go of. What a stream brings after it has raised is passed on unobserved.
+
+        Args:
+            stream: An async iterator, or a plain one. (One that is both is taken as async.)
+            about: `agent_name`, `adapter`, `prompt`, `model`, `provider`, `conversation_id`; see `TapOptions`.
+
+        Raises:
+            ConfigurationError: `stream` is no stream, or there is no such adapter.
+        """
+        from .tap import tap
+
+        return tap(self, stream, **about)
+
+    @contextmanager
+    def tags(self, **tags: str) -> Iterator[None]:
+        """Tags of every run that starts inside the `with` block, in its tasks and `asyncio.to_thread` too.
+
+        Blocks within blocks add, the inner one wins. A value longer than 256 characters is cut.
+
+        Raises:
+            ConfigurationError: a value is not a string, a name is longer than 64 characters, or there are more than 32.
+        """
+        before = self._tags_here.get()
+        self._tags_here.set(checked_tags({**before, **tags}))
+        try:
+            yield
+        finally:
+            self._tags_here.set(before)
+
+    # --- life ---
+
+    def flush(self, timeout: float = 5.0) -> dict[str, int]:
+        """Deliver what has been seen so far, within `timeout` seconds.
+
+        Returns by exporter how many events were not delivered: empty when all were.
+        """
+        self._flush_stale(monotonic_ns())
+        return self._hub.flush(timeout)
+
+    def close(self, timeout: float | None = None) -> dict[str, int]:
+        """Deliver what is pending and release the exporters, within `timeout` seconds (default `close_timeout`).
+
+        Returns by exporter how many events were not delivered: empty when all were. Observed agents go on unobserved.
+        A run still in progress has no `agent_end` in the log, and readers will call it lost. Twice is once.
+        """
+        with self._lock:
+            was_active, self.active = self.active, False
+            if was_active and self._observer is not None:
+                from . import leaving
+
+                leaving.stop_listening(self._observer.left)
+            for agent in [ref() for ref in list(self._attached.values())]:
+                if agent is not None:
+                    self.unobserve(agent)
+        # Not under the lock: whoever emits holds its run's lock, and may be asked to end another run meanwhile.
+        self._flush_stale(monotonic_ns())
+        _live.discard(self)
+        self._wake.put(None)
+        deadline = time.monotonic() + (self._close_timeout if timeout is None else timeout)
+        if self._ticker is not None and self._ticker is not threading.current_thread():
+            # It may be in the middle of saying something; or wait for a run's lock that a signal handler, which called
+            # this, has interrupted the owner of.
+            self._ticker.join(min(SAY_SECONDS, max(0.0, deadline - time.monotonic())))
+        self._report()
+        return self._hub.close(max(0.0, deadline - time.monotonic()))
+
+    def stats(self) -> SidecarStats:
+        """The books of every exporter and of the sidecar itself, at this moment."""
+        return SidecarStats(
+            exporters=self._hub.stats(),
+            runs=self._run_count,
+            runs_in_progress=len(self._runs),
+            unpriced_requests=self._unpriced,
+            recording_errors=self._recording_errors,
+        )
+
+    def __enter__(self) -> Sidecar:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Sidecar:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    # --- what the observer needs ---
+
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+        """A run begins, under `parent` if it runs inside another."""
+        run = Run(
+            self._hub.put,
+            run_id=run_id,
+            owner=self,
+            agent_name=agent_name,
+            parent=parent,
+            tags=self._tags_here.get(),
+            stall_seconds=self._stall_seconds,
+            chunk_seconds=None if self._whole_parts else TICK,
+        )
+        with self._lock:
+            self._run_count += 1
+            self._runs[id(run)] = run
+            if self._ticker is None:
+                self._start_ticker()
+        if self._asleep:
+            self._asleep = False
+            self._wake.put(None)
+        return run
+
+    def close_run(self, run: Run) -> None:
+        """A run is over. Takes no lock: the garbage collector may end a run anywhere."""
+        self._runs.pop(id(run), None)
+
+    def unpriced(self, model: str | None) -> None:
+        """A request used tokens of a model that has no known price."""
+        with self._lock:
+            self._unpriced += 1
+            if len(self._unpriced_models) < 1_000:
+                self._unpriced_models.add(model or "unknown")
+
+    def trouble(self, error: Exception) -> None:
+        """Count a failure of our own; the ticker says it, for logging may block."""
+        self._recording_errors += 1
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "?"
+        self._last_trouble = f"{type(error).__qualname__} in {where}"
+
+    # --- the ticker ---
+
+    def _start_ticker(self) -> None:
+        self._ticker = threading.Thread(target=self._tick, name="sidestream-ticker", daemon=True)
+        try:
+            self._ticker.start()
+        except RuntimeError:  # the interpreter is going down
+            self._ticker = None
+
+    def _tick(self) -> None:
+        """Send the last deltas of streams that stand still, and say what there is to say."""
+        while self.active:
+            if self._runs:
+                try:
+                    self._wake.get(timeout=TICK)
+                except queue.Empty:
+                    pass
+                self._flush_stale(monotonic_ns() - int(TICK * 1e9))
+                self._report()
+            else:
+                self._asleep = True
+                if not self._runs:  # else one has begun meanwhile, and may have seen nobody asleep
+                    self._wake.get()
+
+    def _flush_stale(self, before: int) -> None:
+        for run in list(self._runs.values()):
+            try:
+                run.flush_stale(before)
+            except Exception as error:
+                self.trouble(error)
+
+    def _report(self) -> None:
+        self._hub.report()
+        for model in sorted(self._unpriced_models):
+            if model not in ("test", "function") and not model.startswith("function:"):
+                say_once("warning", "no price known for model, its cost is left out", model, model=model)
+        if self._last_trouble is not None:
+            say_once("error", "recording failed, the run went on", self._last_trouble, exception=self._last_trouble)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._wake = queue.SimpleQueue()
+        self._asleep = False
+        self._ticker = None
+        for run in self._runs.values():
+            run.disown()  # it is the parent's, and a tap that came along must not tell it twice
+        self._runs.clear()
+        self._run_count = self._unpriced = self._recording_errors = 0
+        if self._observer is not None:
+            from . import leaving
+
+            leaving.after_fork()
+            self._observer.forget_runs()
+        self._hub.after_fork()
+
+
+def _exporter(item: Exporter | str) -> Exporter:
+    return make_exporter(item) if isinstance(item, str) else check_exporter(item, repr(item))
+
+
+def exporters_from_environment() -> list[str]:
+    """`SIDESTREAM_EXPORTERS`, separated by commas (semicolons where a target holds a comma)."""
+    text = os.environ.get("SIDESTREAM_EXPORTERS", "").strip() or DEFAULT_EXPORTERS
+    return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
+
+
+# --- exit and fork -------------------------------------------------------------------------------------------------
+
+_live: weakref.WeakSet[Sidecar] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for sidecar in list(_live):
+        sidecar.close()
+
+
+def _close_at_multiprocessing_exit() -> None:
+    """Children of `multiprocessing` leave without the interpreter's exit handlers, by way of its own."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is None:
+        return
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=100)
+    # A child that is about to begin clears its handlers first, and then runs what was registered for after the fork.
+    util.register_after_fork(_live, lambda _: util.Finalize(None, _close_all, exitpriority=100))
+
+
+def _after_fork_in_child() -> None:
+    forget()
+    for sidecar in list(_live):
+        sidecar._after_fork()
+    _close_at_multiprocessing_exit()
+
+
+atexit.register(_close_all)
+_close_at_multiprocessing_exit()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

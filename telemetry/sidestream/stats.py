@@ -1,0 +1,41 @@
+"""What is counted, and how to read it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+State: TypeAlias = Literal["ok", "failing", "closed"]
+
+
+class ExporterStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The books of one exporter. `seen == exported + sum(dropped.values()) + pending`, always."""
+
+    seen: int
+    exported: int
+    dropped: dict[str, int]
+    """By reason: `overflow`, `error`, `closed`, `shutdown`, and what the exporter itself reports."""
+    pending: int
+    failures: int
+    """Calls of the exporter that raised."""
+    state: State
+    busy_seconds: float | None
+    """How long the exporter's current call has taken, where it is in one: a hanging exporter shows here."""
+    last_success: float | None
+    """Unix time of the last batch that was delivered."""
+    last_error: str | None
+    """Type of the last exception (its text may hold content)."""
+
+
+class SidecarStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sidecar has seen and done so far."""
+
+    exporters: dict[str, ExporterStats]
+    runs: int
+    """Runs that have begun."""
+    runs_in_progress: int
+    unpriced_requests: int
+    """Requests that used tokens of a model without a known price."""
+    recording_errors: int
+    """Failures of Sidestream's own while recording. Each one is a bug worth a report; no run noticed."""

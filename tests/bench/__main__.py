@@ -1,0 +1,89 @@
+"""What observing costs, as ratios to bare pydantic-ai and to others that observe it. Asserts nothing.
+
+python -m tests.bench [--full] [--rows 1,2,3,5,8,9] [--subjects sidestream,instrumentation,…] [--json]
+
+Without --full it takes two to three minutes and measures Sidestream and pydantic-ai's own instrumentation. With it, it
+takes far longer, and every other subject in a virtual environment of its own (made once, under bench/ in this one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+
+from .report import Table
+
+QUICK = ("sidestream", "instrumentation")
+HANGING = ("sidestream-hanging",)
+"""Sidestream beside an exporter that never comes back: where it would hurt if it could."""
+FULL = (*QUICK, "logfire", "openinference", "langfuse", "mlflow")
+
+
+def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
+    from .jsonl_write import jsonl_write
+    from .running import gaps, text_stream, tool_steps
+    from .start_and_stop import imports, shutdown
+
+    if full:
+        cases = [(100, "text"), (160, "text"), (160, "records")]
+        return {
+            "1": lambda: text_stream(subjects, deltas=2_000, rounds=8, processes=3),
+            "2": lambda: tool_steps(subjects, rounds=5, cases=cases),
+            "3": lambda: gaps(
+                [*subjects, *HANGING], deltas=5_000, rounds=10, paced=30, crowds=("sidestream", *HANGING)
+            ),
+            "5": lambda: jsonl_write(events=100_000, rounds=9),
+            "8": lambda: imports(rounds=9),
+            "9": lambda: shutdown(rounds=5, timeout=2.0),
+        }
+    return {
+        "1": lambda: text_stream(subjects, deltas=1_000, rounds=4, processes=1),
+        "2": lambda: tool_steps(subjects, rounds=1, cases=[(100, "text")]),
+        "3": lambda: gaps(HANGING, deltas=2_000, rounds=2, paced=5, crowds=HANGING),
+        "5": lambda: jsonl_write(events=20_000, rounds=5),
+        "8": lambda: imports(rounds=2),
+        "9": lambda: shutdown(rounds=1, timeout=0.5),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--full", action="store_true", help="more rounds, more cases, all subjects")
+    parser.add_argument("--rows", default="1,2,3,5,8,9", help="which rows, separated by commas")
+    parser.add_argument("--subjects", default="", help=f"of {','.join(FULL)}")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    options = parser.parse_args()
+    subjects = options.subjects.split(",") if options.subjects else list(FULL if options.full else QUICK)
+    if unknown := [name for name in subjects if name not in FULL]:
+        parser.error(f"unknown subjects: {', '.join(unknown)}; choose from {', '.join(FULL)}")
+    known = rows(subjects, options.full)
+    wanted = options.rows.split(",")
+    if unknown := [name for name in wanted if name not in known]:
+        parser.error(f"unknown rows: {', '.join(unknown)}; choose from {', '.join(known)}")
+    machine = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "pydantic-ai": version("pydantic-ai-slim"),
+    }
+    tables = []
+    for name in wanted:
+        table = known[name]()
+        tables.append(table)
+        if not options.json:
+            print(table.render(), flush=True)
+    if options.json:
+        json.dump({"machine": machine, "tables": [table.plain() for table in tables]}, sys.stdout, indent=2)
+        print()
+
+
+if __name__ == "__main__":
+    main()

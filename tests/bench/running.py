@@ -1,0 +1,129 @@
+"""Rows 1, 2 and 3: an agent that is observed, against the same agent bare, each subject in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .environments import NotInstalled, python_of
+from .report import Spread, Table, progress, ratio
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 1_200
+"""Seconds after which a subject is given up."""
+
+Step = tuple[str, dict[str, Any]]
+
+
+def measure(table: Table, subject: str, *steps: Step) -> list[dict[str, Any]]:
+    """What `worker` measures of `subject`, step by step; nothing where it cannot run, with the reason in `table`."""
+    progress(f"{subject}: " + "; ".join(f"{name} {options}" for name, options in steps))
+    try:
+        command = [python_of(subject), "-m", "tests.bench.worker", subject, json.dumps(steps)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT)
+    except (NotInstalled, subprocess.TimeoutExpired) as reason:
+        table.note(f"{subject} skipped: {reason}")
+        return []
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith('{"describe"'):
+            found = json.loads(line)
+            table.note(f"{subject}: {found['describe']}")
+            measured: list[dict[str, Any]] = found["measured"]
+            return measured
+    table.note(f"{subject} skipped: {(done.stderr.strip().splitlines() or ['no result'])[-1][:200]}")
+    return []
+
+
+def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes: int) -> Table:
+    """Row 1."""
+    table = Table(
+        f"1. Text stream, {deltas:,} deltas, {processes} × {rounds} rounds of A-B-B-A; median (quartiles)",
+        "≤ 1 µs a delta on the caller's path, process CPU ≤ 1.03 of bare",
+        digits={"caller": 3, "process": 3, "a run µs": 0},
+    )
+    modes = {"run_stream_events": "events", "stream_text": "text"}
+    long: list[Step] = [("stream", {"mode": mode, "deltas": deltas, "rounds": rounds}) for mode in modes.values()]
+    short: list[Step] = [("stream", {"mode": mode, "deltas": 1, "rounds": 4 * rounds}) for mode in modes.values()]
+    for subject in subjects:
+        # How a process happens to lie in memory makes a microsecond's difference, so there are several.
+        each = [found for _ in range(processes) if (found := measure(table, subject, *long, *short))]
+        for place, mode in enumerate(modes if each else ()):
+            bare, observed = (_pooled([found[place][side] for found in each]) for side in ("bare", "observed"))
+            alone, watched = (_pooled([found[place + 2][side] for found in each]) for side in ("bare", "observed"))
+            table.add(
+                subject=subject,
+                mode=mode,
+                bare_µs=Spread.of([seconds / deltas * 1e6 for seconds in bare["thread"]]),
+                added_µs=Spread.of_pairs(bare["thread"], observed["thread"], lambda a, b: (b - a) / deltas * 1e6),
+                a_run_µs=Spread.of_pairs(alone["thread"], watched["thread"], lambda a, b: (b - a) * 1e6),
+                caller=Spread.of_pairs(bare["thread"], observed["thread"], ratio),
+                process=Spread.of_pairs(bare["process"], observed["process"], ratio),
+            )
+    table.note("added: for each delta, what a run costs at all included; a run: added to a run of one delta")
+    table.note("caller: CPU of the caller's thread, ratio to bare; process: of all threads, delivery included")
+    return table
+
+
+def _pooled(samples: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+    return {name: [value for each in samples for value in each[name]] for name in samples[0]}
+
+
+def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[int, str]]) -> Table:
+    """Row 2."""
+    table = Table(
+        f"2. Tool-heavy run, results of 5.5 KB, {rounds} rounds of A-B-B-A; median (quartiles)",
+        "≤ 1.05 of bare in time, ≤ +5 MB, bytes exported linear in steps",
+        digits={"added MB": 1, "KB a step": 1},
+    )
+    for steps, result in cases:
+        case: dict[str, Any] = {"steps": steps, "result": result}
+        memory: Step = ("memory", case)
+        base = measure(table, "bare", memory)
+        for subject in subjects:
+            measured = measure(table, subject, memory, ("tools", {**case, "rounds": rounds}))
+            if not base or not measured:
+                continue
+            used, found = measured
+            bare, observed, exported = found["bare"], found["observed"], found.get("bytes")
+            table.add(
+                subject=subject,
+                **case,
+                caller=Spread.of_pairs(bare["thread"], observed["thread"], ratio),
+                process=Spread.of_pairs(bare["process"], observed["process"], ratio),
+                wall=Spread.of_pairs(bare["wall"], observed["wall"], ratio),
+                added_MB=(used["bytes"] - base[0]["bytes"]) / 1e6,
+                KB_a_step=None if exported is None else exported / steps / 1e3,
+            )
+    table.note("added MB: peak of Python's objects above that of a bare run; KB a step: exported, linear where equal")
+    return table
+
+
+def gaps(subjects: Sequence[str], *, deltas: int, rounds: int, paced: int, crowds: Sequence[str]) -> Table:
+    """Row 3."""
+    table = Table(
+        f"3. Gap between events at the caller, {rounds} rounds of A-B-B-A; median (quartiles)",
+        "p99 ≤ 1.2 and p99.9 ≤ 1.1 of bare; the caller's loop at most 0.1 ms later at p99",
+        digits={"later ms": 3},
+    )
+    cases: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
+        "one run, full speed": (subjects, {"runs": 1, "deltas": deltas, "pause": None}),
+        "100 runs, each 10 a second": (crowds, {"runs": 100, "deltas": paced, "pause": 0.1}),
+    }
+    for case, (those, options) in cases.items():
+        for subject in those:
+            for found in measure(table, subject, ("gaps", {**options, "rounds": rounds})):
+                bare, observed = found["bare"], found["observed"]
+                table.add(
+                    subject=subject,
+                    case=case,
+                    bare_p99_ms=Spread.of([seconds * 1e3 for seconds in bare["gap_p99"]]),
+                    p99=Spread.of_pairs(bare["gap_p99"], observed["gap_p99"], ratio),
+                    **{"p99.9": Spread.of_pairs(bare["gap_p999"], observed["gap_p999"], ratio)},
+                    longest=Spread.of_pairs(bare["gap_max"], observed["gap_max"], ratio),
+                    later_ms=Spread.of_pairs(bare["late_p99"], observed["late_p99"], lambda a, b: (b - a) * 1e3),
+                )
+    table.note("later: how much later the caller's loop wakes from a sleep of 1 ms, p99")
+    return table

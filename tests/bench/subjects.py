@@ -1,0 +1,183 @@
+"""What is measured: Sidestream, and others that observe pydantic-ai. None of them reaches beyond this machine."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+NOBODY = "http://127.0.0.1:9"
+"""An end point where nothing listens."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that observes agents."""
+
+    describe: str
+    attach: Callable[[Any], Any]
+    """Have an agent observed; returns it."""
+    settle: Callable[[], object] = lambda: None
+    """Wait until what was seen is delivered."""
+    exported_bytes: Callable[[], int | None] = lambda: None
+    """How much has been delivered so far, where that can be told."""
+    switch: Callable[[bool], object] = lambda on: None
+    """For what observes a whole process: on before an observed run, off before a bare one."""
+    close: Callable[[], object] = lambda: None
+
+
+def bare(folder: Path) -> Subject:
+    return Subject("pydantic-ai alone", lambda agent: agent)
+
+
+# --- Sidestream ----------------------------------------------------------------------------------------------------
+
+
+def sidestream(folder: Path) -> Subject:
+    return _sidecar(folder, [])
+
+
+def sidestream_hanging(folder: Path) -> Subject:
+    """With one exporter more, which never comes back from its first batch."""
+    return _sidecar(folder, [hanging_exporter()])
+
+
+def _sidecar(folder: Path, more: Sequence[Any]) -> Subject:
+    from sidestream import Sidecar, available_exporters
+    from sidestream_exporters import ConsoleExporter, JSONLExporter
+
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, for as long as the process
+    console = ConsoleExporter(stream=nowhere)
+    installed = available_exporters()
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
+    by_name = [spec for name, spec in (("otlp", "otlp"), ("prometheus", "prometheus:0")) if name in installed]
+    sidecar = Sidecar(console, JSONLExporter(folder / "runs"), *by_name, *more, close_timeout=1.0)
+    names = ", ".join([*sidecar.stats().exporters])
+    return Subject(
+        f"exporters {names}",
+        sidecar.observe,
+        settle=lambda: None if more else sidecar.flush(10.0),
+        exported_bytes=lambda: sum(path.stat().st_size for path in (folder / "runs").glob("*.jsonl")),
+        close=sidecar.close,
+    )
+
+
+def hanging_exporter() -> Any:
+    from sidestream import Exporter
+
+    class Hanging(Exporter):
+        name = "hanging"
+
+        def export(self, events: Sequence[Any]) -> None:
+            threading.Event().wait()
+
+    return Hanging()
+
+
+# --- others --------------------------------------------------------------------------------------------------------
+
+
+def instrumentation(folder: Path) -> Subject:
+    """pydantic-ai's own spans, kept in memory."""
+    provider, exporter = _in_memory_provider()
+    return _instrumented(provider, f"pydantic-ai {version('pydantic-ai-slim')}, spans in memory", exporter)
+
+
+def openinference(folder: Path) -> Subject:
+    from openinference.instrumentation.pydantic_ai import OpenInferenceSpanProcessor  # type: ignore[import-not-found,unused-ignore]
+
+    provider, exporter = _in_memory_provider(OpenInferenceSpanProcessor())
+    return _instrumented(provider, _release("openinference-instrumentation-pydantic-ai"), exporter)
+
+
+def logfire(folder: Path) -> Subject:
+    """Configured to send nothing and to print nothing, its spans kept in memory."""
+    import logfire
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    logfire.configure(
+        send_to_logfire=False, console=False, additional_span_processors=[SimpleSpanProcessor(exporter)], metrics=False
+    )
+
+    def attach(agent: Any) -> Any:
+        logfire.instrument_pydantic_ai(agent)
+        return agent
+
+    return Subject(_release("logfire"), attach, exported_bytes=_SpanBytes(exporter))
+
+
+def langfuse(folder: Path) -> Subject:
+    """Its host is down."""
+    from langfuse import Langfuse  # type: ignore[import-not-found,unused-ignore]
+    from opentelemetry.trace import get_tracer_provider
+
+    client = Langfuse(public_key="pk-lf-0", secret_key="sk-lf-0", host=NOBODY)
+    return _instrumented(get_tracer_provider(), f"{_release('langfuse')}, host down", close=client.shutdown)
+
+
+def mlflow(folder: Path) -> Subject:
+    import mlflow  # type: ignore[import-not-found,unused-ignore]
+
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    mlflow.create_experiment("bench", artifact_location=str(folder / "artifacts"))
+    mlflow.set_experiment("bench")
+    return Subject(
+        _release("mlflow"),
+        lambda agent: agent,
+        settle=mlflow.flush_trace_async_logging,
+        switch=lambda on: mlflow.pydantic_ai.autolog(disable=not on),
+    )
+
+
+def _in_memory_provider(*processors: Any) -> tuple[Any, Any]:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    provider, exporter = TracerProvider(), InMemorySpanExporter()
+    for processor in (*processors, SimpleSpanProcessor(exporter)):
+        provider.add_span_processor(processor)
+    return provider, exporter
+
+
+def _instrumented(
+    provider: Any, describe: str, exporter: Any = None, close: Callable[[], object] = lambda: None
+) -> Subject:
+    from pydantic_ai.models.instrumented import InstrumentationSettings
+
+    def attach(agent: Any) -> Any:
+        agent.instrument = InstrumentationSettings(tracer_provider=provider)
+        return agent
+
+    size: Callable[[], int | None] = (lambda: None) if exporter is None else _SpanBytes(exporter)
+    return Subject(describe, attach, exported_bytes=size, close=close)
+
+
+class _SpanBytes:
+    """About what the spans so far come to on the wire: their attributes as text. Those counted are let go."""
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter = exporter
+        self._total = 0
+
+    def __call__(self) -> int:
+        for span in self._exporter.get_finished_spans():
+            self._total += sum(len(str(value)) for value in span.attributes.values())
+        self._exporter.clear()
+        return self._total
+
+
+def _release(name: str) -> str:
+    return f"{name} {version(name)}"
+
+
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {
+    make.__name__.replace("_", "-"): make
+    for make in (bare, sidestream, sidestream_hanging, instrumentation, openinference, logfire, langfuse, mlflow)
+}

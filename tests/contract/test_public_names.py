@@ -1,0 +1,35 @@
+"""The names that users may rely on: those that are documented, and no others."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import sidestream
+
+PAGE = Path(sidestream.__file__).parents[1] / "EVENTS.md"
+
+
+def documented() -> list[str]:
+    section = PAGE.read_text("utf-8").partition("\n## Public names\n")[2]
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+
+def test_the_public_names_are_the_documented_ones() -> None:
+    """Each once, in the list at the end of telemetry/EVENTS.md."""
+    assert sorted(documented()) == sorted(sidestream.__all__)
+
+
+def test_every_public_name_is_there() -> None:
+    assert {name for name in sidestream.__all__ if not hasattr(sidestream, name)} == set()
+
+
+def test_every_public_class_and_function_says_what_it_is() -> None:
+    undocumented = [
+        name
+        for name in sidestream.__all__
+        if inspect.isclass(thing := getattr(sidestream, name)) or inspect.isfunction(thing)
+        if not thing.__doc__
+    ]
+    assert undocumented == []

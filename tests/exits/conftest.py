@@ -1,0 +1,17 @@
+"""What every test of the exit paths needs: a quiet pydantic-ai, and a garbage collector that is quick."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import pytest
+
+pytest.register_assert_rewrite("playing", "run_log")
+os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _quick_collections() -> None:
+    # Each run is followed by collections, so that what it leaves behind shows. What was there before is left out.
+    gc.freeze()

@@ -1,0 +1,177 @@
+"""A model that says what it is told to, piece by piece, streaming or not; and the agents of the tests, made with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart, ThinkingPart, ToolCallPart
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.usage import RequestUsage
+
+FOREVER = 3600.0
+
+
+@dataclass
+class Scene:
+    """A run on stage, for those in the wings who wait for a moment of it."""
+
+    stuck: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the model, or a tool, has come to a wait without end."""
+    task: asyncio.Task[Any] | None = None
+    """The caller's."""
+    seen: list[Any] = field(default_factory=list)
+    """What the caller was given so far, as plain values."""
+
+    async def wait(self) -> None:
+        """Wait without end."""
+        self.stuck.set()
+        await asyncio.sleep(FOREVER)
+
+    async def until_stuck(self) -> None:
+        """Until the run has come to a wait without end, and nothing else moves."""
+        async with asyncio.timeout(20):
+            await self.stuck.wait()
+        await asyncio.sleep(0.01)
+
+
+scene: ContextVar[Scene] = ContextVar("scene")
+
+
+@dataclass(frozen=True)
+class Think:
+    """A piece of thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call. Its arguments come in `pieces`."""
+
+    tool: str
+    args: str = "{}"
+    id: str = "call-1"
+    pieces: int = 1
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """The provider falls silent without end."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The provider takes its time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fail:
+    """The provider's connection breaks."""
+
+    error: Callable[[], Exception]
+
+
+@dataclass(frozen=True)
+class Used:
+    """What an answer used, where it is not streamed."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+Step: TypeAlias = str | Think | Call | Pause | Stuck | Fail | Used
+"""A text is a piece of text."""
+
+
+@dataclass
+class Script:
+    """What a model says: one list of steps for each request of a run. The last one serves all further requests."""
+
+    answers: Sequence[Sequence[Step]]
+    calls: list[str] = field(default_factory=list)
+    """`request` or `stream`, for each time the model was called."""
+
+    def _answer(self, messages: list[ModelMessage]) -> Sequence[Step]:
+        said = sum(isinstance(message, ModelResponse) for message in messages)
+        return self.answers[min(said, len(self.answers) - 1)]
+
+    async def request(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        self.calls.append("request")
+        parts: list[Any] = []
+        usage = RequestUsage()
+        for step in self._answer(messages):
+            match step:
+                case str() if parts and isinstance(parts[-1], TextPart):
+                    parts[-1].content += step
+                case str():
+                    parts.append(TextPart(step))
+                case Think():
+                    parts.append(ThinkingPart(step.text))
+                case Call():
+                    parts.append(ToolCallPart(step.tool, step.args, tool_call_id=step.id))
+                case Pause():
+                    await asyncio.sleep(step.seconds)
+                case Stuck():
+                    await scene.get().wait()
+                case Fail():
+                    raise step.error()
+                case Used():
+                    usage = RequestUsage(input_tokens=step.input_tokens, output_tokens=step.output_tokens)
+        return ModelResponse(parts=parts, usage=usage)
+
+    async def stream(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        self.calls.append("stream")
+        for index, step in enumerate(self._answer(messages)):
+            match step:
+                case str():
+                    yield step
+                case Think():
+                    yield {index: DeltaThinkingPart(content=step.text)}
+                case Call():
+                    size = -(-len(step.args) // step.pieces)
+                    for start in range(0, len(step.args), size):
+                        first = start == 0
+                        yield {
+                            index: DeltaToolCall(
+                                name=step.tool if first else None,
+                                json_args=step.args[start : start + size],
+                                tool_call_id=step.id if first else None,
+                            )
+                        }
+                case Pause():
+                    await asyncio.sleep(step.seconds)
+                case Stuck():
+                    await scene.get().wait()
+                case Fail():
+                    raise step.error()
+                case Used():
+                    pass
+
+
+def scripted(*answers: Sequence[Step], name: str = "function:scripted") -> FunctionModel:
+    """A model that gives `answers`, one for each request of a run."""
+    script = Script(answers)
+    model = FunctionModel(script.request, stream_function=script.stream, model_name=name)
+    model.script = script  # type: ignore[attr-defined]
+    return model
+
+
+def calls_of(model: Any) -> list[str]:
+    """How a scripted model was called, or those behind a fallback model, one after the other."""
+    if isinstance(model, FallbackModel):
+        return [call for each in model.models for call in calls_of(each)]
+    script: Script = model.script
+    return script.calls
+
+
+def agent_of(*answers: Sequence[Step], tools: Sequence[Any] = (), **settings: Any) -> Agent[Any, Any]:
+    """An agent whose model gives `answers`."""
+    model = settings.pop("model", None) or scripted(*answers)
+    return Agent(model, name=settings.pop("name", "clerk"), tools=tools, **settings)

@@ -1,0 +1,165 @@
+"""A model that says what it is told to, an agent around it, and a loop that hears every complaint."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+
+from sidestream import InMemoryExporter, Sidecar, StreamEvent
+
+os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Think:
+    """A piece of thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call; its arguments come in `pieces`."""
+
+    tool: str
+    args: str = "{}"
+    id: str = "call-1"
+    pieces: int = 1
+
+
+Do: TypeAlias = Callable[[], Awaitable[None]]
+Step: TypeAlias = str | Think | Call | Exception | Do
+"""A text is one delta, an exception is raised, a function is awaited."""
+
+
+def model_of(*answers: Sequence[Step], name: str = "gpt-5") -> FunctionModel:
+    """A model that gives `answers`, one for each request of a conversation; the last one serves all further ones.
+
+    Not streamed, it says something short.
+    """
+
+    async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        said = sum(isinstance(message, ModelResponse) for message in messages)
+        for index, step in enumerate(answers[min(said, len(answers) - 1)]):
+            match step:
+                case str():
+                    yield step
+                case Think():
+                    yield {index: DeltaThinkingPart(content=step.text)}
+                case Call():
+                    size = max(1, -(-len(step.args) // step.pieces))
+                    for start in range(0, len(step.args), size):
+                        name, call_id = (step.tool, step.id) if start == 0 else (None, None)
+                        args = step.args[start : start + size]
+                        yield {index: DeltaToolCall(name=name, json_args=args, tool_call_id=call_id)}
+                case Exception():
+                    raise step
+                case _:
+                    await step()
+
+    def request(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        return ModelResponse([TextPart("in one piece")])
+
+    return FunctionModel(request, stream_function=stream, model_name=name)
+
+
+def agent_of(*answers: Sequence[Step], tools: Sequence[Any] = (), **settings: Any) -> Agent[Any, Any]:
+    """An agent whose model gives `answers`."""
+    return Agent(model_of(*answers), name=settings.pop("name", "clerk"), tools=tools, **settings)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Until `condition()`, or five seconds have passed."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def forever() -> None:
+    """A provider, or a tool, that has fallen silent."""
+    await asyncio.sleep(3600)
+
+
+def types_of(events: Sequence[StreamEvent]) -> list[str]:
+    """The event types, in order."""
+    return [event.event_type.value for event in events]
+
+
+def texts_of(events: Sequence[StreamEvent], kind: str = "text") -> list[str]:
+    """The text of each `llm_chunk` of one kind."""
+    return [event.data.text for event in events if event.event_type == "llm_chunk" and event.data.kind == kind]
+
+
+def of(events: Sequence[StreamEvent], event_type: str) -> list[Any]:
+    """The payloads of one type."""
+    return [event.data for event in events if event.event_type == event_type]
+
+
+@dataclass
+class Log:
+    """A sidecar and what it has exported."""
+
+    memory: InMemoryExporter = field(default_factory=InMemoryExporter)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sidecar = Sidecar(self.memory, **self.settings)
+
+    @property
+    def events(self) -> list[StreamEvent]:
+        """All events so far."""
+        assert self.sidecar.flush() == {}
+        assert self.sidecar.stats().recording_errors == 0
+        return self.memory.events
+
+    @property
+    def endings(self) -> list[str]:
+        """The outcome of each run that has ended."""
+        return [data.outcome for data in of(self.events, "agent_end")]
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, where the loop, the garbage collector, warnings and logs have nothing to complain of."""
+    noise: list[Any] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            noise.append(record.getMessage())
+
+    async def heard() -> T:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
+        try:
+            return await main
+        finally:
+            gc.collect()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            if left:
+                noise.append(left)
+
+    handler, unraisable = Handler(logging.WARNING), sys.unraisablehook
+    logging.getLogger().addHandler(handler)
+    sys.unraisablehook = lambda raised: noise.append(raised.exc_value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = asyncio.run(heard())
+        gc.collect()
+    finally:
+        sys.unraisablehook = unraisable
+        logging.getLogger().removeHandler(handler)
+        assert not noise, noise
+    return result

@@ -1,0 +1,84 @@
+"""Streams to tap, and what is seen of one that is consumed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from sidestream import InMemoryExporter, Sidecar
+from sidestream.events import AgentEnd, StreamEvent
+
+
+class Watching:
+    """A sidecar, and its log by run."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.memory = InMemoryExporter()
+        self.sidecar = Sidecar(self.memory, **settings)
+
+    def events(self, *types: str) -> list[StreamEvent]:
+        assert self.sidecar.flush() == {}
+        return [event for event in self.memory.events if not types or event.event_type in types]
+
+    def ends(self) -> list[AgentEnd]:
+        return [event.data for event in self.events("agent_end")]
+
+    def outcome(self) -> str:
+        """Of the one run there was, which is over."""
+        (end,) = self.ends()
+        assert self.sidecar.stats().runs_in_progress == 0
+        assert [event.seq for event in self.events()] == list(range(len(self.events())))
+        return end.outcome
+
+    def text(self) -> str:
+        return "".join(event.data.text for event in self.events("llm_chunk"))
+
+
+class Items(AsyncIterator[Any]):
+    """An async iterator that is no generator: an exception among its items is raised, and it goes on after it."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = iter(items)
+        self.closed = False
+
+    async def __anext__(self) -> Any:
+        for item in self._items:
+            if isinstance(item, BaseException):
+                raise item
+            return item
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class PlainItems(Iterator[Any]):
+    """The same, plain."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items = iter(items)
+        self.closed = False
+
+    def __next__(self) -> Any:
+        item = next(self._items)
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def agen(items: list[Any]) -> AsyncIterator[Any]:
+    for item in items:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+def gen(items: list[Any]) -> Iterator[Any]:
+    for item in items:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+    return "returned"
