@@ -40,7 +40,7 @@ bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 lock: $(VENV)/.dev
-	@$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --upgrade --no-header --no-annotate \
+	@$(BIN)/uv pip compile pyproject.toml --extra demo --extra review --extra parquet --group dev --universal --upgrade --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock
 
 clean:
