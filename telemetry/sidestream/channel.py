@@ -133,6 +133,11 @@ class Channel:
             if levels > 0:
                 self._changing = changing
 
+    def begin(self) -> None:
+        """Start an exporter that does not wait for the first event."""
+        if self.exporter.eager:
+            self._start_worker()
+
     # --- the caller's side ---
 
     def put(self, event: StreamEvent, size: int) -> None:
@@ -316,12 +321,12 @@ class Channel:
         while not self._closed:
             if not self._flushes and not self._closing:
                 # Said before it is looked whether it is true: a `put` that comes between wakes the worker.
-                self._idle = quiet >= IDLE_ROUNDS
+                self._idle = quiet >= IDLE_ROUNDS and (self._started or not self.exporter.eager)
                 quiet = 0 if self._has_any() else quiet + 1
                 self._sleep(None if self._idle and quiet else self.exporter.interval)
                 self._idle = False
             closing, flushes = self._closing, list(self._flushes)
-            delivered = self._deliver(hurry=closing or bool(flushes))
+            delivered = self._started_early() and self._deliver(hurry=closing or bool(flushes))
             if closing:
                 break
             if not delivered:
@@ -332,6 +337,20 @@ class Channel:
         self._guarded(self.exporter.flush)
         self._guarded(self.exporter.close)
         self._abandon()
+
+    def _started_early(self) -> bool:
+        """Start an exporter that does not wait for events, once. False where it cannot start yet."""
+        if self._started or not self.exporter.eager:
+            return True
+        try:
+            self._busy_since = time.monotonic()
+            self.exporter.start()
+            self._started = True
+        except BaseException as error:
+            self._note_failure(error)
+        finally:
+            self._busy_since = None
+        return self._started
 
     def _sleep(self, seconds: float | None) -> None:
         with suppress(Empty):

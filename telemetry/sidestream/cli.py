@@ -1,4 +1,4 @@
-"""The command line: `sidestream`. Each command imports what it needs when it is called."""
+"""The command line: `sidestream`. Commands of some length live in `commands/`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import cli_run
+from .commands import run
 from .errors import ConfigurationError
 
 app = typer.Typer(
@@ -79,7 +79,7 @@ def demo(
     )
 
 
-app.command(context_settings=cli_run.CONTEXT)(cli_run.run)
+app.command(context_settings=run.CONTEXT)(run.run)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Literal, Protocol, cast, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
@@ -19,6 +19,7 @@ import msgspec
 from .content import FULL, ContentPolicy
 from .errors import ConfigurationError, UnknownExporterError
 from .events import StreamEvent
+from .stats import SidecarStats
 
 ENTRY_POINT_GROUP = "sidestream.exporters"
 
@@ -26,9 +27,9 @@ ENTRY_POINT_GROUP = "sidestream.exporters"
 class Exporter(Protocol):
     """Takes events to one sink.
 
-    **Threads.** Each exporter has one worker thread of its own, and every method but `__init__` is called from it, one
-    call at a time. Nothing here is ever called on the thread of an agent. (`after_fork` is called on the only thread
-    of the child.)
+    **Threads.** Each exporter has one worker thread of its own, and every method but `__init__` and `bind` is called
+    from it, one call at a time. Nothing here is ever called on the thread of an agent. (`after_fork` is called on the
+    only thread of the child.)
 
     **Blocking.** A method may block: only this exporter's buffer fills meanwhile. What does not fit is dropped and
     counted, `llm_chunk` events first. On close the hub waits until its deadline and no longer; a call that has not
@@ -51,6 +52,20 @@ class Exporter(Protocol):
 
     interval: float = 0.1
     """Seconds to gather events before a batch is handed over."""
+
+    eager: bool = False
+    """Whether it starts with the sidecar and not with the first event: for those that are asked, like an endpoint."""
+
+    spans: bool = False
+    """Whether it exports spans. Then the ids of runs and tools are put into the OpenTelemetry context, so that spans
+    made inside them by others find their parents; otherwise those would hang from a span that nobody ever sends."""
+
+    def bind(self, books: Callable[[], SidecarStats]) -> None:
+        """Called when a sidecar takes the exporter, on the thread that makes the sidecar, before any other call.
+
+        `books` tells the sidecar's statistics, from any thread: for exporters that publish them.
+        """
+        return
 
     def start(self) -> None:
         """Called once, before the first `export`. May raise `ExporterUnavailable`, and is then called again."""
@@ -125,7 +140,10 @@ class InMemoryExporter(Exporter):
             return len(self._events)
 
 
-_MEMBERS = ("name", "content", "skip", "interval", "start", "export", "flush", "close", "after_fork")
+_MEMBERS = (
+    *("name", "content", "skip", "interval", "eager", "spans"),
+    *("bind", "start", "export", "flush", "close", "after_fork"),
+)
 
 
 def check_exporter(item: object, origin: str) -> Exporter:

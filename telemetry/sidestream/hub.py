@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from .channel import Channel
 from .content import ContentPolicy, Redactor
 from .events import Json, LLMChunk, StreamEvent
 from .exporter import Exporter
-from .stats import ExporterStats
+from .stats import ExporterStats, SidecarStats
 
 SIZE_SAMPLE = 16
 """Items of a container that are looked at to tell its size."""
@@ -36,6 +36,17 @@ class Hub:
                     redact=redact,
                 )
             )
+
+    def begin(self, books: Callable[[], SidecarStats]) -> None:
+        """The sidecar stands: exporters may read its `books`, and those that do not wait for events start."""
+        for channel in self._channels:
+            channel.exporter.bind(books)
+            channel.begin()
+
+    @property
+    def spans(self) -> bool:
+        """Whether an exporter exports spans."""
+        return any(channel.exporter.spans for channel in self._channels)
 
     @property
     def policies(self) -> list[ContentPolicy]:

@@ -6,7 +6,6 @@ Whoever watches a run (a pydantic-ai capability, a tap on a stream) tells a `Run
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import sys
@@ -41,6 +40,7 @@ from .events import (
     Usage,
     make_event,
 )
+from .ids import span_id_of, trace_id_of
 from .pricing import Cost
 from .request import Request
 
@@ -227,7 +227,7 @@ class Run:
     ) -> None:
         """The run begins. `trace_id` and `parent_span_id` (hex) are those of the caller's own span, if it has one."""
         parent = self.parent
-        self.trace_id = trace_id or (parent.run.trace_id if parent else None) or derive_id(self.root_run_id, size=16)
+        self.trace_id = trace_id or (parent.run.trace_id if parent else None) or trace_id_of(self.root_run_id)
         self.emit(
             AgentStart(
                 parent_run_id=parent.run.run_id if parent else None,
@@ -236,7 +236,7 @@ class Run:
                 root_run_id=self.root_run_id,
                 conversation_id=conversation_id,
                 trace_id=self.trace_id,
-                span_id=derive_id(self.run_id, "0", size=8),
+                span_id=span_id_of(self.run_id, 0),
                 parent_span_id=parent_span_id,
                 model=model,
                 mode=mode,
@@ -426,11 +426,6 @@ def current_span() -> tuple[str | None, str | None]:
 
     span = get_current_span().get_span_context()
     return (format_trace_id(span.trace_id), format_span_id(span.span_id)) if span.is_valid else (None, None)
-
-
-def derive_id(*parts: str, size: int) -> str:
-    """A trace id (`size` 16) or span id (8) in hex, always the same for the same `parts`, so that a replay agrees."""
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "backslashreplace"), digest_size=size).hexdigest()
 
 
 @cache

@@ -111,6 +111,7 @@ class Sidecar:
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be put to from a finalizer or signal handler
         self._asleep = False
         _live.add(self)
+        self._hub.begin(self.stats)
 
     # --- attaching ---
 

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .errors import ConfigurationError
+from sidestream.errors import ConfigurationError
 
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 """What follows the first word that is no option of ours is the program's, `-m` with it."""
@@ -76,8 +76,8 @@ def run(
     """
     if command[0].startswith("-") and command[0] != "-m":
         raise ConfigurationError(f"run: no such option: {command[0]}; a program's own options come after its name")
-    from .autostart import Settings, put_into
-    from .sidecar import exporters_from_environment
+    from sidestream.autostart import Settings, put_into
+    from sidestream.sidecar import exporters_from_environment
 
     _refuse_isolated(command)
     settings = Settings(

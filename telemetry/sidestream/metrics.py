@@ -1,0 +1,349 @@
+"""The one table of metrics: what each is called, what it counts, in which unit, with which labels and buckets.
+
+The Prometheus exporter, OTLP metrics, the documentation and the dashboards are made from it. Names of `gen_ai_*` are
+what OpenTelemetry's GenAI semantic conventions (core semconv 1.41) become in Prometheus; the `sidestream_*` are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+Source: TypeAlias = Literal["runs", "books"]
+"""What a metric is fed by: the events of runs, or the sidecar's own books."""
+
+LABELS: dict[str, str] = {
+    "gen_ai_operation_name": "What was done: chat.",
+    "gen_ai_provider_name": "Provider of the model, as in the GenAI conventions (openai, anthropic, aws.bedrock).",
+    "gen_ai_request_model": "The model asked.",
+    "gen_ai_response_model": "The model that answered; empty where none did.",
+    "gen_ai_token_type": "input or output.",
+    "gen_ai_agent_name": "The agent.",
+    "gen_ai_tool_name": "The tool.",
+    "error_type": "Exception type of a failure, or the outcome where there was none (cancelled …); empty if ok.",
+    "agent": "The agent.",
+    "parent_agent": "The agent that started the run, by one of its tools; empty for a run of its own.",
+    "provider": "Provider of the model.",
+    "model": "The model asked.",
+    "tool": "The tool.",
+    "outcome": "How it ended.",
+    "cause": "Why the model was asked again: validation_error, model_retry, unknown_tool, no_output …",
+    "type": "input, output, cache_read, cache_write or reasoning; input includes the cache, output the reasoning.",
+    "kind": "What the first piece was of: text, thinking or tool_call.",
+    "exporter": "The exporter, by name.",
+    "state": "exported or dropped.",
+    "reason": "Why an event was dropped: overflow, error, closed, shutdown, rejected …; empty for exported ones.",
+    "label": "The label whose values exceeded the cap.",
+    "version": "Version of Sidestream.",
+}
+"""Every label with its meaning. The values come from bounded sets, or are capped: see `OTHER`."""
+
+OTHER = "other"
+"""Stands for the values of a label beyond the cap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One row of the table."""
+
+    name: str
+    """In Prometheus, with `_total` for counters."""
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    """Upper bounds, of a histogram."""
+    unit: str = ""
+    """Of OTLP metrics, in UCUM."""
+    otlp: str
+    """Name of the OTLP instrument."""
+    source: Source = "runs"
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Names of the time series a query can ask for."""
+        if self.kind != "histogram":
+            return (self.name,)
+        return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
+
+
+def _doubling(first: float, last: float, factor: int = 2) -> tuple[float, ...]:
+    bounds = [first]
+    while bounds[-1] < last:
+        bounds.append(round(bounds[-1] * factor, 6))
+    return tuple(bounds)
+
+
+DURATION = (*_doubling(0.01, 81.92), 163.84, 327.68, 600.0)
+"""Seconds of one operation."""
+FIRST = _doubling(0.01, 81.92)
+"""Seconds to a first chunk or token."""
+GAP = _doubling(0.001, 16.384)
+"""Seconds between two chunks."""
+TOKENS = tuple(float(4**power) for power in range(14))
+RUN = _doubling(0.1, 409.6)
+"""Seconds of a run."""
+REQUESTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0)
+
+_CHAT = (
+    *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"),
+    "error_type",
+)
+
+METRICS: tuple[Metric, ...] = (
+    # --- OpenTelemetry's GenAI conventions ---
+    Metric(
+        name="gen_ai_client_operation_duration_seconds",
+        otlp="gen_ai.client.operation.duration",
+        kind="histogram",
+        unit="s",
+        help="Duration of model requests.",
+        labels=_CHAT,
+        buckets=DURATION,
+    ),
+    Metric(
+        name="gen_ai_client_operation_time_to_first_chunk_seconds",
+        otlp="gen_ai.client.operation.time_to_first_chunk",
+        kind="histogram",
+        unit="s",
+        help="Time from a streaming request to its first chunk.",
+        labels=_CHAT,
+        buckets=FIRST,
+    ),
+    Metric(
+        name="gen_ai_client_operation_time_per_output_chunk_seconds",
+        otlp="gen_ai.client.operation.time_per_output_chunk",
+        kind="histogram",
+        unit="s",
+        help="Time between two chunks of a streaming request.",
+        labels=_CHAT,
+        buckets=GAP,
+    ),
+    Metric(
+        name="gen_ai_client_token_usage",
+        otlp="gen_ai.client.token.usage",
+        kind="histogram",
+        unit="{token}",
+        help="Tokens of model requests, input (with cached) and output (with reasoning).",
+        labels=(*_CHAT[:-1], "gen_ai_token_type"),
+        buckets=TOKENS,
+    ),
+    Metric(
+        name="gen_ai_invoke_agent_duration_seconds",
+        otlp="gen_ai.invoke_agent.duration",
+        kind="histogram",
+        unit="s",
+        help="Duration of agent runs.",
+        labels=("gen_ai_agent_name", "error_type"),
+        buckets=RUN,
+    ),
+    Metric(
+        name="gen_ai_execute_tool_duration_seconds",
+        otlp="gen_ai.execute_tool.duration",
+        kind="histogram",
+        unit="s",
+        help="Duration of tool calls that were executed.",
+        labels=("gen_ai_agent_name", "gen_ai_tool_name", "error_type"),
+        buckets=DURATION,
+    ),
+    # --- runs ---
+    Metric(
+        name="sidestream_runs_total",
+        otlp="sidestream.runs",
+        kind="counter",
+        unit="{run}",
+        help="Runs that ended, by outcome: completed, error, cancelled, timed_out, abandoned.",
+        labels=("agent", "parent_agent", "outcome"),
+    ),
+    Metric(
+        name="sidestream_runs_in_progress",
+        otlp="sidestream.runs.in_progress",
+        kind="gauge",
+        unit="{run}",
+        help="Runs that have begun and not ended.",
+        labels=("agent", "model"),
+    ),
+    Metric(
+        name="sidestream_run_requests",
+        otlp="sidestream.run.requests",
+        kind="histogram",
+        unit="{request}",
+        help="Model requests of a run.",
+        labels=("agent",),
+        buckets=REQUESTS,
+    ),
+    Metric(
+        name="sidestream_requests_total",
+        otlp="sidestream.requests",
+        kind="counter",
+        unit="{request}",
+        help="Model requests that ended, by outcome: ok, error, cancelled, interrupted, skipped, retry.",
+        labels=("agent", "provider", "model", "outcome"),
+    ),
+    Metric(
+        name="sidestream_tool_calls_total",
+        otlp="sidestream.tool_calls",
+        kind="counter",
+        unit="{call}",
+        help="Tool calls that ended, by outcome: ok, retry, failed, deferred, denied, invalid, unknown, cancelled …",
+        labels=("agent", "tool", "outcome"),
+    ),
+    Metric(
+        name="sidestream_retries_total",
+        otlp="sidestream.retries",
+        kind="counter",
+        unit="{retry}",
+        help="Times the model was asked again.",
+        labels=("agent", "tool", "cause"),
+    ),
+    # --- tokens and cost ---
+    Metric(
+        name="sidestream_tokens_total",
+        otlp="sidestream.tokens",
+        kind="counter",
+        unit="{token}",
+        help="Tokens used, failed fallback attempts included. input includes cache_read and cache_write, output "
+        "includes reasoning.",
+        labels=("agent", "provider", "model", "type"),
+    ),
+    Metric(
+        name="sidestream_cost_usd_total",
+        otlp="sidestream.cost",
+        kind="counter",
+        unit="USD",
+        help="Cost in US dollars, of each run's own requests.",
+        labels=("agent", "provider", "model"),
+    ),
+    Metric(
+        name="sidestream_cache_saved_usd_total",
+        otlp="sidestream.cache_saved",
+        kind="counter",
+        unit="USD",
+        help="US dollars by which requests were cheaper than without the provider's prompt cache.",
+        labels=("agent", "provider", "model"),
+    ),
+    Metric(
+        name="sidestream_unpriced_requests_total",
+        otlp="sidestream.unpriced_requests",
+        kind="counter",
+        unit="{request}",
+        help="Requests that used tokens of a model without a known price: their cost is missing.",
+        labels=("agent", "provider", "model"),
+    ),
+    # --- streaming ---
+    Metric(
+        name="sidestream_time_to_first_token_seconds",
+        otlp="sidestream.time_to_first_token",
+        kind="histogram",
+        unit="s",
+        help="Time from a request to its first non-empty piece of text, thinking or a tool call.",
+        labels=("agent", "model", "kind"),
+        buckets=FIRST,
+    ),
+    Metric(
+        name="sidestream_stream_stalls_total",
+        otlp="sidestream.stream.stalls",
+        kind="counter",
+        unit="{stall}",
+        help="Waits for the provider within a stream that were longer than stall_seconds.",
+        labels=("agent", "model"),
+    ),
+    Metric(
+        name="sidestream_provider_wait_seconds_total",
+        otlp="sidestream.provider_wait",
+        kind="counter",
+        unit="s",
+        help="Time that open streams spent waiting for the provider.",
+        labels=("agent", "model"),
+    ),
+    Metric(
+        name="sidestream_consumer_hold_seconds_total",
+        otlp="sidestream.consumer_hold",
+        kind="counter",
+        unit="s",
+        help="Time that open streams waited for the program to ask for the next event.",
+        labels=("agent", "model"),
+    ),
+    # --- the sidecar itself ---
+    Metric(
+        name="sidestream_events_total",
+        otlp="sidestream.events",
+        kind="counter",
+        unit="{event}",
+        help="Events that an exporter is done with. With those that wait, they are all it has seen.",
+        labels=("exporter", "state", "reason"),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_queue_events",
+        otlp="sidestream.queue",
+        kind="gauge",
+        unit="{event}",
+        help="Events that wait for an exporter.",
+        labels=("exporter",),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_exporter_failures_total",
+        otlp="sidestream.exporter.failures",
+        kind="counter",
+        unit="{failure}",
+        help="Calls of an exporter that failed.",
+        labels=("exporter",),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_exporter_failing",
+        otlp="sidestream.exporter.failing",
+        kind="gauge",
+        help="1 while an exporter's last call has failed and it is paused before the next, else 0.",
+        labels=("exporter",),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_exporter_busy_seconds",
+        otlp="sidestream.exporter.busy",
+        kind="gauge",
+        unit="s",
+        help="How long the call that an exporter is in has taken so far: one that hangs shows here.",
+        labels=("exporter",),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_exporter_last_success_timestamp_seconds",
+        otlp="sidestream.exporter.last_success",
+        kind="gauge",
+        unit="s",
+        help="Unix time of the last batch that an exporter delivered.",
+        labels=("exporter",),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_recording_errors_total",
+        otlp="sidestream.recording_errors",
+        kind="counter",
+        unit="{error}",
+        help="Failures of Sidestream's own while recording a run. No run noticed; each one is a bug.",
+        source="books",
+    ),
+    Metric(
+        name="sidestream_label_overflow_total",
+        otlp="sidestream.label_overflow",
+        kind="counter",
+        unit="{observation}",
+        help="Observations counted under the label value 'other', since the label has too many values.",
+        labels=("label",),
+        source="books",
+    ),
+    Metric(
+        name="sidestream_build_info",
+        otlp="sidestream.build",
+        kind="gauge",
+        help="Always 1.",
+        labels=("version",),
+        source="books",
+    ),
+)
+
+BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}
