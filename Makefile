@@ -3,14 +3,16 @@
 # make test-lowest, test-newest    the same agents on other versions of pydantic-ai
 # make check   linter, formatter, strict types
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
+# make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
 # make lock    resolve the development dependencies anew
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
+PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest check format bench lock clean
+.PHONY: demo test test-lowest test-newest check format bench phoenix lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -38,6 +40,14 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+phoenix: $(VENV)/.dev $(PHOENIX)/.made
+	@ln -sfn $(PHOENIX) $(VENV)/phoenix
+
+$(PHOENIX)/.made:
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(PHOENIX)
+	@VIRTUAL_ENV=$(PHOENIX) $(BIN)/uv pip install -q 'arize-phoenix>=20.26,<21'
+	@touch $@
 
 lock: $(VENV)/.dev
 	@$(BIN)/uv pip compile pyproject.toml --extra demo --extra review --extra parquet --group dev --universal --upgrade --no-header --no-annotate \
