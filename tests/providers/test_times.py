@@ -63,10 +63,7 @@ def test_a_slow_consumer_does_not_make_the_first_token_late(recording: ReadRecor
             held += time.monotonic() - before
 
     end = _request(recording, Delivery(), slowly).end
-    late = _request(recording, Delivery(pauses={0: DELAY})).end
-    assert held > 2 * DELAY, "the consumer delayed the text more than the late provider did"
     assert end.time_to_first_token_seconds["text"] < held / 2
-    assert end.time_to_first_token_seconds["text"] < late.time_to_first_token_seconds["text"]
 
 
 def test_the_consumers_hold_and_the_providers_wait_are_told_apart(recording: ReadRecording) -> None:
