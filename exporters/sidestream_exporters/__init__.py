@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .console import ConsoleExporter
     from .jsonl import JSONLExporter
+    from .otlp import OTLPExporter
+    from .prometheus import PrometheusExporter
 
-__all__ = ["ConsoleExporter", "JSONLExporter"]
+__all__ = ["ConsoleExporter", "JSONLExporter", "OTLPExporter", "PrometheusExporter"]
 
-_HOMES = {"ConsoleExporter": "console", "JSONLExporter": "jsonl"}
+_HOMES = {
+    "ConsoleExporter": "console",
+    "JSONLExporter": "jsonl",
+    "OTLPExporter": "otlp",
+    "PrometheusExporter": "prometheus",
+}
 
 
 def __getattr__(name: str) -> Any:

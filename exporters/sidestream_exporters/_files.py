@@ -70,6 +70,12 @@ class LogFile:
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
+        here = os.fstat(fd)
+        self._inode = (here.st_ino, here.st_dev)
+        self.size = here.st_size
+        """Bytes, as of the last look (`is_current`) or append."""
+        self._whole = 0
+        """A size at which the file ended in a newline: nothing to heal while it is no other."""
         self.begun = _first_timestamp(fd) or time.time()
         """Unix time of the first line, or of now where there is none yet."""
 
@@ -91,10 +97,6 @@ class LogFile:
         file.close()
         return None
 
-    @property
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
-
     def lock(self) -> None:
         """Wait until no other process (or exporter) writes here."""
         try:
@@ -109,7 +111,12 @@ class LogFile:
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file, which others may have rotated, renamed or removed."""
-        return _same_file(self.path, self.fd)
+        try:
+            there = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        self.size = there.st_size
+        return (there.st_ino, there.st_dev) == self._inode
 
     def append(self, pieces: Sequence[bytes]) -> None:
         """Write all of `pieces`, or nothing: after a failure the file is as long as before."""
@@ -122,6 +129,7 @@ class LogFile:
         except BaseException:
             self.cut(before)
             raise
+        self.size = self._whole = before + sum(map(len, pieces))
 
     def cut(self, size: int) -> None:
         """Shorten the file to `size` bytes. Where even that fails, `heal` finds the fragment before the next line."""
@@ -131,7 +139,10 @@ class LogFile:
     def heal(self) -> None:
         """Move what stands after the last newline into `<path>.torn`, so that the next line is not glued to it."""
         size = self.size
+        if size == self._whole:
+            return
         if size == 0 or _read_at(self.fd, size - 1, 1) == b"\n":
+            self._whole = size
             return
         whole = _end_of_last_line(self.fd, size)
         torn = os.open(self.path + TORN_SUFFIX, _FLAGS | os.O_CREAT, 0o600)
@@ -142,6 +153,7 @@ class LogFile:
         finally:
             os.close(torn)
         os.ftruncate(self.fd, whole)
+        self.size = self._whole = whole
         say("warning", "torn line moved aside", file=self.path, to=self.path + TORN_SUFFIX, bytes=size - whole)
 
     def sync(self) -> None:
@@ -193,15 +205,6 @@ def _end_of_last_line(fd: int, size: int) -> int:
             return start + newline + 1
         end = start
     return 0
-
-
-def _same_file(path: str, fd: int) -> bool:
-    try:
-        there = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    here = os.fstat(fd)
-    return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
 def sync_folder(path: str) -> None:

@@ -60,6 +60,7 @@ class JSONLExporter(Exporter):
     """
 
     name = "jsonl"
+    durable = True
 
     def __init__(
         self,
@@ -169,7 +170,8 @@ class JSONLExporter(Exporter):
             start += len(batch)
             seconds = time.perf_counter() - begun or SLICE_SECONDS
             fitting = int(len(batch) * SLICE_SECONDS / seconds)
-            self._slice = max(1, min(fitting, 2 * self._slice, SLICE_EVENTS))
+            # Half as many at the least: a slice during which the thread was preempted says little of the next.
+            self._slice = max(1, self._slice // 2, min(fitting, 2 * self._slice, SLICE_EVENTS))
             if start < len(events):
                 time.sleep(NAP)
         return pieces

@@ -33,8 +33,9 @@ from . import translate
 from .events import RequestOutcome, RunOutcome, ToolOutcome
 from .leaving import raised_by_consumer
 from .request import Request, monotonic_ns
-from .run import Failure, Link, current, current_span, enclosing
+from .run import Failure, Link, Run, current, enclosing
 from .stream import KINDS, args_text, deferred, model_events, tool_events
+from .tracing import Inside, current_span, records
 from .watched import Recorder, Watched, guard
 
 
@@ -66,6 +67,9 @@ class Observer(AbstractCapability[Any]):
     @property
     def has_wrap_run_event_stream(self) -> bool:
         return False
+
+    def listens_to(self, event: Any) -> bool:
+        return False  # asked of each event of a stream; it has no `on_event`, and finding that out takes a while
 
     async def for_run(self, ctx: Any) -> AbstractCapability[Any]:
         return RealtimeObserver(self) if getattr(ctx, "realtime", False) else self
@@ -106,14 +110,13 @@ class Observer(AbstractCapability[Any]):
         name = ctx.agent.name if ctx.agent is not None else None
         run = self._recorder.open_run(ctx.run_id or "", name, enclosing(self._recorder))
         watched = self._watched[ctx.run_id] = Watched(self._recorder, run)
-        trace_id, span_id = current_span()
         run.start(
             prompt=translate.content(ctx.prompt) if self._recorder.wants_content else None,
             model=getattr(ctx.model, "model_name", None),
             conversation_id=translate.conversation_id(ctx.conversation_id, ctx.messages),
             mode="realtime" if getattr(ctx, "realtime", False) else "graph",
-            trace_id=trace_id,
-            parent_span_id=span_id,
+            caller=current_span(),
+            instrumented=records(getattr(ctx, "tracer", None)),
         )
         return watched
 
@@ -187,6 +190,9 @@ class Observer(AbstractCapability[Any]):
         request: Request | None = self._try(self._request, watched, ctx, request_context) if watched else None
         if watched is None or request is None:
             return await handler(request_context)
+        # Streaming, this task is the hook's alone, and pydantic-ai takes the context from here to where it asks the
+        # provider, which is the consumer's task.
+        inside = watched.inside = self._try(self._go_inside, watched.run, request.seq)
         try:
             if request.streaming:
                 response = await _NotingSuspension(handler(request_context), request)
@@ -195,6 +201,9 @@ class Observer(AbstractCapability[Any]):
         except BaseException as error:
             self._try(self._request_failed, watched, request, error)
             raise
+        finally:
+            if inside is not None:
+                self._try(inside.leave)
         self._try(self._request_done, request, response)
         return response
 
@@ -271,6 +280,16 @@ class Observer(AbstractCapability[Any]):
             attempts = translate.attempts(tried, self._recorder.pricing)
             request.end("error", failure=failure, attempts=attempts)
 
+    def _go_inside(self, run: Run, seq: int) -> Inside | None:
+        """Have the spans that others make from now on be children of the one that event `seq` begins.
+
+        Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
+        """
+        if run.sampled is None or run.instrumented:
+            return None
+        span = run.span(seq)
+        return Inside(span) if span else None
+
     # --- the stream of events ---
 
     def wrap_run_event_stream(self, ctx: Any, *, stream: AsyncIterable[Any]) -> AsyncIterable[Any]:
@@ -310,7 +329,8 @@ class Observer(AbstractCapability[Any]):
         if watched is None or key is None:
             return await handler(args)
         previous = current.get()
-        current.set(Link(watched.run, call.tool_call_id, previous))
+        current.set(Link(watched.run, call.tool_call_id, previous, seq=key, around=self._try(current_span)))
+        inside: Inside | None = self._try(self._go_inside, watched.run, key)
         try:
             result = await handler(args)
         except BaseException as error:
@@ -320,6 +340,8 @@ class Observer(AbstractCapability[Any]):
             self._try(self._tool_done, watched, key, result)
             return result
         finally:
+            if inside is not None:
+                self._try(inside.leave)
             current.set(previous)
 
     def _tool_start(self, watched: Watched, ctx: Any, call: Any, args: Any) -> int:
@@ -368,7 +390,8 @@ class Observer(AbstractCapability[Any]):
         if watched is None or ctx.partial_output:
             return await handler(output)
         previous = current.get()
-        current.set(Link(watched.run, None, previous, "output"))
+        current.set(Link(watched.run, None, previous, "output", around=self._try(current_span)))
+        inside: Inside | None = self._try(self._go_inside, watched.run, 0)
         try:
             return await handler(output)
         except (ToolRetryError, ModelRetry, ValidationError):
@@ -377,6 +400,8 @@ class Observer(AbstractCapability[Any]):
             self._try(self._output_failed, watched, error)
             raise
         finally:
+            if inside is not None:
+                self._try(inside.leave)
             current.set(previous)
 
     def _output_failed(self, watched: Watched, error: Exception) -> None:
@@ -401,6 +426,9 @@ class RealtimeObserver(AbstractCapability[Any]):
     @property
     def has_wrap_run_event_stream(self) -> bool:
         return True
+
+    def listens_to(self, event: Any) -> bool:
+        return False
 
     def wrap_run_event_stream(self, ctx: Any, *, stream: AsyncIterable[Any]) -> AsyncIterable[Any]:
         return self._observer.wrap_run_event_stream(ctx, stream=stream)

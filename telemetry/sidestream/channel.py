@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from .stats import ExporterStats
 
 BATCH = 64
 """Events handed over at once: about 100 µs of encoding, so that a worker never holds the GIL for long."""
-BATCH_BEHIND = 1_024
+BATCH_BEHIND = 256
 """The same when the worker has fallen behind and throughput matters more than the caller's jitter."""
 NAP = 0.000_1
 """Seconds a worker sleeps between two batches: the caller's loop runs then."""
@@ -32,6 +33,10 @@ FAILURES_TO_OPEN = 5
 """Failed calls in a row after which the breaker opens."""
 BACKOFF = (0.25, 30.0)
 """Seconds of the first and the longest pause before a failing exporter is tried again."""
+GRACE = 0.2
+"""Seconds that every exporter has on close, even where a durable one holds everything already."""
+PATIENCE = 1.0
+"""Seconds after which, on such a close, a call that has not come back is taken for one that never will."""
 IDLE_ROUNDS = 10
 """Empty intervals after which a worker stops polling and waits to be woken."""
 INBOX = 64
@@ -45,7 +50,7 @@ _RANK = {StreamEventType.LLM_CHUNK: 0} | dict.fromkeys(
 
 class _Item(NamedTuple):
     number: int
-    """Place in the order of this channel, across the queues."""
+    """Place in the order of this channel, across the queues. No two items have the same."""
     size: int
     event: StreamEvent
 
@@ -97,6 +102,7 @@ class Channel:
         self._idle = self._hurried = self._started = self._closing = self._closed = False
         self._flushes: list[Flush] = []
         self._busy_since: float | None = None
+        self._came_back = self._close_asked = 0.0
         self._last_success: float | None = None
         self._last_error: str | None = None
 
@@ -142,7 +148,7 @@ class Channel:
 
     def put(self, event: StreamEvent, size: int) -> None:
         """Take `event`, of about `size` bytes. Returns at once, whatever the exporter and the worker are doing."""
-        if event.event_type in self._skip:
+        if self._skip and event.event_type in self._skip:
             return
         inbox = self._inbox
         inbox.append((size, event))
@@ -275,22 +281,33 @@ class Channel:
     def request_close(self) -> None:
         """Take no more events, and ask the worker to deliver the rest and to close the exporter."""
         self._sort_in()
+        self._close_asked = time.monotonic()
         self._closing = True
         self._wake.put(None)
 
-    def wait_closed(self, deadline: float) -> None:
+    def wait_closed(self, deadline: float, *, recorded: bool = False) -> None:
         """Wait until the worker has delivered everything and closed the exporter, or give up at `deadline`.
 
-        A call that hangs beyond it may end whenever it likes; what was pending is counted as dropped. A sink that is
-        away gets one more try, and no more: a program that ends does not wait for the outage to do the same.
+        Where all of it is `recorded` elsewhere, a call that hangs is given up earlier. It may end whenever it likes;
+        what was pending is counted as dropped. A sink that is away gets one more try, and no more: a program that ends
+        does not wait for the outage to do the same.
         """
-        if self._thread is not None:
-            with (
-                suppress(RuntimeError),
-                self._let_go(),
-            ):  # the worker itself is closing, by way of a finalizer or its exporter
-                self._thread.join(_until(deadline))
+        thread = self._thread
+        while thread is not None and thread.is_alive():
+            left = _until(min(deadline, self._hangs_from()) if recorded else deadline)
+            if left == 0:
+                break
+            try:
+                with self._let_go():
+                    thread.join(min(left, GRACE))  # and look again: it may be another call by then
+            except RuntimeError:  # the worker itself is closing, by way of a finalizer or its exporter
+                break
         self._abandon()
+
+    def _hangs_from(self) -> float:
+        """When (monotonic) the exporter's present call is to be taken for one that hangs."""
+        begun = self._busy_since or max(self._came_back, self._close_asked)
+        return max(self._close_asked + GRACE, begun + (GRACE if self._strikes else PATIENCE))
 
     def _abandon(self) -> None:
         self._sort_in()
@@ -343,14 +360,21 @@ class Channel:
         if self._started or not self.exporter.eager:
             return True
         try:
-            self._busy_since = time.monotonic()
-            self.exporter.start()
+            with self._call():
+                self.exporter.start()
             self._started = True
         except BaseException as error:
             self._note_failure(error)
-        finally:
-            self._busy_since = None
         return self._started
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Around a call of the exporter: whether it is busy, and when it last came back."""
+        self._busy_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._came_back, self._busy_since = time.monotonic(), None
 
     def _sleep(self, seconds: float | None) -> None:
         with suppress(Empty):
@@ -379,24 +403,23 @@ class Channel:
         self._sort_in()
         with self._change():
             if not self._in_hand:  # else the batch that an unavailable exporter gave back
-                queues = [queue for queue in self._queues if queue]
                 limit = BATCH if self._waiting <= BATCH_BEHIND else BATCH_BEHIND
-                while queues and len(self._in_hand) < limit:
-                    first = min(queues, key=lambda queue: queue[0].number) if len(queues) > 1 else queues[0]
-                    self._in_hand.append(first.popleft())
-                    if not first:
-                        queues.remove(first)
+                oldest = sorted(item for queue in self._queues for item in islice(queue, limit))
+                self._in_hand = oldest[:limit]
+                for queue in self._queues:
+                    while queue and queue[0].number <= self._in_hand[-1].number:
+                        queue.popleft()
             return self._in_hand
 
     def _hand_over(self, batch: Sequence[_Item]) -> bool:
         exporter = self.exporter
         try:
-            self._busy_since = time.monotonic()
-            if not self._started:
-                exporter.start()
-                self._started = True
-            events = [apply_policy(item.event, exporter.content, self._redact) for item in batch]
-            lost = _losses(exporter.export(events), len(batch))
+            with self._call():
+                if not self._started:
+                    exporter.start()
+                    self._started = True
+                events = [apply_policy(item.event, exporter.content, self._redact) for item in batch]
+                lost = _losses(exporter.export(events), len(batch))
         except ExporterUnavailable as error:
             self._note_failure(error)
             return False
@@ -404,8 +427,6 @@ class Channel:
             self._settle(batch, {"error": len(batch)})
             self._note_failure(error)
             return self._strikes < FAILURES_TO_OPEN
-        finally:
-            self._busy_since = None
         self._last_success = time.time()
         self._settle(batch, lost)
         strikes, self._strikes = self._strikes, 0
@@ -444,15 +465,13 @@ class Channel:
 
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            self._busy_since = time.monotonic()
             if self._started:
-                call()
+                with self._call():
+                    call()
         except BaseException as error:
             self._failures += 1
             self._last_error = type(error).__qualname__
             say_once("warning", "exporter failed", self.name, exporter=self.name, exception=self._last_error)
-        finally:
-            self._busy_since = None
 
 
 def _until(deadline: float) -> float:

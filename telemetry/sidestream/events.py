@@ -133,6 +133,10 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
+    sampled: bool | None = None
+    """Whether the trace is kept, as decided at its start; absent where no exporter asks."""
+    instrumented: bool | None = None
+    """True where pydantic-ai's own Instrumentation makes spans of this run."""
     model: str | None = None
     mode: Literal["graph", "realtime"] | None = None
     prompt: Json = None

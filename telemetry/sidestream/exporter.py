@@ -10,7 +10,9 @@ import inspect
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, ClassVar, Literal, Protocol, cast, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
@@ -32,9 +34,10 @@ class Exporter(Protocol):
     only thread of the child.)
 
     **Blocking.** A method may block: only this exporter's buffer fills meanwhile. What does not fit is dropped and
-    counted, `llm_chunk` events first. On close the hub waits until its deadline and no longer; a call that has not
-    come back by then is left behind, and its events are counted as dropped. To be a good neighbour, hold the GIL for
-    no more than about 100 µs at a time.
+    counted, `llm_chunk` events first. On close the hub waits until its deadline and no longer; beside a `durable`
+    exporter that has written everything, it waits for one call no longer than a second (a fifth of a second where the
+    last call failed). A call that has not come back by then is left behind, and its events are counted as dropped. To
+    be a good neighbour, hold the GIL for no more than about 100 µs at a time.
 
     **Errors.** Raise `ExporterUnavailable` when the sink is away and nothing of the batch was delivered: the batch is
     kept and offered again, with growing delays. Any other exception loses the batch, which is counted as dropped for
@@ -52,6 +55,10 @@ class Exporter(Protocol):
 
     interval: float = 0.1
     """Seconds to gather events before a batch is handed over."""
+
+    durable: bool = False
+    """Whether what it took is there for a later replay. A program that ends does not wait for another exporter's outage
+    to end, once every durable exporter has written all it was given."""
 
     eager: bool = False
     """Whether it starts with the sidecar and not with the first event: for those that are asked, like an endpoint."""
@@ -141,7 +148,7 @@ class InMemoryExporter(Exporter):
 
 
 _MEMBERS = (
-    *("name", "content", "skip", "interval", "eager", "spans"),
+    *("name", "content", "skip", "interval", "durable", "eager", "spans"),
     *("bind", "start", "export", "flush", "close", "after_fork"),
 )
 
@@ -168,6 +175,8 @@ def available_exporters() -> list[str]:
 def make_exporter(spec: str) -> Exporter:
     """The exporter described by `spec`: `name`, `name:target`, `name:target?option=value&…`, `name:?option=value`.
 
+    One that is not installed under a name is `module:Class`, or `module:Class?option=value`.
+
     The target is the class's first parameter, options are its keyword parameters, converted to their annotated types:
     `"console"`, `"jsonl:runs/"`, `"jsonl:runs/?chunks=all&content=metadata"`, `"console:?verbose=true"`.
 
@@ -178,14 +187,15 @@ def make_exporter(spec: str) -> Exporter:
     name, _, rest = spec.strip().partition(":")
     target, question, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     entry = next((e for e in entry_points(group=ENTRY_POINT_GROUP) if e.name == name), None)
-    if entry is None:
+    if entry is None and not (target.isidentifier() and _is_module(name)):
         raise UnknownExporterError(
             f"exporter {spec!r}: there is no exporter {name!r}; installed are: {', '.join(available_exporters())}"
         )
     try:
-        cls: type[Exporter] = entry.load()
+        cls: type[Exporter] = entry.load() if entry is not None else getattr(import_module(name), target)
+        target = target if entry is not None else ""
     except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"exporter {spec!r}: {name!r} is installed but does not import: {error}") from error
+        raise ConfigurationError(f"exporter {spec!r}: {name!r} does not import: {error}") from error
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind not in variable]
     options = dict(parse_qsl(query, keep_blank_values=True)) if question else {}
@@ -194,6 +204,13 @@ def make_exporter(spec: str) -> Exporter:
             raise ConfigurationError(f"exporter {spec!r}: {name!r} takes no target, write {name}:?option=value")
         options = {parameters[0].name: target, **options}
     return check_exporter(cls(**_convert(spec, cls, parameters, options)), f"exporter {spec!r}")
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _convert(

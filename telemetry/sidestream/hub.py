@@ -76,13 +76,20 @@ class Hub:
         return _lost(before, self._dropped(), pending)
 
     def close(self, timeout: float) -> dict[str, int]:
-        """Deliver what is pending, close every exporter, within `timeout` seconds; returns as `flush` does."""
+        """Deliver what is pending, close every exporter, within `timeout` seconds; returns as `flush` does.
+
+        Where durable exporters have everything, one that hangs is given up early: a replay brings the rest.
+        """
         deadline = time.monotonic() + timeout
         before = self._dropped()
         for channel in self._channels:
             channel.request_close()
-        for channel in self._channels:
+        durable = [channel for channel in self._channels if channel.exporter.durable]
+        for channel in durable:
             channel.wait_closed(deadline)
+        recorded = bool(durable) and not any(channel.stats().dropped for channel in durable)
+        for channel in self._channels:
+            channel.wait_closed(deadline, recorded=recorded)
         self.report(final=True)
         return _lost(before, self._dropped(), {})
 
@@ -102,14 +109,18 @@ def _lost(before: dict[str, int], after: dict[str, int], pending: dict[str, int]
 def _size(event: StreamEvent) -> int:
     """Roughly the bytes an event keeps alive."""
     data = event.data
-    pieces = len(data.lengths or ()) if type(data) is LLMChunk else 0
-    return 500 + 40 * pieces + sum(_json_size(getattr(data, name)) for name in data.content_fields)
+    size = 500
+    for name in data.content_fields:
+        value = getattr(data, name)
+        if value is not None:
+            size += len(value) if type(value) is str else _json_size(value)
+    if type(data) is LLMChunk and data.lengths:
+        size += 40 * len(data.lengths)
+    return size
 
 
 def _json_size(value: Json) -> int:
     """Roughly the bytes of `value`, in bounded time: large containers are estimated from their first items."""
-    if value is None or type(value) is str:
-        return len(value or "")
     size = 0.0
     todo: list[tuple[Json, float]] = [(value, 1.0)]
     for _ in range(SIZE_STEPS):

@@ -20,13 +20,13 @@ LABELS: dict[str, str] = {
     "gen_ai_response_model": "The model that answered; empty where none did.",
     "gen_ai_token_type": "input or output.",
     "gen_ai_agent_name": "The agent.",
-    "gen_ai_tool_name": "The tool.",
+    "gen_ai_tool_name": "The tool; `unknown` for a name that the model made up.",
     "error_type": "Exception type of a failure, or the outcome where there was none (cancelled …); empty if ok.",
     "agent": "The agent.",
     "parent_agent": "The agent that started the run, by one of its tools; empty for a run of its own.",
     "provider": "Provider of the model.",
     "model": "The model asked.",
-    "tool": "The tool.",
+    "tool": "The tool; `unknown` for a name that the model made up, empty where it was none.",
     "outcome": "How it ended.",
     "cause": "Why the model was asked again: validation_error, model_retry, unknown_tool, no_output …",
     "type": "input, output, cache_read, cache_write or reasoning; input includes the cache, output the reasoning.",
@@ -34,13 +34,33 @@ LABELS: dict[str, str] = {
     "exporter": "The exporter, by name.",
     "state": "exported or dropped.",
     "reason": "Why an event was dropped: overflow, error, closed, shutdown, rejected …; empty for exported ones.",
-    "label": "The label whose values exceeded the cap.",
+    "label": "The label whose values exceeded the cap; `*` where combinations of labels did.",
     "version": "Version of Sidestream.",
 }
 """Every label with its meaning. The values come from bounded sets, or are capped: see `OTHER`."""
 
 OTHER = "other"
 """Stands for the values of a label beyond the cap."""
+
+UNKNOWN = "unknown"
+"""A tool by a name that a model made up; a parent whose run has not been seen."""
+
+_PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "bedrock-mantle": "aws.bedrock",
+    "google": "gcp.gemini",
+    "google-cloud": "gcp.vertex_ai",
+    "google-gla": "gcp.gemini",
+    "google-vertex": "gcp.vertex_ai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+
+
+def convention_name(provider: str) -> str:
+    """What the GenAI conventions (`gen_ai.provider.name`) call a provider of pydantic-ai's; others are as they are."""
+    return _PROVIDERS.get(provider, provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +173,7 @@ METRICS: tuple[Metric, ...] = (
         otlp="sidestream.runs",
         kind="counter",
         unit="{run}",
-        help="Runs that ended, by outcome: completed, error, cancelled, timed_out, abandoned.",
+        help="Runs that ended, by outcome: completed, error, cancelled, timed_out, abandoned; lost, if collected.",
         labels=("agent", "parent_agent", "outcome"),
     ),
     Metric(

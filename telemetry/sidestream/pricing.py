@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
-from .events import CostSource
+from .events import CostSource, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -110,6 +110,36 @@ class Pricing:
         if same and filled and len(self._estimating) < 1_000:  # a zero of both says nothing
             self._estimating.add(endpoint)
         return same
+
+
+def cache_saving(usage: Usage, *, model: str, provider: str | None) -> float | None:
+    """US dollars by which genai-prices' estimate is lower than if nothing had been read from the provider's cache.
+
+    None where that cannot be told. Takes about 0.2 ms, so it is not for the caller's path.
+    """
+    from genai_prices import Usage as Counts
+
+    try:
+        price = _listed_price(provider, model)
+        counts = {name: getattr(usage, name) or 0 for name in _PRICED}
+        plain = {**counts, "cache_read_tokens": 0, "cache_audio_read_tokens": 0}
+        cached, uncached = (price.calc_price(Counts(**each))["total_price"] for each in (counts, plain))
+    except Exception:  # not listed, or counts that contradict each other
+        return None
+    return float(uncached - cached)
+
+
+_PRICED = tuple(name for name in Usage.__struct_fields__ if name.endswith("_tokens") and name != "reasoning_tokens")
+"""Reasoning is output like any other."""
+
+
+@lru_cache(maxsize=256)
+def _listed_price(provider: str | None, model: str) -> ModelPrice:
+    """The price of `model` as of now. Raises `LookupError` where it is not listed."""
+    from genai_prices import Usage as Counts
+    from genai_prices import calc_price
+
+    return calc_price(Counts(input_tokens=1), model, provider_id=provider).model_price
 
 
 def _check(name: str, price: object) -> None:

@@ -95,6 +95,7 @@ class Request:
         "number",
         "parts",
         "run",
+        "seq",
         "stalls",
         "streaming",
         "t0",
@@ -128,6 +129,8 @@ class Request:
         self.failure: Failure | None = None
         """The error that came through the stream; the hook around the request only sees a cancellation then."""
         self.done = False
+        self.seq = run.seq
+        """The number of its `llm_start`."""
         run.requests_open.append(self)
         run.emit(LLMStart(request=number, model=model, streaming=streaming, **facts), at=self.t0)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +42,8 @@ from .events import (
 from .ids import span_id_of, trace_id_of
 from .pricing import Cost
 from .request import Request
+from .sampling import HeadSampler
+from .tracing import SpanRef
 
 monotonic_ns = time.monotonic_ns
 Where = Literal["model", "tool", "output", "run"]
@@ -81,6 +82,10 @@ class Link:
     """What this is inside of; with two sidecars on one agent, the other's link to the same run."""
     via: Literal["tool", "output", "stream"] = "tool"
     """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
+    seq: int = 0
+    """The event that began it, which names its span: `tool_start`, or else `agent_start`."""
+    around: SpanRef | None = None
+    """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
 
 
 current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
@@ -117,6 +122,10 @@ class Totals:
     def usage(self) -> Usage | None:
         return Usage(**self.tokens, details=self.details or None) if self.tokens else None
 
+    def total_tokens(self) -> int | None:
+        tokens = self.tokens
+        return tokens.get("input_tokens", 0) + tokens.get("output_tokens", 0) if tokens else None
+
     def cost_usd(self) -> float | None:
         return None if self.usd is None else float(self.usd)
 
@@ -128,17 +137,19 @@ class Run:
         "_children",
         "_clock_start",
         "_errors",
+        "_of_children",
+        "_remote",
         "_retries",
-        "_seq",
+        "_sampler",
         "_sink",
         "_tool_calls",
         "_tools",
         "_totals",
         "_unpriced",
-        "_with_children",
         "agent_name",
         "chunk_ns",
         "ended",
+        "instrumented",
         "lock",
         "owner",
         "parent",
@@ -146,6 +157,8 @@ class Run:
         "requests_open",
         "root_run_id",
         "run_id",
+        "sampled",
+        "seq",
         "stall_ns",
         "tags",
         "trace_id",
@@ -162,18 +175,26 @@ class Run:
         tags: Mapping[str, str] | None = None,
         stall_seconds: float = 2.0,
         chunk_seconds: float | None = 0.1,
+        sampler: HeadSampler | None = None,
+        remote: SpanRef | None = None,
     ) -> None:
         self._sink = sink
+        self._sampler = sampler
+        self._remote = remote
         # Reentrant, for the garbage collector may end another run, or this one, in the middle of an emission.
         self.lock = threading.RLock()
         self._clock_start = monotonic_ns()
-        self._seq = 0
+        self.seq = 0
+        """Of the next event."""
         self.owner = owner
         self.run_id = run_id
         self.agent_name = agent_name
         self.parent = parent
         self.root_run_id: str = parent.run.root_run_id if parent else run_id
         self.trace_id: str | None = None
+        self.sampled: bool | None = None
+        """Whether the trace is kept. None: there is no exporter of spans, so nobody asks."""
+        self.instrumented = False
         self.tags = dict(tags) if tags else None
         self.stall_ns = int(stall_seconds * 1e9)
         self.chunk_ns = None if chunk_seconds is None else int(chunk_seconds * 1e9)
@@ -187,7 +208,7 @@ class Run:
         self._children = 0
         self._errors: set[int] = set()
         self._totals = Totals({}, {})
-        self._with_children = Totals({}, {})
+        self._of_children = Totals({}, {})
 
     # --- emission ---
 
@@ -200,8 +221,8 @@ class Run:
         with self.lock:
             if self.ended:
                 return  # a teardown that goes on after the run is over
-            seq = self._seq
-            self._seq = seq + 1
+            seq = self.seq
+            self.seq = seq + 1
             self._sink(
                 make_event(
                     data,
@@ -222,12 +243,19 @@ class Run:
         model: str | None = None,
         conversation_id: str | None = None,
         mode: Literal["graph", "realtime"] | None = "graph",
-        trace_id: str | None = None,
-        parent_span_id: str | None = None,
+        caller: SpanRef | None = None,
+        instrumented: bool = False,
     ) -> None:
-        """The run begins. `trace_id` and `parent_span_id` (hex) are those of the caller's own span, if it has one."""
+        """The run begins, inside the span `caller`. `instrumented`: others make spans of what happens in it."""
         parent = self.parent
-        self.trace_id = trace_id or (parent.run.trace_id if parent else None) or trace_id_of(self.root_run_id)
+        if parent is None:
+            caller = caller or self._remote
+        elif caller in (None, parent.around) and not parent.run.instrumented:
+            caller = parent.run.span(parent.seq)
+        self.trace_id = caller.trace_id if caller else trace_id_of(self.root_run_id)
+        if self._sampler is not None:
+            self.sampled = self._sampler(self.trace_id, caller.sampled if caller else None)
+        self.instrumented = instrumented
         self.emit(
             AgentStart(
                 parent_run_id=parent.run.run_id if parent else None,
@@ -237,7 +265,9 @@ class Run:
                 conversation_id=conversation_id,
                 trace_id=self.trace_id,
                 span_id=span_id_of(self.run_id, 0),
-                parent_span_id=parent_span_id,
+                parent_span_id=caller.span_id if caller else None,
+                sampled=self.sampled,
+                instrumented=instrumented or None,
                 model=model,
                 mode=mode,
                 prompt=prompt,
@@ -247,6 +277,10 @@ class Run:
             ),
             at=self._clock_start,
         )
+
+    def span(self, seq: int) -> SpanRef | None:
+        """The span that event `seq` begins."""
+        return SpanRef(self.trace_id, span_id_of(self.run_id, seq), self.sampled) if self.trace_id else None
 
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
         """The run is over: whatever is still open ends now, then comes `agent_end`. A second call does nothing."""
@@ -258,14 +292,16 @@ class Run:
             for key in list(self._tools):
                 self.tool_end(key, "cancelled")
             now = monotonic_ns()
-            own, everything = self._totals, self._with_children
+            own, everything = self._totals, Totals({}, {})
+            for totals in (own, self._of_children):
+                everything.add(totals.usage(), totals.usd)
             self.emit(
                 AgentEnd(
                     outcome=outcome,
                     success=outcome == "completed",
                     duration_seconds=seconds(now - self._clock_start),
                     total_iterations=self.requests,
-                    total_tokens=usage.total_tokens if (usage := own.usage()) else None,
+                    total_tokens=own.total_tokens(),
                     tool_calls=self._tool_calls,
                     retries=self._retries,
                     usage=own.usage(),
@@ -291,7 +327,7 @@ class Run:
         """A sub-agent of this run is over: what it and its own sub-agents used."""
         with self.lock:
             self._children += 1
-            self._with_children.add(totals.usage(), totals.usd)
+            self._of_children.add(totals.usage(), totals.usd)
 
     # --- what a run consists of ---
 
@@ -313,13 +349,11 @@ class Run:
             paid += [(a.usage, None if a.cost_usd is None else Decimal(str(a.cost_usd))) for a in attempts]
             for used, usd in paid:
                 self._totals.add(used, usd)
-                self._with_children.add(used, usd)
             self._unpriced += unpriced + sum(a.usage is not None and a.cost_usd is None for a in attempts)
-            total = self._totals.usage()
             self.emit(
                 Progress(
                     iteration=request.number,
-                    total_tokens=total.total_tokens if total else None,
+                    total_tokens=self._totals.total_tokens(),
                     total_cost_usd=self._totals.cost_usd(),
                 )
             )
@@ -327,12 +361,12 @@ class Run:
     def tool_start(
         self, tool_name: str, tool_call_id: str | None = None, args: Json = None, attempt: int | None = None
     ) -> int:
-        """A tool call is taken up; returns the key under which it ends."""
+        """A tool call is taken up; returns the number of its event (`seq`), under which it ends."""
         now = monotonic_ns()
         data = ToolStart(tool_name=tool_name, tool_call_id=tool_call_id, args=args, attempt=attempt)
         with self.lock:
             self._tool_calls += 1
-            key = self._tool_calls
+            key = self.seq
             self._tools[key] = (data, now)
             self.emit(data, at=now)
         return key
@@ -416,16 +450,6 @@ def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def seconds(ns: int) -> float:
     """Nanoseconds as seconds, to the microsecond."""
     return ns // 1_000 / 1_000_000
-
-
-def current_span() -> tuple[str | None, str | None]:
-    """Trace and span id, in hex, of the OpenTelemetry span that the current code is inside of."""
-    if "opentelemetry.trace" not in sys.modules:
-        return None, None  # then there is none
-    from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
-
-    span = get_current_span().get_span_context()
-    return (format_trace_id(span.trace_id), format_span_id(span.span_id)) if span.is_valid else (None, None)
 
 
 @cache

@@ -24,7 +24,9 @@ from .exporter import Exporter, check_exporter, make_exporter
 from .hub import Hub
 from .pricing import Pricing
 from .run import Link, Run, checked_tags, monotonic_ns
+from .sampling import head_sampler
 from .stats import SidecarStats
+from .tracing import span_of_environment
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -66,6 +68,7 @@ class Sidecar:
             the ends of requests and runs never before twice as many wait.
         buffer_bytes: The same in bytes of content, roughly.
         close_timeout: Seconds that leaving the `with` block, or the interpreter, may take to deliver what is pending.
+            Once the JSONL log has everything, an exporter whose call hangs for a second is not waited for any longer.
         stall_seconds: A wait for the provider between two chunks that counts as a stall.
 
     Raises:
@@ -91,6 +94,8 @@ class Sidecar:
                 raise ConfigurationError(f"{name}={seconds!r}: must be a number of seconds, 0 or more")
         made = [_exporter(item) for item in exporters or exporters_from_environment()]
         self._hub = Hub(made, max_events=buffer_events, max_bytes=buffer_bytes, redact=redact)
+        self._sampler = head_sampler() if self._hub.spans else None
+        self._remote = span_of_environment()
         self.pricing = Pricing(prices)
         self._tags = checked_tags(tags or {})
         self._tags_here: ContextVar[Mapping[str, str]] = ContextVar("sidestream_tags", default=self._tags)
@@ -272,6 +277,8 @@ class Sidecar:
             tags=self._tags_here.get(),
             stall_seconds=self._stall_seconds,
             chunk_seconds=None if self._whole_parts else TICK,
+            sampler=self._sampler,
+            remote=self._remote,
         )
         with self._lock:
             self._run_count += 1

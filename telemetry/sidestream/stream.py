@@ -82,6 +82,8 @@ async def model_events(watched: Watched, request: Request, stream: AsyncIterable
 def _turn(watched: Watched, request: Request, part: Part, event: Any, t_pull: int, t: int) -> Part | None:
     """Something else than one more delta of `part`; returns the part whose deltas are expected next."""
     kind = type(event)
+    if watched.inside is not None:  # pydantic-ai brought it here for the provider's sake; it is not for the consumer
+        watched.inside.leave()
     request.noted(part, t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
     if kind is PartStartEvent:
         return _part_begins(request, event.index, event.part, t_pull, t)
@@ -208,7 +210,12 @@ def _delta_text(delta: Any, part: Part) -> str:
 
 
 def args_text(args: Any) -> str | None:
-    return args if args is None or isinstance(args, str) else msgspec.json.encode(snapshot(args)).decode()
+    if args is None or isinstance(args, str):
+        return args
+    try:
+        return msgspec.json.encode(args).decode()
+    except Exception:
+        return msgspec.json.encode(snapshot(args)).decode()
 
 
 async def _aclose(iterator: Any) -> None:

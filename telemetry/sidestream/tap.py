@@ -16,8 +16,9 @@ from .adapters import Adapter, adapter_of
 from .content import snapshot
 from .errors import ConfigurationError
 from .request import monotonic_ns
-from .run import Link, current, current_span, enclosing
+from .run import Link, current, enclosing
 from .teller import Teller
+from .tracing import current_span
 from .watched import Recorder, guard
 
 T = TypeVar("T")
@@ -35,7 +36,9 @@ class _Tap:
         self._recorder = recorder
         # The body of a generator is the application's own code: what it starts and logs belongs to this run.
         generator = inspect.isasyncgen(stream) or inspect.isgenerator(stream)
-        self._link = Link(tell.run, None, current.get(), "stream") if tell is not None and generator else None
+        self._link = None
+        if tell is not None and generator:
+            self._link = Link(tell.run, None, current.get(), "stream", around=current_span())
         self._cancelled_at = 0
         self._tell = tell
 
@@ -192,13 +195,11 @@ def tap(recorder: Recorder, stream: Any, **about: Unpack[TapOptions]) -> Any:
 def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> Teller:
     model = about.get("model")
     run = recorder.open_run(str(uuid.uuid4()), about.get("agent_name"), enclosing(recorder))
-    trace_id, span_id = current_span()
     run.start(
         prompt=snapshot(about.get("prompt")) if recorder.wants_content else None,
         model=model,
         conversation_id=about.get("conversation_id"),
         mode=None,
-        trace_id=trace_id,
-        parent_span_id=span_id,
+        caller=current_span(),
     )
     return Teller(recorder, run, adapter, model=model, provider=about.get("provider"))

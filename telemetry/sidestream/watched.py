@@ -9,6 +9,7 @@ from .content import snapshot
 from .pricing import Pricing
 from .request import Request
 from .run import Link, Run
+from .tracing import Inside
 
 
 class Recorder(Protocol):
@@ -40,6 +41,7 @@ class Watched:
     __slots__ = (
         "consumer_raised",
         "failed",
+        "inside",
         "instructions",
         "interrupted",
         "leaving",
@@ -57,6 +59,8 @@ class Watched:
         self.run = run
         self.request: Request | None = None
         """The request whose stream is being read, or the last one."""
+        self.inside: Inside | None = None
+        """The span of that request, while the provider's own spans are to find it."""
         self.messages: Sequence[Any] = ()
         """The run's live history as of the last request (the one that `wrap_run` is given goes stale)."""
         self.interrupted: list[tuple[Request, int]] = []

@@ -19,7 +19,7 @@ ROOTS = {
 }
 
 FLOORS: list[set[str]] = [
-    {"sidestream.errors", "sidestream.diagnostics", "sidestream.stats"},
+    {"sidestream.checks", "sidestream.errors", "sidestream.diagnostics", "sidestream.stats"},
     {"sidestream.events", "sidestream.ids", "sidestream.pricing"},
     {
         "sidestream.content",
@@ -29,6 +29,9 @@ FLOORS: list[set[str]] = [
         "sidestream.metrics",
         "sidestream.request",
         "sidestream.run",
+        "sidestream.sampling",
+        "sidestream.series",
+        "sidestream.tracing",
     },
     {"sidestream.channel", "sidestream.hub", "sidestream_exporters.*"},
     {
@@ -127,6 +130,7 @@ def test_there_is_no_circle() -> None:
 def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
     """Nor each other: a helper of one (`_console_text`) is its own."""
     allowed = {
+        "sidestream.checks",
         "sidestream.errors",
         "sidestream.diagnostics",
         "sidestream.events",
@@ -135,6 +139,8 @@ def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
         "sidestream.ids",
         "sidestream.measure",
         "sidestream.metrics",
+        "sidestream.sampling",
+        "sidestream.series",
         "sidestream.stats",
     }
     for module, targets in imports().items():

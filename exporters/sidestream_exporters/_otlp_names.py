@@ -1,0 +1,68 @@
+"""What a span and its attributes are called: one table, so that another version of the conventions is another table.
+
+`GEN_AI` is OpenTelemetry's GenAI conventions as last released (core semantic conventions 1.41), with what its Python
+GenAI library adds. They are experimental and being renamed; see https://github.com/open-telemetry/semantic-conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The names of one version of the conventions. What it has no name for stands under `sidestream.*`."""
+
+    operation: str = "gen_ai.operation.name"
+    invoke_agent: str = "invoke_agent"
+    chat: str = "chat"
+    execute_tool: str = "execute_tool"
+    provider: str = "gen_ai.provider.name"
+    conversation: str = "gen_ai.conversation.id"
+    agent: str = "gen_ai.agent.name"
+    request_model: str = "gen_ai.request.model"
+    request_stream: str = "gen_ai.request.stream"
+    response_id: str = "gen_ai.response.id"
+    response_model: str = "gen_ai.response.model"
+    finish_reasons: str = "gen_ai.response.finish_reasons"
+    first_chunk: str = "gen_ai.response.time_to_first_chunk"
+    tool: str = "gen_ai.tool.name"
+    tool_call: str = "gen_ai.tool.call.id"
+    tool_type: str = "gen_ai.tool.type"
+    error_type: str = "error.type"
+    instructions: str = "gen_ai.system_instructions"
+    input: str = "gen_ai.input.messages"
+    output: str = "gen_ai.output.messages"
+    tool_arguments: str = "gen_ai.tool.call.arguments"
+    tool_result: str = "gen_ai.tool.call.result"
+    details: str = "gen_ai.client.inference.operation.details"
+    """The event that holds content where it shall not stand on the span."""
+    settings: dict[str, str] = field(
+        default_factory=lambda: {
+            name: f"gen_ai.request.{name}"
+            for name in (
+                "max_tokens",
+                "temperature",
+                "top_p",
+                "top_k",
+                "presence_penalty",
+                "frequency_penalty",
+                "seed",
+            )
+        }
+    )
+    usage: dict[str, str] = field(
+        default_factory=lambda: {
+            "input_tokens": "gen_ai.usage.input_tokens",
+            "output_tokens": "gen_ai.usage.output_tokens",
+            "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
+            "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",
+            "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+            "input_audio_tokens": "sidestream.usage.input_audio_tokens",
+            "cache_audio_read_tokens": "sidestream.usage.cache_audio_read_tokens",
+            "output_audio_tokens": "sidestream.usage.output_audio_tokens",
+        }
+    )
+
+
+GEN_AI = Names()
