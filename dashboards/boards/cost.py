@@ -1,0 +1,190 @@
+"""Where does the money go, will the budget do, and what does the provider's cache save?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from dashboards.boards.health_row import TITLE, health_row
+from dashboards.frame import make_board, to_board, to_review
+from dashboards.panels import BOARD, NONE_IS_GOOD, Column, Query, above, bars, below, count, lines, listing, number
+from dashboards.queries import or_zero, over, share, top
+
+cost = BOARD["sidestream_cost_usd_total"]
+saved = BOARD["sidestream_cache_saved_usd_total"]
+unpriced = BOARD["sidestream_unpriced_requests_total"]
+tokens = BOARD["sidestream_tokens_total"]
+runs = BOARD["sidestream_runs_total"]
+requests = BOARD["sidestream_requests_total"]
+usage = BOARD["gen_ai_client_token_usage"]
+
+USD = "currencyUSD"
+HOURS = "($__range_s / 3600)"
+MONTH_HOURS = 30 * 24
+NOT_PRICED = "No request with a known price in this time range"
+
+
+def board() -> dashboard.Dashboard:
+    month = f"{cost.total()} / {HOURS} * {MONTH_HOURS}"
+    budget = [
+        number(
+            "Spent",
+            "US dollars in this time range, as far as prices are known. It is the sum of what the log says.",
+            Query(cost.total()),
+            unit=USD,
+            empty="nothing priced",
+            links=[to_review()],
+        ),
+        number(
+            "Per hour",
+            "US dollars per hour, averaged over this time range.",
+            Query(f"{cost.total()} / {HOURS}"),
+            unit=USD,
+            empty="nothing priced",
+        ),
+        number(
+            "Projected for 30 days",
+            "What 30 days cost if they go on as this time range did. Choose a day or a week for a fair picture.",
+            Query(month),
+            unit=USD,
+            empty="nothing priced",
+        ),
+        number(
+            "Of the budget",
+            "The projection as a share of the budget per 30 days that is set above. Beyond 100 % it will not do.",
+            Query(f"{month} / $budget"),
+            unit="percentunit",
+            steps=above(0.8, 1),
+            empty="nothing priced",
+            decimals=0,
+        ),
+        number(
+            "Saved by the cache",
+            "US dollars by which requests were cheaper than without the provider's prompt cache.",
+            Query(or_zero(saved.total())),
+            unit=USD,
+        ),
+        number(
+            "Unpriced requests",
+            "Requests that used tokens of a model without a known price: their cost is missing from every panel here. "
+            "Give it with Sidecar(prices=…).",
+            Query(or_zero(unpriced.total())),
+            unit="short",
+            steps=NONE_IS_GOOD,
+            decimals=0,
+        ),
+    ]
+    spend = [
+        lines(
+            f"Spend per hour, by {label}",
+            f"US dollars per hour at the pace of each moment, by {label}.",
+            Query(f"{cost.rate(label)} * 3600", f"{{{{{label}}}}}"),
+            unit=USD,
+            stacked=True,
+            empty=NOT_PRICED,
+        )
+        for label in ("agent", "model", "provider")
+    ]
+    pace = [
+        lines(
+            "Pace against the budget",
+            "How fast the budget is being spent: 1 is just on budget, 2 spends it in half the time. The short window "
+            "shows a runaway agent, the whole range whether it matters.",
+            Query(f"{cost.rate()} * {MONTH_HOURS * 3600} / $budget", "at the moment"),
+            Query(f"{cost.rate(window='$__range')} * {MONTH_HOURS * 3600} / $budget", "over the time range"),
+            unit="short",
+            steps=above(1, 2),
+            empty=NOT_PRICED,
+            width=12,
+        ),
+        bars(
+            "Cost of a run, by agent",
+            "Mean cost of a run that ended in this time range, sub-agents not included.",
+            Query(top(10, over(cost.total("agent"), runs.total("agent"))), "{{agent}}"),
+            unit=USD,
+            steps=above(0.5, 5),
+            empty=NOT_PRICED,
+            width=12,
+        ),
+    ]
+    who = listing(
+        "Spend by agent, provider and model",
+        "Everything that was spent in this time range.",
+        Column("Cost", top(50, cost.total("agent", "provider", "model")), USD),
+        count("Requests", requests.total("agent", "provider", "model")),
+        count("Tokens", tokens.total("agent", "provider", "model", type="=~input|output")),
+        count("Unpriced requests", unpriced.total("agent", "provider", "model"), above(1, 100)),
+        keys={"agent": "Agent", "provider": "Provider", "model": "Model"},
+        links={
+            "agent": [
+                to_board("Tools and runs of this agent", "sidestream-tools", agent="${__value.raw}"),
+                to_review("Its runs in the log", agent="${__value.raw}"),
+            ],
+            "model": [to_board("Latency of this model", "sidestream-streaming", model="${__value.raw}")],
+        },
+        empty="No request in this time range",
+        width=24,
+    )
+    cached = [
+        lines(
+            "Cache hits, by model",
+            "Share of the input tokens that the provider read from its cache, which costs a fraction. Prompts that "
+            "begin alike and come in short order raise it.",
+            Query(share(tokens.rate("model", type="=cache_read"), tokens.rate("model", type="=input")), "{{model}}"),
+            unit="percentunit",
+            empty="No tokens in this time range",
+        ),
+        lines(
+            "Saved by the cache per hour",
+            "US dollars per hour by which requests were cheaper than without the cache, by model. Writing to a cache "
+            "costs extra: a line below zero is a cache that is written and not read.",
+            Query(f"{saved.rate('model')} * 3600", "{{model}}"),
+            unit=USD,
+            empty="Nothing was read from a cache",
+        ),
+        number(
+            "Cache hits",
+            "Share of the input tokens of this time range that were read from the provider's cache.",
+            Query(share(tokens.total(type="=cache_read"), tokens.total(type="=input"))),
+            unit="percentunit",
+            steps=below(0.1, 0.3),
+            empty="no tokens",
+            width=8,
+            height=8,
+            decimals=1,
+        ),
+    ]
+    used = [
+        lines(
+            "Tokens per second",
+            "By type. input includes the cache, output the reasoning: these are parts, not to be added.",
+            Query(tokens.rate("type"), "{{type}}"),
+            unit="short",
+            empty="No tokens in this time range",
+        ),
+        lines(
+            "Tokens of a request, p95",
+            "95 of 100 requests used fewer: input is what is sent, and grows with the conversation.",
+            Query(usage.quantile(0.95, "gen_ai_token_type"), "{{gen_ai_token_type}}", exemplars=True),
+            unit="short",
+            steps=above(100_000, 500_000),
+            empty="No tokens in this time range",
+        ),
+        lines(
+            "Unpriced requests",
+            "Requests per second whose cost nobody knows, by model.",
+            Query(unpriced.rate("model"), "{{model}}"),
+            unit="reqps",
+            empty="Every request has a price",
+        ),
+    ]
+    return make_board(
+        "sidestream-cost",
+        "What agents and models cost, what is left of the budget, and what the cache saves.",
+        {"Budget": budget, "Spend": [*spend, *pace, who], "Cache": cached, "Tokens": used, TITLE: health_row()},
+        variables=[
+            dashboard.TextBoxVariable("budget")
+            .label("Budget per 30 days, USD")
+            .description("In US dollars")
+            .default_value("1000")
+        ],
+    )

@@ -1,0 +1,172 @@
+"""How long do people wait, and for whom: the provider, or the program that reads the stream?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from dashboards.boards.health_row import TITLE, health_row
+from dashboards.frame import make_board, to_board, to_review
+from dashboards.panels import BOARD, Column, Query, above, count, heat, lines, listing, number
+from dashboards.queries import RANGE, RATE, over, share
+
+first = BOARD["sidestream_time_to_first_token_seconds"]
+chunk = BOARD["gen_ai_client_operation_time_to_first_chunk_seconds"]
+gap = BOARD["gen_ai_client_operation_time_per_output_chunk_seconds"]
+duration = BOARD["gen_ai_client_operation_duration_seconds"]
+usage = BOARD["gen_ai_client_token_usage"]
+stalls = BOARD["sidestream_stream_stalls_total"]
+requests = BOARD["sidestream_requests_total"]
+wait = BOARD["sidestream_provider_wait_seconds_total"]
+hold = BOARD["sidestream_consumer_hold_seconds_total"]
+
+NOT_STREAMED = "Nothing was streamed in this time range"
+
+
+def _speed(*by: str, window: str = RATE) -> str:
+    """Output tokens per second of request."""
+    return over(
+        usage.rate(*by, suffix="_sum", window=window, gen_ai_token_type="=output"),
+        duration.rate(*by, suffix="_sum", window=window),
+    )
+
+
+def board() -> dashboard.Dashboard:
+    first_token = [
+        lines(
+            "Time to first token by kind",
+            "Until the first piece of text, of thinking, or of a tool call that says something; p95. Text late after "
+            "early thinking is a model that reasons, not a slow one.",
+            Query(first.quantile(0.95, "kind"), "{{kind}}", exemplars=True),
+            unit="s",
+            steps=above(5, 15),
+            empty=NOT_STREAMED,
+            links=[to_review()],
+        ),
+        lines(
+            "Time to first token by model, p50 and p95",
+            "Half of the streamed requests, and 95 of 100, said something within this time.",
+            Query(first.quantile(0.5, "model"), "{{model}} p50"),
+            Query(first.quantile(0.95, "model"), "{{model}} p95", exemplars=True),
+            unit="s",
+            steps=above(5, 15),
+            empty=NOT_STREAMED,
+        ),
+        lines(
+            "Time to first chunk by provider, p95",
+            "Until the provider sent anything at all, empty or not. Far below the time to first token, it shows a "
+            "provider that answers at once and then thinks.",
+            Query(chunk.quantile(0.95, "gen_ai_provider_name"), "{{gen_ai_provider_name}}", exemplars=True),
+            unit="s",
+            steps=above(5, 15),
+            empty=NOT_STREAMED,
+        ),
+        heat(
+            "Time to first token",
+            "Each column is a moment, each row a span of seconds; the darker, the more requests. Two bands are two "
+            "kinds of requests, which a quantile would hide.",
+            first.rate("le", suffix="_bucket"),
+        ),
+        heat(
+            "Gaps between chunks",
+            "Time between two chunks of a stream: how fluently it flows. Dark cells far up are streams that stutter.",
+            gap.rate("le", suffix="_bucket"),
+        ),
+    ]
+    flow = [
+        lines(
+            "Output tokens per second",
+            "Tokens that a request yields per second of its duration, by model. The first-token wait is part of it, so "
+            "short answers look slower than long ones.",
+            Query(_speed("gen_ai_request_model"), "{{gen_ai_request_model}}"),
+            unit="short",
+            empty="No tokens in this time range",
+        ),
+        lines(
+            "Gap between chunks, p95",
+            "95 of 100 gaps between two chunks are shorter. Beyond a third of a second a reader sees it.",
+            Query(gap.quantile(0.95, "gen_ai_request_model"), "{{gen_ai_request_model}}"),
+            unit="s",
+            steps=above(0.3, 2),
+            empty=NOT_STREAMED,
+        ),
+        lines(
+            "Stalls per request",
+            "Waits for the provider within a stream that were longer than the sidecar's stall_seconds (2 unless set), "
+            "per request. One in twenty is felt.",
+            Query(share(stalls.rate("model"), requests.rate("model")), "{{model}}"),
+            unit="short",
+            steps=above(0.05, 0.2),
+            empty="No requests in this time range",
+        ),
+        lines(
+            "Who keeps whom waiting",
+            "Of the time that streams were open: how much they waited for the provider, and how much for the program "
+            "to ask for the next event. A program that holds streams slows its own users down, not the provider.",
+            Query(over(wait.rate(), f"({wait.rate()} + {hold.rate()})"), "waiting for the provider"),
+            Query(over(hold.rate(), f"({wait.rate()} + {hold.rate()})"), "held by the program"),
+            unit="percentunit",
+            stacked=True,
+            empty=NOT_STREAMED,
+            width=12,
+        ),
+        lines(
+            "Streams open, by model",
+            "Seconds of open streams per second, which is how many are open on average: waiting for the provider and "
+            "held by the program.",
+            Query(wait.rate("model"), "{{model}}, provider"),
+            Query(hold.rate("model"), "{{model}}, program"),
+            unit="short",
+            stacked=True,
+            empty=NOT_STREAMED,
+            width=12,
+        ),
+    ]
+    whole = [
+        lines(
+            "Duration of requests by model, p95",
+            "From sending a request to its end, streamed or not.",
+            Query(duration.quantile(0.95, "gen_ai_request_model"), "{{gen_ai_request_model}}", exemplars=True),
+            unit="s",
+            steps=above(30, 120),
+            empty="No requests in this time range",
+            width=12,
+        ),
+        lines(
+            "Failed requests by provider",
+            "Share of requests that the provider, or the way to it, failed. Requests that the caller gave up are not "
+            "its fault and not in here.",
+            Query(share(requests.rate("provider", outcome="=error"), requests.rate("provider")), "{{provider}}"),
+            unit="percentunit",
+            steps=above(0.02, 0.1),
+            empty="No requests in this time range",
+            width=12,
+        ),
+        listing(
+            "Models",
+            "Each model over the whole time range. Means are of all its requests together.",
+            count("Requests", duration.total("gen_ai_request_model", suffix="_count")),
+            Column("Mean duration", duration.mean("gen_ai_request_model"), "s", above(30, 120)),
+            Column("Mean time to first chunk", chunk.mean("gen_ai_request_model"), "s", above(5, 15)),
+            Column("Mean gap", gap.mean("gen_ai_request_model"), "s", above(0.3, 2)),
+            Column("Tokens per second", _speed("gen_ai_request_model", window=RANGE), "short"),
+            keys={"gen_ai_request_model": "Model"},
+            links={"gen_ai_request_model": [to_board("Cost of this model", "sidestream-cost", model="${__value.raw}")]},
+            width=16,
+        ),
+        number(
+            "Stalls",
+            "Waits within streams that were longer than stall_seconds, in this time range, by agent.",
+            Query(stalls.total("agent"), "{{agent}}"),
+            unit="short",
+            steps=above(10, 100),
+            empty="none",
+            width=8,
+            height=8,
+            decimals=0,
+        ),
+    ]
+    return make_board(
+        "sidestream-streaming",
+        "How long people wait for the first word and between words, and who is to blame.",
+        {"The first token": first_token, "The flow": flow, "Whole requests": whole, TITLE: health_row()},
+    )

@@ -1,0 +1,50 @@
+"""Writes the boards and rules to `dashboards/generated/`, and the page of alerts: `python -m dashboards.build`.
+
+Change a board in `boards/`, run this, and commit both: a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore", message="Prefer using dashboardv2", category=DeprecationWarning)
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: E402
+from grafana_foundation_sdk.models.dashboard import Dashboard  # noqa: E402
+
+from dashboards.boards import cost, fleet, health, streaming, tools  # noqa: E402
+from dashboards.rules import ALERTS_PAGE, RULES_FILE, alerts_page, rules_text  # noqa: E402
+
+HERE = Path(__file__).parent
+BOARDS = (fleet, streaming, tools, cost, health)
+
+
+def main() -> None:
+    """Write every file that `files()` names."""
+    (HERE / "generated").mkdir(exist_ok=True)
+    for name, text in files().items():
+        (HERE / name).write_text(text, encoding="utf-8")
+        print(f"dashboards/{name}")
+
+
+def files() -> dict[str, str]:
+    """What is generated, by path in this folder."""
+    boards = [module.board().build() for module in BOARDS]
+    return {
+        **{f"generated/{board.uid}.json": _as_json(board) for board in boards},
+        f"generated/{RULES_FILE}": rules_text(),
+        ALERTS_PAGE: alerts_page(),
+    }
+
+
+def _as_json(board: Dashboard) -> str:
+    for number, panel in enumerate(board.panels or [], 1):
+        panel.id_val = number  # the builders leave it out, and Grafana would make up new ones each time
+    as_dict = json.loads(json.dumps(board, cls=JSONEncoder))
+    return json.dumps({"id": None, **as_dict}, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    main()

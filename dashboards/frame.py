@@ -1,0 +1,118 @@
+"""What surrounds the panels of a board and is the same for all: variables, links, rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as model
+
+from dashboards.panels import SOURCE, TARGETS, Panel
+from dashboards.queries import Expr, Scope
+
+# --- links ---------------------------------------------------------------------------------------------------------
+
+CARRIED = ("datasource", "job", "instance", "agent", "model", "review")
+"""Variables that every board has."""
+
+
+def to_board(title: str, uid: str, **chosen: str) -> dashboard.DashboardLink:
+    """A link from a value to another board: time and variables come along, those `chosen` are set."""
+    kept = [f"${{{name}:queryparam}}" for name in CARRIED if name not in chosen]
+    set_to = [f"var-{name}={value}" for name, value in chosen.items()]
+    return dashboard.DashboardLink(title).url(f"/d/{uid}?{'&'.join(['${__url_time_range}', *kept, *set_to])}")
+
+
+def to_review(title: str = "These runs in the log", **filters: str) -> dashboard.DashboardLink:
+    """A link from a value to the pages of `sidestream serve`: the runs of the time range that match `filters`."""
+    chosen = "".join(f"&{name}={value}" for name, value in filters.items())
+    url = "${review}/?since=${__from:date:iso}&until=${__to:date:iso}" + chosen
+    return dashboard.DashboardLink(title).url(url).target_blank(True)
+
+
+# --- boards --------------------------------------------------------------------------------------------------------
+
+TAG = "sidestream"
+
+TITLES = {
+    "sidestream-fleet": "Sidestream / Fleet overview",
+    "sidestream-streaming": "Sidestream / Streaming latency",
+    "sidestream-tools": "Sidestream / Tools and agents",
+    "sidestream-cost": "Sidestream / Cost and tokens",
+    "sidestream-health": "Sidestream / Sidecar health",
+}
+"""By uid, which is the name of the file as well."""
+
+Rows: TypeAlias = Mapping[str, Sequence[Panel]]
+
+
+def make_board(
+    uid: str, description: str, rows: Rows, variables: Sequence[dashboard.TextBoxVariable] = ()
+) -> dashboard.Dashboard:
+    """A board of titled rows of panels, with the variables and links that all boards share."""
+    board = (
+        dashboard.Dashboard(TITLES[uid])
+        .uid(uid)
+        .description(description)
+        .tags([TAG])
+        .readonly()
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .time("now-6h", "now")
+        .timezone("browser")
+        .refresh("30s")
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+    )
+    job = Scope({"job": "=~$job"})
+    for variable in (
+        _choice("job", "Job", Scope()["sidestream_build_info"].select(), ".+"),
+        _choice("instance", "Instance", job["sidestream_build_info"].select(), ".+"),
+        # A label may be empty here (a model nobody knows): `.*` keeps it.
+        _choice("agent", "Agent", TARGETS["sidestream_runs_total"].select(), ".*"),
+        _choice("model", "Model", TARGETS["sidestream_requests_total"].select(), ".*"),
+        *variables,
+    ):
+        board.with_variable(variable)
+    board.with_variable(
+        dashboard.TextBoxVariable("review")
+        .label("Log pages")
+        .description("Where `sidestream serve` answers")
+        .default_value("http://localhost:8765")
+    )
+    board.link(
+        dashboard.DashboardLink("Sidestream")
+        .type(model.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .icon("external link")
+        .include_vars(True)
+        .keep_time(True)
+    )
+    board.link(
+        dashboard.DashboardLink("Log")
+        .type(model.DashboardLinkType.LINK)
+        .url("${review}/")
+        .icon("doc")
+        .tooltip("The runs themselves: sidestream serve")
+        .target_blank(True)
+    )
+    for title, panels in rows.items():
+        board.with_row(dashboard.Row(title))
+        for panel in panels:
+            board.with_panel(panel)
+    return board
+
+
+def _choice(name: str, label: str, series: Expr, everything: str) -> dashboard.QueryVariable:
+    query = f"label_values({series}, {name})"
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query({"qryType": 1, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"})
+        .definition(query)
+        .multi(True)
+        .include_all(True)
+        .all_value(everything)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+    )

@@ -1,0 +1,252 @@
+"""Recording rules for the heavy queries, and alerts with what to do about them.
+
+The bounds are those of a usual fleet; copy the file and change them to yours. Alerts of the same cause share a first
+word in their names. What to do about each is in its annotation `runbook`, and on the page `ALERTS.md`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from dashboards.queries import Expr, Scope, share
+
+RULES_FILE = "sidestream.rules.yaml"
+ALERTS_PAGE = "ALERTS.md"
+
+ALL = Scope()
+runs = ALL["sidestream_runs_total"]
+requests = ALL["sidestream_requests_total"]
+first = ALL["sidestream_time_to_first_token_seconds"]
+stalls = ALL["sidestream_stream_stalls_total"]
+cost = ALL["sidestream_cost_usd_total"]
+unpriced = ALL["sidestream_unpriced_requests_total"]
+events = ALL["sidestream_events_total"]
+failing = ALL["sidestream_exporter_failing"]
+busy = ALL["sidestream_exporter_busy_seconds"]
+broken = ALL["sidestream_recording_errors_total"]
+build = ALL["sidestream_build_info"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A query that Prometheus works out beforehand, named level:metric:operations."""
+
+    name: str
+    expr: Expr
+
+
+@dataclass(frozen=True)
+class Alert:
+    name: str
+    expr: Expr
+    after: str
+    """How long it must hold."""
+    severity: Literal["page", "ticket"]
+    """Someone is to look at once, or in the course of the day."""
+    summary: str
+    runbook: str
+    """What it means, and what to do, in a few sentences."""
+
+
+BUDGET = Record("sidestream:budget_usd:30d", "vector(1000)")
+"""US dollars for 30 days: yours to change."""
+
+FAILED_RATIO = Record(
+    "job_agent:sidestream_runs_failed:ratio_rate10m",
+    share(
+        runs.rate("job", "agent", window="10m", outcome="=~error|timed_out"), runs.rate("job", "agent", window="10m")
+    ),
+)
+GIVEN_UP_RATIO = Record(
+    "job_agent:sidestream_runs_given_up:ratio_rate10m",
+    share(
+        runs.rate("job", "agent", window="10m", outcome="=~cancelled|abandoned"),
+        runs.rate("job", "agent", window="10m"),
+    ),
+)
+RUNS = Record("job_agent:sidestream_runs:increase10m", runs.increase("job", "agent", window="10m"))
+FIRST_TOKEN = Record(
+    "job_model:sidestream_time_to_first_token_seconds:p95_rate10m", first.quantile(0.95, "job", "model", window="10m")
+)
+STALLS = Record(
+    "job_model:sidestream_stream_stalls:per_request_rate10m",
+    share(stalls.rate("job", "model", window="10m"), requests.rate("job", "model", window="10m")),
+)
+COST = {
+    window: Record(f"job:sidestream_cost_usd:per_hour_rate{window}", f"{cost.rate('job', window=window)} * 3600")
+    for window in ("5m", "30m", "1h", "6h")
+}
+
+RECORDS = (BUDGET, FAILED_RATIO, GIVEN_UP_RATIO, RUNS, FIRST_TOKEN, STALLS, *COST.values())
+
+
+def _burns(times: float, short: str, long: str) -> Expr:
+    """Money is spent at `times` the pace of the budget over both windows: for long enough, and still."""
+    pace = f"{times:g} * scalar({BUDGET.name}) / (30 * 24)"
+    return f"{COST[short].name} > {pace} and {COST[long].name} > {pace}"
+
+
+ALERTS = (
+    Alert(
+        "SidestreamRunsFail",
+        f"{FAILED_RATIO.name} > 0.05 and {RUNS.name} >= 5",
+        after="5m",
+        severity="page",
+        summary="{{ $value | humanizePercentage }} of the runs of agent {{ $labels.agent }} fail",
+        runbook="More than 5 % of an agent's runs end in an error or run out of time. Open the board Tools and agents "
+        "for it: a tool that fails, or retries that run out, show there. Open Streaming latency: failed requests by "
+        "provider. The runs themselves are in the log pages: filter by agent and outcome.",
+    ),
+    Alert(
+        "SidestreamRunsGivenUp",
+        f"{GIVEN_UP_RATIO.name} > 0.3 and {RUNS.name} >= 5",
+        after="10m",
+        severity="ticket",
+        summary="{{ $value | humanizePercentage }} of the runs of agent {{ $labels.agent }} are given up by the caller",
+        runbook="Callers cancel runs, or stop reading them. Mostly people do not wait any longer: look at the time to "
+        "first token and at the duration of runs. A time-out of the caller's that is too tight looks the same; so does "
+        "a client that loses its connection.",
+    ),
+    Alert(
+        "SidestreamFirstTokenSlow",
+        f"{FIRST_TOKEN.name} > 10",
+        after="10m",
+        severity="ticket",
+        summary="5 of 100 streams of {{ $labels.model }} say nothing for {{ $value | humanizeDuration }}",
+        runbook="Open Streaming latency. Is it one model or provider, or all? If the time to first chunk is short and "
+        "the time to first text is long, the model reasons: ask for less effort. If input tokens have grown, the "
+        "prompt has. Else it is the provider: see its status page, or fall back to another model.",
+    ),
+    Alert(
+        "SidestreamStreamsStall",
+        f"{STALLS.name} > 0.1",
+        after="10m",
+        severity="ticket",
+        summary="{{ $value | humanize }} stalls per request in streams of {{ $labels.model }}",
+        runbook="Streams of this model stand still in their middle for longer than stall_seconds. The program is not "
+        "to blame: its own slowness is not counted. Look at the gaps between chunks by model, and at the network "
+        "between you and the provider (a proxy that buffers?).",
+    ),
+    Alert(
+        "SidestreamCostBurnsFast",
+        _burns(10, "5m", "1h"),
+        after="2m",
+        severity="page",
+        summary="{{ $labels.job }} spends {{ $value | humanize }} US dollars an hour, ten times the budget's pace",
+        runbook="In one hour more than 1.3 % of the budget of 30 days was spent, and it goes on. Open Cost and tokens: "
+        "which agent and model? Then Tools and agents: requests per run show an agent that goes in circles. Stop it, "
+        "or give it usage limits. The budget is the rule sidestream:budget_usd:30d.",
+    ),
+    Alert(
+        "SidestreamCostBurnsSlowly",
+        _burns(2, "30m", "6h"),
+        after="15m",
+        severity="ticket",
+        summary="{{ $labels.job }} spends {{ $value | humanize }} US dollars an hour, twice the budget's pace",
+        runbook="At this pace the budget of 30 days is spent in 15. Open Cost and tokens: has traffic grown, or the "
+        "cost of a run? Cache hits that have fallen and prompts that have grown are the usual causes.",
+    ),
+    Alert(
+        "SidestreamModelUnpriced",
+        f"{unpriced.total('job', 'provider', 'model', window='1h')} > 0",
+        after="0m",
+        severity="ticket",
+        summary="The price of {{ $labels.model }} ({{ $labels.provider }}) is not known: its cost is missing",
+        runbook="Requests used tokens of a model that the offline price list does not know, so every sum of cost is "
+        "too low. Update genai-prices, or give the price: Sidecar(prices={'model': ModelPrice(…)}).",
+    ),
+    Alert(
+        "SidestreamEventsDropped",
+        f"{events.total('job', 'exporter', 'reason', window='10m', state='=dropped')} > 0",
+        after="0m",
+        severity="ticket",
+        summary="Exporter {{ $labels.exporter }} dropped {{ $value | humanize }} events ({{ $labels.reason }})",
+        runbook="What this exporter was to deliver is incomplete; agents and other exporters are not affected. "
+        "overflow: the sink is slower than the agents, or away: see the queue on Sidecar health. error: the exporter "
+        "has a bug. rejected: the sink refuses events. shutdown: the program ended before all was delivered: raise "
+        "close_timeout. Fill the gap from the JSONL log: sidestream replay.",
+    ),
+    Alert(
+        "SidestreamExporterFails",
+        f"{failing.now('job', 'instance', 'exporter', aggregate='max')} == 1",
+        after="5m",
+        severity="ticket",
+        summary="Exporter {{ $labels.exporter }} of {{ $labels.instance }} has failed for five minutes",
+        runbook="Its sink is away: nothing is delivered, events wait, and once the buffer is full chunks are dropped. "
+        "Look at the program's own log for the exception's type. Bring the sink back; what waits is delivered then.",
+    ),
+    Alert(
+        "SidestreamExporterHangs",
+        f"{busy.now('job', 'instance', 'exporter', aggregate='max')} > 60",
+        after="1m",
+        severity="ticket",
+        summary="Exporter {{ $labels.exporter }} of {{ $labels.instance }} has been in one call for "
+        "{{ $value | humanizeDuration }}",
+        runbook="The call of an exporter does not return. Agents do not notice, other exporters neither, but its "
+        "events wait and will be dropped. Give the exporter's connection a time-out.",
+    ),
+    Alert(
+        "SidestreamRecordingErrors",
+        f"{broken.total('job', window='1h')} > 0",
+        after="0m",
+        severity="ticket",
+        summary="Sidestream itself failed {{ $value | humanize }} times while recording runs of {{ $labels.job }}",
+        runbook="No run noticed, but parts of what it did are missing from the log. It is a bug of Sidestream's: the "
+        "program's own log has its traceback. Please report it.",
+    ),
+    Alert(
+        "SidestreamNotScraped",
+        f"absent({build.select()})",
+        after="5m",
+        severity="page",
+        summary="No metrics of any sidecar have been read for five minutes",
+        runbook="Either no program with a sidecar runs, or Prometheus does not reach it. Open /metrics of one by hand; "
+        "see Status, Targets in Prometheus. The exporter listens on 127.0.0.1 unless told: prometheus:0.0.0.0:9464.",
+    ),
+)
+
+
+def rules_text() -> str:
+    """The file of rules, as YAML."""
+    lines = [
+        "# Made by `python -m dashboards.build` from dashboards/rules.py. Bounds are yours to change, in a copy.",
+        "groups:",
+        "  - name: sidestream-records",
+        "    rules:",
+    ]
+    for record in RECORDS:
+        lines += [f"      - record: {record.name}", f"        expr: {_quoted(record.expr)}"]
+    lines += ["  - name: sidestream-alerts", "    rules:"]
+    for alert in ALERTS:
+        lines += [
+            f"      - alert: {alert.name}",
+            f"        expr: {_quoted(alert.expr)}",
+            f"        for: {alert.after}",
+            "        labels:",
+            f"          severity: {alert.severity}",
+            "        annotations:",
+            f"          summary: {_quoted(alert.summary)}",
+            f"          runbook: {_quoted(alert.runbook)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def alerts_page() -> str:
+    """The runbooks, for people."""
+    parts = [
+        "# The alerts, and what to do\n",
+        "Made from `dashboards/rules.py` by `python -m dashboards.build`. `page`: someone is to look at once; "
+        "`ticket`: in the course of the day.",
+    ]
+    for alert in ALERTS:
+        held = "at once" if alert.after == "0m" else f"after {alert.after}"
+        parts.append(f"\n## {alert.name}\n\n*{alert.severity}, {held}*\n\n{alert.runbook}\n")
+        parts.append(f"```promql\n{alert.expr}\n```")
+    return "\n".join(parts) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A string of JSON is one of YAML."""
+    return json.dumps(text, ensure_ascii=False)
