@@ -1,0 +1,57 @@
+"""Reading what the JSONL exporter wrote: events, runs, and what is to be learned from them.
+
+    from sidestream import log
+
+    for run in log.runs("runs/"):
+        print(run.started, run.agent_name, run.outcome, run.cost_usd)
+
+    for event in log.events("runs/", types={"error"}):
+        print(event.run_id, event.data.exception_type)
+
+    tree = log.load_run("runs/", "01a1feb1")        # one run with its sub-agents: steps, deltas, conversation
+    print(log.statistics("runs/", log.Filter.parse(since="24h")).by_agent)
+
+Wherever paths are taken, they are a folder, a file (`.jsonl`, `.jsonl.gz`) or a glob, or a list of them.
+"""
+
+from __future__ import annotations
+
+from .diff import Change, RunDiff, StepDiff, diff
+from .files import Paths, log_files
+from .filters import Filter, parse_time
+from .loading import load_run
+from .reader import Problem, read
+from .runs import events, runs
+from .search import Hit, search
+from .stats import Group, Quantiles, Statistics, statistics
+from .summary import RunSummary
+from .tree import Delta, Located, Message, Part, RunLog, Step
+
+__all__ = [
+    "Change",
+    "Delta",
+    "Filter",
+    "Group",
+    "Hit",
+    "Located",
+    "Message",
+    "Part",
+    "Paths",
+    "Problem",
+    "Quantiles",
+    "RunDiff",
+    "RunLog",
+    "RunSummary",
+    "Statistics",
+    "Step",
+    "StepDiff",
+    "diff",
+    "events",
+    "load_run",
+    "log_files",
+    "parse_time",
+    "read",
+    "runs",
+    "search",
+    "statistics",
+]

@@ -1,0 +1,77 @@
+"""What a reader of a log remembers between two lives: written whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Generic, TypeVar
+
+import msgspec
+
+from sidestream.errors import ConfigurationError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+StateT = TypeVar("StateT")
+
+
+class Checkpoint(Generic[StateT]):
+    """The file at `path`, which holds a `StateT` as JSON; made, with its folder, when it is first saved.
+
+    Raises `ConfigurationError` where another process has it, or where it cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], kind: type[StateT]) -> None:
+        self.path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        self._decoder = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            self._lock = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"checkpoint {self.path}: {error.strerror}: choose another place") from None
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(self._lock, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(self._lock)
+            raise ConfigurationError(
+                f"checkpoint {self.path}: another process works with it: stop that one, or give each its own"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+
+    def load(self) -> StateT | None:
+        """What was saved last; None where nothing was.
+
+        Raises `ConfigurationError` where that cannot be read.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                return self._decoder.decode(file.read())
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigurationError(
+                f"checkpoint {self.path} cannot be read ({error}): remove it to begin with the whole log again"
+            ) from None
+
+    def save(self, state: StateT) -> None:
+        """Replace what was saved. Killed at any moment, the one or the other is there. Raises `OSError`."""
+        part = self.path + ".part"
+        with open(part, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(self._encoder.encode(state))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, self.path)
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

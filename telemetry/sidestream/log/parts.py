@@ -1,0 +1,361 @@
+"""What one log file holds of one run, as numbers and names: enough for lists and statistics, without any content.
+
+Parts of the same run, from several files or from the same file at several times, add up: `RunPart.add`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from sidestream.events import AgentEnd, AgentStart, Error, LLMEnd, LLMStart, StreamEvent, ToolEnd, ToolStart, Usage
+
+
+class RequestFacts(msgspec.Struct, array_like=True, gc=False):
+    """One model request that is over."""
+
+    seq: int
+    timestamp: datetime
+    offset: float
+    """Of its end: seconds after the start of the run."""
+    request: int
+    model: str | None
+    response_model: str | None
+    provider: str | None
+    outcome: str
+    duration_seconds: float
+    time_to_first_token_seconds: float | None
+    """To the first token of any kind."""
+    usage: Usage | None
+    cost_usd: float | None
+    """With what failed attempts of a fallback model cost."""
+    unpriced: int
+    """Requests and attempts that used tokens of no known price."""
+    stalls: int
+    finish_reason: str | None
+
+
+class ToolFacts(msgspec.Struct, array_like=True, gc=False):
+    """One tool call that is over."""
+
+    seq: int
+    timestamp: datetime
+    tool_name: str
+    outcome: str
+    duration_seconds: float | None
+
+
+class BegunFacts(msgspec.Struct, array_like=True, gc=False):
+    """One model request that was sent."""
+
+    seq: int
+    model: str
+    provider: str | None
+
+
+class ErrorFacts(msgspec.Struct, array_like=True, gc=False):
+    """One thing that failed."""
+
+    seq: int
+    where: str
+    exception_type: str | None
+
+
+class Facts(msgspec.Struct, kw_only=True, array_like=True, gc=False):
+    """The single requests and tool calls of a run: the beginning of a part, which can be had without the rest."""
+
+    run_id: str
+    requests: list[RequestFacts] = []
+    tools: list[ToolFacts] = []
+
+
+class RunPart(Facts, kw_only=True, array_like=True, gc=False):
+    """What a file holds of a run."""
+
+    agent_name: str | None = None
+    seqs: list[list[int]] = []
+    """Sequence numbers, as ranges (first, last) in order."""
+    duplicates: int = 0
+    """Lines whose sequence number was there before."""
+    chunks: int = 0
+    """Of the lines, those that are `llm_chunk`."""
+    first: datetime | None = None
+    last: datetime | None = None
+    """Times of the earliest and the latest event, chunks apart."""
+    last_offset: float = 0.0
+    """The highest offset (of chunks, that of the last): seconds after the start of the run."""
+    start: AgentStart | None = None
+    """Without the prompt."""
+    started: datetime | None = None
+    end: AgentEnd | None = None
+    ended: datetime | None = None
+    begun: list[BegunFacts] = []
+    tools_begun: list[int] = []
+    """Sequence numbers of the tool calls taken up."""
+    retries: list[int] = []
+    """Sequence numbers."""
+    errors: list[ErrorFacts] = []
+    spans: list[list[int]] = []
+    """Where in the file its lines are: ranges of bytes with the number of the first line, `[start, end, line]`."""
+    last_chunk: int = -1
+    """Sequence number of its last line, if that is an `llm_chunk`."""
+
+    @property
+    def root_run_id(self) -> str:
+        return self.start.root_run_id if self.start is not None else self.run_id
+
+    @property
+    def events(self) -> int:
+        """Events, each counted once."""
+        return sum([last - first + 1 for first, last in self.seqs])
+
+    def add(self, other: RunPart) -> None:
+        """Take in what another file holds of this run, its spans apart. What is there twice counts once."""
+        known = Ranges(self.seqs)
+        had = self.events
+        new = [facts for facts in other.requests if facts.seq not in known]
+        self.requests = sorted([*self.requests, *new], key=_seq)
+        self.tools = sorted([*self.tools, *(facts for facts in other.tools if facts.seq not in known)], key=_seq)
+        self.errors = sorted([*self.errors, *(facts for facts in other.errors if facts.seq not in known)], key=_seq)
+        self.begun = sorted([*self.begun, *(facts for facts in other.begun if facts.seq not in known)], key=_seq)
+        self.tools_begun = sorted([*self.tools_begun, *(seq for seq in other.tools_begun if seq not in known)])
+        self.retries = sorted([*self.retries, *(seq for seq in other.retries if seq not in known)])
+        for first, last in other.seqs:
+            known.add(first, last)
+        self.seqs = known.ranges
+        # An event of theirs that is not one more was there before.
+        self.duplicates += other.duplicates + other.events - (self.events - had)
+        self.chunks += other.chunks
+        self.agent_name = self.agent_name or other.agent_name
+        self.first = _best(min, self.first, other.first)
+        self.last = _best(max, self.last, other.last)
+        self.last_offset = max(self.last_offset, other.last_offset)
+        if self.start is None:
+            self.start, self.started = other.start, other.started
+        if self.end is None:
+            self.end, self.ended = other.end, other.ended
+
+
+def _seq(facts: Any) -> int:
+    seq: int = facts.seq
+    return seq
+
+
+def _best(choose: Any, a: datetime | None, b: datetime | None) -> datetime | None:
+    return choose(a, b) if a is not None and b is not None else a or b
+
+
+def join_spans(spans: Iterable[list[int]]) -> list[list[int]]:
+    """`spans` of one file in order, those that touch made one."""
+    joined: list[list[int]] = []
+    for start, end, line in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(end, joined[-1][1])
+        else:
+            joined.append([start, end, line])
+    return joined
+
+
+class Ranges:
+    """A set of integers that mostly come in a row."""
+
+    __slots__ = ("ranges",)
+
+    def __init__(self, ranges: list[list[int]]) -> None:
+        self.ranges = [[first, last] for first, last in ranges]
+
+    def __contains__(self, number: int) -> bool:
+        at = bisect_right(self.ranges, number, key=_first) - 1
+        return at >= 0 and number <= self.ranges[at][1]
+
+    def next_after(self, number: int) -> int:
+        """The lowest member from `number` on; -1 where there is none."""
+        at = bisect_right(self.ranges, number, key=_first)
+        return self.ranges[at][0] if at < len(self.ranges) else -1
+
+    def add(self, first: int, last: int) -> None:
+        """Take in `first` to `last`, both included."""
+        ranges = self.ranges
+        at = bisect_right(ranges, first, key=_first)
+        if at > 0 and ranges[at - 1][1] >= first - 1:
+            at -= 1
+            first = ranges[at][0]
+        upto = at
+        while upto < len(ranges) and ranges[upto][0] <= last + 1:
+            last = max(last, ranges[upto][1])
+            upto += 1
+        ranges[at:upto] = [[first, last]]
+
+
+def _first(pair: list[int]) -> int:
+    return pair[0]
+
+
+# --- from events to parts ------------------------------------------------------------------------------------------
+
+
+class ChunkHead(msgspec.Struct, tag_field="event_type", tag="llm_chunk", gc=False):
+    """An `llm_chunk` without what it says."""
+
+    run_id: str
+    seq: int
+    offset: float = 0.0
+
+
+class _Open:
+    """A part that is being gathered."""
+
+    __slots__ = ("block", "chunk", "chunks", "known", "limit", "next", "other", "part", "start")
+
+    def __init__(self, part: RunPart) -> None:
+        self.part = part
+        self.known = Ranges(part.seqs)
+        # The row of sequence numbers at hand, which `known` does not have yet, and the next number that it does have.
+        self.start = self.next = part.last_chunk + 1
+        self.limit = self.known.next_after(self.next)
+        self.other = -1  # the last number that is not of an `llm_chunk`
+        self.chunk: ChunkHead | None = None  # the last
+        self.chunks = 0
+        self.block = -1
+
+    def take(self, seq: int) -> bool:
+        """Whether the event `seq` is here for the first time."""
+        if seq == self.next != self.limit:
+            self.next += 1
+            return True
+        self.close_row()
+        if seq in self.known:
+            return False
+        self.start, self.next = seq, seq + 1
+        self.limit = self.known.next_after(seq)
+        return True
+
+    def close_row(self) -> None:
+        if self.next > self.start:
+            self.known.add(self.start, self.next - 1)
+        self.start = self.next = self.limit = -1
+
+    def closed(self) -> RunPart:
+        part = self.part
+        part.last_chunk = self.next - 1 if self.next - 1 != self.other and self.next > 0 else -1
+        part.chunks += self.chunks
+        self.chunks = 0
+        if self.chunk is not None:
+            part.last_offset = max(part.last_offset, self.chunk.offset)
+        self.close_row()
+        part.seqs = self.known.ranges
+        return part
+
+
+class Gatherer:
+    """Makes parts of the events of one file, in the order of its lines.
+
+    `known` gives what the lines before hold of a run, for a file that is read on.
+    """
+
+    def __init__(self, known: Callable[[str], RunPart | None] | None = None) -> None:
+        self._open: dict[str, _Open] = {}
+        self._known = known
+
+    def parts(self) -> list[RunPart]:
+        """What has been gathered."""
+        return [each.closed() for each in self._open.values()]
+
+    def take(self, events: list[Any], start: int, end: int, line: int) -> None:
+        """Take in the events of a block: its bytes in the file from `start` to `end`, its first line `line`."""
+        runs = self._open
+        here: list[RunPart] = []
+        run_id = ""
+        for event in events:  # the one loop that is run for every line of a log
+            if event.run_id != run_id:
+                run_id = event.run_id
+                run = runs.get(run_id) or self._begin(run_id)
+                if run.block != start:
+                    run.block = start
+                    here.append(run.part)
+            seq = event.seq
+            if event.__class__ is ChunkHead:
+                run.chunks += 1
+                run.chunk = event
+                if seq == run.next != run.limit:
+                    run.next = seq + 1
+                elif seq == run.next - 1 != run.other:
+                    pass  # a further piece of the same chunk: with `chunks=all` they share its number
+                elif not run.take(seq):
+                    run.part.duplicates += 1
+            elif run.take(seq):
+                run.other = seq
+                _note(run.part, event)
+            else:
+                run.part.duplicates += 1
+        for part in here:
+            if part.spans and part.spans[-1][1] == start:
+                part.spans[-1][1] = end
+            else:
+                part.spans.append([start, end, line])
+
+    def _begin(self, run_id: str) -> _Open:
+        before = self._known(run_id) if self._known is not None else None
+        run = self._open[run_id] = _Open(before or RunPart(run_id=run_id))
+        return run
+
+
+def _note(part: RunPart, event: StreamEvent) -> None:
+    data, seq, when = event.data, event.seq, event.timestamp
+    if part.agent_name is None:
+        part.agent_name = event.agent_name
+    if part.first is None or when < part.first:
+        part.first = when
+    if part.last is None or when > part.last:
+        part.last = when
+    if event.offset > part.last_offset:
+        part.last_offset = event.offset
+    match data:
+        case AgentStart():
+            if part.start is None:
+                part.start = msgspec.structs.replace(data, prompt=None)
+                part.started = when
+        case AgentEnd():
+            if part.end is None:
+                part.end, part.ended = data, when
+        case LLMStart():
+            part.begun.append(BegunFacts(seq, data.model, data.provider))
+        case LLMEnd():
+            part.requests.append(_request(event, data))
+        case ToolStart():
+            part.tools_begun.append(seq)
+        case ToolEnd():
+            part.tools.append(ToolFacts(seq, when, data.tool_name, data.outcome, data.duration_seconds))
+        case Error():
+            part.errors.append(ErrorFacts(seq, data.where, data.exception_type))
+        case _:
+            if event.event_type == "retry":
+                part.retries.append(seq)
+
+
+def _request(event: StreamEvent, data: LLMEnd) -> RequestFacts:
+    attempts = data.failed_attempts or []
+    costs = [cost for cost in (data.cost_usd, *(attempt.cost_usd for attempt in attempts)) if cost is not None]
+    unpriced = bool(data.unpriced) + sum(a.usage is not None and a.cost_usd is None for a in attempts)
+    first_tokens = (data.time_to_first_token_seconds or {}).values()
+    return RequestFacts(
+        seq=event.seq,
+        timestamp=event.timestamp,
+        offset=event.offset,
+        request=data.request,
+        model=data.model,
+        response_model=data.response_model,
+        provider=data.provider,
+        outcome=data.outcome,
+        duration_seconds=data.duration_seconds,
+        time_to_first_token_seconds=min(first_tokens, default=None),
+        usage=data.usage,
+        cost_usd=sum(costs) if costs else None,
+        unpriced=unpriced,
+        stalls=data.stalls or 0,
+        finish_reason=data.finish_reason,
+    )

@@ -1,0 +1,278 @@
+"""The index answers as reading everything would, whatever happened to the files, and is in nobody's way."""
+
+from __future__ import annotations
+
+import gzip
+import multiprocessing
+import os
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from log_making import QUICK, Problems, lines, plain, run_events, write
+
+from sidestream import log
+from sidestream.log import reader, store
+
+DATABASE = Path(store.FOLDER) / "index.sqlite"
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Small logs have an index too, and nobody's own cache is touched."""
+    monkeypatch.setattr(store, "WORTHWHILE", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def answers(folder: Path) -> Any:
+    """Everything that is asked of an index: runs, problems, the events of some runs."""
+    problems = Problems()
+    runs = log.runs(folder, on_problem=problems)
+    opened = [log.load_run(folder, run.run_id).events for run in [*runs[:1], *runs[1:][-1:]]]
+    return plain([runs, sorted(problems, key=lambda problem: (problem.file, problem.line)), opened])
+
+
+def answers_without_index(folder: Path) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "WORTHWHILE", float("inf"))
+        return answers(folder)
+
+
+class Folder:
+    """A log folder, and what can happen to it between two questions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.made = 0
+        self.pending: list[bytes] = []
+
+    def files(self, suffix: str = ".jsonl") -> list[Path]:
+        return sorted(file for file in self.path.iterdir() if file.name.endswith(suffix))
+
+    def next_lines(self, count: int) -> bytes:
+        while len(self.pending) < count:
+            self.pending += lines(run_events(f"run{self.made:03}", minutes=self.made))
+            self.made += 1
+        taken, self.pending = self.pending[:count], self.pending[count:]
+        return b"".join(taken)
+
+    def append(self, count: int) -> None:
+        files = self.files()
+        if not files:
+            return self.rotate(count)
+        if (before := files[-1].read_bytes()) and not before.endswith(b"\n"):
+            files[-1].write_bytes(before[: before.rfind(b"\n") + 1])  # as a writer does that finds it torn
+        with open(files[-1], "ab") as file:
+            file.write(self.next_lines(count))
+        return None
+
+    def rotate(self, count: int) -> None:
+        number = len(list(self.path.iterdir())) + self.made
+        (self.path / f"2026{number:04}.jsonl").write_bytes(self.next_lines(count))
+
+    def tear(self, count: int) -> None:
+        if files := self.files():
+            with open(files[-1], "ab") as file:
+                file.write(self.next_lines(1)[:-count])
+
+    def compress(self, at: int) -> None:
+        if files := self.files():
+            file = files[at % len(files)]
+            file.with_suffix(".jsonl.gz").write_bytes(gzip.compress(file.read_bytes()))
+            if at % 3:
+                file.unlink()
+
+    def remove(self, at: int) -> None:
+        if files := [*self.files(), *self.files(".gz")]:
+            files[at % len(files)].unlink()
+
+    def replace(self, at: int) -> None:
+        if files := self.files():
+            files[at % len(files)].write_bytes(self.next_lines(at + 1))
+
+    def shorten(self, at: int) -> None:
+        if files := self.files():
+            file = files[at % len(files)]
+            os.truncate(file, file.stat().st_size * (at % 10) // 10)
+
+    def damage(self, at: int) -> None:
+        if files := self.files():
+            with open(files[at % len(files)], "ab") as file:
+                file.write(b"no event\n")
+
+
+@settings(QUICK, max_examples=25)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["append", "append", "rotate", "tear", "compress", "remove", "replace", "shorten", "damage"]
+            ),
+            st.integers(1, 30),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from([300, 100_000]),
+    st.sampled_from([1_000, 100_000]),
+)
+def test_it_answers_as_reading_everything_would(acts: list[tuple[str, int]], block: int, batch: int) -> None:
+    with tempfile.TemporaryDirectory() as path, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "BLOCK", block)
+        patch.setattr(store, "_BATCH", batch)
+        patch.setattr(store, "_PAGE", 2)
+        folder = Folder(Path(path))
+        for act, number in acts:
+            getattr(folder, act)(number)
+            assert answers(folder.path) == answers_without_index(folder.path)
+
+
+def test_a_file_that_has_grown_is_read_on_from_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(tmp_path / "a.jsonl", run_events("one"))
+    log.runs(tmp_path)
+    starts: list[int] = []
+
+    def watched(*args: Any, start: int = 0, **more: Any) -> Any:
+        starts.append(start)
+        return reader.blocks_of(*args, start=start, **more)
+
+    monkeypatch.setattr(store, "blocks_of", watched)
+    size = file.stat().st_size
+    with open(file, "ab") as log_file:
+        log_file.writelines(lines(run_events("two", minutes=1)))
+    assert [run.run_id for run in log.runs(tmp_path)] == ["one", "two"]
+    assert [run.run_id for run in log.runs(tmp_path)] == ["one", "two"]
+    file.rename(tmp_path / "a")
+    write(tmp_path / "a.jsonl.gz", [*run_events("one"), *run_events("two", minutes=1)])
+    assert [run.run_id for run in log.runs(tmp_path)] == ["one", "two"]
+    assert starts == [size]
+
+
+def test_opening_a_run_reads_only_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 1_000)
+    write(tmp_path / "a.jsonl", [event for n in range(50) for event in run_events(f"run{n:02}", minutes=n)])
+    log.runs(tmp_path)
+    monkeypatch.setattr(reader, "BLOCK", 5_000)
+    read = 0
+    chunks = reader._chunks
+
+    def counted(*args: Any) -> Any:
+        nonlocal read
+        for chunk in chunks(*args):
+            read += len(chunk)
+            yield chunk
+
+    monkeypatch.setattr(reader, "_chunks", counted)
+    assert len(log.load_run(tmp_path, "run25").events) == 16
+    assert 0 < read < (tmp_path / "a.jsonl").stat().st_size / 5
+
+
+def _ruin_bytes(database: Path) -> None:
+    database.write_bytes(b"SQLite format 3\0" + b"\xff" * 5_000)
+
+
+def _ruin_pages(database: Path) -> None:
+    data = bytearray(database.read_bytes())
+    data[4_096:] = b"\xaa" * (len(data) - 4_096)
+    database.write_bytes(data)
+
+
+def _ruin_parts(database: Path) -> None:
+    with sqlite3.connect(database) as db:
+        db.execute("UPDATE parts SET part = x'ff00'")
+    db.close()
+
+
+def _other_version(database: Path) -> None:
+    with sqlite3.connect(database) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def _empty(database: Path) -> None:
+    database.write_bytes(b"")
+
+
+@pytest.mark.parametrize("ruin", [_ruin_bytes, _ruin_pages, _ruin_parts, _other_version, _empty, Path.unlink])
+def test_a_damaged_index_is_made_anew(ruin: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", [event for n in range(30) for event in run_events(f"run{n}")])
+    before = answers(tmp_path)
+    ruin(tmp_path / DATABASE)
+    assert answers(tmp_path) == before
+    assert answers(tmp_path) == before
+    assert (tmp_path / DATABASE).stat().st_size > 10_000
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are a matter of POSIX")
+def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", run_events("one"))
+    log.runs(tmp_path)
+    assert stat.S_IMODE((tmp_path / store.FOLDER).stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / DATABASE).stat().st_mode) == 0o600
+
+
+def test_it_holds_no_content(tmp_path: Path) -> None:
+    """Whoever removes a log has removed what was said."""
+    write(tmp_path / "a.jsonl", run_events("one"))
+    log.runs(tmp_path)
+    kept = (tmp_path / DATABASE).read_bytes()
+    for content in (b"prompt of", b"be brief", b"4711", b"Monday", b"day.", b"not found", b"try again"):
+        assert content not in kept
+
+
+def test_a_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", run_events("one"))
+    write(tmp_path / "b.jsonl", run_events("two"))
+    log.runs(tmp_path)
+    (tmp_path / "a.jsonl").unlink()
+    assert [run.run_id for run in log.runs(tmp_path)] == ["two"]
+    assert b"one" not in (tmp_path / DATABASE).read_bytes()
+
+
+def test_where_the_folder_cannot_be_written_it_is_in_the_cache(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    (folder / store.FOLDER).write_bytes(b"in the way")  # the mode of a folder keeps no administrator out
+    write(folder / "a.jsonl", run_events("one"))
+    assert [run.run_id for run in log.runs(folder)] == ["one"]
+    assert len(list((tmp_path / "cache" / "sidestream").iterdir())) == 1
+
+
+def test_where_nothing_can_be_written_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    (tmp_path / store.FOLDER).write_bytes(b"in the way")
+    write(tmp_path / "a.jsonl", run_events("one"))
+    assert [run.run_id for run in log.runs(tmp_path)] == ["one"]
+
+
+def test_a_small_log_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    write(tmp_path / "a.jsonl", run_events("one"))
+    log.runs(tmp_path)
+    assert not (tmp_path / store.FOLDER).exists()
+
+
+def _ask(folder: str, results: Any) -> None:
+    store.WORTHWHILE = 0
+    results.put(plain(log.runs(folder)))
+
+
+def test_several_processes_may_make_and_ask_it_at_once(tmp_path: Path) -> None:
+    for number in range(10):
+        events = [event for n in range(10) for event in run_events(f"{number}-{n}", minutes=number)]
+        write(tmp_path / f"{number:02}.jsonl", events)
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    processes = [context.Process(target=_ask, args=(str(tmp_path), results)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=100) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+    assert all(each == plain(log.runs(tmp_path)) for each in found)
+    assert len(found[0]) == 100

@@ -1,0 +1,161 @@
+"""What telemetry/READING.md says to ask is asked here, and the answers of all tools agree."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from log_making import run_events, write
+
+import sidestream
+
+PAGE = Path(sidestream.__file__).parents[1] / "READING.md"
+QUESTIONS = [
+    "cost per agent",
+    "slowest runs",
+    "failed tools",
+    "tokens per model and day",
+    "runs without an end",
+    "time to first token",
+    "last errors",
+]
+
+
+def snippets(language: str) -> dict[str, str]:
+    """The code of the page in `language`, by name."""
+    return dict(re.findall(rf"^```{language} ([^\n]+)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three runs of two agents and two models on two days, the last without an end."""
+    (tmp_path / "runs").mkdir()
+    events = [
+        *run_events("one"),
+        *run_events("two", agent="billing", model="claude", minutes=1),
+        *run_events("three", minutes=24 * 60, ended=False, pid=4711, host="box"),
+    ]
+    write(tmp_path / "runs" / "a.jsonl", events)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+EXPECTED: dict[str, list[tuple[Any, ...]]] = {
+    "cost per agent": [("billing", 1, 0.03), ("support", 1, 0.03)],
+    "slowest runs": [("one", "support", 1.5, "completed"), ("two", "billing", 1.5, "completed")],
+    "failed tools": [("look_up", 3, 3)],
+    "tokens per model and day": [
+        ("2026-11-20", "claude", 300, 100),
+        ("2026-11-20", "gpt-4o", 300, 100),
+        ("2026-11-21", "gpt-4o", 300, 100),
+    ],
+    "runs without an end": [("three", "support", 4711, "box")],
+}
+"""What the answers must be."""
+WITHOUT_END_TOO: dict[str, list[tuple[Any, ...]]] = {
+    "cost per agent": [("billing", 1, 0.03), ("support", 2, 0.06)],
+    "slowest runs": [
+        *EXPECTED["slowest runs"][:1],
+        ("three", "support", 1.4, "running"),
+        *EXPECTED["slowest runs"][1:],
+    ],
+}
+"""What they must be where runs without an end are among them, with what is known of them."""
+FIELDS = {
+    "cost per agent": ("agent", "runs", "usd"),
+    "slowest runs": ("run_id", "agent", "seconds", "outcome"),
+    "failed tools": ("tool", "calls", "failed"),
+    "tokens per model and day": ("day", "model", "input", "output"),
+    "runs without an end": ("run_id", "agent", "pid", "host"),
+}
+
+
+@pytest.mark.parametrize("language", ["jq", "sql", "python"])
+def test_every_question_is_asked_in_every_language(language: str) -> None:
+    assert [name for name in snippets(language) if name not in ("view", "frames")] == QUESTIONS
+
+
+def test_clickhouse_is_asked_the_same() -> None:
+    page = PAGE.read_text("utf-8")
+    headings = {
+        section.splitlines()[0]: re.findall(r"^### (.*)$", section, re.MULTILINE) for section in page.split("\n## ")[1:]
+    }
+    assert headings["ClickHouse"] == headings["jq"] == headings["DuckDB"] == headings["pandas"]
+
+
+def test_the_python_example_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    exec(code.replace('since="24h", ', ""), {})  # the runs of this log are older
+    out = capsys.readouterr().out
+    assert "completed 0.03 0" in out
+    assert "instructions be brief" in out
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_jq(folder: Path, question: str) -> None:
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    done = subprocess.run(["sh", "-c", snippets("jq")[question]], capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    check(question, rows)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_duckdb(folder: Path, question: str) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    code = snippets("sql")
+    with duckdb.connect() as database:
+        database.execute(code["view"])
+        answer = database.execute(code[question])
+        names = [column[0] for column in answer.description]
+        rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+    check(question, rows)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_pandas(folder: Path, question: str) -> None:
+    pytest.importorskip("pandas")
+    code = snippets("python")
+    names: dict[str, Any] = {}
+    exec(code["frames"], names)
+    *statements, last = ast.parse(code[question]).body
+    exec(compile(ast.Module(statements, []), "READING.md", "exec"), names)
+    assert isinstance(last, ast.Expr)
+    frame = eval(compile(ast.Expression(last.value), "READING.md", "eval"), names)
+    frame = frame.reset_index()
+    renamed = {
+        "agent_name": "agent",
+        "duration_seconds": "seconds",
+        "size": "calls",
+        "sum": "failed",
+        "tool_name": "tool",
+    }
+    frame = frame.rename(columns=renamed)
+    if question == "time to first token":
+        frame = frame.pivot(index="model", columns="level_1", values="first").reset_index()
+        frame = frame.rename(columns={0.5: "p50", 0.95: "p95"})
+    check(question, frame.to_dict("records"), {**EXPECTED, **WITHOUT_END_TOO})
+
+
+def check(question: str, rows: list[dict[str, Any]], expected: dict[str, list[tuple[Any, ...]]] = EXPECTED) -> None:
+    """Whether `rows` answer the question, apart from how times are written."""
+    if question == "time to first token":
+        assert sorted(row["model"] for row in rows) == ["claude", "gpt-4o"]
+        assert all(0.1 <= row["p50"] <= row["p95"] <= 0.2 for row in rows)
+    elif question == "last errors":
+        assert [(row["where"], row["error"]) for row in rows] == [("tool", "not found")] * 3
+    else:
+        found = [tuple(_plain(row[field]) for field in FIELDS[question]) for row in rows]
+        assert sorted(found) == expected[question]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 9)
+    return value if isinstance(value, str | int) else str(value)
