@@ -7,7 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands import run
+from .commands import (
+    collect,
+    dashboards,
+    diff,
+    doctor,
+    export,
+    redact,
+    replay,
+    run,
+    runs,
+    search,
+    serve,
+    show,
+    stats,
+    tail,
+    validate,
+)
 from .errors import ConfigurationError
 
 app = typer.Typer(
@@ -62,6 +78,16 @@ def demo(
     exporter: Annotated[
         list[str] | None, typer.Option(metavar="SPEC", help="A further exporter, such as jsonl:elsewhere/. Repeatable.")
     ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send spans there as well, such as http://127.0.0.1:4318.")
+    ] = None,
+    prometheus: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port as well. See --loop.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Play it again and again, until Ctrl-C.")] = False,
+    events: Annotated[
+        int | None, typer.Option(metavar="N", help="Play nothing: write a log of N made-up events, for trying things.")
+    ] = None,
 ) -> None:
     """Watch a support agent at work: runs that complete, retry, fail, are cancelled and abandoned.
 
@@ -71,15 +97,42 @@ def demo(
     Example:  sidestream demo --verbose
 
     Example:  sidestream demo --model anthropic:claude-sonnet-4-5
+
+    Example:  sidestream demo --loop --otlp http://127.0.0.1:4318 --prometheus 9464
+
+    Example:  sidestream demo --events 1000000 --out big/
     """
+    if events is not None:
+        from .demo.generate import generate_for_person
+
+        raise typer.Exit(generate_for_person(out, events))
     from .demo.main import run_demo
 
+    exporters = list(exporter or ())
+    if otlp is not None:
+        exporters.append(f"otlp:{otlp}")
+    if prometheus is not None:
+        exporters.append(f"prometheus:{prometheus}")
     raise typer.Exit(
-        run_demo(out=out, verbose=verbose, fast=fast, as_json=as_json, model=model, exporters=exporter or ())
+        run_demo(out=out, verbose=verbose, fast=fast, as_json=as_json, model=model, exporters=exporters, loop=loop)
     )
 
 
 app.command(context_settings=run.CONTEXT)(run.run)
+app.command()(runs.runs)
+app.command()(show.show)
+app.command()(stats.stats)
+app.command()(search.search)
+app.command()(diff.diff)
+app.command()(validate.validate)
+app.command()(serve.serve)
+app.command()(tail.tail)
+app.command()(replay.replay)
+app.command()(collect.collect)
+app.command()(redact.redact)
+app.command()(export.export)
+app.command()(doctor.doctor)
+app.add_typer(dashboards.app, name="dashboards")
 
 
 @app.command()

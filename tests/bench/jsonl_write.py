@@ -38,20 +38,28 @@ def jsonl_write(*, events: int, rounds: int) -> Table:
         ready = _ready_bytes(made, folder)
         by_hand = orjson and _by_hand(orjson, made, folder)
         exporters = {f"batches of {size}": _exporter(size, made, folder) for size in (BATCH, 1024)}
-        ways = {"ready": ready, **exporters, **({"by hand": by_hand} if by_hand else {})}
+        ways = {"ready": ready, "bare": _bare(made, folder), **exporters, **({"by hand": by_hand} if by_hand else {})}
         taken = _measure(ways, folder, rounds)
         shutil.rmtree(folder)
         for name in exporters:
             wall, cpu = (Spread.of_pairs(taken["ready"][i], taken[name][i], ratio) for i in (0, 1))
+            bare = Spread.of_pairs(taken["bare"][1], taken[name][1], ratio)
             hand = (
                 [Spread.of_pairs(taken["by hand"][i], taken[name][i], ratio) for i in (0, 1)] if by_hand else [None] * 2
             )
             table.add(
                 events=f"{count:,} of {deltas} delta{'s' if deltas > 1 else ''}",
                 exporter=name,
-                **{"wall/ready": wall, "CPU/ready": cpu, "wall/orjson": hand[0], "CPU/orjson": hand[1]},
+                **{
+                    "wall/ready": wall,
+                    "CPU/ready": cpu,
+                    "CPU/bare": bare,
+                    "wall/orjson": hand[0],
+                    "CPU/orjson": hand[1],
+                },
                 **{"CPU µs an event": Spread.of([seconds / count * 1e6 for seconds in taken[name][1]])},
             )
+    table.notes.append(f"bare: msgspec's `encode_lines` and `os.write`, {BATCH} events at a time, and nothing else")
     table.notes.append(f"orjson: dicts that are there already, dumped one by one, joined and written {BATCH} at a time")
     return table
 
@@ -101,6 +109,19 @@ def _ready_bytes(events: list[StreamEvent], folder: Path) -> Callable[[], None]:
         fd = os.open(folder / "ready", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for block in blocks:
             os.write(fd, block)
+        os.close(fd)
+
+    return write
+
+
+def _bare(events: list[StreamEvent], folder: Path) -> Callable[[], None]:
+    encode = msgspec.json.Encoder().encode_lines
+    batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+
+    def write() -> None:
+        fd = os.open(folder / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for batch in batches:
+            os.write(fd, encode(batch))
         os.close(fd)
 
     return write

@@ -60,13 +60,19 @@ from pathlib import Path
 from sidestream import Sidecar
 from sidestream_exporters import JSONLExporter
 from tests.bench.agents import consume_events, text_agent
-from tests.bench.subjects import hanging_exporter
+from tests.bench.subjects import NOBODY, hanging_exporter
 kinds, folder = {kinds}, Path({folder!r})
-make = dict(jsonl=lambda: JSONLExporter(folder), hanging=hanging_exporter)
+make = dict(
+    jsonl=lambda: JSONLExporter(folder),
+    hanging=hanging_exporter,
+    console=lambda: "console",
+    otlp=lambda: "otlp:" + NOBODY,
+    prometheus=lambda: "prometheus:0",
+)
 agent = text_agent(500)
 sidecar = Sidecar(*[make[kind]() for kind in kinds], close_timeout={timeout}) if kinds else None
 asyncio.run(consume_events(sidecar.observe(agent) if sidecar else agent))
-time.sleep(0.3)
+time.sleep(1.2)  # what hangs has done so for a while
 if {by_exit}:
     print(time.time(), flush=True)
 else:
@@ -83,7 +89,14 @@ def shutdown(*, rounds: int, timeout: float) -> Table:
         f"≤ 250 ms where the log holds what was not delivered, else ≤ {timeout * 1e3 + 250:,.0f} ms",
         digits={"close ms": 0, "exit ms": 0},
     )
-    for kinds, goal in (([], 0.0), (["jsonl"], 0.25), (["hanging", "jsonl"], 0.25), (["hanging"], timeout + 0.25)):
+    every = ["console", "jsonl", "otlp", "prometheus"]
+    for kinds, goal in (
+        ([], 0.0),
+        (["jsonl"], 0.25),
+        (every, 0.25),
+        ([*every, "hanging"], 0.25),
+        (["otlp", "hanging"], timeout + 0.25),
+    ):
         name = " + ".join(kinds) or "bare"
         progress(f"shutdown: {name}")
         table.add(
@@ -92,7 +105,7 @@ def shutdown(*, rounds: int, timeout: float) -> Table:
             exit_ms=Spread.of([_close(kinds, timeout, by_exit=True) * 1e3 for _ in range(rounds)]),
             goal_ms=f"{goal * 1e3:,.0f}" if kinds else None,
         )
-    table.notes.append("exit: without a close(), from the end of the program to that of its process")
+    table.notes.append("exit: without a close(), from the end of the program to that of its process; otlp: to nobody")
     return table
 
 

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .sink import Sink
+
 NOBODY = "http://127.0.0.1:9"
 """An end point where nothing listens."""
 
@@ -28,6 +30,8 @@ class Subject:
     switch: Callable[[bool], object] = lambda on: None
     """For what observes a whole process: on before an observed run, off before a bare one."""
     close: Callable[[], object] = lambda: None
+    sidecar: Any = None
+    """Sidestream's own, whose books can be read."""
 
 
 def bare(folder: Path) -> Subject:
@@ -38,31 +42,42 @@ def bare(folder: Path) -> Subject:
 
 
 def sidestream(folder: Path) -> Subject:
+    """All four exporters, and each gets through."""
+    sink = Sink()
+    return _sidecar(folder, [*_local(), f"otlp:{sink.url}", "prometheus:0"], close=sink.close)
+
+
+def sidestream_jsonl(folder: Path) -> Subject:
     return _sidecar(folder, [])
 
 
 def sidestream_hanging(folder: Path) -> Subject:
-    """With one exporter more, which never comes back from its first batch."""
-    return _sidecar(folder, [hanging_exporter()])
+    """All four, the collector down, and one exporter more, which never comes back from its first batch."""
+    return _sidecar(folder, [*_local(), f"otlp:{NOBODY}", "prometheus:0", hanging_exporter()], waits=False)
 
 
-def _sidecar(folder: Path, more: Sequence[Any]) -> Subject:
-    from sidestream import Sidecar, available_exporters
-    from sidestream_exporters import ConsoleExporter, JSONLExporter
+def _local() -> list[Any]:
+    from sidestream_exporters import ConsoleExporter
 
     nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, for as long as the process
-    console = ConsoleExporter(stream=nowhere)
-    installed = available_exporters()
-    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", NOBODY)
-    by_name = [spec for name, spec in (("otlp", "otlp"), ("prometheus", "prometheus:0")) if name in installed]
-    sidecar = Sidecar(console, JSONLExporter(folder / "runs"), *by_name, *more, close_timeout=1.0)
+    return [ConsoleExporter(stream=nowhere)]
+
+
+def _sidecar(
+    folder: Path, more: Sequence[Any], *, waits: bool = True, close: Callable[[], object] = lambda: None
+) -> Subject:
+    from sidestream import Sidecar
+    from sidestream_exporters import JSONLExporter
+
+    sidecar = Sidecar(JSONLExporter(folder / "runs"), *more, close_timeout=1.0)
     names = ", ".join([*sidecar.stats().exporters])
     return Subject(
         f"exporters {names}",
         sidecar.observe,
-        settle=lambda: None if more else sidecar.flush(10.0),
+        settle=lambda: sidecar.flush(10.0) if waits else None,
         exported_bytes=lambda: sum(path.stat().st_size for path in (folder / "runs").glob("*.jsonl")),
-        close=sidecar.close,
+        close=lambda: (sidecar.close(), close()),
+        sidecar=sidecar,
     )
 
 
@@ -179,5 +194,8 @@ def _release(name: str) -> str:
 
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     make.__name__.replace("_", "-"): make
-    for make in (bare, sidestream, sidestream_hanging, instrumentation, openinference, logfire, langfuse, mlflow)
+    for make in (
+        *(bare, sidestream, sidestream_jsonl, sidestream_hanging),
+        *(instrumentation, openinference, logfire, langfuse, mlflow),
+    )
 }

@@ -23,6 +23,7 @@ from typing import Any
 os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
 from .agents import AGENT, consume_events, consume_text, gaps_of_events, run_tools, text_agent, tool_agent
+from .crowd import run_crowd, run_flood
 from .subjects import SUBJECTS, Subject
 
 Samples = dict[str, list[float]]
@@ -118,6 +119,16 @@ def gaps(subject: Subject, *, deltas: int, rounds: int, runs: int, pause: float 
     return _abba(subject, rounds, measure)
 
 
+def crowd(subject: Subject, *, runs: int) -> dict[str, Any]:
+    """Peak memory of many runs at once, and what became of their events."""
+    return run_crowd(subject.sidecar, subject.attach, subject.settle, runs=runs)
+
+
+def flood(subject: Subject, *, seconds: float, rate: int) -> dict[str, Any]:
+    """What becomes of very many events."""
+    return run_flood(subject.sidecar, subject.settle, seconds=seconds, rate=rate)
+
+
 async def _gaps_and_lateness(agent: AGENT, runs: int) -> tuple[list[float], list[float]]:
     late: list[float] = []
 
@@ -139,7 +150,7 @@ def _percentile(ordered: list[float], part: float) -> float:
 
 
 MEASUREMENTS: dict[str, Callable[..., dict[str, Any]]] = {
-    measure.__name__: measure for measure in (stream, tools, memory, gaps)
+    measure.__name__: measure for measure in (stream, tools, memory, gaps, crowd, flood)
 }
 
 

@@ -33,6 +33,8 @@ LISTEN_TO = 8
 """Pieces of text after which a program stops listening."""
 PAUSE = 0.7
 """Seconds to read an announcement."""
+FLUSH_SECONDS = 1.0
+"""How long a scene waits for its exporters, so that what they show is not mixed with the next one."""
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended."""
 
@@ -130,6 +132,7 @@ def run_demo(
     as_json: bool = False,
     model: str | None = None,
     exporters: Sequence[str] = (),
+    loop: bool = False,
 ) -> int:
     """Play every scene, the console live on stderr, the summary on stdout; returns the exit code.
 
@@ -140,6 +143,7 @@ def run_demo(
         as_json: The summary as one JSON object.
         model: A real model, as pydantic-ai names it, in place of the local server.
         exporters: Further exporters, as `make_exporter` takes them.
+        loop: Play it again and again until Ctrl-C; the summary is of the last time.
 
     Raises:
         ConfigurationError: a missing package or key, or a setting that cannot work.
@@ -154,7 +158,11 @@ def run_demo(
     code = 0
     with sidecar:
         try:
-            code = asyncio.run(_perform(sidecar, scenes, real_model, FAST if fast else 1.0))
+            while True:
+                code = asyncio.run(_perform(sidecar, scenes, real_model, FAST if fast else 1.0))
+                if not loop:
+                    break
+                memory.clear()
         except KeyboardInterrupt:
             code = INTERRUPTED
     stats = sidecar.stats()
@@ -187,7 +195,7 @@ async def _perform(sidecar: Sidecar, scenes: Sequence[Scene], real_model: Model 
             except Exception as error:
                 problem = type(error).__qualname__
                 failed = failed or not scene.scripted
-            await asyncio.to_thread(sidecar.flush, 5.0)
+            await asyncio.to_thread(sidecar.flush, FLUSH_SECONDS)
             if problem:
                 _write(f"The caller got {problem}, as it would have without the sidecar.", sys.stderr)
     return 1 if failed else 0

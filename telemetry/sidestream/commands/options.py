@@ -1,0 +1,152 @@
+"""What the commands over a log have in common: where it is, which runs are meant, and how a single run is named."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from sidestream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidestream.log import Problem, RunSummary
+
+DEFAULT_LOG = "runs/"
+SHORTEST_ID = 4
+"""Characters of a run's id by which it is called at least; the console exporter shows as many."""
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="PATHS", help=f"The log: folders, files or globs. Default: {DEFAULT_LOG}"),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help=f"The log: a folder, a file or a glob. Repeatable. Default: {DEFAULT_LOG}"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+_WHERE: dict[str, Any] = {
+    "since": Annotated[
+        str | None, typer.Option(metavar="TIME", help="Runs that began then or later: 30m, 2h, 7d, today, 2026-11-20.")
+    ],
+    "until": Annotated[str | None, typer.Option(metavar="TIME", help="Runs that began before.")],
+    "agent": Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Runs of this agent; * and ? may be used. Repeatable.")
+    ],
+    "model": Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Runs that asked this model; likewise. Repeatable.")
+    ],
+    "outcome": Annotated[
+        list[str] | None,
+        typer.Option(metavar="OUTCOME", help="Runs with this outcome, such as error, cancelled or lost. Repeatable."),
+    ],
+    "tag": Annotated[
+        list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Runs with this tag. Repeatable: all of them.")
+    ],
+}
+
+
+def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command that takes `where`, a `Filter`, the options from which it is made."""
+    types = get_type_hints(command, localns={"Filter": Any}, include_extras=True)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=types[name])
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "where"
+    ]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in _WHERE.items()
+    ]
+
+    @wraps(command)
+    def chosen(**given: Any) -> None:
+        from sidestream.log import Filter
+
+        since, until, agents, models, outcomes, tags = (given.pop(name) for name in _WHERE)
+        where = Filter.parse(
+            since=since,
+            until=until,
+            agents=agents or (),
+            models=models or (),
+            outcomes=outcomes or (),
+            tags=tags or (),
+        )
+        command(**given, where=where)
+
+    chosen.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    chosen.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *options]}
+    return chosen
+
+
+# --- one run -------------------------------------------------------------------------------------------------------
+
+
+def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
+    """The run of `known` that is called `name`: by its id, or by how that begins or ends; or by its trace.
+
+    Raises `ConfigurationError` where there is none, or more than one.
+    """
+    wanted = name.strip().lower()
+    exact = [run for run in known if wanted in (run.run_id.lower(), run.trace_id)]
+    # Several runs share a trace: the outermost is meant.
+    exact = [run for run in exact if run.parent_run_id is None] or exact
+    found = exact or [run for run in known if _is_called(run.run_id.lower(), wanted)]
+    if not found:
+        raise ConfigurationError(f"run {name!r}: no such run in this log; `sidestream runs` lists them")
+    if len(found) > 1 and not exact:
+        length = id_length(found, found)
+        some = ", ".join(ascii(run.run_id[-length:])[1:-1] for run in found[-5:])
+        more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+        raise ConfigurationError(f"run {name!r}: {len(found):,} runs are called so; write more of it: {some}{more}")
+    return found[-1]
+
+
+def _is_called(run_id: str, wanted: str) -> bool:
+    return bool(wanted) and (run_id.endswith(wanted) or run_id.startswith(wanted))
+
+
+def id_length(shown: Iterable[RunSummary], known: Iterable[RunSummary]) -> int:
+    """Characters of the end of an id that tell each run of `shown` from all of `known`. Ids of a time begin alike."""
+    ends = sorted({run.run_id[::-1] for run in known})
+    length = SHORTEST_ID
+    for run in shown:
+        end = run.run_id[::-1]
+        at = bisect_left(ends, end)
+        for other in ends[max(at - 1, 0) : at + 2]:
+            while other != end and other.startswith(end[:length]):
+                length += 1
+    return length
+
+
+# --- what could not be read ----------------------------------------------------------------------------------------
+
+
+class Unread:
+    """Counts the lines that could not be read, and says so at the end: what is printed is then not the whole truth."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._files: set[str] = set()
+
+    def __call__(self, problem: Problem) -> None:
+        self.count += 1
+        self._files.add(problem.file)
+
+    def say(self) -> None:
+        """One line on stderr, if there was anything."""
+        if self.count:
+            lines = "1 line" if self.count == 1 else f"{self.count:,} lines"
+            files = next(iter(self._files)) if len(self._files) == 1 else f"{len(self._files):,} files"
+            print(f"sidestream: could not read {lines} of {files}; `sidestream validate` tells why", file=sys.stderr)
+
+
+def nothing_found(what: str) -> typer.Exit:
+    """Says on stderr that nothing was found; the exit code is that of grep for it."""
+    print(f"sidestream: {what}", file=sys.stderr)
+    return typer.Exit(1)

@@ -1,0 +1,176 @@
+"""A log as tables: a row a run or a row an event, in CSV by Python itself and in Parquet by DuckDB."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import Usage
+from sidestream.log import Filter, RunSummary, read, runs
+
+from .options import Unread, nothing_found
+
+Row = dict[str, Any]
+
+RUN_COLUMNS = {
+    "run_id": "VARCHAR",
+    "agent_name": "VARCHAR",
+    "outcome": "VARCHAR",
+    "success": "BOOLEAN",
+    "started": "TIMESTAMPTZ",
+    "ended": "TIMESTAMPTZ",
+    "duration_seconds": "DOUBLE",
+    "time_to_first_token_seconds": "DOUBLE",
+    "model": "VARCHAR",
+    "provider": "VARCHAR",
+    "input_tokens": "BIGINT",
+    "output_tokens": "BIGINT",
+    "cache_read_tokens": "BIGINT",
+    "cache_write_tokens": "BIGINT",
+    "reasoning_tokens": "BIGINT",
+    "total_tokens": "BIGINT",
+    "cost_usd": "DOUBLE",
+    "unpriced_requests": "BIGINT",
+    "requests": "BIGINT",
+    "tool_calls": "BIGINT",
+    "failed_tool_calls": "BIGINT",
+    "retries": "BIGINT",
+    "sub_agents": "BIGINT",
+    "errors": "BIGINT",
+    "exception_type": "VARCHAR",
+    "stalls": "BIGINT",
+    "parent_run_id": "VARCHAR",
+    "root_run_id": "VARCHAR",
+    "conversation_id": "VARCHAR",
+    "trace_id": "VARCHAR",
+    "tags": "JSON",
+    "host": "VARCHAR",
+    "pid": "BIGINT",
+    "events": "BIGINT",
+    "missing": "BIGINT",
+}
+"""The table of runs: names and SQL types. Named as in `sidestream runs --json`."""
+
+EVENT_COLUMNS = {
+    "event_type": "VARCHAR",
+    "timestamp": "TIMESTAMPTZ",
+    "offset": "DOUBLE",
+    "run_id": "VARCHAR",
+    "seq": "BIGINT",
+    "agent_name": "VARCHAR",
+    "data": "JSON",
+}
+"""The table of events: the envelope, and what the event says as JSON."""
+
+LARGEST = 256 * 1024 * 1024
+"""Bytes of the largest event that DuckDB is asked to read."""
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+def run_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]:
+    """The runs of a log, as rows of `RUN_COLUMNS`."""
+    for run in runs(log, where, on_problem=unread):
+        usage = run.usage or Usage()
+        yield {name: _cell(run, usage, name) for name in RUN_COLUMNS}
+
+
+def _cell(run: RunSummary, usage: Usage, name: str) -> Any:
+    if name == "provider":
+        return run.providers[0] if run.providers else None
+    return getattr(run, name) if name in run.__struct_fields__ else getattr(usage, name)
+
+
+def event_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]:
+    """The events of a log, as rows of `EVENT_COLUMNS`."""
+    wanted = None if where == Filter() else {run.run_id for run in runs(log, where)}
+    for event in read(log, on_problem=unread):
+        if wanted is None or event.run_id in wanted:
+            yield {name: getattr(event, name) for name in EVENT_COLUMNS}
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Where to write what is to be `target` once it is whole: an empty file, for its owner alone."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        raise ConfigurationError(f"export: {target} cannot be written: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_csv(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> int:
+    """Write `rows` with a head to `target`; returns their number. Raises `typer.Exit` where there is none."""
+    count = 0
+    with new_file(target) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        for row in _some(rows):
+            table.writerow([_as_text(row[name]) for name in columns])
+            count += 1
+    return count
+
+
+def _as_text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case datetime():
+            return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        case _:
+            return msgspec.json.encode(value).decode()
+
+
+def _some(rows: Iterable[Row]) -> Iterator[Row]:
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise nothing_found("no such runs in this log")
+
+
+def write_parquet(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> int:
+    """The same as Parquet. Raises `ConfigurationError` where DuckDB is not installed."""
+    try:
+        import duckdb
+    except ImportError:
+        raise ConfigurationError("export: Parquet needs DuckDB: pip install 'sidestream[parquet]'") from None
+    lines = target.with_name(f"{target.name}.rows")
+    encode = msgspec.json.Encoder().encode_lines
+    count = 0
+    try:
+        with new_file(lines) as part, open(part, "wb") as file:
+            for row in _some(rows):
+                file.write(encode([row]))
+                count += 1
+        with new_file(target) as part, duckdb.connect() as database:
+            types = ", ".join(f"{_quoted(name)}: {_quoted(kind)}" for name, kind in columns.items())
+            source = f"read_ndjson({_quoted(str(lines))}, columns={{{types}}}, maximum_object_size={LARGEST})"
+            options = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"  # another file would have another mode
+            database.execute(f"COPY (SELECT * FROM {source}) TO {_quoted(str(part))} ({options})")
+    finally:
+        lines.unlink(missing_ok=True)
+    return count
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

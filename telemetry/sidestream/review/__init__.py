@@ -1,0 +1,1 @@
+"""The log as web pages: `sidestream serve`, and one run as one HTML file."""

@@ -1,0 +1,91 @@
+"""The runs that the pages show, read anew when the log has changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sidestream.log import RunSummary, log_files, runs
+
+Signature = tuple[tuple[str, int, int], ...]
+
+RECHECK_SECONDS = 2.0
+"""A run stops being `running` when its process dies, which no file tells: so often is that looked at, or, in a log that
+takes long to look through, after `PATIENCE` times as long as that takes."""
+PATIENCE = 10
+
+
+class Catalogue:
+    """Summaries of all runs of a log. Safe to ask from several threads."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = tuple(paths)
+        self._lock = threading.Lock()
+        self._signature: Signature | None = None
+        self._recheck = 0.0
+        self._runs: list[RunSummary] = []
+        self._by_id: dict[str, RunSummary] = {}
+        self._by_trace: dict[str, RunSummary] = {}
+        self._families: dict[str, list[RunSummary]] = {}
+
+    def signature(self) -> Signature:
+        """Changes when something is written."""
+        return tuple(filter(None, map(_stamp, log_files(*self.paths))))
+
+    def runs(self) -> list[RunSummary]:
+        """All runs, the newest last."""
+        self._refresh()
+        return self._runs
+
+    def run(self, run_id: str) -> RunSummary | None:
+        """The run with this id, or with the only id that begins or ends so."""
+        self._refresh()
+        if (found := self._by_id.get(run_id)) is not None:
+            return found
+        if len(run_id) < 4:
+            return None
+        alike = [run for full, run in self._by_id.items() if full.startswith(run_id) or full.endswith(run_id)]
+        return alike[0] if len(alike) == 1 else None
+
+    def run_of_trace(self, trace_id: str) -> RunSummary | None:
+        """The outermost, and of several such the first, run of a trace."""
+        self._refresh()
+        return self._by_trace.get(trace_id.lower())
+
+    def family(self, root_run_id: str) -> list[RunSummary]:
+        """The outermost run with this id, and all runs below it."""
+        self._refresh()
+        return self._families.get(root_run_id, [])
+
+    def _refresh(self) -> None:
+        with self._lock:
+            signature = self.signature()
+            unsure = any(run.outcome == "running" for run in self._runs)
+            if signature == self._signature and not (unsure and time.monotonic() > self._recheck):
+                return
+            began = time.monotonic()
+            found = runs(self.paths)
+            by_trace: dict[str, RunSummary] = {}
+            families: dict[str, list[RunSummary]] = {}
+            for run in found:
+                families.setdefault(run.root_run_id, []).append(run)
+                if run.trace_id and ((known := by_trace.get(run.trace_id)) is None or _is_outer(run, known)):
+                    by_trace[run.trace_id] = run
+            self._runs, self._by_id = found, {run.run_id: run for run in found}
+            self._by_trace, self._families = by_trace, families
+            now = time.monotonic()
+            self._signature, self._recheck = signature, now + max(RECHECK_SECONDS, PATIENCE * (now - began))
+
+
+def _is_outer(run: RunSummary, than: RunSummary) -> bool:
+    return run.parent_run_id is None and than.parent_run_id is not None
+
+
+def _stamp(file: Path) -> tuple[str, int, int] | None:
+    try:
+        state = file.stat()
+    except OSError:  # gone, or compressed, since it was listed
+        return None
+    return (str(file), state.st_size, state.st_mtime_ns)

@@ -1,0 +1,144 @@
+"""Small charts over the runs of a list: how they ended, what they cost, how long they took, over time."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from sidestream.log import RunSummary
+
+from .wording import money, plural, seconds, tone
+
+BINS = 48
+HEIGHT = 100.0
+"""Of a chart, in its own units; a bin is 1 wide."""
+TONES = ("good", "live", "calm", "warn", "bad")
+"""From the bottom of a stack to its top."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """One rectangle of a bar, measured from the top of the chart."""
+
+    tone: str
+    y: float
+    height: float
+
+
+@dataclass(slots=True)
+class Bin:
+    """A span of time, and the rectangles over it."""
+
+    since: datetime
+    until: datetime
+    title: str
+    pieces: list[Piece] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Chart:
+    name: str
+    total: str
+    """The figure that matters most."""
+    note: str
+    top: str
+    """What the highest bar stands for."""
+    bins: list[Bin]
+
+    @property
+    def edges(self) -> tuple[str, str]:
+        """When it begins and ends, as exactly as its length asks for."""
+        since, until = self.bins[0].since.astimezone(), self.bins[-1].until.astimezone()
+        days = (until - since).total_seconds() / 86_400
+        form = "%d %b %Y" if days > 300 else "%d %b" if days > 4 else "%d %b %H:%M" if days > 0.5 else "%H:%M:%S"
+        return since.strftime(form), until.strftime(form)
+
+    @property
+    def description(self) -> str:
+        """For those who do not see it."""
+        return f"{self.name}: {self.total}. {self.note}".strip()
+
+
+def charts(runs: Sequence[RunSummary], cost: Callable[[RunSummary], float | None]) -> list[Chart]:
+    """How `runs` ended, what they cost (as `cost` tells it) and how long they took; nothing where no time is known."""
+    timed = [run for run in runs if run.started is not None]
+    if not timed:
+        return []
+    times = [run.started.timestamp() for run in timed if run.started is not None]
+    begin, end = min(times), max(times)
+    size = max((end - begin) / BINS, 0.001)
+    bins: list[list[RunSummary]] = [[] for _ in range(BINS)]
+    for run, at in zip(timed, times, strict=True):
+        bins[min(BINS - 1, int((at - begin) / size))].append(run)
+    edges = [datetime.fromtimestamp(begin + number * size, UTC) for number in range(BINS)]
+    edges.append(datetime.fromtimestamp(end + 0.001, UTC))
+    unpriced = sum(run.unpriced_requests for run in timed)
+    costs = [[cost(run) for run in runs] for runs in bins]
+    return [_outcomes(bins, edges), _cost(costs, unpriced, edges), _duration(bins, edges)]
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value at `share` of the way through the sorted `values`; None where there are none."""
+    return values[min(len(values) - 1, math.ceil(share * len(values)) - 1)] if values else None
+
+
+def _outcomes(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
+    counts = [Counter(tone(run.outcome) for run in runs) for runs in bins]
+    top = max(sum(count.values()) for count in counts)
+    chart = []
+    for number, (runs, count) in enumerate(zip(bins, counts, strict=True)):
+        told = Counter(run.outcome.replace("_", " ") for run in runs)
+        title = ", ".join(f"{many} {outcome}" for outcome, many in told.most_common()) or "no runs"
+        chart.append(_bin(edges, number, title, [(tone, count[tone] / top) for tone in TONES if count[tone]]))
+    every = Counter(run.outcome for runs in bins for run in runs)
+    total = sum(every.values())
+    ended = total - every["running"]
+    failed = every["error"] + every["timed_out"] + every["lost"]
+    note = f"{100 * failed / ended:.1f} % failed" if ended else "none has ended"
+    return Chart("Runs", f"{total:,}", note, plural(top, "run"), chart)
+
+
+def _cost(bins: list[list[float | None]], unpriced: int, edges: list[datetime]) -> Chart:
+    sums = [math.fsum(usd for usd in costs if usd is not None) for costs in bins]
+    top = max(sums)
+    chart = [
+        _bin(edges, number, money(usd) if costs else "no runs", [("accent", usd / top)] if top and usd else [])
+        for number, (costs, usd) in enumerate(zip(bins, sums, strict=True))
+    ]
+    known = any(usd is not None for costs in bins for usd in costs)
+    note = f"at least: {plural(unpriced, 'request')} without a price" if unpriced else ""
+    return Chart("Cost", money(math.fsum(sums) if known else None), note, money(top) if top else "", chart)
+
+
+def _duration(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
+    sorted_bins = [
+        sorted(run.duration_seconds for run in runs if run.duration_seconds is not None and run.outcome != "running")
+        for runs in bins
+    ]
+    every = sorted(value for values in sorted_bins for value in values)
+    top = max((quantile(values, 0.95) or 0.0 for values in sorted_bins), default=0.0)
+    chart = []
+    for number, values in enumerate(sorted_bins):
+        half, most = quantile(values, 0.5), quantile(values, 0.95)
+        pieces = []
+        if half is not None and most is not None and top:
+            pieces = [("accent", half / top), ("accent-faint", (most - half) / top)]
+        chart.append(
+            _bin(edges, number, f"median {seconds(half)}, p95 {seconds(most)}" if values else "no runs", pieces)
+        )
+    note = f"p95 {seconds(quantile(every, 0.95))}"
+    return Chart("Duration, median", seconds(quantile(every, 0.5)), note, seconds(top) if top else "", chart)
+
+
+def _bin(edges: list[datetime], number: int, title: str, shares: list[tuple[str, float]]) -> Bin:
+    """Rectangles of these shares of the height, one upon the other."""
+    made = Bin(edges[number], edges[number + 1], title)
+    level = HEIGHT
+    for colour, share in shares:
+        height = max(share * HEIGHT, 1.5)
+        level = max(0.0, level - height)
+        made.pieces.append(Piece(colour, level, height))
+    return made

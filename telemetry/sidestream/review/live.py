@@ -1,0 +1,66 @@
+"""Tells open pages that the log has grown, by server-sent events. What is new they then fetch like any page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from sidestream.log import RunSummary
+
+from .catalogue import Catalogue
+
+LOOK_SECONDS = 0.5
+"""Between two looks, or twice as long as one takes."""
+KEEP_ALIVE_SECONDS = 15.0
+
+
+def live_runs(request: Request) -> StreamingResponse:
+    """`/live`: an event whenever anything is written."""
+    catalogue: Catalogue = request.app.state.catalogue
+    return _events(lambda: (catalogue.signature(), False))
+
+
+def live_run(request: Request) -> StreamingResponse:
+    """`/live/RUN_ID`: an event whenever something of that run or its sub-agents is; the stream ends with the run."""
+    catalogue: Catalogue = request.app.state.catalogue
+    run_id: str = request.path_params["run_id"]
+
+    def look() -> tuple[object, bool]:
+        run = catalogue.run(run_id)
+        if run is None:
+            return None, True
+        return sorted(map(_state, catalogue.family(run.root_run_id))), run.outcome != "running"
+
+    return _events(look)
+
+
+def _state(run: RunSummary) -> tuple[str, int, str]:
+    return (run.run_id, run.events, run.outcome)
+
+
+def _events(look: Callable[[], tuple[object, bool]]) -> StreamingResponse:
+    """`change` whenever `look` sees another state than before; `end` when it says that it was the last."""
+
+    async def stream() -> AsyncIterator[str]:
+        state, over = await anyio.to_thread.run_sync(look)
+        # A page that was made just before may lack what was written since: it is told to look once.
+        yield "retry: 2000\nevent: change\ndata:\n\n"
+        quiet = took = 0.0
+        while not over:
+            pause = max(LOOK_SECONDS, 2 * took)
+            await anyio.sleep(pause)
+            began = anyio.current_time()
+            now, over = await anyio.to_thread.run_sync(look)
+            took = anyio.current_time() - began
+            if now != state:
+                state, quiet = now, 0.0
+                yield "event: change\ndata:\n\n"
+            elif (quiet := quiet + pause) >= KEEP_ALIVE_SECONDS:
+                quiet = 0.0
+                yield ":\n\n"
+        yield "event: end\ndata:\n\n"
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

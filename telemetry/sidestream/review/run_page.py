@@ -1,0 +1,98 @@
+"""What the page of one run shows, whether it is served or stands alone in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sidestream.log import Located, RunLog, Step
+
+from .waterfall import MAX_ROWS, Waterfall, duration, identified, waterfall
+
+MAX_TEXT = 100_000
+"""Characters of a single text that a served page shows. The event itself has all of them."""
+FOLDED_TEXT = 1_200
+"""Characters beyond which a text is folded at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that went wrong, and where on the page it stands."""
+
+    id: str
+    step: Step
+    agent_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    log: RunLog
+    waterfall: Waterfall
+    failures: list[Failure]
+    requests: list[tuple[str, RunLog, Step]]
+    """Model requests of the run and its sub-agents, with their ids."""
+    timing: dict[str, Any]
+    """What playing needs: when each step begins, and when each piece of each text came and how long it is."""
+
+
+def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
+    """Everything to be shown of `log`; `rows` as for `waterfall`."""
+    drawn = waterfall(log, rows=rows)
+    shown = [each for each in identified(log) if each.id in drawn.shown]
+    return RunPage(
+        log=log,
+        waterfall=drawn,
+        failures=[
+            Failure(each.id, each.step, each.run.summary.agent_name)
+            for each in shown
+            if each.step.kind == "error" or (each.step.kind == "tool" and each.step.outcome in ("failed", "unknown"))
+        ],
+        requests=[(each.id, each.run, each.step) for each in shown if each.step.kind == "request"],
+        timing={
+            "seconds": duration(log),
+            "steps": {each.id: round(each.run.start + each.step.start, 6) for each in shown},
+            "ends": {
+                each.id: round(each.run.start + each.step.start + each.step.duration_seconds, 6)
+                for each in shown
+                if each.step.kind in ("tool", "run") and each.step.duration_seconds is not None
+            },
+            "texts": {
+                f"{each.id}-{number}": {
+                    "at": [round(each.run.start + delta.at, 4) for delta in part.deltas],
+                    "lengths": [len(delta.text or "") for delta in part.deltas],
+                }
+                for each in shown
+                if each.step.kind == "request"
+                for number, part in enumerate(each.step.parts)
+            },
+        },
+    )
+
+
+def all_events(log: RunLog) -> list[Located]:
+    """The events of a run and its sub-agents, in the order in which they happened."""
+    timed = [
+        (run.start + located.event.offset, run.start, located.event.seq, located)
+        for run in log.runs()
+        for located in run.events
+    ]
+    return [located for *_, located in sorted(timed, key=lambda each: each[:3])]
+
+
+def gist(located: Located) -> str:
+    """What an event is about, in a few words."""
+    data = located.event.data
+    named = [data.get(name) for name in ("name", "tool_name", "model", "outcome", "cause", "exception_type", "text")]
+    return " · ".join(each[:120] for each in named if isinstance(each, str))
+
+
+def as_line(located: Located) -> bytes:
+    """An event as one line of a log."""
+    return msgspec.json.encode(located.event) + b"\n"
+
+
+def as_json(located: Located) -> str:
+    """An event as it is read."""
+    return msgspec.json.format(msgspec.json.encode(located.event), indent=2).decode()

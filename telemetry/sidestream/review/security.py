@@ -1,0 +1,134 @@
+"""Who may see the pages: one ASGI middleware in front of all of them.
+
+The pages show what people and models wrote, so they are as private as the log. Nothing is loaded from elsewhere,
+nothing inline runs, no other site can embed or read them, and a foreign name that was pointed at this machine (DNS
+rebinding) is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from html import escape
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach a server bound to `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+class Guard:
+    """Lets through what this person's own browser asks for, from these pages or by a link to them.
+
+    Args:
+        app: what to guard.
+        token: must be given once in the URL (`?token=`), then a cookie has it; None where no token is asked for.
+        any_host: whether the `Host` may be any name. On loopback it may not, since whoever points a name of his own at
+            127.0.0.1 could read the pages as his own site.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str | None, any_host: bool) -> None:
+        self._app = app
+        self._token = token
+        self._any_host = any_host
+        # Cookies are shared by all ports of a machine: two servers must not overwrite each other's.
+        self._cookie = f"sidestream-{hashlib.sha256((token or '').encode()).hexdigest()[:12]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await (self._refusal(scope) or self._app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if scope["method"] not in ("GET", "HEAD"):
+            return PlainTextResponse("These pages only read.\n", 405, {"Allow": "GET, HEAD"})
+        if not self._any_host and not _names_loopback(headers.get("host", "")):
+            return PlainTextResponse("Not a name of this machine: open http://127.0.0.1 instead.\n", 421)
+        if not _comes_from_here(headers):
+            return PlainTextResponse("Another site may link to these pages, not load them.\n", 403)
+        if self._token is None:
+            return None
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if given := [value for name, value in query if name == "token"]:
+            if not _same(given[0], self._token):
+                return PlainTextResponse("That is not the token.\n", 403)
+            response = _go_to(scope["path"], urlencode([pair for pair in query if pair[0] != "token"]))
+            response.set_cookie(self._cookie, self._token, path="/", httponly=True, samesite="strict")
+            return response
+        if _same(_cookie(headers, self._cookie), self._token):
+            return None
+        if headers.get("sec-fetch-site") == "cross-site":
+            # A link on another site leads here without the cookie, which is strict. From a page of ours it comes along.
+            return _go_to(scope["path"], scope["query_string"].decode("latin-1"))
+        return PlainTextResponse("Open the address that `sidestream serve` printed: it has the token.\n", 401)
+
+
+def _names_loopback(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
+def _comes_from_here(headers: Headers) -> bool:
+    """Not from another site's page, except by a link that opens ours as a page of its own."""
+    site = headers.get("sec-fetch-site", "none")
+    if site not in ("same-origin", "none"):
+        return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _cookie(headers: Headers, name: str) -> str:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())
+
+
+def _go_to(path: str, query: str) -> HTMLResponse:
+    """A page that opens another. A redirect would not do: its target is asked for on behalf of the site before it."""
+    target = escape("/" + quote(path).lstrip("/") + (f"?{query}" if query else ""))
+    return HTMLResponse(
+        f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>Sidestream</title>'
+    )

@@ -1,0 +1,249 @@
+// What the pages do beyond being read: theme, keys, details on hover, live updates. Reading works without this.
+"use strict";
+
+const root = document.documentElement;
+root.classList.add("scripted");
+const stored = (() => { try { return localStorage.getItem("theme"); } catch { return null; } })();
+if (stored === "light" || stored === "dark") root.dataset.theme = stored;
+
+const one = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const SVG = "http://www.w3.org/2000/svg";
+
+function svg(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+function seconds(value) {
+  if (value < 1) return `${Math.round(value * 1000)} ms`;
+  if (value < 60) return `${value.toFixed(2)} s`;
+  const whole = Math.round(value);
+  return whole < 3600 ? `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s` : `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+}
+
+// --- theme ---------------------------------------------------------------------------------------------------------
+
+function switchTheme() {
+  const dark = getComputedStyle(root).colorScheme === "dark" || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
+  root.dataset.theme = dark ? "light" : "dark";
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a file may not store */ }
+}
+
+// --- details on hover ------------------------------------------------------------------------------------------------
+
+function tips(within) {
+  const tip = one("#tip") ?? document.body.appendChild(Object.assign(document.createElement("div"), { id: "tip", hidden: true }));
+  for (const title of all(".row title, .chart title", within)) {
+    const owner = title.closest(".row, a");
+    owner.dataset.tip = title.textContent;
+    title.remove();
+  }
+  const hide = () => { tip.hidden = true; };
+  for (const owner of all("[data-tip]", within)) {
+    owner.addEventListener("pointermove", (event) => {
+      if (event.pointerType === "touch" || event.buttons) return hide();
+      if (!event.target.closest(".fall-track, .chart")) return hide();
+      tip.textContent = owner.dataset.tip;
+      tip.hidden = false;
+      tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
+      tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
+    });
+    owner.addEventListener("pointerleave", hide);
+  }
+}
+
+// --- where one is ------------------------------------------------------------------------------------------------------
+
+function goTo(element) {
+  if (!element) return;
+  for (const each of all(".here")) each.classList.remove("here");
+  element.classList.add("here");
+  const link = element.matches("a") ? element : one("a", element);
+  link?.focus({ preventScroll: true });
+  element.scrollIntoView({ block: "nearest" });
+}
+
+function move(by) {
+  const rows = all(".row, .runs tbody tr").filter((row) => !row.closest("[hidden]"));
+  const at = rows.findIndex((row) => row.classList.contains("here"));
+  goTo(rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))]);
+}
+
+function showStep(id) {
+  const turn = document.getElementById(id);
+  if (!turn) return false;
+  for (let fold = turn.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  for (const each of all(".turn.here")) each.classList.remove("here");
+  turn.classList.add("here");
+  turn.scrollIntoView({ block: "start" });
+  return true;
+}
+
+let wrong = -1;
+function nextWrong() {
+  const links = all("[data-wrong]");
+  if (!links.length) return;
+  wrong = (wrong + 1) % links.length;
+  goTo(document.getElementById(`row-${links[wrong].dataset.wrong}`));
+  showStep(`at-${links[wrong].dataset.wrong}`);
+}
+
+// --- live: told that there is more, the page fetches itself and takes over what is new -----------------------------------
+
+function live(path) {
+  const badge = one("#live");
+  let source = null, fetching = false, again = false;
+
+  async function refresh() {
+    if (fetching || player.on || player.at !== null) { again = true; return; }
+    fetching = true;
+    again = false;
+    const began = performance.now();
+    try {
+      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      if (answer.ok) takeOver(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch { /* the server is away: the stream tells when it is back */ }
+    // A large log takes the server a while: it shall not be busy with one page alone.
+    setTimeout(() => { fetching = false; if (again) refresh(); }, Math.max(250, 2 * (performance.now() - began)));
+  }
+
+  player.catchUp = () => { if (again) refresh(); };
+
+  function open() {
+    if (source || document.hidden) return;
+    source = new EventSource(path);
+    source.addEventListener("open", () => { badge.hidden = false; });
+    source.addEventListener("change", refresh);
+    source.addEventListener("end", () => { close(); refresh(); path = null; });
+    source.addEventListener("error", () => { badge.hidden = true; });
+  }
+
+  function close() {
+    source?.close();
+    source = null;
+    badge.hidden = true;
+  }
+
+  document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else if (path) open(); });
+  addEventListener("pagehide", close);
+  open();
+}
+
+// What has not changed stays the very element that it was, so that nobody loses a selection or an open fold.
+function reuse(old, taken) {
+  const before = new Map(all("article[id]", old).map((each) => [each.id, each]));
+  for (const article of all("article[id]", taken)) {
+    if (!taken.contains(article)) continue; // went with the one around it
+    const same = before.get(article.id);
+    if (same?.source === article.outerHTML) article.replaceWith(same);
+    else article.source = article.outerHTML;
+  }
+}
+
+function foldName(fold) {
+  const owner = fold.closest("[id]");
+  return `${owner.id} ${all("details", owner).indexOf(fold)}`;
+}
+
+const LIVE = ["facts", "fall", "turns", "usage", "about", "charts", "count", "table", "timing"];
+
+function takeOver(fresh) {
+  const follow = innerHeight + scrollY >= document.body.scrollHeight - 80 && scrollY > 0;
+  for (const id of LIVE) {
+    const [old, now] = [document.getElementById(id), fresh.getElementById(id)];
+    if (!old !== !now && (id === "table" || id === "charts")) { location.reload(); return; }
+    if (!old || !now || old.source === now.outerHTML) continue;
+    const open = new Set(all("details[open]", old).map(foldName));
+    const chosen = new Set(all("input:checked", old).map((each) => each.id));
+    const here = one(".here", old)?.id;
+    const focused = old.contains(document.activeElement) && (document.activeElement.id || "none");
+    const taken = document.importNode(now, true);
+    taken.source = now.outerHTML;
+    reuse(old, taken);
+    old.replaceWith(taken);
+    for (const each of all("details", taken)) each.open ||= open.has(foldName(each));
+    for (const each of chosen) { const box = document.getElementById(each); if (box) box.checked = true; }
+    const again = here && document.getElementById(here);
+    again?.classList.add("here");
+    if (focused) (document.getElementById(focused) ?? (again && one("a", again)))?.focus({ preventScroll: true });
+    if (taken.matches(".fall")) zoomable(taken);
+    tips(taken);
+  }
+  document.title = fresh.title;
+  if (one("#timing")) {
+    loadTiming();
+    one("#clock").textContent = seconds(player.timing.seconds);
+  }
+  if (view.from !== 0 || view.to !== 1) applyView();
+  chooseTwo();
+  if (follow) scrollTo(0, document.body.scrollHeight);
+}
+
+// --- compare -------------------------------------------------------------------------------------------------------------
+
+function chooseTwo() {
+  const button = one("#compare-button");
+  if (button) button.disabled = all(".choose input:checked").length !== 2;
+}
+
+// --- keys ------------------------------------------------------------------------------------------------------------------
+
+const keys = {
+  j: () => move(1),
+  k: () => move(-1),
+  e: nextWrong,
+  t: switchTheme,
+  u: () => { if (one(".brand[href]")) location.href = "/"; },
+  x: () => { one("tr.here .choose input")?.click(); },
+  c: () => { const button = one("#compare-button"); if (button && !button.disabled) button.click(); },
+  "/": () => one("#q")?.focus(),
+  "?": () => one("#help").showModal(),
+  "+": () => zoom(0.5),
+  "=": () => zoom(0.5),
+  "-": () => zoom(2),
+  0: () => setView(0, 1),
+};
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || one("dialog[open]")) return;
+  if (event.key === "Escape" && document.activeElement?.matches("input, select")) return document.activeElement.blur();
+  if (event.target.closest("input:not([type=checkbox]), select, textarea")) return;
+  if (event.key === " " && one("#play") && !event.target.closest("button, summary, input")) { event.preventDefault(); play(); return; }
+  if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && view.to - view.from < 1) { event.preventDefault(); pan(event.key === "ArrowLeft" ? -0.2 : 0.2); return; }
+  const action = keys[event.key];
+  if (!action) return;
+  event.preventDefault();
+  action();
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  for (const each of all(`${LIVE.map((id) => `#${id}`)}, article[id]`)) each.source = each.outerHTML;
+  for (const fall of all(".fall")) zoomable(fall);
+  tips(document);
+  chooseTwo();
+  one("#theme").addEventListener("click", switchTheme);
+  one("#help-button").addEventListener("click", () => one("#help").showModal());
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("change", (event) => { if (event.target.matches(".choose input")) chooseTwo(); });
+  document.addEventListener("click", (event) => {
+    const row = event.target.closest(".row, [data-wrong]");
+    if (row && row.hash && row.pathname === location.pathname && !event.defaultPrevented && showStep(row.hash.slice(1))) {
+      event.preventDefault();
+      history.replaceState(null, "", row.hash);
+      if (row.matches(".row")) { for (const each of all(".row.here")) each.classList.remove("here"); row.classList.add("here"); }
+    }
+    const code = event.target.closest(".copy");
+    if (code) navigator.clipboard?.writeText(code.textContent).catch(() => {});
+  });
+  for (const button of all("[data-zoom]")) button.addEventListener("click", () => keys[{ in: "+", out: "-", all: "0" }[button.dataset.zoom]]());
+  if (one("#play")) {
+    loadTiming();
+    one("#play").addEventListener("click", () => play());
+    one("#position").addEventListener("input", (event) => { play(false); seek(Number(event.target.value) / 1000 * player.timing.seconds); });
+  }
+  if (location.hash) showStep(decodeURIComponent(location.hash.slice(1)));
+  const here = one("[data-live][data-running]");
+  if (here) live(here.dataset.live);
+});

@@ -1,0 +1,48 @@
+"""The templates, and what they know. Everything they are given is escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from . import wording
+from .run_page import gist
+from .waterfall import step_id
+
+HERE = Path(__file__).parent
+
+
+@cache
+def asset(name: str) -> str:
+    """The text of a file that the pages load, such as `style.css`."""
+    return (HERE / "static" / name).read_text("utf-8")
+
+
+@cache
+def version(name: str) -> str:
+    """Changes with the file, so that a browser may keep it for good."""
+    return sha256(asset(name).encode()).hexdigest()[:12]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(wording.FILTERS, gist=gist)
+    environment.tests["not_kept"] = wording.not_kept
+    environment.globals.update(step_id=step_id, version=version)
+    return environment
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that `template` makes of `values`."""
+    return _environment().get_template(template).render(**values)

@@ -1,0 +1,250 @@
+"""A run as a waterfall: a row a step, a bar from its start to its end, in percent of the run's time.
+
+Positions are percentages and the templates draw with them, so that a row is as wide as the window, text keeps its size,
+and zooming is a matter of two attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from sidestream.events import Usage
+from sidestream.log import RunLog, Step
+
+from .wording import count, money, seconds, short_class, words
+
+MAX_ROWS = 1_000
+"""Rows of a page, unless all are asked for."""
+LEAST_WIDTH = 0.15
+"""Percent: what took no time can be seen all the same."""
+POINTS = ("retry", "error", "custom", "final_result")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step, or the run itself. `left`, `width` and `first_token` are percentages of the time shown."""
+
+    id: str
+    depth: int
+    kind: str
+    name: str
+    note: str
+    outcome: str | None
+    start: float
+    duration: float | None
+    usage: Usage | None
+    cost_usd: float | None
+    unpriced: bool
+    left: float
+    width: float
+    first_token: float | None
+    chunks: str
+    """An SVG path, 1,000 wide and 10 high, with a stroke for the pieces that came at that moment."""
+    open: bool
+    """Whether it is still going on, or nobody knows when it ended."""
+    details: list[tuple[str, str]]
+    run_id: str
+
+    @property
+    def is_point(self) -> bool:
+        return self.kind in POINTS
+
+    @property
+    def title(self) -> str:
+        return "\n".join([f"{self.name} {self.note}".strip(), *(f"{name}: {value}" for name, value in self.details)])
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    rows: list[Row]
+    seconds: float
+    """Time shown, from the start of the run."""
+    ticks: list[tuple[float, str]]
+    """Percent and label."""
+    hidden: int
+    """Steps that are not shown."""
+    shown: frozenset[str]
+    """Ids of the steps shown."""
+
+
+def waterfall(log: RunLog, *, scale: float | None = None, rows: int | None = MAX_ROWS) -> Waterfall:
+    """The waterfall of `log` with its sub-agents.
+
+    Args:
+        scale: seconds from edge to edge; the run's own duration unless given.
+        rows: at most so many; None for all.
+    """
+    total = scale or duration(log)
+    steps = list(identified(log))
+    shown = steps if rows is None else list(islice(steps, max(rows - 1, 0)))
+    return Waterfall(
+        rows=[_root(log, total), *(_row(each, total) for each in shown)],
+        seconds=total,
+        ticks=ticks(total),
+        hidden=len(steps) - len(shown),
+        shown=frozenset(each.id for each in shown),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A step, and what to call it on a page."""
+
+    id: str
+    depth: int
+    run: RunLog
+    step: Step
+
+
+def identified(log: RunLog) -> Iterator[Identified]:
+    """Every step of `log` and its sub-agents in order, each with an id that it keeps while the log grows."""
+    for depth, run, step in log.walk():
+        yield Identified(step_id(run, step), depth + 1, run, step)
+
+
+def step_id(run: RunLog, step: Step) -> str:
+    if step.run is not None:
+        return f"run-{step.run.summary.run_id}"
+    return f"{step.kind}-{run.summary.run_id[-12:]}-{step.seq}"
+
+
+def duration(log: RunLog) -> float:
+    """Seconds from the start of a run to the last that is known of it; never 0."""
+    ends = [run.start + step.start + (step.duration_seconds or 0.0) for _, run, step in log.walk()]
+    return max(log.summary.duration_seconds or 0.0, *ends, 1e-6) if ends else log.summary.duration_seconds or 1e-6
+
+
+def ticks(total: float) -> list[tuple[float, str]]:
+    """Round times along the axis, four to nine of them, as (percent, label)."""
+    rough = total / 6
+    size = 1e-6
+    steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400]
+    nice = [digit * 10.0**power for power in range(-6, 0) for digit in (1, 2, 5)] + [float(step) for step in steps]
+    size = next((step for step in nice if step >= rough), 86_400.0 * max(1, round(rough / 86_400)))
+    return [(100 * number * size / total, tick_label(number * size, size)) for number in range(int(total / size) + 1)]
+
+
+def tick_label(at: float, size: float) -> str:
+    if at == 0:
+        return "0"
+    if size < 0.001:
+        return f"{at * 1e6:.0f} µs"
+    if size < 1 and at < 1:
+        return f"{at * 1e3:.0f} ms"
+    if at < 60:
+        return f"{at:.3f}".rstrip("0").rstrip(".") + " s"
+    return seconds(at)
+
+
+def _root(log: RunLog, total: float) -> Row:
+    summary = log.summary
+    return Row(
+        id=f"run-{summary.run_id}",
+        depth=0,
+        kind="run",
+        name=summary.agent_name or "agent",
+        note="",
+        outcome=summary.outcome,
+        start=0.0,
+        duration=summary.duration_seconds,
+        usage=summary.usage_with_children or summary.usage,
+        cost_usd=summary.cost_usd if summary.cost_usd_with_children is None else summary.cost_usd_with_children,
+        unpriced=summary.unpriced_requests > 0,
+        left=0.0,
+        width=_percent(summary.duration_seconds or total, total),
+        first_token=None,
+        chunks="",
+        open=summary.outcome == "running",
+        details=[("outcome", words(summary.outcome)), ("took", seconds(summary.duration_seconds))],
+        run_id=summary.run_id,
+    )
+
+
+def _row(found: Identified, total: float) -> Row:
+    run, step = found.run, found.step
+    start = run.start + step.start
+    took = step.duration_seconds
+    is_open = took is None and step.kind not in POINTS and step.outcome is None
+    end = total if is_open and run.summary.outcome == "running" else start + (took or 0.0)
+    left = _percent(start, total)
+    width = max(LEAST_WIDTH, _percent(end - start, total))
+    first = step.time_to_first_token_seconds
+    return Row(
+        id=found.id,
+        depth=found.depth,
+        kind=step.kind,
+        name=_name(step),
+        note=_note(step),
+        outcome=step.outcome or ("error" if step.kind == "error" else "retry" if step.kind == "retry" else None),
+        start=start,
+        duration=took,
+        usage=step.usage,
+        cost_usd=step.cost_usd,
+        unpriced=step.unpriced,
+        left=min(left, 100 - LEAST_WIDTH),
+        width=min(width, 100 - min(left, 100 - LEAST_WIDTH)),
+        first_token=None if first is None else _percent(start + first, total),
+        chunks=_strokes(run, step, start, max(end - start, 1e-9), width),
+        open=is_open,
+        details=_details(step, start),
+        run_id=step.run.summary.run_id if step.run is not None else run.summary.run_id,
+    )
+
+
+def _name(step: Step) -> str:
+    match step.kind:
+        case "final_result":
+            return "final result"
+        case "error":
+            return short_class(step.name)
+        case "retry":
+            return words(step.name)
+        case _:
+            return step.name
+
+
+def _note(step: Step) -> str:
+    match step.kind:
+        case "request":
+            return f"#{step.request}" if step.request is not None else ""
+        case "tool":
+            return f"try {step.attempt}" if (step.attempt or 1) > 1 else ""
+        case "error":
+            return f"in {step.where}" if step.where else ""
+        case _:
+            return ""
+
+
+def _details(step: Step, start: float) -> list[tuple[str, str]]:
+    usage = step.usage
+    known = [
+        ("began at", seconds(start) if start else "0"),
+        ("took", seconds(step.duration_seconds) if step.duration_seconds is not None else None),
+        ("outcome", words(step.outcome) if step.outcome else None),
+        ("first token after", seconds(first) if (first := step.time_to_first_token_seconds) is not None else None),
+        ("tokens", f"{count(usage.input_tokens)} in, {count(usage.output_tokens)} out" if usage else None),
+        ("from cache", count(usage.cache_read_tokens) if usage and usage.cache_read_tokens else None),
+        ("cost", money(step.cost_usd) if step.cost_usd is not None else ("unknown" if step.unpriced else None)),
+        ("provider", step.provider),
+        ("finish reason", step.finish_reason),
+        ("exception", step.exception_type),
+        ("pieces", count(pieces) if (pieces := sum(len(part.deltas) for part in step.parts)) else None),
+    ]
+    return [(name, value) for name, value in known if value is not None]
+
+
+def _strokes(run: RunLog, step: Step, start: float, length: float, width: float) -> str:
+    """When the pieces of an answer came. As many strokes as can be told apart."""
+    places = max(40, min(500, int(width * 16)))
+    taken = {
+        min(places, max(0, int(places * (run.start + delta.at - start) / length)))
+        for part in step.parts
+        for delta in part.deltas
+    }
+    return "".join(f"M{round(1000 * place / places)} 0v10" for place in sorted(taken))
+
+
+def _percent(part: float, whole: float) -> float:
+    return min(100.0, max(0.0, 100 * part / whole))

@@ -1,0 +1,82 @@
+"""The command in a process of its own, and what it serves."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DEADLINE = 60.0
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for `condition`."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Collecting:
+    """`sidestream collect`, running."""
+
+    def __init__(self, *arguments: str | Path) -> None:
+        command = [sys.executable, "-c", "from sidestream.cli import main; main()", "collect", *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> tuple[int, str]:
+        """End it as a service manager would: exit code, and what it said."""
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=DEADLINE)
+        return self.process.returncode, out + err
+
+
+@contextmanager
+def collecting(*arguments: str | Path) -> Iterator[Collecting]:
+    running = Collecting(*arguments)
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+class Metrics:
+    """The page of metrics on `port`."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/metrics"
+        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+    def page(self) -> str | None:
+        try:
+            with self._open(self._url, timeout=10) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return None
+
+    def total(self, name: str, **labels: str) -> float | None:
+        """Sum of the series of `name` that have these labels; None where nobody answers."""
+        page = self.page()
+        if page is None:
+            return None
+        found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", page, re.MULTILINE)
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        return sum(float(value) for given, value in found if wanted <= set(given.split(",")))

@@ -1,0 +1,55 @@
+"""A log, the pages over it, and a real browser to look at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from review_log import write_log
+from starlette.testclient import TestClient
+
+from sidestream.review.app import make_app
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM_ARGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return write_log(tmp_path / "runs")
+
+
+@pytest.fixture
+def pages(log: Path) -> TestClient:
+    return client_of(log)
+
+
+def client_of(log: Path, **settings: object) -> TestClient:
+    app = make_app([str(log)], **settings)  # type: ignore[arg-type]
+    return TestClient(app, base_url="http://127.0.0.1:8765", follow_redirects=False)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real Chromium. On a machine without one these tests are skipped; the gate has one."""
+    if not os.path.exists(CHROMIUM):
+        reason = f"no Chromium at {CHROMIUM} (on Debian: apt install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS, timeout=60_000)
+        yield browser
+        browser.close()
