@@ -38,6 +38,13 @@ class TestEnd:
         assert lines[-1].split()[1] == "support"
         assert "✓  completed" in lines[-1]
 
+    def test_what_has_no_line_does_not_count(self, events: list[AnyEvent], tmp_path: Path) -> None:
+        """The last step is shown though something follows that the console exporter is silent about."""
+        end = next(number for number, event in enumerate(events) if event.event_type == "final_result") + 1
+        (tmp_path / "x.jsonl").write_bytes(b"".join(map(encode_line, events[:end])))
+        (line,) = invoke("tail", tmp_path, "-n", 1).stdout.splitlines()
+        assert "✓" in line
+
     def test_verbose(self, log: Path) -> None:
         """With what was said."""
         assert "prompt: Thank you!" in invoke("tail", log, "-v").stdout
@@ -87,17 +94,19 @@ class TestChoice:
     """Which events of runs are shown that begin while one looks."""
 
     @pytest.mark.parametrize(
-        "where", [Filter(), Filter(agents=("billing",)), Filter(models=("house*",)), Filter(tags={"tenant": "acme"})]
+        ("where", "options"),
+        [
+            (Filter(agents=("billing",)), ["--agent", "billing"]),
+            (Filter(models=("house*",)), ["--model", "house*"]),
+            (Filter(tags={"tenant": "acme"}), ["--tag", "tenant=acme"]),
+        ],
     )
-    def test_at_once(self, events: list[AnyEvent], log: Path, where: Filter) -> None:
-        """What is known at the beginning of a run decides."""
+    def test_at_once(self, events: list[AnyEvent], log: Path, where: Filter, options: list[str]) -> None:
+        """What is known when a run begins decides, and each of its events is shown as it comes."""
+        wanted = {run["run_id"] for run in summaries(log, *options)}
         choice = Choice(where, [])
-        wanted = {run["run_id"] for run in summaries(log)} if where == Filter() else None
         for event in events:
-            taken = choice.take(event)
-            assert taken in ([], [event])
-            if wanted is not None:
-                assert taken
+            assert choice.take(event) == ([event] if event.run_id in wanted else [])
 
     def test_outcome(self, events: list[AnyEvent]) -> None:
         """Is known at the end: then the whole run is shown."""

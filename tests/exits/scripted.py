@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class Scene:
     """The caller's."""
     seen: list[Any] = field(default_factory=list)
     """What the caller was given so far, as plain values."""
+    turns: defaultdict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    """Set by those that wait for each other."""
 
     async def wait(self) -> None:
         """Wait without end."""

@@ -33,7 +33,7 @@ from pydantic_ai import (
     UserPromptPart,
 )
 from run_log import of
-from scripted import Call, agent_of
+from scripted import Call, agent_of, scene
 
 BUT_TEXT = (*WHOLE, *EVENTS, *UI)
 """All modes but `run_stream()`, which ends with the first output it sees."""
@@ -56,7 +56,12 @@ def add_in_thread(x: int) -> int:
 
 def in_turn(x: int) -> Any:
     async def wait() -> int:
-        await asyncio.sleep(x / 25)  # far enough apart that no two are done at one look
+        turns = scene.get().turns
+        if x > 1:
+            await turns[x - 1].wait()
+        for _ in range(50):  # far enough apart that no two are done at one look
+            await asyncio.sleep(0)
+        turns[x].set()
         return x
 
     return wait()

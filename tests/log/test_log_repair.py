@@ -163,6 +163,54 @@ def test_whatever_a_file_holds_nothing_is_raised(data: bytes, name: str) -> None
         list(log.search(path, "x"))
 
 
+STRANGE = [
+    *(
+        -1,
+        0,
+        2**53,
+        2**70,
+        -(2**70),
+        1e300,
+        -1e300,
+        None,
+        True,
+        [],
+        [0],
+        [-5, 10**30],
+        {},
+        {"text": 1e300},
+        "",
+        "\0",
+        "x",
+    ),
+    *("2026-11-20T09:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-12:00", "one", "call_1"),
+]
+"""Values that a writer of ours never writes where they stand here."""
+
+
+@settings(QUICK, max_examples=100)
+@given(st.data())
+def test_events_that_no_writer_of_ours_makes_do_no_harm(data: st.DataObject) -> None:
+    """What can be decoded is an event, whatever it says: every question is answered all the same."""
+    events = [json.loads(line) for line in WHOLE]
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.sampled_from(events))
+        if data.draw(st.booleans()) and isinstance(place["data"], dict) and place["data"]:
+            place = place["data"]
+        place[data.draw(st.sampled_from(sorted(place)))] = data.draw(st.sampled_from(STRANGE))
+    text = "".join(json.dumps(event) + "\n" for event in events)
+    with file_of(text.encode()) as path:
+        for _ in range(2):
+            found = log.runs(path)
+            log.runs(path, log.Filter.parse(since="1h", agents=["*"]))
+            log.statistics(path)
+            list(log.search(path, "4711"))
+            opened = [log.load_run(path, run.run_id) for run in found if run.run_id]
+            for run in opened:
+                run.messages()
+                log.diff(run, opened[0])
+
+
 @pytest.mark.parametrize("block", [1, 7, 100, 1_000])
 def test_lines_are_read_whole_however_blocks_fall(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "BLOCK", block)

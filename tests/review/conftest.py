@@ -41,7 +41,7 @@ def client_of(log: Path, **settings: object) -> TestClient:
     return TestClient(app, base_url="http://127.0.0.1:8765", follow_redirects=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop runs in this thread, in which later tests want their own
 def browser() -> Iterator[Browser]:
     """A real Chromium. On a machine without one these tests are skipped; the gate has one."""
     if not os.path.exists(CHROMIUM):

@@ -24,6 +24,10 @@ LOOK_EVERY = 0.1
 TAIL_BYTES = 256 * 1024
 """Of each file, what is read to find its last events."""
 
+SILENT = frozenset({"progress"})
+SILENT_UNLESS_VERBOSE = SILENT | {"llm_chunk", "llm_start", "final_result"}
+"""What the console exporter has no line for, and what does not count as a step."""
+
 
 @choosing_runs
 def tail(
@@ -50,7 +54,8 @@ def tail(
 
     log = paths or [DEFAULT_LOG]
     unread = Unread()
-    types = None if verbose or as_json else {kind.value for kind in StreamEventType} - {"llm_chunk", "progress"}
+    silent = frozenset() if as_json else SILENT if verbose else SILENT_UNLESS_VERBOSE
+    types = {kind.value for kind in StreamEventType} - (silent - {"llm_start"})  # which tells the model
     follower = Follower(log, types=types, from_end=True, on_problem=unread) if follow else None
     known = [] if where == Filter() or (follow and not _exists(log)) else runs(log)
     choose = _everything if where == Filter() else Choice(where, known).take
@@ -61,7 +66,7 @@ def tail(
             # What was written after the follower had its first look is seen by both.
             seen_by_both = set(map(_mark, come))
             old = (chosen for event in before if _mark(event) not in seen_by_both for chosen in choose(event))
-            put(list(deque(old, maxlen=last)))
+            put(list(deque((event for event in old if event.event_type not in silent), maxlen=last)))
             while follower is not None:
                 put([chosen for event in come for chosen in choose(event)])
                 time.sleep(LOOK_EVERY)
@@ -100,14 +105,14 @@ def _everything(event: AnyEvent) -> list[AnyEvent]:
     return [event]
 
 
-def _last_events(log: Sequence[str], types: set[str] | None) -> list[AnyEvent]:
+def _last_events(log: Sequence[str], types: set[str]) -> list[AnyEvent]:
     """The events at the end of each file, in order of time."""
     import os
 
     from sidestream.log import log_files
     from sidestream.log.reader import Skipped, blocks_of, decode_block, decoder_of
 
-    decoder = decoder_of(None if types is None else frozenset(types))
+    decoder = decoder_of(frozenset(types))
     events: list[AnyEvent] = []
     for file in log_files(*log):
         compressed = file.suffix == ".gz"

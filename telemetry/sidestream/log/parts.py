@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -269,7 +269,7 @@ class Gatherer:
         """Take in the events of a block: its bytes in the file from `start` to `end`, its first line `line`."""
         runs = self._open
         here: list[RunPart] = []
-        run_id = ""
+        run_id: str | None = None
         for event in events:  # the one loop that is run for every line of a log
             if event.run_id != run_id:
                 run_id = event.run_id
@@ -304,8 +304,16 @@ class Gatherer:
         return run
 
 
+def as_utc(when: datetime) -> datetime:
+    """`when` in UTC, which it is in if it does not say otherwise: foreign writers may leave the `Z` out."""
+    try:
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except OverflowError:  # in the first or last hours of all time
+        return when.replace(tzinfo=UTC)
+
+
 def _note(part: RunPart, event: StreamEvent) -> None:
-    data, seq, when = event.data, event.seq, event.timestamp
+    data, seq, when = event.data, event.seq, as_utc(event.timestamp)
     if part.agent_name is None:
         part.agent_name = event.agent_name
     if part.first is None or when < part.first:
@@ -325,7 +333,7 @@ def _note(part: RunPart, event: StreamEvent) -> None:
         case LLMStart():
             part.begun.append(BegunFacts(seq, data.model, data.provider))
         case LLMEnd():
-            part.requests.append(_request(event, data))
+            part.requests.append(_request(event, data, when))
         case ToolStart():
             part.tools_begun.append(seq)
         case ToolEnd():
@@ -337,14 +345,14 @@ def _note(part: RunPart, event: StreamEvent) -> None:
                 part.retries.append(seq)
 
 
-def _request(event: StreamEvent, data: LLMEnd) -> RequestFacts:
+def _request(event: StreamEvent, data: LLMEnd, when: datetime) -> RequestFacts:
     attempts = data.failed_attempts or []
     costs = [cost for cost in (data.cost_usd, *(attempt.cost_usd for attempt in attempts)) if cost is not None]
     unpriced = bool(data.unpriced) + sum(a.usage is not None and a.cost_usd is None for a in attempts)
     first_tokens = (data.time_to_first_token_seconds or {}).values()
     return RequestFacts(
         seq=event.seq,
-        timestamp=event.timestamp,
+        timestamp=when,
         offset=event.offset,
         request=data.request,
         model=data.model,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC
 
 import msgspec
 
@@ -103,7 +102,7 @@ def statistics(
 
 
 def _hour(run: RunSummary) -> str | None:
-    return f"{run.started.astimezone(UTC).isoformat()[:13]}:00Z" if run.started is not None else None
+    return f"{run.started.isoformat()[:13]}:00Z" if run.started is not None else None
 
 
 def _by_cost(group: Group) -> tuple[float, int, str]:

@@ -50,11 +50,24 @@ CREATE INDEX IF NOT EXISTS parts_by_root ON parts (root)
 
 _T = TypeVar("_T")
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_part = msgspec.msgpack.Decoder(RunPart).decode
-_decode_facts = msgspec.msgpack.Decoder(Facts).decode
-_decode_run = msgspec.msgpack.Decoder(RunSummary).decode
-_decode_problems = msgspec.msgpack.Decoder(list[Problem]).decode
+
+def _encode(thing: object) -> bytes:
+    try:
+        return _encode_msgpack(thing)
+    except OverflowError:  # MessagePack has no integers of more than 64 bits
+        return msgspec.json.encode(thing)
+
+
+def _decoder(kind: type[_T]) -> Callable[[bytes], _T]:
+    from_msgpack, from_json = msgspec.msgpack.Decoder(kind).decode, msgspec.json.Decoder(kind).decode
+    return lambda data: from_json(data) if data[:1] in (b"[", b"{") else from_msgpack(data)
+
+
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+_decode_part = _decoder(RunPart)
+_decode_facts = _decoder(Facts)
+_decode_run = _decoder(RunSummary)
+_decode_problems = _decoder(list[Problem])
 
 
 class _Known(msgspec.Struct):

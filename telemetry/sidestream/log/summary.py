@@ -90,7 +90,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSummary:
     """What the log says of one run."""
     start, end, files, events = part.start, part.end, list(files), part.events
-    last = part.started + timedelta(seconds=part.last_offset) if part.started else part.last
+    last = _after(part.started, part.last_offset) or part.last
     outcome: SeenOutcome = end.outcome if end else "running" if writers.alive(start, last, files) else "lost"
     usage = end.usage if end else total_usage([facts.usage for facts in part.requests])
     cost = end.cost_usd if end else sum_usd([facts.cost_usd for facts in part.requests])
@@ -144,6 +144,13 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSumm
         duplicates=part.duplicates,
         files=files,
     )
+
+
+def _after(start: datetime | None, seconds: float) -> datetime | None:
+    try:
+        return None if start is None else start + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
 
 
 def sum_usd(costs: Iterable[float | None]) -> float | None:

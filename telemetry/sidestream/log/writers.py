@@ -29,7 +29,7 @@ class Writers:
         if any(self._locked(file) for file in files):
             return True
         pid, host = (start.pid, start.host) if start else (None, None)
-        if pid is None:
+        if pid is None or pid <= 0:
             return False
         own = [file for file in files if _pid_in_name(file) == pid]
         if own:
