@@ -140,7 +140,8 @@ def _split(where: str, address: str) -> SplitResult:
         parts = urlsplit(address if "://" in address else f"//{address}")
         port = parts.port
     except (ValueError, AttributeError, TypeError):
-        raise ConfigurationError(f"otlp: {where}={address!r} is no URL: write http://HOST:PORT") from None
+        told = without_user(address) if isinstance(address, str) else address
+        raise ConfigurationError(f"otlp: {where}={told!r} is no URL: write http://HOST:PORT") from None
     if parts.username or parts.password:
         raise ConfigurationError(f"otlp: {where}: credentials do not go into the URL: use OTEL_EXPORTER_OTLP_HEADERS")
     if parts.scheme not in ("http", "https", "") or not parts.hostname or port == 0 or parts.fragment:

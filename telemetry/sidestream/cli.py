@@ -24,6 +24,7 @@ from .commands import (
     tail,
     validate,
 )
+from .commands.options import AsJson
 from .errors import ConfigurationError
 
 app = typer.Typer(
@@ -34,8 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ entry-point group `sidestream.exporters`.
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,26 +185,38 @@ def make_exporter(spec: str) -> Exporter:
         UnknownExporterError: no exporter of that name is installed.
         ConfigurationError: an option that does not exist, or a value that cannot work.
     """
+    told = shown(spec)
     name, _, rest = spec.strip().partition(":")
     target, question, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     entry = next((e for e in entry_points(group=ENTRY_POINT_GROUP) if e.name == name), None)
     if entry is None and not (target.isidentifier() and _is_module(name)):
         raise UnknownExporterError(
-            f"exporter {spec!r}: there is no exporter {name!r}; installed are: {', '.join(available_exporters())}"
+            f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {', '.join(available_exporters())}"
         )
     try:
         cls: type[Exporter] = entry.load() if entry is not None else getattr(import_module(name), target)
         target = target if entry is not None else ""
     except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"exporter {spec!r}: {name!r} does not import: {error}") from error
+        raise ConfigurationError(f"exporter {told!r}: {name!r} does not import: {error}") from error
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind not in variable]
     options = dict(parse_qsl(query, keep_blank_values=True)) if question else {}
     if target:
         if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-            raise ConfigurationError(f"exporter {spec!r}: {name!r} takes no target, write {name}:?option=value")
+            raise ConfigurationError(f"exporter {told!r}: {name!r} takes no target, write {name}:?option=value")
         options = {parameters[0].name: target, **options}
-    return check_exporter(cls(**_convert(spec, cls, parameters, options)), f"exporter {spec!r}")
+    return check_exporter(cls(**_convert(told, cls, parameters, options)), f"exporter {told!r}")
+
+
+def shown(spec: str) -> str:
+    """`spec` as it may be told: its options may hold a key, and a URL a password."""
+    before_options = cast(re.Match[str], re.match(r"[^:?=]*(:[^?]*)?", spec.strip()))
+    return without_user(before_options[0])
+
+
+def without_user(url: str) -> str:
+    """`url` without the user and password that may stand in it."""
+    return re.sub("//.*@", "//", url)
 
 
 def _is_module(name: str) -> bool:
@@ -214,7 +227,7 @@ def _is_module(name: str) -> bool:
 
 
 def _convert(
-    spec: str, cls: type[Exporter], parameters: Sequence[inspect.Parameter], options: Mapping[str, str]
+    told: str, cls: type[Exporter], parameters: Sequence[inspect.Parameter], options: Mapping[str, str]
 ) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls.__init__)
@@ -225,7 +238,7 @@ def _convert(
     for name, text in options.items():
         if name not in known:
             raise ConfigurationError(
-                f"exporter {spec!r}: unknown option {name!r}; options are: {', '.join(known) or 'none'}"
+                f"exporter {told!r}: unknown option {name!r}; options are: {', '.join(known) or 'none'}"
             )
         hint = known[name]
         try:
@@ -233,8 +246,9 @@ def _convert(
         except msgspec.ValidationError:
             choices = ", ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
             wanted = f"choose {choices}" if choices else f"it must be a {getattr(hint, '__name__', hint)}"
-            raise ConfigurationError(f"exporter {spec!r}: option {name}={text!r}: {wanted}") from None
+            value = "" if name == "headers" else f"={without_user(text)!r}"
+            raise ConfigurationError(f"exporter {told!r}: option {name}{value}: {wanted}") from None
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in converted]
     if missing:
-        raise ConfigurationError(f"exporter {spec!r}: missing {', '.join(missing)}, write {spec.split(':')[0]}:VALUE")
+        raise ConfigurationError(f"exporter {told!r}: missing {', '.join(missing)}, write {told.split(':')[0]}:VALUE")
     return converted

@@ -167,7 +167,7 @@ def test_only_the_observer_knows_pydantic_ai() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["sidestream", "sidestream.exporter", "sidestream.pytest_plugin", "sidestream_exporters"]
+    "module", ["sidestream", "sidestream.exporter", "sidestream.log", "sidestream.pytest_plugin", "sidestream_exporters"]
 )
 def test_importing_costs_none_of_the_heavy_libraries(module: str) -> None:
     """They are imported when their exporter, command, or the first agent is used."""

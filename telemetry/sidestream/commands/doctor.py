@@ -14,7 +14,9 @@ import typer
 
 from sidestream.checks import Checked, Finding
 from sidestream.errors import ConfigurationError, SidestreamError
-from sidestream.exporter import make_exporter
+from sidestream.exporter import make_exporter, shown
+
+from .options import AsJson
 
 
 def doctor(
@@ -28,7 +30,7 @@ def doctor(
     prometheus: Annotated[
         int | None, typer.Option(metavar="PORT", help="Port at which a program of yours serves its metrics.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell whether exporters would work from here: settings, endpoints, and what would be sent.
 
@@ -43,8 +45,7 @@ def doctor(
         from sidestream.sidecar import exporters_from_environment
 
         specs = exporters_from_environment()
-    # Of a spec only what stands before its options is shown: they may hold a key.
-    found = [(each.partition("?")[0], finding) for each in specs for finding in _exporter(each)]
+    found = [(shown(each), finding) for each in specs for finding in _exporter(each)]
     if prometheus is not None:
         found.append((f"port {prometheus}", _metrics(f"http://127.0.0.1:{prometheus}/metrics")))
     ok = all(finding.ok for _, finding in found)

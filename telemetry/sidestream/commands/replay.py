@@ -157,11 +157,13 @@ def _progress(spec: str) -> Iterator[OnProgress | None]:
         yield None
         return
     from rich.console import Console
+
+    from sidestream.exporter import shown
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(spec.partition("?")[0], total=None)
+        task = progress.add_task(shown(spec), total=None)
         yield lambda read, total: progress.update(task, completed=read, total=total)
 
 

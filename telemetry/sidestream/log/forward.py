@@ -37,7 +37,7 @@ from .delivery import Delivery
 from .follow import Batch, Follower, Position
 from .parts import Ranges
 from .reader import Problem
-from .runs import Writers
+from .writers import Writers
 
 SAVE_SECONDS = 1.0
 """Between two checkpoints, at least."""

@@ -222,7 +222,7 @@ def replay(
             checkpoint.close()
     books = delivery.stats()
     return Replayed(
-        exporter=spec.partition("?")[0] or exporter.name,
+        exporter=shown(spec) or exporter.name,
         complete=complete and not dry_run,
         runs=forwarder.runs,
         lost_runs=forwarder.lost_runs,

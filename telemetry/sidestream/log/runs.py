@@ -12,7 +12,6 @@ from .filters import Filter
 from .index import every_run
 from .reader import OnProblem, read
 from .summary import RunSummary
-from .writers import Writers as Writers
 
 
 def runs(

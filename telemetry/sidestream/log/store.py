@@ -12,7 +12,7 @@ import hashlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,7 @@ _PAGE = 1000  # runs that are asked for at once
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
-    id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, seen TEXT NOT NULL, size INTEGER NOT NULL, line INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, seen TEXT NOT NULL, size INTEGER NOT NULL, line INTEGER NOT NULL,
     head BLOB NOT NULL, tail BLOB NOT NULL, whole INTEGER NOT NULL, problems BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS parts (
     file INTEGER NOT NULL, run_id TEXT NOT NULL, root TEXT NOT NULL, part BLOB NOT NULL, run BLOB,
@@ -74,8 +74,8 @@ class _Known(msgspec.Struct):
     """How far a file was read."""
 
     id: int | None
-    name: str
-    """Without `.gz`: compressed, it is the same file."""
+    name: bytes
+    """As the system has it, and without `.gz`: compressed, it is the same file."""
     seen: str = ""
     """What the system said of the file then; the same again, and it is the same file."""
     size: int = 0
@@ -174,7 +174,7 @@ class Index:
         sql = "SELECT run_id FROM parts WHERE root IN ({})"
         return {run_id for some in _some(roots) for run_id in self._ask(str, sql.format(_marks(some)), some)}
 
-    def _ask(self, make: Callable[..., _T], sql: str, values: list[str]) -> list[_T]:
+    def _ask(self, make: Callable[..., _T], sql: str, values: Sequence[str | bytes]) -> list[_T]:
         """What `make` makes of each row of the answer."""
         return self._safely(lambda: [make(*row) for row in self._db.execute(sql, values)])
 
@@ -205,8 +205,9 @@ class Index:
         if pending:
             self._remember(pending)
 
-    def _is_there(self, name: str) -> bool:
-        return (self._folder / name).exists() or (self._folder / f"{name}.gz").exists()
+    def _is_there(self, name: bytes) -> bool:
+        file = os.fsdecode(name)
+        return (self._folder / file).exists() or (self._folder / f"{file}.gz").exists()
 
     def _read(self, file: Path, before: _Known) -> _Reading | None:
         """Read what is new in `file`, of a long one the next batch; None where nothing is."""
@@ -255,7 +256,8 @@ class Index:
                     continue  # another process has read it in the meantime
                 if before.id is not None and reading.anew:
                     self._db.execute("DELETE FROM parts WHERE file = ?", [before.id])
-                values = [now.name, now.seen, now.size, now.line, now.head, now.tail, now.whole, _encode(now.problems)]
+                problems = _encode([msgspec.structs.replace(problem, file="") for problem in now.problems])
+                values = [now.name, now.seen, now.size, now.line, now.head, now.tail, now.whole, problems]
                 done = self._db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [before.id, *values]
                 )
@@ -350,8 +352,8 @@ def _run(part: RunPart) -> bytes | None:
     return _encode(summary_of(part, [], Writers())) if part.start and part.end else None
 
 
-def _name(file: Path) -> str:
-    return file.name.removesuffix(".gz")
+def _name(file: Path) -> bytes:
+    return os.fsencode(file.name.removesuffix(".gz"))
 
 
 def _size(file: Path) -> int:
