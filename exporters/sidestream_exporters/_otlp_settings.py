@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from sidestream.content import NONE, ContentPolicy
 from sidestream.errors import ConfigurationError
+from sidestream.exporter import without_user
 
 Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
 Compression: TypeAlias = Literal["none", "gzip"]

@@ -19,7 +19,7 @@ from sidestream.content import NONE
 from sidestream.diagnostics import say, say_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
-from sidestream.exporter import Exporter
+from sidestream.exporter import Exporter, without_user
 from sidestream.measure import Measurer
 from sidestream.series import MAX_VALUES, Pace, Point
 from sidestream.stats import SidecarStats
@@ -233,7 +233,7 @@ class PrometheusExporter(Exporter):
 
 
 def _address(port: int | str | None, host: str | None) -> tuple[str, int]:
-    source = f"port={port!r}"
+    source = f"port={(without_user(port) if isinstance(port, str) else port)!r}"
     if port == "auto":
         text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
         source, port = f"OTEL_EXPORTER_PROMETHEUS_PORT={text!r}", text or PORT

@@ -216,7 +216,7 @@ def shown(spec: str) -> str:
 
 def without_user(url: str) -> str:
     """`url` without the user and password that may stand in it."""
-    return re.sub("//.*@", "//", url)
+    return re.sub("(?s)//.*@", "//", url)
 
 
 def _is_module(name: str) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from operator import add
-from typing import Any
+from typing import Any, get_args
 
 from .events import (
     AgentEnd,
@@ -26,6 +26,7 @@ from .events import (
     LLMEnd,
     LLMStart,
     Retry,
+    RunOutcome,
     StreamEvent,
     StreamEventType,
     ToolEnd,
@@ -150,6 +151,8 @@ class Measurer:
         run.parent_agent = "" if not data.parent_run_id else parent.agent if parent else UNKNOWN
         run.gauge = self.store.series("sidestream_runs_in_progress", (run.agent, run.model))
         run.gauge.value += 1
+        for outcome in get_args(RunOutcome):
+            self.store.expect("sidestream_runs_total", (run.agent, run.parent_agent, outcome))
 
     def _agent_end(self, run: _Run, event: StreamEvent, data: AgentEnd) -> None:
         del self._runs[event.run_id]
@@ -167,6 +170,8 @@ class Measurer:
     def _llm_start(self, run: _Run, event: StreamEvent, data: LLMStart) -> None:
         _bound(run.requests)
         run.requests[data.request] = _Request(event.seq, data.provider)
+        for outcome in ("ok", "error"):
+            self.store.expect("sidestream_requests_total", (run.agent, data.provider or "", data.model, outcome))
 
     def _llm_chunk(self, run: _Run, event: StreamEvent, data: LLMChunk) -> None:
         request = run.requests.get(data.request)

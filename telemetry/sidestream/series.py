@@ -112,6 +112,21 @@ class Store:
             if origin is not None:
                 series.exemplars[0] = Exemplar(amount, origin)
 
+    def expect(self, name: str, labels: tuple[str, ...]) -> None:
+        """Have a counter stand at 0 before it is first added to: a rate sees how a time series goes on, not how it begins
+        (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics).
+
+        What is expected takes half of the room at most, and is left out beyond: it may never come.
+        """
+        known = self._series[name]
+        if labels not in known:
+            metric, most = BY_NAME[name], self._max_values // 2
+            labels = tuple(map(printable, labels))
+            if len(known) < most * SERIES_PER_VALUE and all(
+                self._takes(label, value, most) for label, value in zip(metric.labels, labels, strict=True)
+            ):
+                known.setdefault(labels, Series(metric))
+
     def observe(self, name: str, labels: tuple[str, ...], value: float, origin: Origin | None = None) -> None:
         """Observe a value for a histogram. One that is no number, infinite or negative is left out."""
         if 0 <= value < inf:
@@ -175,14 +190,20 @@ class Store:
 
     def _capped(self, label: str, value: str) -> str:
         value = printable(value)
-        values = self._values.setdefault(_DOMAINS.get(label, label), set())
-        if value in values or value in ("", OTHER):
-            return value
-        if len(values) < self._max_values:
-            values.add(value)
+        if self._takes(label, value, self._max_values):
             return value
         self.overflow[label] = self.overflow.get(label, 0) + 1
         return OTHER
+
+    def _takes(self, label: str, value: str, most: int) -> bool:
+        """Whether `value` is one of the values of `label`; it becomes one where there are fewer than `most`."""
+        values = self._values.setdefault(_DOMAINS.get(label, label), set())
+        if value in values or value in ("", OTHER):
+            return True
+        if len(values) < most:
+            values.add(value)
+            return True
+        return False
 
 
 def printable(value: str) -> str:

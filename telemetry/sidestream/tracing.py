@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .diagnostics import say_once
@@ -27,13 +29,20 @@ class SpanRef:
     """Whether its trace is kept; None where nobody has decided."""
 
 
+@cache
+def _api() -> tuple[ModuleType, ModuleType]:
+    """OpenTelemetry's modules `context` and `trace`: an import statement on the caller's path costs microseconds."""
+    from opentelemetry import context, trace
+
+    return context, trace
+
+
 def current_span() -> SpanRef | None:
     """The span that the current code is inside of."""
     if "opentelemetry.trace" not in sys.modules:
         return None  # then there is none
-    from opentelemetry.trace import get_current_span
-
-    return _ref(get_current_span().get_span_context())
+    _, trace = _api()
+    return _ref(trace.get_current_span().get_span_context())
 
 
 def span_of_environment() -> SpanRef | None:
@@ -62,11 +71,10 @@ def _ref(span: SpanContext) -> SpanRef | None:
 
 def records(tracer: Any) -> bool:
     """Whether spans of `tracer` (pydantic-ai's, for a run) go anywhere."""
-    from opentelemetry.trace import NoOpTracer, ProxyTracer, ProxyTracerProvider, get_tracer_provider
-
-    if isinstance(tracer, ProxyTracer):  # asks the global provider, if there is one by now
-        return not isinstance(get_tracer_provider(), ProxyTracerProvider)
-    return tracer is not None and not isinstance(tracer, NoOpTracer)
+    _, trace = _api()
+    if isinstance(tracer, trace.ProxyTracer):  # asks the global provider, if there is one by now
+        return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return tracer is not None and not isinstance(tracer, trace.NoOpTracer)
 
 
 class Inside:
@@ -75,37 +83,28 @@ class Inside:
     __slots__ = ("_after", "_before", "_span")
 
     def __init__(self, span: SpanRef) -> None:
-        from opentelemetry.context import attach, get_current
-        from opentelemetry.trace import (
-            NonRecordingSpan,
-            SpanContext,
-            TraceFlags,
-            get_current_span,
-            set_span_in_context,
-        )
-
-        self._before = get_current()
+        context, trace = _api()
+        self._before = context.get_current()
         trace_id = int(span.trace_id, 16)
-        outer = get_current_span(self._before).get_span_context()
-        self._span = NonRecordingSpan(
-            SpanContext(
+        outer = trace.get_current_span(self._before).get_span_context()
+        flags = trace.TraceFlags
+        self._span = trace.NonRecordingSpan(
+            trace.SpanContext(
                 trace_id,
                 int(span.span_id, 16),
                 is_remote=False,
-                trace_flags=TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT),
+                trace_flags=flags(flags.SAMPLED if span.sampled else flags.DEFAULT),
                 trace_state=outer.trace_state if outer.trace_id == trace_id else None,
             )
         )
-        self._after = set_span_in_context(self._span, self._before)
-        attach(self._after)
+        self._after = trace.set_span_in_context(self._span, self._before)
+        context.attach(self._after)
 
     def leave(self) -> None:
         """Be where we were. Does nothing in a context that is not inside, and may be called more than once."""
-        from opentelemetry.context import attach, get_current
-        from opentelemetry.trace import get_current_span, set_span_in_context
-
-        now = get_current()
+        context, trace = _api()
+        now = context.get_current()
         if now is self._after:
-            attach(self._before)
-        elif get_current_span(now) is self._span:  # with something added, and left there
-            attach(set_span_in_context(get_current_span(self._before), now))
+            context.attach(self._before)
+        elif trace.get_current_span(now) is self._span:  # with something added, and left there
+            context.attach(trace.set_span_in_context(trace.get_current_span(self._before), now))

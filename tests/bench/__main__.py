@@ -1,6 +1,6 @@
 """What observing costs, as ratios to bare pydantic-ai and to others that observe it. Asserts nothing.
 
-python -m tests.bench [--full] [--rows 1,2,3,4,5,6,8,9] [--subjects sidestream,instrumentation,…] [--json]
+python -m tests.bench [--full] [--rows 1,2,3,4,5,6,7,8,9] [--subjects sidestream,instrumentation,…] [--json]
 
 Without --full it takes two to three minutes and measures Sidestream and pydantic-ai's own instrumentation. With it, it
 takes far longer, and every other subject in a virtual environment of its own (made once, under bench/ in this one).
@@ -28,6 +28,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
     from .crowd import crowd
     from .jsonl_write import jsonl_write
     from .log_read import log_read
+    from .log_replay import log_replay
     from .running import gaps, text_stream, tool_steps
     from .start_and_stop import imports, shutdown
 
@@ -42,6 +43,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
             "4": lambda: crowd(runs=1_000, seconds=10.0),
             "5": lambda: jsonl_write(events=100_000, rounds=9),
             "6": lambda: log_read(events=1_000_000, rounds=5),
+            "7": lambda: log_replay(events=1_000_000),
             "8": lambda: imports(rounds=9),
             "9": lambda: shutdown(rounds=5, timeout=2.0),
         }
@@ -52,6 +54,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
         "4": lambda: crowd(runs=200, seconds=2.0),
         "5": lambda: jsonl_write(events=20_000, rounds=5),
         "6": lambda: log_read(events=200_000, rounds=2),
+        "7": lambda: log_replay(events=50_000),
         "8": lambda: imports(rounds=2),
         "9": lambda: shutdown(rounds=1, timeout=0.5),
     }
@@ -62,7 +65,7 @@ def main() -> None:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="more rounds, more cases, all subjects")
-    parser.add_argument("--rows", default="1,2,3,4,5,6,8,9", help="which rows, separated by commas")
+    parser.add_argument("--rows", default="1,2,3,4,5,6,7,8,9", help="which rows, separated by commas")
     parser.add_argument("--subjects", default="", help=f"of {','.join(FULL)}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()

@@ -135,10 +135,10 @@ def _measure(way: str, path: Path) -> dict[str, float]:
     begun, cpu_begun = time.perf_counter(), time.process_time()
     acts[way]()
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu_begun
-    return {"seconds": seconds, "cpu": cpu, "mb": _peak_mb()}
+    return {"seconds": seconds, "cpu": cpu, "mb": peak_mb()}
 
 
-def _peak_mb() -> float | None:
+def peak_mb() -> float | None:
     """Peak memory of this process; not `ru_maxrss`, which begins with that of the process which started this one."""
     try:
         status = Path("/proc/self/status").read_text()

@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-pytest.register_assert_rewrite("playing", "run_log")
 os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
 
 

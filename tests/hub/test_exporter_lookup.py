@@ -49,6 +49,13 @@ THIRD_PARTY = """
         def export(self, events):
             pass
 
+    class Sender(Exporter):
+        name = "sender"
+        def __init__(self, *, headers: int = 0):
+            self.headers = headers
+        def export(self, events):
+            pass
+
     class NoExporter:
         pass
 """
@@ -59,6 +66,7 @@ ENTRY_POINTS = """
     bare = third_party:Bare
     hinted = third_party:Hinted
     variadic = third_party:Variadic
+    sender = third_party:Sender
     no_exporter = third_party:NoExporter
     no_module = not_there:Lines
     no_class = third_party:NotThere
@@ -119,6 +127,31 @@ class TestThisDistribution:
     def test_a_value_that_cannot_work_is_told_what_would(self) -> None:
         assert "choose none, metadata, truncated(N) or full" in mistake("memory:?content=some")
 
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            "bogus:http://u:s3cret@host/?headers=authorization=s3cret",
+            "bogus?headers=authorization=s3cret",
+            "x-key=s3cret",  # what is left of two headers, where commas part exporters
+            "memory:?headers=authorization=s3cret",
+            "memory:http://u:s3cret@host/",
+            "prometheus:http://u:s3c@ret:s3cret@host/",
+            "prometheus:?push=http://u:s3cret@host",
+            "otlp:http://u:s3cret@host/?timeout=never",
+            "otlp:http://u:s3cret@host:port",
+            "otlp:http://host?headers=s3cret",
+            "otlp:http://host?headers=authorization=s3cret&compression=some",
+        ],
+    )
+    def test_a_mistake_is_told_without_what_may_be_a_secret(self, spec: str) -> None:
+        message = mistake(spec)
+        assert "s3cret" not in message
+        assert "ret:" not in message
+
+    def test_a_mistake_is_told_with_the_target_that_it_is_of(self) -> None:
+        assert mistake("jsonl:runs/?rotate=5").startswith("exporter 'jsonl:runs/': unknown option 'rotate'")
+        assert mistake("bogus:http://u:p@host/x").startswith("exporter 'bogus:http://host/x': there is no")
+
     def test_an_exporter_that_takes_no_target_says_so(self) -> None:
         assert "takes no target" in mistake("memory:target")
 
@@ -154,6 +187,7 @@ class TestThirdParties:
             assert "choose a, b" in mistake("lines:t?mode=c")
             assert "options are: target, count, ratio, loud, mode, note, limit" in mistake("lines:t?cuont=1")
             assert "options are: none" in mistake("bare:?x=1")
+            assert mistake("sender:?headers=s3cret").startswith("exporter 'sender:': option headers: it must be")
             """,
         )
 

@@ -44,6 +44,23 @@ def answers_without_index(folder: Path) -> Any:
         return answers(folder)
 
 
+def test_a_file_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
+    named, other = tmp_path / os.fsdecode(b"odd-\xff.jsonl"), tmp_path / "usual.jsonl"
+    try:
+        write(named, run_events("one"))
+    except OSError:
+        pytest.skip("file names must be UTF-8 here")
+    with open(named, "ab") as file:
+        file.write(b"no event\n")
+    write(other, run_events("two"))
+    for _ in range(2):  # read, and remembered
+        problems = Problems()
+        found = {run.run_id: run.files for run in log.runs(tmp_path, on_problem=problems)}
+        assert found == {"one": [str(named)], "two": [str(other)]}
+        assert [problem.file for problem in problems] == [str(named)]
+    assert (tmp_path / DATABASE).exists()
+
+
 class Folder:
     """A log folder, and what can happen to it between two questions."""
 

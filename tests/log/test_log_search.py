@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,26 @@ def test_by_regular_expression_and_whatever_the_case(tmp_path: Path) -> None:
     ]
     assert found(tmp_path, r"^it", regex=True) == []
     assert found(tmp_path, ".*") == []
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        *(("risk", text) for text in ("RISK", "Risk", "r\u0130sk", "r\u0131sk", "ri\u017fk", "RIS\u212a")),
+        *((text, "Risk") for text in ("r\u0130sk", "r\u0131sk", "ri\u017fk", "RIS\u212a")),
+        ("GRÜSSE", "grüsse"),
+        ("a/B", "A/b"),
+    ],
+)
+def test_whatever_the_case_in_whatever_way_json_writes_it(
+    tmp_path: Path, pattern: str, text: str, ascii_only: bool
+) -> None:
+    events = sequence([AgentStart(root_run_id="one", prompt=f"the {text} is"), chunk("none")], "one")
+    written = [json.dumps(json.loads(line), ensure_ascii=ascii_only) for line in lines(events)]
+    (tmp_path / "a.jsonl").write_text("\n".join(written) + "\n", "utf-8")
+    assert found(tmp_path, pattern, ignore_case=True) == [("agent_start", "prompt", 1)]
+    assert found(tmp_path, pattern.swapcase() + "y", ignore_case=True) == []
 
 
 def test_of_some_runs(tmp_path: Path) -> None:

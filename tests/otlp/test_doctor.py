@@ -125,6 +125,14 @@ def test_settings_that_cannot_work_are_a_finding(monkeypatch: pytest.MonkeyPatch
     assert "installed are" in told["findings"][1]["told"]
 
 
+def test_a_setting_that_cannot_work_is_told_without_secrets() -> None:
+    specs = ["otlp:http://u:s3cret@host/?timeout=never", "bogus?headers=authorization=s3cret", "otlp:?key=s3cret"]
+    code, told = doctor(*specs)
+    assert code == 1
+    assert [each["exporter"] for each in told["findings"]] == ["otlp:http://host/", "bogus", "otlp:"]
+    assert "s3cret" not in json.dumps(told) + CliRunner().invoke(app, ["doctor", *specs]).stdout
+
+
 def test_without_arguments_it_looks_at_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDESTREAM_EXPORTERS", f"console,jsonl:{tmp_path}/runs/")
     code, told = doctor()

@@ -10,6 +10,8 @@ import typer
 
 from sidestream.errors import ConfigurationError
 
+from .options import AsJson
+
 app = typer.Typer(
     help="Grafana boards and Prometheus rules for what Sidestream measures.",
     no_args_is_help=True,
@@ -37,7 +39,7 @@ def export(
             help="Uid of the Prometheus data source to ask. Without it, each board has a list to choose from.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the boards (JSON) and the rules (YAML).
 

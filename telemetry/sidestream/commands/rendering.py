@@ -120,6 +120,8 @@ def every_field(value: Any) -> Any:
         return {key: every_field(item) for key, item in value.items()}
     if isinstance(value, msgspec.Struct) and not isinstance(value, StreamEvent | Payload):
         return {name: every_field(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, str) and not value.isascii():  # the name of a file need not be text
+        return value.encode("utf-8", "backslashreplace").decode()
     return value
 
 

@@ -23,7 +23,7 @@ from sidestream.events import (
     ToolEnd,
     ToolStart,
 )
-from sidestream.exporter import Exporter
+from sidestream.exporter import Exporter, shown
 
 from .checkpoint import Checkpoint
 from .delivery import BACKOFF, Delivery

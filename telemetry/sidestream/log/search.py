@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
@@ -81,8 +81,8 @@ def search(
         raise ConfigurationError(f"search: {pattern!r} is no regular expression: {error}") from None
     files = files_of(paths)
     wanted = None if where is None else {run.run_id for run in runs(paths, where)}
-    literal = pattern.encode() if not regex and not ignore_case and _is_plain(pattern) else None
-    return _search(files, compiled, literal, wanted, on_problem)
+    may_hold = _may_hold(pattern, ignore_case) if not regex and _is_plain(pattern) else None
+    return _search(files, compiled, may_hold, wanted, on_problem)
 
 
 def _is_plain(text: str) -> bool:
@@ -90,10 +90,30 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and not set(text) & set('"\\/')
 
 
+_ALSO_ASCII = [
+    form for letter in "\u0130\u0131\u017f\u212a" for form in (letter.encode(), f"\\u{ord(letter):04x}".encode())
+]
+"""What `i`, `s` and `k` find as well where case is ignored, as JSON may have it."""
+
+
+def _may_hold(plain: str, ignore_case: bool) -> Callable[[bytes], bool]:
+    """Tells whether lines may hold `plain`, from their bytes: much faster than to decode them."""
+    if not ignore_case:
+        literal = plain.encode()
+        return lambda data: literal in data
+    literal = plain.lower().encode()
+
+    def may_hold(data: bytes) -> bool:
+        data = data.lower()
+        return literal in data or any(letter in data for letter in _ALSO_ASCII)
+
+    return may_hold
+
+
 def _search(
     files: list[Path],
     pattern: re.Pattern[str],
-    literal: bytes | None,
+    may_hold: Callable[[bytes], bool] | None,
     wanted: set[str] | None,
     on_problem: OnProblem | None,
 ) -> Iterator[Hit]:
@@ -103,7 +123,7 @@ def _search(
         file = str(path)
         for block in blocks_of(path, on_problem):
             # What is not in the bytes can still be in an answer, across two chunks.
-            decoder = everything if literal is None or literal in block.data else answers_only
+            decoder = everything if may_hold is None or may_hold(block.data) else answers_only
             events = decode_block(block, decoder, file, on_problem)
             whole = len(events) == block.lines
             for index, event in enumerate(events):

@@ -44,5 +44,6 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that `template` makes of `values`."""
-    return _environment().get_template(template).render(**values)
+    """The page that `template` makes of `values`. What UTF-8 cannot hold, as in the name of a file, is escaped."""
+    html = _environment().get_template(template).render(**values)
+    return html.encode("utf-8", "backslashreplace").decode()
