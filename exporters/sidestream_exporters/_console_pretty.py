@@ -14,8 +14,8 @@ from zlib import crc32
 from structlog import DropEvent
 from structlog.typing import EventDict
 
-from ._console_rows import BOLD, DIM, GREEN, RED, TIME, YELLOW, Cell, Look
-from ._console_text import count, cut, dollars, neutralise, one_line, paragraphs, seconds, short, wrap
+from sidestream.rows import BOLD, DIM, GREEN, RED, TIME, YELLOW, Cell, Look
+from sidestream.text import count, cut, dollars, neutralise, one_line, paragraphs, seconds, short, wrap
 
 MAX_RUNS = 4_096
 """Runs kept in mind at once; the oldest is forgotten first, and its later lines lose their indent and colour."""

@@ -22,10 +22,10 @@ from sidestream.diagnostics import say_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentStart, Json, StreamEvent, Usage
 from sidestream.exporter import Exporter
+from sidestream.rows import ASCII, UNICODE, Look
+from sidestream.text import neutralise
 
 from ._console_pretty import MAX_RUNS, PrettyRenderer, Recent
-from ._console_rows import ASCII, UNICODE, Look
-from ._console_text import neutralise
 
 LINES_A_SLICE = 2
 """Lines rendered, about 100 µs, before the interpreter is handed back to the agents for a moment."""

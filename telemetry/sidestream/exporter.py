@@ -190,9 +190,8 @@ def make_exporter(spec: str) -> Exporter:
     target, question, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     entry = next((e for e in entry_points(group=ENTRY_POINT_GROUP) if e.name == name), None)
     if entry is None and not (target.isidentifier() and _is_module(name)):
-        raise UnknownExporterError(
-            f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {', '.join(available_exporters())}"
-        )
+        there = ", ".join(available_exporters())
+        raise UnknownExporterError(f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {there}")
     try:
         cls: type[Exporter] = entry.load() if entry is not None else getattr(import_module(name), target)
         target = target if entry is not None else ""

@@ -113,10 +113,10 @@ class Store:
                 series.exemplars[0] = Exemplar(amount, origin)
 
     def expect(self, name: str, labels: tuple[str, ...]) -> None:
-        """Have a counter stand at 0 before it is first added to: a rate sees how a time series goes on, not how it begins
-        (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics).
+        """Have a counter stand at 0 before it is first added to: a rate sees a time series go on, and not begin.
 
-        What is expected takes half of the room at most, and is left out beyond: it may never come.
+        (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics) What is expected takes half of the
+        room at most, and is left out beyond: it may never come.
         """
         known = self._series[name]
         if labels not in known:

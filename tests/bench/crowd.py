@@ -11,7 +11,7 @@ import tracemalloc
 from typing import Any
 
 from .agents import consume_events, text_agent
-from .report import Table
+from .report import Table, verdict
 from .running import measure
 
 EVERY = 0.002
@@ -32,6 +32,7 @@ def crowd(*, runs: int, seconds: float) -> Table:
             dropped=found["dropped"],
             peak_pending=found["peak_pending"],
             added_MB=(found["bytes"] - bare["bytes"]) / 1e6 if bare else None,
+            goal=verdict(found["dropped"] == 0),
         )
     for found in measure(table, "sidestream-jsonl", ("flood", {"seconds": seconds, "rate": 100_000})):
         table.add(
@@ -41,6 +42,7 @@ def crowd(*, runs: int, seconds: float) -> Table:
             peak_pending=found["peak_pending"],
             added_MB=found["bytes"] / 1e6,
             a_second=found["rate"],
+            goal=verdict(found["dropped"] == 0),
         )
     table.note("added MB: peak of Python's objects above bare; of the flood, growth of the process's peak memory")
     return table

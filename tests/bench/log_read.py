@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .report import Spread, Table, progress, ratio
+from .report import Spread, Table, progress, ratio, verdict
 
 WAYS = ("events", "runs, first time", "runs", "stats", "one run")
 MERGED, SINGLE = "merged", "one delta a line"
@@ -48,12 +48,16 @@ def log_read(*, events: int, rounds: int) -> Table:
                 for name in ("seconds", "cpu")
             }
             peaks = [each["mb"] for each in found if each["mb"] is not None]
+            seconds = Spread.of([each["seconds"] for each in found])
+            limit = (0.5 if kind == MERGED else 4.0) if way == "events" else 1.5
+            quick = seconds.median < 0.1 if way == "one run" else ratios["cpu/cat"].median <= limit
             table.add(
                 log=kind,
                 way=way,
-                seconds=Spread.of([each["seconds"] for each in found]),
+                seconds=seconds,
                 **ratios,
                 **{"peak MB": Spread.of(peaks) if peaks else None},
+                goal=verdict(quick, not peaks or max(peaks) <= 50),
             )
         sizes = ", ".join(f"{kind} {path.stat().st_size / 1e6:,.0f} MB" for kind, path in logs.items())
         table.note(f"the log: {sizes}; cat: through a pipe, read at its other end")

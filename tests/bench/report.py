@@ -36,6 +36,11 @@ def ratio(a: float, b: float) -> float:
     return b / a if a else float("nan")
 
 
+def verdict(*held: bool) -> str:
+    """What became of a goal, all of which has to hold."""
+    return "held" if all(held) else "MISSED"
+
+
 Cell = str | int | float | Spread | None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .environments import NotInstalled, python_of
-from .report import Spread, Table, progress, ratio
+from .report import Spread, Table, progress, ratio, verdict
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 1_200
@@ -53,14 +53,17 @@ def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes:
         for place, mode in enumerate(modes if each else ()):
             bare, observed = (_pooled([found[place][side] for found in each]) for side in ("bare", "observed"))
             alone, watched = (_pooled([found[place + 2][side] for found in each]) for side in ("bare", "observed"))
+            added = Spread.of_pairs(bare["thread"], observed["thread"], lambda a, b: (b - a) / deltas * 1e6)
+            process = Spread.of_pairs(bare["process"], observed["process"], ratio)
             table.add(
                 subject=subject,
                 mode=mode,
                 bare_µs=Spread.of([seconds / deltas * 1e6 for seconds in bare["thread"]]),
-                added_µs=Spread.of_pairs(bare["thread"], observed["thread"], lambda a, b: (b - a) / deltas * 1e6),
+                added_µs=added,
                 a_run_µs=Spread.of_pairs(alone["thread"], watched["thread"], lambda a, b: (b - a) * 1e6),
                 caller=Spread.of_pairs(bare["thread"], observed["thread"], ratio),
-                process=Spread.of_pairs(bare["process"], observed["process"], ratio),
+                process=process,
+                goal=verdict(added.median <= 1, process.median <= 1.03),
             )
     table.note("added: for each delta, what a run costs at all included; a run: added to a run of one delta")
     table.note("caller: CPU of the caller's thread, ratio to bare; process: of all threads, delivery included")
@@ -88,14 +91,17 @@ def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[in
                 continue
             used, found = measured
             bare, observed, exported = found["bare"], found["observed"], found.get("bytes")
+            wall = Spread.of_pairs(bare["wall"], observed["wall"], ratio)
+            added = (used["bytes"] - base[0]["bytes"]) / 1e6
             table.add(
                 subject=subject,
                 **case,
                 caller=Spread.of_pairs(bare["thread"], observed["thread"], ratio),
                 process=Spread.of_pairs(bare["process"], observed["process"], ratio),
-                wall=Spread.of_pairs(bare["wall"], observed["wall"], ratio),
-                added_MB=(used["bytes"] - base[0]["bytes"]) / 1e6,
+                wall=wall,
+                added_MB=added,
                 KB_a_step=None if exported is None else exported / steps / 1e3,
+                goal=verdict(wall.median <= 1.05, added <= 5),
             )
     table.note("added MB: peak of Python's objects above that of a bare run; KB a step: exported, linear where equal")
     return table
@@ -116,14 +122,17 @@ def gaps(subjects: Sequence[str], *, deltas: int, rounds: int, paced: int, crowd
         for subject in those:
             for found in measure(table, subject, ("gaps", {**options, "rounds": rounds})):
                 bare, observed = found["bare"], found["observed"]
+                p99, p999 = (Spread.of_pairs(bare[name], observed[name], ratio) for name in ("gap_p99", "gap_p999"))
+                later = Spread.of_pairs(bare["late_p99"], observed["late_p99"], lambda a, b: (b - a) * 1e3)
                 table.add(
                     subject=subject,
                     case=case,
                     bare_p99_ms=Spread.of([seconds * 1e3 for seconds in bare["gap_p99"]]),
-                    p99=Spread.of_pairs(bare["gap_p99"], observed["gap_p99"], ratio),
-                    **{"p99.9": Spread.of_pairs(bare["gap_p999"], observed["gap_p999"], ratio)},
+                    p99=p99,
+                    **{"p99.9": p999},
                     longest=Spread.of_pairs(bare["gap_max"], observed["gap_max"], ratio),
-                    later_ms=Spread.of_pairs(bare["late_p99"], observed["late_p99"], lambda a, b: (b - a) * 1e3),
+                    later_ms=later,
+                    goal=verdict(p99.median <= 1.2, p999.median <= 1.1, later.median <= 0.1),
                 )
     table.note("later: how much later the caller's loop wakes from a sleep of 1 ms, p99")
     return table

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from .report import Spread, Table, progress, ratio
+from .report import Spread, Table, progress, ratio, verdict
 from .running import ROOT
 
 IMPORTS = {
@@ -49,6 +49,7 @@ def imports(*, rounds: int) -> Table:
             CPU_ratio=Spread.of_pairs(first[1], cpus, ratio),
             wall_ratio=Spread.of_pairs(first[0], walls, ratio),
             brings_in=", ".join(heavy[name]) or "none of the heavy ones",
+            goal=verdict(Spread.of_pairs(first[1], cpus, ratio).median <= 1.15) if name == "sidestream" else None,
         )
     return table
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,15 @@ from sidestream.log import RunSummary
 
 def made(run_id: str, parent: str | None = None, **facts: Any) -> RunSummary:
     return RunSummary(run_id=run_id, root_run_id=parent or run_id, parent_run_id=parent, outcome="completed", **facts)
+
+
+def test_a_log_may_be_called_anything_the_system_allows(log: Path, tmp_path: Path) -> None:
+    try:
+        shutil.copy(next(iter(log.glob("*.jsonl"))), tmp_path / os.fsdecode(b"odd-\xff.jsonl"))
+    except OSError:
+        pytest.skip("file names must be UTF-8 here")
+    assert invoke("runs", tmp_path).stdout
+    assert {file for run in summaries(tmp_path) for file in run["files"]} == {f"{tmp_path}/odd-\\udcff.jsonl"}
 
 
 class TestTable:

@@ -19,7 +19,14 @@ ROOTS = {
 }
 
 FLOORS: list[set[str]] = [
-    {"sidestream.checks", "sidestream.errors", "sidestream.diagnostics", "sidestream.stats"},
+    {
+        "sidestream.checks",
+        "sidestream.errors",
+        "sidestream.diagnostics",
+        "sidestream.rows",
+        "sidestream.stats",
+        "sidestream.text",
+    },
     {"sidestream.events", "sidestream.ids", "sidestream.pricing"},
     {
         "sidestream.content",
@@ -128,7 +135,7 @@ def test_there_is_no_circle() -> None:
 
 
 def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
-    """Nor each other: a helper of one (`_console_text`) is its own."""
+    """Nor each other: a helper of one (`_console_pretty`) is its own."""
     allowed = {
         "sidestream.checks",
         "sidestream.errors",
@@ -139,9 +146,11 @@ def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
         "sidestream.ids",
         "sidestream.measure",
         "sidestream.metrics",
+        "sidestream.rows",
         "sidestream.sampling",
         "sidestream.series",
         "sidestream.stats",
+        "sidestream.text",
     }
     for module, targets in imports().items():
         if module.startswith("sidestream_exporters."):
@@ -167,7 +176,8 @@ def test_only_the_observer_knows_pydantic_ai() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["sidestream", "sidestream.exporter", "sidestream.log", "sidestream.pytest_plugin", "sidestream_exporters"]
+    "module",
+    ["sidestream", "sidestream.exporter", "sidestream.log", "sidestream.pytest_plugin", "sidestream_exporters"],
 )
 def test_importing_costs_none_of_the_heavy_libraries(module: str) -> None:
     """They are imported when their exporter, command, or the first agent is used."""

@@ -16,8 +16,8 @@ from pydantic_ai.models.test import TestModel
 
 from sidestream import Sidecar
 from sidestream.events import Attempt, Custom, Error, FinalResult, LLMStart, Retry, ToolEnd, ToolStart, Usage
+from sidestream.text import columns, cut, dollars, neutralise, seconds, short, wrap
 from sidestream_exporters import _console_pretty
-from sidestream_exporters._console_text import columns, cut, dollars, neutralise, seconds, short, wrap
 from sidestream_exporters.console import ConsoleExporter
 
 

@@ -22,7 +22,7 @@ from sidestream import diagnostics
 from sidestream.errors import ConfigurationError
 from sidestream.events import Custom, StreamEvent
 from sidestream.exporter import make_exporter
-from sidestream_exporters._console_text import columns
+from sidestream.text import columns
 from sidestream_exporters.console import ConsoleExporter
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
-from sidestream.events import StreamEvent
+from sidestream.events import RunOutcome, StreamEvent
 from sidestream.metrics import BY_NAME, convention_name
 from sidestream.pricing import cache_saving
 
@@ -36,6 +36,9 @@ class Tally:
 
     def _agent_start(self, event: StreamEvent, data: Any) -> None:
         self._note("sidestream_runs_in_progress", 1, event.agent_name, data.model)
+        for outcome in get_args(RunOutcome):
+            parent = self._agents.get(data.parent_run_id)
+            self._note("sidestream_runs_total", 0, event.agent_name, parent, outcome)
 
     def _agent_end(self, event: StreamEvent, data: Any) -> None:
         start = self._starts[event.run_id]
@@ -44,6 +47,10 @@ class Tally:
         self._note("sidestream_runs_total", 1, event.agent_name, self._agents.get(start.parent_run_id), data.outcome)
         self._note("sidestream_run_requests", data.total_iterations, event.agent_name)
         self._note("sidestream_runs_in_progress", -1, event.agent_name, start.model)
+
+    def _llm_start(self, event: StreamEvent, data: Any) -> None:
+        for outcome in ("ok", "error"):
+            self._note("sidestream_requests_total", 0, event.agent_name, data.provider, data.model, outcome)
 
     def _llm_end(self, event: StreamEvent, data: Any) -> None:
         begun = next(

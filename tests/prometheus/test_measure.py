@@ -144,7 +144,7 @@ def test_a_sub_agent_is_counted_apart_and_under_the_agent_that_asked_it() -> Non
     )
     parent = run_of(started("p"), answered(usage=usage(20, 4)), ended(), run_id="p", agent="a")
     measurer = measured([*parent[:2], *child, *parent[2:]])
-    assert by_labels(points(measurer, "sidestream_runs_total")) == {
+    assert by_labels(points(measurer, "sidestream_runs_total", outcome="completed")) == {
         ("a", "", "completed"): 1,
         ("b", "a", "completed"): 1,
     }
@@ -155,7 +155,7 @@ def test_a_sub_agent_is_counted_apart_and_under_the_agent_that_asked_it() -> Non
 def test_a_run_whose_start_was_lost_or_whose_parent_was_not_seen_does_not_pass_for_one_of_its_own() -> None:
     measurer = measured(run_of(ended()))
     measured(run_of(started("c", parent_run_id="elsewhere"), ended(), run_id="c"), measurer)
-    assert [point.labels[1] for point in points(measurer, "sidestream_runs_total")] == ["unknown"]
+    assert {point.labels[1] for point in points(measurer, "sidestream_runs_total")} == {"unknown"}
     assert value(measurer, "sidestream_runs_total") == 2
 
 
@@ -279,6 +279,32 @@ def test_a_saving_that_cannot_be_told_is_absent(facts: dict[str, Any]) -> None:
 def test_a_cache_that_costs_more_than_it_saves_is_no_saving() -> None:
     """Written to, and read from by nobody."""
     assert cache_saving(usage(10, 1, cache_write_tokens=10), model="claude-sonnet-4-5", provider="anthropic") == 0
+
+
+# --- what may come -------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_stand_at_zero_before_they_first_come_so_that_a_rate_sees_the_first_failure() -> None:
+    measurer = measured(run_of(started(), asked()))
+    assert by_labels(points(measurer, "sidestream_runs_total")) == {
+        ("a", "", outcome): 0 for outcome in ("completed", "error", "cancelled", "timed_out", "abandoned")
+    }
+    assert by_labels(points(measurer, "sidestream_requests_total")) == {
+        ("a", "openai", "gpt-5", outcome): 0 for outcome in ("ok", "error")
+    }
+    measured(run_of(started("r2"), asked(), answered(outcome="error"), ended("error"), run_id="r2"), measurer)
+    assert value(measurer, "sidestream_runs_total", outcome="error") == 1
+    assert value(measurer, "sidestream_requests_total", outcome="error") == 1
+
+
+def test_what_may_come_takes_no_room_from_what_comes() -> None:
+    measurer = Measurer(max_values=4)
+    for number in range(8):
+        measured(run_of(started(), asked(), agent=f"a{number}"), measurer)
+    assert {point.labels[2] for point in points(measurer, "sidestream_runs_total")} == {"completed", "error"}
+    assert set(measurer.store.overflow) == {"agent"}, "of runs in progress"
+    measured(run_of(started(), ended("timed_out"), agent="a0"), measurer)
+    assert value(measurer, "sidestream_runs_total", agent="a0", outcome="timed_out") == 1
 
 
 # --- streaming -----------------------------------------------------------------------------------------------------
@@ -437,7 +463,7 @@ def test_labels_of_the_same_things_keep_the_same_values() -> None:
 def test_the_value_of_a_label_is_of_bounded_length_and_can_be_written() -> None:
     measurer = measured(run_of(started(), ended(), agent="x" * 10_000))
     measured(run_of(started(), ended(), agent="lone \udc80"), measurer)
-    agents = [point.labels[0] for point in points(measurer, "sidestream_runs_total")]
+    agents = [point.labels[0] for point in points(measurer, "sidestream_runs_total", outcome="completed")]
     assert [len(agent) for agent in agents] == [120, len("lone \\udc80")]
     assert all(agent.encode() for agent in agents)
 

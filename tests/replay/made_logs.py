@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+import pytest
 
 from sidestream.events import (
     AgentEnd,
@@ -93,6 +94,7 @@ class Writer:
     """A process that is alive and writes to `path`: holds its lock."""
 
     def __init__(self, path: Path) -> None:
+        fcntl = pytest.importorskip("fcntl", reason="the lock is one of POSIX")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -169,6 +169,23 @@ def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
     assert third.events == []
 
 
+def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
+    """While a run in it is going on, its name is in the state."""
+    try:
+        writer = Writer(tmp_path / "log" / os.fsdecode(b"odd-\xff.jsonl"))
+    except OSError:
+        pytest.skip("file names must be UTF-8 here")
+    run = run_of("a", pid=os.getpid())
+    writer.write(b"".join(map(encode_line, run[:-1])))
+    first, second = Sink(), Sink()
+    replay(tmp_path / "log", first, spec="sink", resume=tmp_path / "state")
+    writer.write(encode_line(run[-1]))
+    replay(tmp_path / "log", second, spec="sink", resume=tmp_path / "state")
+    writer.die()
+    assert first.events == run[:-1]
+    assert second.events == [run[0], run[-1]], "a new exporter is told of the run that it ends"
+
+
 def test_the_state_of_another_exporter_is_not_taken(tmp_path: Path) -> None:
     write(tmp_path / "log" / "1.jsonl", run_of("a"))
     replay(tmp_path / "log", Sink(), spec="one", resume=tmp_path / "state")

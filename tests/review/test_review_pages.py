@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,16 @@ from starlette.testclient import TestClient
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentStart, FinalResult
 from sidestream.review.app import make_app
+
+
+def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"odd-\xff.jsonl")).write_bytes(plain_run())
+    except OSError:
+        pytest.skip("file names must be UTF-8 here")
+    answer = client_of(tmp_path).get(f"/runs/{PLAIN}")
+    assert answer.status_code == 200
+    assert "odd-\\udcff.jsonl" in answer.text
 
 
 def shown_runs(pages: TestClient, query: str = "") -> list[str]:

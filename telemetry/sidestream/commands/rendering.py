@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sidestream.events import Payload, StreamEvent
-from sidestream_exporters._console_rows import ASCII, UNICODE, Look, Signs
-from sidestream_exporters._console_text import dollars, neutralise, one_line, seconds, short
+from sidestream.rows import ASCII, UNICODE, Look, Signs
+from sidestream.text import dollars, neutralise, one_line, plural, seconds, short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -198,12 +198,9 @@ def sign_of(outcome: str) -> str:
     return known.ok if outcome in _GOOD else known.bad if outcome in _BAD else "!"
 
 
-def counted(number: int | None, word: str) -> str:
+def counted(number: int | None, noun: str) -> str:
     """`1 run`, `1,200 runs`; empty where nobody knows."""
-    if number is None:
-        return ""
-    plural = word[:-1] + "ies" if word.endswith("y") else word + "s"
-    return f"{number:,} {word if number == 1 else plural}"
+    return "" if number is None else f"{number:,} {plural(number, noun)}"
 
 
 def outcome(value: str) -> Text:

@@ -68,7 +68,7 @@ def _given(where: Filter) -> Filter | None:
 def _line(hit: Hit) -> Text:
     from rich.text import Text
 
-    from sidestream_exporters._console_text import columns, one_line
+    from sidestream.text import columns, one_line
 
     from .rendering import BOLD, DIM, HIT, NARROW, local, safe, signs, width
 

@@ -13,7 +13,7 @@ from .options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, named_run,
 
 if TYPE_CHECKING:
     from sidestream.log import Filter, RunLog, RunSummary
-    from sidestream_exporters._console_rows import Look
+    from sidestream.rows import Look
 
 FAILED = ("error", "timed_out", "lost")
 WHOLE_ID = 36

@@ -9,8 +9,8 @@ import msgspec
 
 from sidestream.events import Json
 from sidestream.log import RunLog, RunSummary, Step
-from sidestream_exporters._console_rows import BOLD, DIM, RED, YELLOW, Cell, Look
-from sidestream_exporters._console_text import columns, cut, neutralise, one_line, paragraphs, wrap
+from sidestream.rows import BOLD, DIM, RED, YELLOW, Cell, Look
+from sidestream.text import columns, cut, neutralise, one_line, paragraphs, wrap
 
 from .rendering import ansi_of, cost, counted, incomplete, local, sign_of, time_bar, tokens, took
 

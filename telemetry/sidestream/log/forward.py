@@ -8,6 +8,7 @@ and the lines of a log are known by run and number.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -73,7 +74,8 @@ class OpenRun(msgspec.Struct, omit_defaults=True):
     seqs: list[list[int]] = []
     """What has come, as ranges."""
     last_chunk: int = -1
-    files: list[str] = []
+    files: list[bytes] = []
+    """Their names as the system has them, which need not be text."""
     opening: dict[str, AnyEvent] = {}
     """What began and has not ended: an exporter that does not know the run yet has to be told."""
 
@@ -94,8 +96,8 @@ class OpenRun(msgspec.Struct, omit_defaults=True):
     def note(self, event: StreamEvent, file: str, content: ContentPolicy) -> None:
         """`event`, from `file`, is exported; of what it opens, as much is kept as `content` allows."""
         self.last, self.offset = event.timestamp, event.offset
-        if file and file not in self.files:
-            self.files.append(file)
+        if file and (raw := os.fsencode(file)) not in self.files:
+            self.files.append(raw)
         match event.data:
             case AgentStart():
                 opens = "run"
@@ -293,7 +295,7 @@ class Forwarder:
         return {
             run_id: self._heard.get(run_id, 0.0)
             for run_id, run in quiet
-            if not writers.alive(run.start, run.last, run.files)
+            if not writers.alive(run.start, run.last, [os.fsdecode(raw) for raw in run.files])
         }
 
 

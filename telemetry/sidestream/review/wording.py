@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from sidestream import text
+
 UNKNOWN = "–"
 
 OUTCOME_SIGNS = {
@@ -96,10 +98,7 @@ def short_count(number: float) -> str:
 
 def plural(number: int, noun: str) -> str:
     """`1 run`, `2 runs`; `1 retry`, `2 retries`."""
-    if number == 1:
-        return f"1 {noun}"
-    many = noun[:-1] + "ies" if noun.endswith("ry") else noun + "s"
-    return f"{number:,} {many}"
+    return f"{number:,} {text.plural(number, noun)}"
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:

@@ -96,14 +96,20 @@ def wrap(line: str, width: int) -> Iterator[str]:
 # --- numbers -------------------------------------------------------------------------------------------------------
 
 
-def count(number: int | None, word: str) -> str:
-    if number is None:
-        return ""
-    plural = word[:-1] + "ies" if word.endswith("y") else word + "s"
-    return f"{number} {word if number == 1 else plural}"
+def plural(number: int, noun: str) -> str:
+    """`run` or `runs`, `retry` or `retries`."""
+    if number == 1:
+        return noun
+    return noun[:-1] + "ies" if noun.endswith("ry") else noun + "s"
+
+
+def count(number: int | None, noun: str) -> str:
+    """1 run, 2 runs; empty where nobody knows."""
+    return "" if number is None else f"{number} {plural(number, noun)}"
 
 
 def seconds(seconds: float | None) -> str:
+    """<1ms, 42ms, 3.20s, 4m05s, 2h03m; empty where nobody knows."""
     if seconds is None:
         return ""
     if 0 < seconds < 0.0005:
@@ -119,6 +125,7 @@ def seconds(seconds: float | None) -> str:
 
 
 def short(number: int | None) -> str:
+    """86, 1.2k, 12k, 1.2M; ? where nobody knows."""
     if number is None:
         return "?"
     if number < 1_000:
@@ -131,6 +138,7 @@ def short(number: int | None) -> str:
 
 
 def dollars(cost: float) -> str:
+    """US dollars, with as many digits as say something: $12.30, $0.0420, $0.00067."""
     if cost == 0:
         return "$0"
     if cost < 0.00001:

@@ -1,4 +1,4 @@
-"""What a line for people is made of: signs, styles, and cells in a row that fits the terminal."""
+"""What a line on a terminal is made of: signs, styles, and cells in a row that fits it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ._console_text import columns, cut
+from .text import columns, cut
 
 
 class Signs(NamedTuple):
