@@ -12,9 +12,8 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from sidestream import cli
+from sidestream import agent_start_event, cli, encode_line
 from sidestream.errors import ConfigurationError
-from sidestream.events import agent_start_event, encode_line
 
 
 def run(*arguments: str, code: int = 0) -> str:

@@ -14,20 +14,17 @@ from .errors import (
     SidestreamError,
     UnknownExporterError,
 )
-from .events import (
-    StreamEvent,
-    StreamEventType,
+from .events import StreamEvent, StreamEventType, decode_line, encode_line
+from .exporter import Exporter, InMemoryExporter, available_exporters
+from .factories import (
     agent_end_event,
     agent_start_event,
-    decode_line,
-    encode_line,
     error_event,
     llm_chunk_event,
     progress_event,
     tool_end_event,
     tool_start_event,
 )
-from .exporter import Exporter, InMemoryExporter, available_exporters
 from .install import install, uninstall
 from .logs import CurrentRun, current_run
 from .sidecar import Sidecar

@@ -273,10 +273,17 @@ def run_variety(sidecar: Sidecar, word: str = "word", **options: Any) -> None:
         async with endless.run_stream_events(f"prompt {word}", **options) as events:
             async for _ in events:
                 break
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.02):
-                async with endless.run_stream(f"prompt {word}", **options) as result:
-                    async for _ in result.stream_text(delta=True, debounce_by=None):
-                        await asyncio.sleep(1)
+        listening = asyncio.Event()
+
+        async def listen() -> None:
+            async with endless.run_stream(f"prompt {word}", **options) as result:
+                async for _ in result.stream_text(delta=True, debounce_by=None):
+                    listening.set()
+                    await asyncio.sleep(60)
+
+        task = asyncio.create_task(listen())
+        await listening.wait()
+        task.cancel()
+        await asyncio.wait([task])
 
     asyncio.run(main())

@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
         "sidestream.stats",
         "sidestream.text",
     },
-    {"sidestream.events", "sidestream.ids", "sidestream.pricing"},
+    {"sidestream.events", "sidestream.factories", "sidestream.ids", "sidestream.pricing"},
     {
         "sidestream.content",
         "sidestream.exporter",

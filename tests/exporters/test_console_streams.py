@@ -241,7 +241,7 @@ def test_a_stream_that_cannot_show_the_signs_gets_plain_ones(encoding: str) -> N
 
 def test_a_program_whose_output_is_ascii_is_not_disturbed() -> None:
     program = (
-        "from sidestream.events import agent_start_event; from sidestream_exporters.console import ConsoleExporter\n"
+        "from sidestream import agent_start_event; from sidestream_exporters.console import ConsoleExporter\n"
         "assert ConsoleExporter(stream='stdout').export([agent_start_event('\\xe9', model='m')]) is None"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
