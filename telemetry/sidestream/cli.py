@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -44,6 +45,17 @@ def main() -> None:
     except ConfigurationError as error:
         print(f"sidestream: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        _say_the_rest()
+
+
+def _say_the_rest() -> None:
+    """Write what is still buffered; where nobody listens any more, end without a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter will flush once more
+        raise SystemExit(1) from None
 
 
 def _print_version(wanted: bool) -> None:

@@ -39,5 +39,5 @@ def summaries(log: Path, *options: str) -> list[dict[str, Any]]:
 
 def environment(**changes: str) -> dict[str, str]:
     """That of the tests, as far as it means nothing to a command."""
-    ours = ("SIDESTREAM_", "OTEL_", "PYTEST_", "FORCE_COLOR", "COLUMNS")
+    ours = ("SIDESTREAM_", "OTEL_", "PYTEST_", "PYTHONUNBUFFERED", "FORCE_COLOR", "COLUMNS")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | changes
