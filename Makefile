@@ -10,6 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n 2
+export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
 .PHONY: demo test test-lowest test-newest check format bench phoenix lock clean
