@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from review_client import client_of
 from review_log import write_log
 from starlette.testclient import TestClient
-
-from sidestream.review.app import make_app
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 CHROMIUM_ARGS = [
@@ -34,11 +33,6 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def pages(log: Path) -> TestClient:
     return client_of(log)
-
-
-def client_of(log: Path, **settings: object) -> TestClient:
-    app = make_app([str(log)], **settings)  # type: ignore[arg-type]
-    return TestClient(app, base_url="http://127.0.0.1:8765", follow_redirects=False)
 
 
 @pytest.fixture(scope="module")  # Playwright's event loop runs in this thread, in which later tests want their own

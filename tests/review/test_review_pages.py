@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import client_of
+from review_client import client_of
 from review_log import BILLING, FAILED, PLAIN, SHOP, TRACE, ends, failed_run, lines, plain_run
 from starlette.testclient import TestClient
 

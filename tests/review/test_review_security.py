@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from review_client import client_of
 from review_log import SHOP, asks, chunk, ends, lines, request_end
 from starlette.testclient import TestClient
 
