@@ -64,7 +64,7 @@ $(BIN)/python:
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml requirements-dev.lock
 	@echo "installing into $(VENV) …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements-dev.lock -e '.[demo]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements-dev.lock -e '.[demo,review]'
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml requirements-dev.lock

@@ -67,15 +67,17 @@ class Summary(msgspec.Struct, kw_only=True):
         return "\n\n".join(paragraphs)
 
     def _next_steps(self, verbose: bool) -> Iterable[str]:
+        # In a virtual environment that is not activated, the bare name would not be found.
+        command = "sidestream" if shutil.which("sidestream") else os.path.relpath(sys.argv[0])
         if self.log is not None:
             query = (
                 'select(.event_type=="agent_end") | [.agent_name, .data.outcome, .data.total_tokens, .data.cost_usd]'
             )
             yield f"The log, one event a line: {self.log}"
+            yield f"  what failed, how:  {command} show --failed --log {shlex.quote(self.log)}"
+            yield f"  in the browser:    {command} serve {shlex.quote(self.log)} --open"
             yield f"  ask it:            jq -c {shlex.quote(query)} {shlex.quote(self.log)}"
         if not verbose:
-            # In a virtual environment that is not activated, the bare name would not be found.
-            command = "sidestream" if shutil.which("sidestream") else os.path.relpath(sys.argv[0])
             yield f"  see it all:        {command} demo --verbose"
         yield "  in your own code:  from sidestream import Sidecar"
         yield '                     Sidecar("console", "jsonl:runs/").observe(agent)'
