@@ -32,7 +32,8 @@ from sidestream import series
 from sidestream.diagnostics import say, say_once
 from sidestream.errors import ConfigurationError
 from sidestream.measure import Measurer
-from sidestream.series import Pace, Point
+from sidestream.pace import Pace
+from sidestream.series import Point
 from sidestream.stats import SidecarStats
 
 from ._otlp_encode import put_attributes

@@ -18,7 +18,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from sidestream.errors import ConfigurationError
 from sidestream.metrics import METRICS, Metric
-from sidestream.series import Pace, Point
+from sidestream.pace import Pace
+from sidestream.series import Point
 
 from ._prometheus_text import bounds
 

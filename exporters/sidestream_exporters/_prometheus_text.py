@@ -14,7 +14,8 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from sidestream.metrics import METRICS, Metric
-from sidestream.series import Exemplar, Pace, Point
+from sidestream.pace import Pace
+from sidestream.series import Exemplar, Point
 
 
 class MeasuredCollector(Collector):

@@ -22,6 +22,7 @@ from sidestream.diagnostics import say_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentStart, Json, StreamEvent, Usage
 from sidestream.exporter import Exporter
+from sidestream.pace import NAP
 from sidestream.rows import ASCII, UNICODE, Look
 from sidestream.text import neutralise
 
@@ -29,7 +30,6 @@ from ._console_pretty import MAX_RUNS, PrettyRenderer, Recent
 
 LINES_A_SLICE = 2
 """Lines rendered, about 100 µs, before the interpreter is handed back to the agents for a moment."""
-NAP = 0.000_1
 
 _NOT_VERBOSE = frozenset({"llm_chunk"})
 _QUIET_UNLESS_VERBOSE = frozenset({"llm_chunk", "llm_start", "final_result"})

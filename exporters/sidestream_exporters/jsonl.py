@@ -22,16 +22,13 @@ from sidestream.diagnostics import say, say_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import LLMChunk, StreamEvent, encode_line, split_pieces
 from sidestream.exporter import Exporter
+from sidestream.pace import NAP, SLICE_SECONDS
 
 from ._files import BLOCK, Compression, DirectoryLog, Log, LogFile, NamedLog, prune, recover, sync_folder
 
 Chunks = Literal["merged", "all", "none"]
 
-SLICE_SECONDS = 60e-6
-"""How long the GIL is held for encoding at a time, about."""
 SLICE_EVENTS = 256
-NAP = 0.000_1
-"""Seconds of sleep between two slices of a batch: the caller's loop runs then."""
 
 _NOT_A_FOLDER = (".json", ".ndjson", ".gz", ".log", ".txt")
 

@@ -19,8 +19,8 @@ from sidestream.diagnostics import say_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentEnd, AgentStart, StreamEvent, StreamEventType
 from sidestream.exporter import Exporter
+from sidestream.pace import Pace
 from sidestream.sampling import head_sampler
-from sidestream.series import Pace
 from sidestream.stats import SidecarStats
 
 from ._otlp_names import GEN_AI

@@ -21,7 +21,8 @@ from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
 from sidestream.exporter import Exporter, without_user
 from sidestream.measure import Measurer
-from sidestream.series import MAX_VALUES, Pace, Point
+from sidestream.pace import Pace
+from sidestream.series import MAX_VALUES, Point
 from sidestream.stats import SidecarStats
 
 from ._prometheus_files import ProcessFiles

@@ -21,14 +21,13 @@ from .diagnostics import say, say_once
 from .errors import ExporterUnavailable
 from .events import StreamEvent, StreamEventType
 from .exporter import Exporter
+from .pace import NAP
 from .stats import ExporterStats
 
 BATCH = 64
 """Events handed over at once: about 100 µs of encoding, so that a worker never holds the GIL for long."""
 BATCH_BEHIND = 1_024
 """The same when the worker has fallen behind: each call that lets the GIL go may have to wait 5 ms to get it back."""
-NAP = 0.000_1
-"""Seconds a worker sleeps between two batches: the caller's loop runs then."""
 FAILURES_TO_OPEN = 5
 """Failed calls in a row after which the breaker opens."""
 BACKOFF = (0.25, 30.0)

@@ -5,7 +5,6 @@ Counting costs a look-up and an addition; whoever publishes the numbers takes a 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from bisect import bisect_left
@@ -14,6 +13,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from .metrics import BY_NAME, METRICS, OTHER, Metric
+from .pace import Pace
 
 MAX_VALUES = 100
 """Distinct values of one label, unless said otherwise."""
@@ -21,10 +21,6 @@ SERIES_PER_VALUE = 10
 """Time series of one metric, as a multiple of the values of one label: combinations multiply."""
 MAX_LENGTH = 120
 """Characters of a label's value."""
-SLICE_SECONDS = 60e-6
-"""How long the GIL is held at a time, about, while there is much to do."""
-NAP = 0.000_1
-"""Seconds of sleep between two slices: the caller's loop runs then."""
 COMBINED = "*"
 """Stands for all labels together, where it was their combinations that were too many."""
 
@@ -211,26 +207,3 @@ def printable(value: str) -> str:
     if len(value) > MAX_LENGTH:
         value = value[: MAX_LENGTH - 1] + "…"
     return value.encode("utf-8", "backslashreplace").decode()
-
-
-class Pace:
-    """Work in slices: `step`, after each piece of it, sleeps a little where the slice is over.
-
-    On the thread of an event loop it does not, for there it would hold up those it is meant to let through.
-    """
-
-    def __init__(self) -> None:
-        self._until = inf if _in_event_loop() else time.perf_counter() + SLICE_SECONDS
-
-    def step(self) -> None:
-        if time.perf_counter() >= self._until:
-            time.sleep(NAP)
-            self._until = time.perf_counter() + SLICE_SECONDS
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
