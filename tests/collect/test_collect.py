@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from collecting import Collecting, Metrics, collecting, free_port, until
+from collecting import Collecting, Metrics, collecting
+from loopback import free_port, until
 from made_logs import Writer, ids, run_of, spans_of, write
 from receiver import Answer, http_receiver
 

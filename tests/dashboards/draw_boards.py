@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "prometheus"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "prometheus"), str(Path(__file__).parent)]
 
 import pydantic_ai  # noqa: E402
 from board_files import FOLDER, Json, boards, filled  # noqa: E402

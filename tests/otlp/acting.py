@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,14 +17,6 @@ from sidestream.stats import ExporterStats
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SENTINEL = "S3NT1NEL"
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Until `condition` holds; a deadline that only a broken test reaches."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.005)
 
 
 # --- agents --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from acting import books, observed_run, wait_until
+from acting import books, observed_run
+from loopback import free_port, until
 from receiver import Received, attributes, http_receiver, names
 
 from sidestream import Sidecar
@@ -33,18 +34,14 @@ def rotel() -> str:
 @contextmanager
 def collector(program: str, folder: Path, to: str) -> Iterator[tuple[str, str]]:
     """A collector that hands on to `to`; gives its addresses for gRPC and for HTTP."""
-    ports = []
-    with socket.socket() as one, socket.socket() as two:
-        for each in (one, two):
-            each.bind(("127.0.0.1", 0))
-            ports.append(each.getsockname()[1])
+    ports = [free_port(), free_port()]
     command = [program, "start", "--pid-file", str(folder / "pid"), "--batch-timeout", "50ms"]
     command += ["--otlp-grpc-endpoint", f"127.0.0.1:{ports[0]}", "--otlp-http-endpoint", f"127.0.0.1:{ports[1]}"]
     command += ["--exporter", "otlp", "--otlp-exporter-endpoint", to, "--otlp-exporter-protocol", "http"]
     with (folder / "rotel.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         try:
-            wait_until(lambda: process.poll() is not None or all(map(_listens, ports)), 60)
+            until(lambda: process.poll() is not None or all(map(_listens, ports)), 60)
             assert process.poll() is None, (folder / "rotel.log").read_text()
             yield f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
         finally:
@@ -65,7 +62,7 @@ def test_a_run_arrives_behind_a_collector(protocol: str, rotel: str, tmp_path: P
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
             assert books(sidecar).exported == books(sidecar).seen
-        wait_until(lambda: len(behind.spans) >= 4, 60)
+        until(lambda: len(behind.spans) >= 4, 60)
     check(behind)
 
 

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 import pytest
-from acting import answered, ask, books, end, log, observed_run, start, wait_until
+from acting import answered, ask, books, end, log, observed_run, start
+from loopback import until
 from receiver import Answer, Received, attributes, http_receiver, nobody
 
 from sidestream import ConfigurationError, Sidecar
@@ -71,9 +72,9 @@ def test_they_are_sent_at_an_interval_without_further_events() -> None:
     with http_receiver() as received:
         with Sidecar(metrics_exporter(received.url, metrics_interval=0.05)) as sidecar:
             observed_run(sidecar)
-            wait_until(lambda: any(metric.name == "sidestream.runs" for metric in received.metrics))
+            until(lambda: any(metric.name == "sidestream.runs" for metric in received.metrics))
             before = len(received.metrics)
-            wait_until(lambda: len(received.metrics) > before)
+            until(lambda: len(received.metrics) > before)
 
 
 def test_the_sidecars_own_books_are_among_them() -> None:

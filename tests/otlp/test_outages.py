@@ -10,7 +10,8 @@ from typing import Any
 
 import grpc
 import pytest
-from acting import SENTINEL, books, observed_run, wait_until
+from acting import SENTINEL, books, observed_run
+from loopback import until
 from receiver import Answer, Received, grpc_receiver, http_receiver, names, nobody, talker
 
 from sidestream import Sidecar
@@ -53,7 +54,7 @@ def test_down_from_start_to_end(receiver: Receiver, protocol: str, caplog: pytes
     with nobody() as port:
         sidecar = Sidecar(otlp(f"http://127.0.0.1:{port}", protocol=protocol))
         observed_run(sidecar)
-        wait_until(lambda: books(sidecar).failures >= 2)
+        until(lambda: books(sidecar).failures >= 2)
         before = books(sidecar)
         assert before.exported == 0
         assert before.pending == before.seen
@@ -72,9 +73,9 @@ def test_down_and_then_back_loses_and_doubles_nothing(
         with nobody() as port:
             sidecar = stack.enter_context(Sidecar(otlp(f"http://127.0.0.1:{port}", protocol=protocol)))
             observed_run(sidecar)
-            wait_until(lambda: books(sidecar).failures >= 1)
+            until(lambda: books(sidecar).failures >= 1)
         with receiver(port=port) as received:
-            wait_until(lambda: books(sidecar).pending == 0)
+            until(lambda: books(sidecar).pending == 0)
             stats = books(sidecar)
     assert stats.exported == stats.seen
     assert names(received.spans) == SPANS
@@ -98,7 +99,7 @@ def test_down_and_then_back_loses_and_doubles_nothing(
 def test_busy_is_tried_again(receiver: Receiver, protocol: str, answer: Answer) -> None:
     with receiver(answer, Answer()) as received, Sidecar(otlp(received.url, protocol=protocol)) as sidecar:
         observed_run(sidecar)
-        wait_until(lambda: books(sidecar).pending == 0)
+        until(lambda: books(sidecar).pending == 0)
         stats = books(sidecar)
         assert stats.exported == stats.seen
         assert stats.failures == 1
@@ -112,7 +113,7 @@ def test_a_hanging_endpoint_costs_one_timeout_at_a_time(receiver: Receiver, prot
     with receiver(slow) as received:
         sidecar = Sidecar(otlp(received.url, protocol=protocol, timeout=0.2))
         observed_run(sidecar)
-        wait_until(lambda: books(sidecar).failures >= 1)
+        until(lambda: books(sidecar).failures >= 1)
         assert books(sidecar).pending == books(sidecar).seen
         sidecar.close(timeout=0.2)
         assert books(sidecar).dropped == {"shutdown": books(sidecar).seen}
@@ -123,7 +124,7 @@ def test_a_close_waits_no_longer_than_it_was_given() -> None:
     with http_receiver(Answer(delay=60.0)) as received:
         sidecar = Sidecar(otlp(received.url, timeout=60.0))
         observed_run(sidecar)
-        wait_until(lambda: books(sidecar).busy_seconds is not None)
+        until(lambda: books(sidecar).busy_seconds is not None)
         lost = sidecar.close(timeout=0.1)
         assert books(sidecar).exported == 0
         assert lost == {"otlp": books(sidecar).seen}
@@ -136,7 +137,7 @@ def test_retry_after_is_honoured(form: str) -> None:
     with http_receiver(Answer(status=503, retry_after=wish)) as received:
         sidecar = Sidecar(otlp(received.url))
         observed_run(sidecar)
-        wait_until(lambda: books(sidecar).failures >= 3)
+        until(lambda: books(sidecar).failures >= 3)
         assert received.refused == 1
         sidecar.close(timeout=0.1)
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from acting import wait_until
+from loopback import until
 from receiver import Answer, Received, attributes, grpc_receiver, http_receiver, nobody
 
 Receiver = Callable[..., AbstractContextManager[Received]]
@@ -84,7 +84,7 @@ def test_a_forked_child_has_a_connection_and_an_identity_of_its_own() -> None:
     with http_receiver() as received:
         done = program(code, received.url, "http/protobuf")
         assert (done.returncode, done.stderr) == (0, "")
-        wait_until(lambda: len(received.spans) == 12)
+        until(lambda: len(received.spans) == 12)
         instances = [attributes(request.resource_spans[0].resource) for request in received.requests]
         assert len({each["service.instance.id"] for each in instances}) == 2
         assert len({span.span_id for span in received.spans}) == 12

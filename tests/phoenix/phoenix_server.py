@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import free_port
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "phoenix" / "bin" / "python"
 
@@ -67,9 +67,7 @@ def require_phoenix() -> None:
 @contextmanager
 def phoenix(folder: Path) -> Iterator[Phoenix]:
     """A Phoenix with an empty database in `folder`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PHOENIX_", "OTEL_"))},
         "PHOENIX_HOST": "127.0.0.1",

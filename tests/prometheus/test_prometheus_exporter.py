@@ -24,10 +24,11 @@ import prometheus_client
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from loopback import free_port
 from measured import ended, on_page, page, run_of, started
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from prometheus_server import free_port, require, wait_for
+from prometheus_server import require, wait_for
 from scripted_model import run_variety
 from subprograms import OBSERVED, run_program
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import free_port
 from measured import on_page
-from prometheus_server import DEADLINE, free_port, wait_for
+from prometheus_server import DEADLINE, wait_for
 from subprograms import OBSERVED, run_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers that share a port, and signals")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from loopback import free_port
 from programs import AGENT, ended, ended_by_process, environment, events, run, sidestream, write
 
 from sidestream.autostart import Settings, put_into
@@ -148,9 +148,7 @@ def test_web_server(tmp_path: Path, server: str) -> None:
         if importlib.util.find_spec(module) is None:
             (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{module} is not installed")
     write(tmp_path / "web.py", AGENT + WEB)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     if server == "uvicorn":
         command = ["uvicorn", "web:app", "--workers", "2", "--port", str(port)]
     else:

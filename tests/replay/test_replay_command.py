@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import free_port
 from made_logs import run_of, write
 from typer.testing import CliRunner, Result
 
@@ -93,11 +94,7 @@ def test_ctrl_c_ends_it_with_what_it_came_to(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_is_asked_stays_until_ctrl_c(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     write(tmp_path / "log" / "1.jsonl", run_of("a"))
     command = [*COMMAND, str(tmp_path / "log"), "--to", f"prometheus:{port}", "--stay"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

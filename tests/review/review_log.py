@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import uvicorn
-from starlette.applications import Starlette
 
 from sidestream.events import (
     AgentEnd,
@@ -176,29 +170,3 @@ def write_log(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").write_bytes(shop_run() + plain_run() + failed_run())
     return folder
-
-
-@contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """`app` on a free port of the loopback interface; gives its address."""
-    config = uvicorn.Config(
-        app, port=0, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, name="pages")
-    thread.start()
-    try:
-        until(lambda: server.started or not thread.is_alive())
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
-def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for something that normally is there at once."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from loopback import served
 from playwright.sync_api import Browser, Page, expect
-from review_log import ANSWER, FAILED, PLAIN, SHOP, asks, chunk, ends, lines, plain_run, request_end, serving, write_log
+from review_log import ANSWER, FAILED, PLAIN, SHOP, asks, chunk, ends, lines, plain_run, request_end, write_log
 from test_review_security import EVIL, hostile_log
 
 from sidestream.events import AgentStart
@@ -29,7 +30,7 @@ PATHS += ["/search?q=order", "/nothing"]
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The pages over a log that nobody writes to."""
-    with serving(make_app([str(write_log(tmp_path_factory.mktemp("runs")))])) as address:
+    with served(make_app([str(write_log(tmp_path_factory.mktemp("runs")))])) as address:
         yield address
 
 
@@ -62,7 +63,7 @@ class TestNothingOfALogRuns:
     def test_in_served_pages(self, page: Page, tmp_path: Path) -> None:
         hostile_log(tmp_path / "log.jsonl", EVIL, "hostile-run")
         page.add_init_script("window.evil = () => { window.wasEvil = true; }")
-        with serving(make_app([str(tmp_path)])) as address:
+        with served(make_app([str(tmp_path)])) as address:
             for path in ("/?runs=all", "/runs/hostile-run", "/runs/hostile-run/events", "/search?q=evil()"):
                 page.goto(address + path)
                 expect(page.locator("main")).to_contain_text("<script>evil()</script>")
@@ -81,7 +82,7 @@ class TestNothingOfALogRuns:
 
 class TestLive:
     def test_a_new_run_appears_in_the_list(self, page: Page, log: Path) -> None:
-        with serving(make_app([str(log)])) as address:
+        with served(make_app([str(log)])) as address:
             page.goto(address)
             expect(page.locator("#live")).to_be_visible()
             expect(page.locator(".runs tbody tr")).to_have_count(3)
@@ -101,7 +102,7 @@ class TestLive:
             with open(file, "ab") as log:
                 log.write(b"".join(lines))
 
-        with serving(make_app([str(tmp_path)])) as address:
+        with served(make_app([str(tmp_path)])) as address:
             page.goto(f"{address}/runs/live-run")
             expect(page.locator("h1")).to_contain_text("running")
             expect(page.locator(".said")).to_have_text("First ")

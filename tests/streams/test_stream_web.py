@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from loopback import served, until
 from talking import Call, Log, agent_of, forever, of
 
 from sidestream import StreamEventType, run_stream
@@ -38,25 +38,8 @@ def serving(agent: Any, log: Log) -> Iterator[str]:
         return StreamingResponse(events(), media_type="text/event-stream")
 
     app = Starlette(routes=[Route("/chat", chat)])
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/chat"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-
-
-def until(condition: Any) -> None:
-    """Wait, for ten seconds at most."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    with served(app) as address:
+        yield f"{address}/chat"
 
 
 def data_of(lines: Iterator[str]) -> list[Any]:
