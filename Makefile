@@ -28,7 +28,7 @@ test-lowest test-newest: $(VENV)/.dev
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/$@
 	@VIRTUAL_ENV=$(VENV)/$@ $(BIN)/uv pip install -q $(OPTIONS) -e '.[demo]' \
 		'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'
-	@$(VENV)/$@/bin/python -m pytest -n 2 -p no:cacheprovider tests/exits tests/transparency tests/streams
+	@$(VENV)/$@/bin/python -m pytest -n 2 -p no:cacheprovider tests/sources/pydantic_ai/exit_paths tests/sources/pydantic_ai/transparency tests/streaming
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sidestream.metrics import BY_NAME, Metric
+from sidestream.metrics.definitions import BY_NAME, Metric
 
 Expr: TypeAlias = str
 Match: TypeAlias = str
@@ -40,7 +40,7 @@ class Scope:
             LookupError: there is no such metric.
         """
         if name not in BY_NAME:
-            raise LookupError(f"there is no metric {name!r} in sidestream.metrics.METRICS")
+            raise LookupError(f"there is no metric {name!r} in sidestream.metrics.definitions.METRICS")
         return Series(BY_NAME[name], self)
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("playing", "run_log")  # helpers of several folders, whose assertions explain themselves
+pytest.register_assert_rewrite("tests.support")  # shared helpers, whose assertions explain themselves
 
 # The gate judges a change by the same examples each time; a run on a developer's machine looks for new ones.
 settings.register_profile("ci", derandomize=True, print_blob=True)

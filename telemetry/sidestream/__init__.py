@@ -6,7 +6,6 @@ sidecar = Sidecar("console", "jsonl:runs/")
 agent = sidecar.observe(agent)  # the same agent, unchanged
 """
 
-from .content import ContentPolicy
 from .errors import (
     ConfigurationError,
     ExporterUnavailable,
@@ -15,8 +14,7 @@ from .errors import (
     UnknownExporterError,
 )
 from .events import StreamEvent, StreamEventType, decode_line, encode_line
-from .exporter import Exporter, InMemoryExporter, available_exporters
-from .factories import (
+from .events.factories import (
     agent_end_event,
     agent_start_event,
     error_event,
@@ -26,10 +24,14 @@ from .factories import (
     tool_start_event,
 )
 from .install import install, uninstall
-from .logs import CurrentRun, current_run
+from .pipeline.exporter import Exporter
+from .pipeline.memory import InMemoryExporter
+from .pipeline.registry import available_exporters
+from .recording.content import ContentPolicy
+from .recording.correlation import CurrentRun, current_run
 from .sidecar import Sidecar
 from .stats import ExporterStats, SidecarStats
-from .streams import collect_stream_result, run_stream, run_stream_with_tools, stream_text, stream_tool_calls
+from .streaming.api import collect_stream_result, run_stream, run_stream_with_tools, stream_text, stream_tool_calls
 
 __all__ = [
     "ConfigurationError",

@@ -22,7 +22,7 @@ from typing import Any
 
 from .diagnostics import say, say_once
 from .errors import ConfigurationError
-from .exporter import Exporter
+from .pipeline.exporter import Exporter
 from .sidecar import Sidecar
 
 AGENTS = "pydantic_ai.agent"

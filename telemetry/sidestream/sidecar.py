@@ -17,22 +17,23 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from .content import Redactor
 from .diagnostics import forget, say_once
 from .errors import ConfigurationError
-from .exporter import Exporter, check_exporter, make_exporter
-from .hub import Hub
-from .pricing import Pricing
-from .run import Link, Run, checked_tags, monotonic_ns
-from .sampling import head_sampler
+from .pipeline.dispatcher import Hub
+from .pipeline.exporter import Exporter
+from .pipeline.registry import check_exporter, make_exporter
+from .recording.content import Redactor
+from .recording.pricing import Pricing
+from .recording.run import Link, Run, checked_tags, monotonic_ns
+from .recording.sampling import head_sampler
+from .recording.span_context import span_of_environment
 from .stats import SidecarStats
-from .tracing import span_of_environment
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-    from .capability import Observer
-    from .tap import AsyncTap, Tap, TapOptions
+    from .sources.pydantic_ai.capability import Observer
+    from .sources.tap.iterators import AsyncTap, Tap, TapOptions
 
 AgentT = TypeVar("AgentT")
 ItemT = TypeVar("ItemT")
@@ -125,11 +126,11 @@ class Sidecar:
         """For a new agent: `Agent(..., capabilities=[sidecar.capability])`."""
         with self._lock:
             if self._observer is None:
-                from . import leaving
-                from .capability import Observer
+                from .sources.pydantic_ai import caller_exit
+                from .sources.pydantic_ai.capability import Observer
 
                 self._observer = Observer(self, f"sidestream-{self._number}" if self._number > 1 else "sidestream")
-                leaving.listen(self._observer.left)
+                caller_exit.listen(self._observer.left)
             return self._observer
 
     def observe(self, agent: AgentT) -> AgentT:
@@ -140,7 +141,7 @@ class Sidecar:
         Raises:
             ConfigurationError: `agent` is not a pydantic-ai agent.
         """
-        from .attaching import attach
+        from .sources.pydantic_ai.attach import attach
 
         if not self.active:
             say_once("warning", "observe() on a sidecar that is closed: nothing will be recorded")
@@ -157,7 +158,7 @@ class Sidecar:
 
         Runs in progress go on being observed.
         """
-        from .attaching import detach
+        from .sources.pydantic_ai.attach import detach
 
         with self._lock:
             detach(agent, self.capability)
@@ -181,7 +182,7 @@ class Sidecar:
         Raises:
             ConfigurationError: `stream` is no stream, or there is no such adapter.
         """
-        from .tap import tap
+        from .sources.tap.iterators import tap
 
         return tap(self, stream, **about)
 
@@ -220,9 +221,9 @@ class Sidecar:
         with self._lock:
             was_active, self.active = self.active, False
             if was_active and self._observer is not None:
-                from . import leaving
+                from .sources.pydantic_ai import caller_exit
 
-                leaving.stop_listening(self._observer.left)
+                caller_exit.stop_listening(self._observer.left)
             for agent in [ref() for ref in list(self._attached.values())]:
                 if agent is not None:
                     self.unobserve(agent)
@@ -359,9 +360,9 @@ class Sidecar:
         self._runs.clear()
         self._run_count = self._unpriced = self._recording_errors = 0
         if self._observer is not None:
-            from . import leaving
+            from .sources.pydantic_ai import caller_exit
 
-            leaving.after_fork()
+            caller_exit.after_fork()
             self._observer.forget_runs()
         self._hub.after_fork()
 

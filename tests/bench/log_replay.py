@@ -58,9 +58,9 @@ def _in_process(spec: str, log: str) -> dict[str, Any]:
 
 
 def _measure(spec: str, log: str) -> dict[str, Any]:
-    from sidestream.exporter import make_exporter
     from sidestream.log import read
-    from sidestream.log.replay import replay
+    from sidestream.log.forwarding.replay import replay
+    from sidestream.pipeline.registry import make_exporter
 
     begun = time.perf_counter()
     found: dict[str, Any] = {}

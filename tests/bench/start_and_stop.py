@@ -14,7 +14,7 @@ from .running import ROOT
 IMPORTS = {
     "pydantic_ai": "import pydantic_ai",
     "sidestream": "import sidestream",
-    "both, observing": "import pydantic_ai, sidestream.capability, sidestream_exporters.jsonl",
+    "both, observing": "import pydantic_ai, sidestream.sources.pydantic_ai.capability, sidestream_exporters.jsonl",
 }
 HEAVY = ("pydantic_ai", "grpc", "opentelemetry.sdk", "structlog", "prometheus_client", "typer", "rich", "starlette")
 

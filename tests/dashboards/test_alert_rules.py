@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from board_files import FOLDER, RULES
-from prometheus_server import require
 
 from dashboards.rules import ALERTS, Alert, rules_text
+from tests.support.board_files import FOLDER, RULES
+from tests.support.prometheus_server import require
 
 CASES = Path(__file__).with_name("alerts.test.yaml")
 

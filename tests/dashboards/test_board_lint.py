@@ -6,7 +6,8 @@ import re
 from collections import Counter
 
 import pytest
-from board_files import SERIES, Asked, Json, boards, links, panels, queries, selectors
+
+from tests.support.board_files import SERIES, Asked, Json, boards, links, panels, queries, selectors
 
 BOARDS = boards()
 BUILT_IN = {"__url_time_range", "__from", "__to", "__value.raw", "__field.labels.outcome"}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from board_files import FOLDER, GENERATED, RULES, SERIES, boards, selectors
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
@@ -18,7 +17,8 @@ from dashboards.build import files
 from dashboards.frame import TITLES
 from dashboards.panels import BOARD
 from dashboards.queries import Scope
-from sidestream.metrics import BY_NAME
+from sidestream.metrics.definitions import BY_NAME
+from tests.support.board_files import FOLDER, GENERATED, RULES, SERIES, boards, selectors
 
 register_default_plugins()
 
@@ -58,7 +58,8 @@ class TestNames:
     @pytest.mark.parametrize("name", ["sidestream_runs_total", "gen_ai_execute_tool_duration_seconds"])
     def test_a_metric_that_is_renamed_stops_the_builder(self, name: str) -> None:
         rename = (
-            f"import sidestream.metrics as m; m.BY_NAME['renamed'] = m.BY_NAME.pop({name!r}); import dashboards.build"
+            "import sidestream.metrics.definitions as m; "
+            f"m.BY_NAME['renamed'] = m.BY_NAME.pop({name!r}); import dashboards.build"
         )
         done = subprocess.run([sys.executable, "-c", rename], cwd=FOLDER.parent, capture_output=True, text=True)
         assert done.returncode

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from board_files import FOLDER, Asked, boards, filled, links, queries
-from live_feed import VARIABLES, WHOLE, Feed, live_feed, numbers
-from prometheus_server import wait_for
 from starlette.testclient import TestClient
 
 from dashboards.rules import RECORDS
-from sidestream.commands.dashboards import write_boards
-from sidestream.review.app import make_app
+from sidestream.cli.commands.dashboards import write_boards
+from sidestream.web.app import make_app
+from tests.support.board_files import FOLDER, Asked, boards, filled, links, queries
+from tests.support.live_prometheus import VARIABLES, WHOLE, Feed, live_feed, numbers
+from tests.support.prometheus_server import wait_for
 
 pytestmark = pytest.mark.timeout(240)
 

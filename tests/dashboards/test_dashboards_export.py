@@ -9,12 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from board_files import FOLDER, GENERATED, boards, links
 from typer.testing import CliRunner
 
-from sidestream import cli
-from sidestream.commands.dashboards import write_boards
+from sidestream.cli import app as cli
+from sidestream.cli.commands.dashboards import write_boards
 from sidestream.errors import ConfigurationError
+from tests.support.board_files import FOLDER, GENERATED, boards, links
 
 
 def run(*arguments: str) -> str:

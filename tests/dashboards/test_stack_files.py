@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from board_files import FOLDER, boards
-from prometheus_server import require
+
+from tests.support.board_files import FOLDER, boards
+from tests.support.prometheus_server import require
 
 STACK = FOLDER / "stack"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sidestream import cli
+from sidestream.cli import app as cli
 from sidestream.demo.script import answer
 from sidestream.demo.server import ModelServer
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, Retry, StreamEvent, decode_line

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from log_making import chunk, run_events, sequence, write
 
 from sidestream import log
 from sidestream.events import LLMStart, Payload, StreamEvent, ToolEnd, ToolStart
+from tests.support.log_builder import chunk, run_events, sequence, write
 
 
 def compared(folder: Path, a: list[StreamEvent], b: list[StreamEvent]) -> log.RunDiff:

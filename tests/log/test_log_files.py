@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from log_making import Problems, keys, lines, run_events, write
 
 from sidestream import ConfigurationError, log
 from sidestream.log.files import is_locked
 from sidestream_exporters.jsonl import JSONLExporter
+from tests.support.log_builder import Problems, keys, lines, run_events, write
 
 
 def names(*paths: str | Path) -> list[str]:

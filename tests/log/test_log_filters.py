@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_making import BEGIN, QUICK, run_events, write
 
 from sidestream import ConfigurationError, log
+from tests.support.log_builder import BEGIN, QUICK, run_events, write
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

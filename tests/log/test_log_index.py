@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_making import QUICK, Problems, lines, plain, run_events, write
 
 from sidestream import log
-from sidestream.log import reader, store
+from sidestream.log import reader
+from sidestream.log.index import store
+from tests.support.log_builder import QUICK, Problems, lines, plain, run_events, write
 
 DATABASE = Path(store.FOLDER) / "index.sqlite"
 

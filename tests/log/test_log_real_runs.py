@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from log_making import keys
 from pydantic_ai import Agent
 from pydantic_ai.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
 from pydantic_ai.models.test import TestModel
 
 from sidestream import InMemoryExporter, Sidecar, log
 from sidestream_exporters import JSONLExporter
+from tests.support.log_builder import keys
 
 
 async def _converse(sidecar: Sidecar) -> list[str]:

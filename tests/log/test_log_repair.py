@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_making import QUICK, Problems, keys, lines, run_events
 
 from sidestream import log
 from sidestream.events import decode_line
 from sidestream.log import reader
+from tests.support.log_builder import QUICK, Problems, keys, lines, run_events
 
 WHOLE = lines(run_events("one"))
 DATA = b"".join(WHOLE)

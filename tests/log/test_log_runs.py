@@ -14,13 +14,14 @@ from typing import IO
 
 import msgspec
 import pytest
-from log_making import BEGIN, chunk, lines, run_events, sequence, write
 
 from sidestream import ConfigurationError, log
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, StreamEvent, Usage, make_event
 from sidestream.log.writers import ELSEWHERE_SECONDS, _process_began
-from sidestream.run import hostname
+from sidestream.recording.run import hostname
 from sidestream_exporters.jsonl import JSONLExporter
+from tests.support.log_builder import BEGIN, chunk, lines, run_events, sequence, write
+from tests.support.paths import ROOT
 
 
 def test_a_run_that_has_ended(tmp_path: Path) -> None:
@@ -150,9 +151,9 @@ def test_pieces_that_came_at_once_and_say_the_same_are_all_kept(tmp_path: Path) 
 WRITER = """
 import os, sys
 from datetime import UTC, datetime
-from log_making import BEGIN, run_events
-from sidestream.exporter import make_exporter
-from sidestream.run import hostname
+from tests.support.log_builder import BEGIN, run_events
+from sidestream.pipeline.registry import make_exporter
+from sidestream.recording.run import hostname
 
 exporter = make_exporter(sys.argv[1])
 exporter.start()
@@ -168,7 +169,7 @@ for line in sys.stdin:
 @contextmanager
 def writer(spec: str) -> Iterator[subprocess.Popen[str]]:
     """A process that has begun a run in `spec` and stands still."""
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    path = os.pathsep.join([str(ROOT), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, spec],
         stdin=subprocess.PIPE,

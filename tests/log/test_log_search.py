@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from log_making import chunk, lines, run_events, sequence, write
 
 from sidestream import ConfigurationError, log
 from sidestream.events import AgentStart, Attempt, Custom, LLMEnd, LLMStart, ToolEnd
 from sidestream.log import reader
+from tests.support.log_builder import chunk, lines, run_events, sequence, write
 
 
 def found(path: Path, pattern: str, **options: object) -> list[tuple[str, str, int]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from log_making import QUICK, plain, run_events, sequence, write
 
 from sidestream import log
 from sidestream.events import AgentEnd, AgentStart, Attempt, LLMEnd, LLMStart, StreamEvent, Usage
-from sidestream.log.stats import quantiles
+from sidestream.log.runs.stats import quantiles
+from tests.support.log_builder import QUICK, plain, run_events, sequence, write
 
 
 @pytest.fixture

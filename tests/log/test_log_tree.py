@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from log_making import chunk, run_events, sequence, write
 
 from sidestream import ConfigurationError, log
-from sidestream.content import ContentPolicy, apply_policy
 from sidestream.events import (
     AgentEnd,
     AgentStart,
@@ -20,6 +18,8 @@ from sidestream.events import (
     ToolEnd,
     ToolStart,
 )
+from sidestream.recording.content import ContentPolicy, apply_policy
+from tests.support.log_builder import chunk, run_events, sequence, write
 
 
 def outline(run: log.RunLog) -> list[tuple[int, str, str]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from log_making import run_events, write
 
 import sidestream
+from tests.support.log_builder import run_events, write
 
 PAGE = Path(sidestream.__file__).parents[1] / "READING.md"
 QUESTIONS = [

@@ -13,9 +13,10 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from sidestream.content import ContentPolicy
-from sidestream.exporter import Exporter, make_exporter
 from sidestream.install import install
+from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline.registry import make_exporter
+from sidestream.recording.content import ContentPolicy
 from sidestream.sidecar import Sidecar
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")

@@ -36,8 +36,8 @@ from sidestream.events import (
     Usage,
     make_event,
 )
-from sidestream.ids import span_id_of, trace_id_of
-from sidestream.run import Totals
+from sidestream.events.ids import span_id_of, trace_id_of
+from sidestream.recording.run import Totals
 
 Chunk: TypeAlias = tuple[str, list[int], list[int]]
 """Text, lengths and offsets of an `llm_chunk`."""

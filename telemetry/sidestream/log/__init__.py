@@ -16,16 +16,16 @@ Wherever paths are taken, they are a folder, a file (`.jsonl`, `.jsonl.gz`) or a
 
 from __future__ import annotations
 
-from .diff import Change, RunDiff, StepDiff, diff
 from .files import Paths, log_files
-from .filters import Filter, parse_time
-from .loading import load_run
 from .reader import Problem, read
-from .runs import events, runs
-from .search import Hit, search
-from .stats import Group, Quantiles, Statistics, statistics
-from .summary import RunSummary
-from .tree import Delta, Located, Message, Part, RunLog, Step
+from .runs.diff import Change, RunDiff, StepDiff, diff
+from .runs.filters import Filter, parse_time
+from .runs.iteration import events, runs
+from .runs.loading import load_run
+from .runs.search import Hit, search
+from .runs.stats import Group, Quantiles, Statistics, statistics
+from .runs.summary import RunSummary
+from .runs.tree import Delta, Located, Message, Part, RunLog, Step
 
 __all__ = [
     "Change",

@@ -1,0 +1,5 @@
+"""The console exporter: runs as they happen, in a terminal or as structured lines."""
+
+from .exporter import ConsoleExporter
+
+__all__ = ["ConsoleExporter"]

@@ -1,0 +1,140 @@
+"""The messages of a run in the form of the GenAI conventions, each told once.
+
+A chat span carries what is new since the one before it: the prompt at the first, then results of tools and retries.
+With the whole history on every span, a run's telemetry would grow with the square of its length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sidestream.events import Json, LLMChunk, LLMEnd, LLMStart, Retry, ToolEnd
+from sidestream.recording.content import ContentPolicy, snapshot
+
+from .semantic_conventions import Names
+
+TEXT_LIMIT = 1_000_000
+"""Characters of one text. A server takes a few megabytes in a request, and would refuse the batch."""
+
+Message = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Part:
+    """A part of an answer, gathered from its chunks."""
+
+    kind: str
+    tool_name: str | None
+    tool_call_id: str | None
+    texts: list[str] = field(default_factory=list)
+    room: int = TEXT_LIMIT
+    """Characters that may still come; below zero once something was cut."""
+    whole: Json = None
+    """What came in one piece and is no text."""
+
+    def add(self, text: Json) -> None:
+        if isinstance(text, str):
+            if text and self.room >= 0:
+                fits = len(text) <= self.room
+                self.texts.append(text if fits else f"{text[: self.room]}…")
+                self.room = self.room - len(text) if fits else -1
+        elif isinstance(self.whole, dict) and isinstance(text, dict) and "length" in self.whole and "length" in text:
+            self.whole = {**self.whole, "length": self.whole["length"] + text["length"]}
+        elif text is not None:
+            self.whole = text
+
+    def message(self) -> Message:
+        content = "".join(self.texts) if self.texts else self.whole
+        match self.kind:
+            case "tool_call":
+                return {"type": "tool_call", "id": self.tool_call_id, "name": self.tool_name, "arguments": content}
+            case "thinking":
+                return {"type": "reasoning", "content": content}
+            case "text":
+                return {"type": "text", "content": content}
+        return {"type": "generic", "content": content}
+
+
+@dataclass(slots=True)
+class Answer:
+    """A request's answer while it is being gathered."""
+
+    limit: int
+    parts: dict[int, Part] = field(default_factory=dict)
+
+    def add(self, data: LLMChunk) -> None:
+        if data.text is None:
+            return
+        part = self.parts.get(data.part or 0)
+        if part is None:
+            part = Part(data.kind, data.tool_name, data.tool_call_id, room=self.limit)
+            self.parts[data.part or 0] = part
+        part.add(data.text)
+
+    def messages(self, data: LLMEnd) -> list[Message]:
+        if not self.parts:
+            return []
+        fallback = "stop" if data.outcome == "ok" else "error"
+        parts = [self.parts[index].message() for index in sorted(self.parts)]
+        return [{"role": "assistant", "parts": parts, "finish_reason": data.finish_reason or fallback}]
+
+
+def text_limit(policy: ContentPolicy) -> int:
+    """Characters that may be gathered of one part: chunks are cut one by one, the part they make is not."""
+    return min(policy.limit, TEXT_LIMIT) if policy.mode == "truncated" else TEXT_LIMIT
+
+
+def prompt_message(prompt: Json) -> Message:
+    return {"role": "user", "parts": [_text(item) for item in (prompt if isinstance(prompt, list) else [prompt])]}
+
+
+def result_message(data: ToolEnd) -> Message | None:
+    return None if data.result is None else _response(data.tool_call_id, data.result)
+
+
+def retry_message(data: Retry) -> Message | None:
+    if data.message is None:
+        return None
+    if data.tool_call_id is not None:
+        return _response(data.tool_call_id, data.message)
+    return {"role": "user", "parts": [_text(data.message)]}
+
+
+def instructions_json(names: Names, data: LLMStart) -> dict[str, str]:
+    return {} if data.instructions is None else {names.instructions: as_json([_text(data.instructions)])}
+
+
+def as_json(value: Json) -> str:
+    """`value` as JSON text; text within it cut to `TEXT_LIMIT`."""
+    try:
+        return msgspec.json.encode(_cut(value)).decode()
+    except Exception:  # an event somebody made by hand: lone surrogates, cycles, whatever JSON cannot hold
+        return msgspec.json.encode(
+            str(snapshot(value)).encode("utf-8", "backslashreplace")[:TEXT_LIMIT].decode()
+        ).decode()
+
+
+def as_text(value: Json) -> str:
+    """Text as it is, all else as JSON."""
+    return str(_cut(value)) if isinstance(value, str) else as_json(value)
+
+
+def _text(value: Json) -> Message:
+    return {"type": "text" if isinstance(value, str) else "generic", "content": value}
+
+
+def _response(tool_call_id: str | None, told: Json) -> Message:
+    return {"role": "tool", "parts": [{"type": "tool_call_response", "id": tool_call_id, "response": told}]}
+
+
+def _cut(value: Json) -> Json:
+    if isinstance(value, str):
+        return value if len(value) <= TEXT_LIMIT else f"{value[:TEXT_LIMIT]}… (+{len(value) - TEXT_LIMIT} characters)"
+    if isinstance(value, list):
+        return [_cut(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _cut(item) for key, item in value.items()}
+    return value

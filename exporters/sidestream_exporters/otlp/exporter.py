@@ -1,0 +1,291 @@
+"""Traces by OTLP: a span for each run, model request and tool call, to any OpenTelemetry endpoint.
+
+Spans are built from events in the exporter's worker, as finished ones (`_otlp_spans`), pass the sampling
+(`_otlp_sampling`) and are sent in batches (`_otlp_encode`, `_otlp_send`). Outages are the hub's to sit out: a batch
+that cannot be sent is kept, and offered again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, get_args
+
+from sidestream.diagnostics import say_once
+from sidestream.errors import ConfigurationError
+from sidestream.events import AgentEnd, AgentStart, StreamEvent, StreamEventType
+from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline.health import Finding
+from sidestream.pipeline.yielding import Pace
+from sidestream.recording.content import ContentPolicy
+from sidestream.recording.sampling import head_sampler
+from sidestream.stats import SidecarStats
+
+from .delivery_ledger import Record
+from .provider import provider_of
+from .runs import Span
+from .semantic_conventions import GEN_AI
+from .send_queue import Outbox, tried
+from .sender import load_library
+from .settings import Given, content_of, endpoint_of, sdk_disabled
+from .spans import Builder, Instrumented
+from .tail_sampler import Gate
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from .metrics import Metrics
+else:  # the hints are read when an exporter is made by name
+    TracerProvider = object
+
+
+class OTLPExporter(Exporter):
+    """Sends spans to an OTLP endpoint: a collector, or a backend that speaks OTLP itself.
+
+    What is not given comes from the standard variables (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
+    `OTEL_EXPORTER_OTLP_ENDPOINT`, …), then from the default.
+
+    Args:
+        endpoint: `http://HOST:4318`, to which `/v1/traces` is added, or with gRPC `http://HOST:4317`.
+        protocol: `http/protobuf` or `grpc`. Default: grpc where the port is 4317, else http/protobuf.
+        headers: a mapping, or `name=value,name=value`.
+        timeout: seconds one request may take; 10 unless given.
+        compression: `none` or `gzip`.
+        certificate: PEM file of the authorities to trust instead of the system's.
+        client_certificate: PEM file with which to prove who we are; with `client_key`.
+        client_key: PEM file of its key.
+        content: how much of prompts, answers, arguments and results leaves: `none`, `metadata`, `truncated(N)` or
+            `full`. Default: none, unless `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says so.
+        interval: seconds to gather events before their spans are sent.
+        instrumented: what is made of a run that pydantic-ai's own Instrumentation traces as well: `run`, its
+            `invoke_agent` span alone; `all`; or `none`.
+        keep_failed: send traces that sampling left out, if a run in them did not complete.
+        keep_slower: the same if a run took longer than so many seconds.
+        keep_costlier: the same if a run cost more than so many US dollars.
+        metrics: send the metrics of `exporters/METRICS.md` too, to the same endpoint. Not in a replay, which would
+            count runs again.
+        metrics_interval: seconds between two of that; default `OTEL_METRIC_EXPORT_INTERVAL` (in milliseconds), else 60.
+        record: file in which the spans that were delivered are noted, for `sidestream replay --only-missing`.
+        tracer_provider: an SDK's `TracerProvider`, whose span processors get the spans instead, under its resource.
+        use_global: take OpenTelemetry's global provider for that.
+
+    Raises:
+        ConfigurationError: an argument or a variable that cannot work.
+    """
+
+    name = "otlp"
+    spans = True
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        protocol: str | None = None,
+        headers: Mapping[str, str] | str | None = None,
+        timeout: float | None = None,
+        compression: str | None = None,
+        certificate: str | None = None,
+        client_certificate: str | None = None,
+        client_key: str | None = None,
+        content: str | ContentPolicy | None = None,
+        interval: float = 1.0,
+        instrumented: Instrumented = "run",
+        keep_failed: bool = True,
+        keep_slower: float | None = None,
+        keep_costlier: float | None = None,
+        metrics: bool = False,
+        metrics_interval: float | None = None,
+        record: str | None = None,
+        tracer_provider: TracerProvider | None = None,
+        use_global: bool = False,
+    ) -> None:
+        for option, value in (
+            ("interval", interval),
+            ("keep_slower", keep_slower),
+            ("keep_costlier", keep_costlier),
+        ):
+            if value is not None and not (type(value) in (int, float) and 0 <= value < math.inf):
+                raise ConfigurationError(f"otlp: {option}={value!r}: must be a number, 0 or more")
+        if instrumented not in get_args(Instrumented):
+            raise ConfigurationError(f"otlp: instrumented={instrumented!r}: choose run, all or none")
+        self.content, placement = content_of(content)
+        self.interval = interval
+        # Metrics are made from the times of chunks too, though not from their text.
+        self.skip = frozenset({"llm_chunk"}) if self.content.mode == "none" and not metrics else frozenset()
+        self._given = Given(
+            endpoint=endpoint,
+            protocol=protocol,
+            headers=headers,
+            timeout=timeout,
+            compression=compression,
+            certificate=certificate,
+            client_certificate=client_certificate,
+            client_key=client_key,
+        )
+        self.endpoint = endpoint_of("traces", self._given)
+        self._provider = provider_of(tracer_provider, use_global, endpoint)
+        self._instrumented: Instrumented = instrumented
+        sampler = head_sampler()
+        self._new_builder = partial(
+            Builder, GEN_AI, sampler, instrumented=instrumented, content=self.content, placement=placement
+        )
+        self._new_gate = partial(Gate, keep_failed, keep_slower, keep_costlier)
+        self._record = None if record is None else Record(record)
+        from . import encode
+
+        self._encode = encode
+        if self._provider is None:
+            load_library(self.endpoint)
+        self._resource = encode.make_resource() if self._provider is None else self._provider.resource
+        self._scope = encode.scope()
+        self._books: Callable[[], SidecarStats] | None = None
+        self._metrics: Metrics | None = None
+        self._new_metrics = self._metrics_to(metrics, metrics_interval)
+        if sdk_disabled():
+            self.spans = False
+            self.skip = frozenset(StreamEventType)
+            self._new_metrics = None
+            say_once("info", "OTLP export is off, since OTEL_SDK_DISABLED is true")
+        self._reset()
+
+    def _metrics_to(self, wanted: bool, interval: float | None) -> Callable[[], Metrics] | None:
+        if not wanted:
+            return None
+        if self._provider is not None:
+            raise ConfigurationError("otlp: metrics go to an endpoint, and not to a tracer provider: give one of them")
+        from .metrics import Metrics, interval_of
+
+        endpoint, seconds = endpoint_of("metrics", self._given), interval_of(interval)
+        return lambda: Metrics(endpoint, self._resource, seconds, lambda: self._books() if self._books else None)
+
+    def _reset(self) -> None:
+        self._metrics = self._new_metrics() if self._new_metrics else None
+        self._builder, self._gate = self._new_builder(), self._new_gate()
+        self._encoder = self._encode.Encoder(self._resource)
+        self._outbox = Outbox(self.endpoint, self._record)
+        self._batch: list[tuple[str, int]] | None = None
+        self._pace = Pace()
+
+    @property
+    def spans_sent(self) -> int:
+        """Spans that were accepted."""
+        return self._outbox.sent
+
+    @property
+    def spans_lost(self) -> int:
+        """Spans that were rejected or refused."""
+        return self._outbox.lost
+
+    @property
+    def spans_held(self) -> int:
+        """Spans of traces that are not sampled, which wait for the end of their outermost run."""
+        return self._gate.held
+
+    @property
+    def spans_let_go(self) -> int:
+        """Spans that were not sent, as sampling has it. Their events count as exported: nothing went wrong."""
+        return self._gate.let_go
+
+    # --- the exporter's contract ---
+
+    def bind(self, books: Callable[[], SidecarStats]) -> None:
+        self._books = books
+
+    def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
+        """Send the spans that end within `events`; what is still open is kept.
+
+        Raises:
+            ExporterUnavailable: the endpoint is away, or asked for time.
+        """
+        batch = [(event.run_id, event.seq) for event in events]
+        if batch != self._batch:  # else it is offered again, and its spans are made
+            self._batch = batch
+            self._measure(events)
+            spans = self._spans_of(events)
+            if self._provider is not None:
+                self._hand_over(spans)
+            else:
+                self._outbox.put(self._encoder.requests(spans, self._pace.step))
+        self._outbox.send()
+        self._batch = None
+        return self._outbox.losses(len(events)) or None
+
+    def flush(self) -> None:
+        if self._metrics is not None:
+            self._metrics.send()
+        if self._provider is not None:
+            self._provider.force_flush()
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+        self._outbox.close()
+
+    def after_fork(self) -> None:
+        if self._record is not None:
+            self._record.close()
+        self._resource = self._encode.of_this_process(self._resource) if self._provider is None else self._resource
+        self._reset()  # the parent's connection is not closed: that would be to speak on it
+
+    def check(self) -> list[Finding]:
+        """What would be sent, and whether the endpoint takes it: it gets a request without spans."""
+        resource = self._resource.attributes
+        headers = ", ".join(sorted(self.endpoint.headers)) or "none"
+        return [
+            Finding(True, "service", str(resource.get("service.name"))),
+            Finding(True, "protocol", f"{self.endpoint.protocol}, compression {self.endpoint.compression}"),
+            Finding(True, "headers", f"{headers} (values not shown)"),
+            Finding(True, "sampler", os.environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"),
+            *self._tried(),
+        ]
+
+    def _tried(self) -> list[Finding]:
+        if sdk_disabled():
+            return [Finding(True, "endpoint", "nothing is sent, since OTEL_SDK_DISABLED is true")]
+        if self._provider is not None:
+            return [Finding(True, "endpoint", "spans go to the application's own tracer provider")]
+        found = [tried(self.endpoint, "traces")]
+        return found if self._metrics is None else [*found, tried(self._metrics.endpoint, "metrics")]
+
+    # --- from events to requests ---
+
+    def _measure(self, events: Sequence[StreamEvent]) -> None:
+        if self._metrics is not None:
+            self._metrics.start()
+            for event in events:
+                self._metrics.measurer.measure(event)
+                self._pace.step()
+
+    def _spans_of(self, events: Sequence[StreamEvent]) -> list[Span]:
+        spans: list[Span] = []
+        for event in events:
+            run, span = self._builder.take(event)
+            if run is not None:
+                spans += self._gate.take(run, span, event.data if type(event.data) is AgentEnd else None)
+                if run.instrumented and type(event.data) is AgentStart:
+                    self._say_instrumented()
+            self._pace.step()
+        return spans
+
+    def _hand_over(self, spans: Sequence[Span]) -> None:
+        for span in spans:
+            self._provider._active_span_processor.on_end(self._encode.readable(span, self._resource, self._scope))
+            self._pace.step()
+        self._outbox.accepted(spans)
+
+    # --- the record of deliveries ---
+
+    def delivered(self) -> dict[str, set[int]] | None:
+        """By run: sequence numbers of the events that begin the spans that were delivered; None without a `record`."""
+        return None if self._record is None else self._record.read()
+
+    def _say_instrumented(self) -> None:
+        kept = {"run": "its own invoke_agent span alone", "all": "all spans, beside theirs", "none": "nothing"}
+        say_once(
+            "info",
+            "agent is traced by pydantic-ai's Instrumentation too",
+            exported=kept[self._instrumented],
+            choose="instrumented=run, all or none",
+        )

@@ -1,0 +1,138 @@
+"""What has to be remembered of runs in progress, and what a finished span is."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+from typing import Any, TypeAlias
+
+from sidestream.events import AgentStart, Json, StreamEvent
+from sidestream.events.ids import span_id_of
+
+from .content import Answer, Message, as_text
+
+MAX_OPEN = 1_000
+"""Requests, and tool calls, of one run that are remembered as open."""
+MAX_EVENTS = 128
+"""Events of one span, as in OpenTelemetry's SDK."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 2**63 - 1
+
+Attributes: TypeAlias = dict[str, Any]
+Moment: TypeAlias = tuple[str, int, Attributes]
+"""An event of a span: name, time in Unix nanoseconds, attributes."""
+
+
+@dataclass(slots=True)
+class Span:
+    """One finished span, in plain values. Times are Unix nanoseconds."""
+
+    name: str
+    client: bool
+    trace_id: int
+    span_id: int
+    parent_id: int | None
+    start: int
+    end: int
+    attributes: Attributes
+    moments: list[Moment]
+    dropped_moments: int
+    failed: bool
+    description: str | None
+    """Of the failure; content."""
+    run_id: str
+    seq: int
+    """The event that began it, or that ended it where its beginning is not known."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A request or tool call in progress."""
+
+    seq: int
+    start: int
+    data: Any
+    news: list[Message] = field(default_factory=list)
+    answer: Answer | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """What has to be known of a run in progress."""
+
+    run_id: str
+    zero: int
+    """When it started, in Unix nanoseconds. All times of the run are this and an offset of the monotonic clock."""
+    start: AgentStart | None = None
+    trace_id: int = 0
+    root_run_id: str = ""
+    parent_id: int | None = None
+    sampled: bool = True
+    instrumented: bool = False
+    requests: dict[int, Open] = field(default_factory=dict)
+    tools: dict[tuple[str, str | None], deque[Open]] = field(default_factory=dict)
+    open_tools: int = 0
+    moments: list[Moment] = field(default_factory=list)
+    dropped_moments: int = 0
+    news: list[Message] = field(default_factory=list)
+    """Messages that the next request brings to the model."""
+    output_type: str | None = None
+    error: str | None = None
+    """Text of the error that the run last told; content."""
+
+    def note(self, name: str, at: int, attributes: Attributes) -> None:
+        if len(self.moments) < MAX_EVENTS:
+            self.moments.append((name, at, attributes))
+        else:
+            self.dropped_moments += 1
+
+    def at(self, event: StreamEvent) -> int:
+        """When `event` happened."""
+        return clamp(self.zero + nanos(event.offset))
+
+    def times(self, event: StreamEvent, begun: Open | None, duration: float | None) -> tuple[int, int]:
+        """Start and end of what `event` ends; where its beginning was not told, the end and the duration say it."""
+        if begun is None:
+            over = self.at(event)
+            return clamp(over - nanos(duration or 0)), over
+        over = self.at(event) if duration is None else begun.start + nanos(duration)
+        return begun.start, clamp(over)
+
+    @property
+    def span_id(self) -> int:
+        return int(span_id_of(self.run_id, 0), 16)
+
+
+def told(error: Json) -> str | None:
+    return None if error is None else as_text(error)
+
+
+def bound(open_ones: dict[int, Open]) -> None:
+    """Make room for one more, by forgetting the oldest: its end was lost."""
+    if len(open_ones) >= MAX_OPEN:
+        del open_ones[next(iter(open_ones))]
+
+
+def hex_id(text: str | None, size: int) -> int | None:
+    """An id of `size` bytes in hex; None for what is none, which a foreign log may hold."""
+    try:
+        return int(text, 16) or None if text is not None and len(text) == 2 * size and text.isalnum() else None
+    except ValueError:
+        return None
+
+
+def unix_ns(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+
+def nanos(seconds: float) -> int:
+    return round(seconds * 1e6) * 1_000 if isfinite(seconds) and abs(seconds) < 1e10 else 0
+
+
+def clamp(ns: int) -> int:
+    return max(0, min(ns, _LATEST))

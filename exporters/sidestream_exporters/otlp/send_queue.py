@@ -1,0 +1,125 @@
+"""From encoded requests to the endpoint: what waits, what was lost, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from sidestream.diagnostics import say, say_once
+from sidestream.errors import ExporterUnavailable
+from sidestream.pipeline.health import Finding
+
+from .delivery_ledger import Record
+from .runs import Span
+from .sender import Away, Refused, Sender, sender_to
+from .settings import Endpoint, Signal
+
+LONGEST_WAIT = 60.0
+"""Seconds for which an endpoint's wish to be left alone is granted."""
+
+
+class Outbox:
+    """The requests of one batch of events, and the connection they go through.
+
+    A batch may make several. Where one finds the endpoint away, those before it are not sent again: spans carry ids of
+    their own, but a batch that is offered again is not an excuse to say everything twice.
+    """
+
+    def __init__(self, endpoint: Endpoint, record: Record | None) -> None:
+        self._endpoint = endpoint
+        self._record = record
+        self._sender: Sender | None = None
+        self._waiting: deque[tuple[bytes, Sequence[Span]]] = deque()
+        self._losses: dict[str, int] = {}
+        self._leave_alone_until = 0.0
+        self._failing = False
+        self._sent_before = 0
+        self.sent = self.lost = 0
+        """Spans that were accepted, and that were not."""
+
+    def put(self, requests: Iterable[tuple[bytes, Sequence[Span]]]) -> None:
+        """The requests of a new batch."""
+        self._waiting.extend(requests)
+        self._losses, self._sent_before = {}, self.sent
+
+    def send(self) -> None:
+        """Send what waits. Raises `ExporterUnavailable` where the endpoint is away or asked for time."""
+        if self._waiting and time.monotonic() < self._leave_alone_until:
+            raise ExporterUnavailable(f"{self._endpoint.url}: asked for time")
+        while self._waiting:
+            body, spans = self._waiting[0]
+            try:
+                if self._sender is None:
+                    self._sender = sender_to(self._endpoint, "traces")
+                rejected = self._sender.send(body)
+            except Away as error:
+                self._away(error)
+                raise ExporterUnavailable(f"{self._endpoint.url}: {error.reason}") from error
+            except Refused as error:
+                self._refused(error, len(spans))
+            else:
+                self.accepted(spans, min(rejected, len(spans)))
+            self._waiting.popleft()
+
+    def accepted(self, spans: Sequence[Span], rejected: int = 0) -> None:
+        """The endpoint took `spans`, but for some."""
+        url = self._endpoint.url
+        if self._failing:
+            self._failing = False
+            say("info", "OTLP endpoint works again", endpoint=url)
+        self.sent += len(spans) - rejected
+        if rejected:
+            self._lose("rejected", rejected)
+            say_once("warning", "OTLP endpoint rejected spans, see its log", url, endpoint=url)
+        elif self._record is not None:
+            self._record.note(spans)
+
+    def losses(self, offered: int) -> dict[str, int]:
+        """What of the batch counts as dropped: with all of it refused its events, else one for each span."""
+        if self._losses.keys() == {"refused"} and self.sent == self._sent_before:
+            return {"refused": offered}
+        losses = {}
+        for reason, spans in self._losses.items():
+            losses[reason] = min(spans, offered)
+            offered -= losses[reason]
+        return {reason: count for reason, count in losses.items() if count}
+
+    def close(self) -> None:
+        if self._sender is not None:
+            self._sender.close()
+            self._sender = None
+        if self._record is not None:
+            self._record.close()
+
+    def _away(self, error: Away) -> None:
+        if error.after is not None:
+            self._leave_alone_until = time.monotonic() + min(error.after, LONGEST_WAIT)
+        if not self._failing:
+            self._failing = True
+            event = "OTLP endpoint cannot take spans now, keeping events and trying again"
+            say("warning", event, endpoint=self._endpoint.url, reason=error.reason)
+
+    def _refused(self, error: Refused, spans: int) -> None:
+        self._lose("refused", spans)
+        url = self._endpoint.url
+        told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
+        say_once("error", "OTLP endpoint refuses spans, they are lost", url, error.reason, **told)
+
+    def _lose(self, reason: str, spans: int) -> None:
+        self.lost += spans
+        self._losses[reason] = self._losses.get(reason, 0) + spans
+
+
+def tried(endpoint: Endpoint, signal: Signal) -> Finding:
+    """Whether `endpoint` takes a request that holds nothing."""
+    sender = sender_to(endpoint, signal)
+    try:
+        sender.send(b"")
+    except Away as error:
+        return Finding(False, "endpoint", f"{endpoint.url} cannot be reached or is busy: {error.reason}")
+    except Refused as error:
+        return Finding(False, "endpoint", f"{endpoint.url}: {error.reason}: {error.advice}")
+    finally:
+        sender.close()
+    return Finding(True, "endpoint", f"{endpoint.url} takes {signal}")

@@ -1,0 +1,238 @@
+"""Where OTLP goes, and how: the standard environment variables, and the arguments that beat them.
+
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/ names the variables; those of one signal
+(`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) beat the general ones. A value that cannot work is an error at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, cast, get_args
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from sidestream.errors import ConfigurationError
+from sidestream.pipeline.registry import without_user
+from sidestream.recording.content import NONE, ContentPolicy
+
+Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
+Compression: TypeAlias = Literal["none", "gzip"]
+Signal: TypeAlias = Literal["traces", "metrics"]
+Placement: TypeAlias = Literal["span", "event", "both"]
+"""Where content stands: in attributes of the span, or in those of a span event."""
+
+GRPC_PORT = 4317
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One signal's way out."""
+
+    protocol: Protocol
+    url: str
+    """With the signal's path, for HTTP; scheme, host and port for gRPC. Holds no credentials."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Names in lower case. The values may be secret."""
+    timeout: float
+    """Seconds that one request may take."""
+    compression: Compression
+    certificate: str | None
+    """File of the authorities to trust instead of the system's."""
+    client_certificate: str | None
+    client_key: str | None
+
+    @property
+    def secure(self) -> bool:
+        return self.url.startswith("https:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the program says of the way out. None: the environment decides, then the default."""
+
+    endpoint: str | None = None
+    protocol: str | None = None
+    headers: Mapping[str, str] | str | None = None
+    timeout: float | None = None
+    compression: str | None = None
+    certificate: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+
+
+def endpoint_of(signal: Signal, given: Given) -> Endpoint:
+    """The way out of `signal`. Raises `ConfigurationError` for a value that cannot work."""
+    where, address = _setting(signal, "ENDPOINT", given.endpoint)
+    protocol_from, protocol = _setting(signal, "PROTOCOL", given.protocol)
+    if protocol is None:
+        protocol = "grpc" if address is not None and _port(where, address) == GRPC_PORT else "http/protobuf"
+    if protocol not in get_args(Protocol):
+        raise ConfigurationError(f"otlp: {protocol_from}={protocol!r}: choose http/protobuf or grpc")
+    compression_from, compression = _setting(signal, "COMPRESSION", given.compression)
+    compression = (compression or "none").lower()
+    if compression not in get_args(Compression):
+        raise ConfigurationError(
+            f"otlp: {compression_from}={compression!r}: choose {' or '.join(get_args(Compression))}"
+        )
+    headers_from, headers = _setting(signal, "HEADERS", given.headers)
+    certificates = {
+        name: _setting(signal, name.upper(), getattr(given, name))
+        for name in ("certificate", "client_certificate", "client_key")
+    }
+    _check_certificates(certificates)
+    return Endpoint(
+        protocol=cast(Protocol, protocol),
+        url=(_grpc_url if protocol == "grpc" else _http_url)(signal, where, address),
+        headers=_headers(headers_from, headers),
+        timeout=_timeout(*_setting(signal, "TIMEOUT", given.timeout)),
+        compression=cast(Compression, compression),
+        certificate=certificates["certificate"][1],
+        client_certificate=certificates["client_certificate"][1],
+        client_key=certificates["client_key"][1],
+    )
+
+
+def content_of(given: str | ContentPolicy | None) -> tuple[ContentPolicy, Placement]:
+    """How much content may leave, and where it stands: the argument, else the conventions' variable, else none."""
+    asked = os.environ.get(CAPTURE, "").strip().upper()
+    placements: dict[str, Placement | None] = {
+        "": None,
+        "NO_CONTENT": None,
+        "FALSE": None,
+        "SPAN_ONLY": "span",
+        "TRUE": "span",
+        "EVENT_ONLY": "event",
+        "SPAN_AND_EVENT": "both",
+    }
+    if asked not in placements:
+        choices = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT"
+        raise ConfigurationError(f"otlp: {CAPTURE}={asked!r}: choose {choices}")
+    placement = placements[asked]
+    if given is not None:
+        return ContentPolicy.parse(given), placement or "span"
+    return (NONE, "span") if placement is None else (ContentPolicy("full"), placement)
+
+
+def sdk_disabled() -> bool:
+    """Whether `OTEL_SDK_DISABLED` asks for silence."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+# --- one by one ----------------------------------------------------------------------------------------------------
+
+
+def _setting(signal: Signal, name: str, given: object) -> tuple[str, str | None]:
+    """A setting, and what to call it in an error. An empty variable is one that is not set."""
+    if given is not None:
+        return name.lower(), cast(str, given)
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+        if value := os.environ.get(variable, "").strip():
+            return variable, value
+    return name.lower(), None
+
+
+def _split(where: str, address: str) -> SplitResult:
+    """`address` as a URL; `host:port` too, which is how gRPC writes it."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        port = parts.port
+    except (ValueError, AttributeError, TypeError):
+        told = without_user(address) if isinstance(address, str) else address
+        raise ConfigurationError(f"otlp: {where}={told!r} is no URL: write http://HOST:PORT") from None
+    if parts.username or parts.password:
+        raise ConfigurationError(f"otlp: {where}: credentials do not go into the URL: use OTEL_EXPORTER_OTLP_HEADERS")
+    if parts.scheme not in ("http", "https", "") or not parts.hostname or port == 0 or parts.fragment:
+        raise ConfigurationError(f"otlp: {where}={address!r} is no URL that can work: write http://HOST:PORT")
+    return parts
+
+
+def _port(where: str, address: str) -> int | None:
+    return _split(where, address).port
+
+
+def _http_url(signal: Signal, where: str, address: str | None) -> str:
+    address = address or "http://localhost:4318"
+    parts = _split(where, address)
+    if not parts.scheme:
+        raise ConfigurationError(f"otlp: {where}={address!r}: write http://{address} or https://{address}")
+    if where.startswith(f"OTEL_EXPORTER_OTLP_{signal.upper()}_"):
+        return parts._replace(path=parts.path or "/").geturl()  # a signal's own address is taken as it stands
+    path = parts.path.rstrip("/")
+    for each in get_args(Signal):  # given in full: its base is what comes before
+        path = path.removesuffix(f"/v1/{each}")
+    return parts._replace(path=f"{path}/v1/{signal}").geturl()
+
+
+def _grpc_url(signal: Signal, where: str, address: str | None) -> str:
+    address = address or f"http://localhost:{GRPC_PORT}"
+    parts = _split(where, address)
+    if parts.path not in ("", "/") or parts.query:
+        raise ConfigurationError(f"otlp: {where}={address!r}: with gRPC an address has no path: write http://HOST:PORT")
+    scheme = parts.scheme
+    if not scheme:
+        _, insecure = _setting(signal, "INSECURE", None)
+        scheme = "http" if insecure is not None and insecure.lower() == "true" else "https"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else 80)}"
+
+
+def _timeout(where: str, value: object) -> float:
+    try:
+        seconds = 10.0 if value is None else float(cast(str, value))
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf or isinstance(value, bool):
+        raise ConfigurationError(f"otlp: {where}={value!r}: must be seconds above zero, such as 10")
+    return seconds
+
+
+def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str]:
+    """`name=value,name=value`, percent-encoded, or a mapping. Errors name a header, never its value."""
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        pairs = [part.partition("=") for part in given.split(",") if part.strip()]
+        if any(not equals for _, equals, _ in pairs):
+            raise ConfigurationError(f"otlp: {where}: write headers as name=value,name=value")
+        items = [(unquote(name.strip()), unquote(value.strip())) for name, _, value in pairs]
+    else:
+        items = list(given.items())
+    headers: dict[str, str] = {}
+    for name, value in items:
+        key = name.strip().lower() if isinstance(name, str) else ""
+        if not key or not all(sign.isalnum() or sign in "!#$%&'*+-.^_`|~" for sign in key) or not key.isascii():
+            raise ConfigurationError(f"otlp: {where}: {name!r} cannot be the name of a header")
+        if not isinstance(value, str) or not value.isprintable() or not value.isascii():
+            raise ConfigurationError(f"otlp: {where}: the value of {key!r} must be printable ASCII text")
+        headers[key] = value
+    return headers
+
+
+def _check_certificates(files: Mapping[str, tuple[str, str | None]]) -> None:
+    (_, authority), (chain_from, chain), (key_from, key) = (
+        files["certificate"],
+        files["client_certificate"],
+        files["client_key"],
+    )
+    for where, path in files.values():
+        if path is not None:
+            try:
+                with open(path, "rb"):
+                    pass
+            except OSError as error:
+                raise ConfigurationError(f"otlp: {where}={path!r} cannot be read: {error.strerror}") from None
+    if (chain is None) != (key is None):
+        there, missing = (chain_from, "client_key") if key is None else (key_from, "client_certificate")
+        raise ConfigurationError(f"otlp: {there} is given without {missing}: they go together")
+    try:
+        if authority is not None:
+            ssl.create_default_context(cafile=authority)
+        if chain is not None:
+            ssl.create_default_context().load_cert_chain(chain, key, password=lambda: "")
+    except (ssl.SSLError, ValueError, OSError):
+        wrong = f"{files['certificate'][0]}={authority!r}" if chain is None else f"{chain_from}={chain!r}"
+        raise ConfigurationError(f"otlp: {wrong} is not a usable certificate: it must be a PEM file") from None

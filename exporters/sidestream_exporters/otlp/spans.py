@@ -1,0 +1,425 @@
+"""From events to finished spans: `invoke_agent`, with `chat`, `execute_tool` and sub-agents inside.
+
+Ids follow from the run and the sequence number of the event that begins a span, and times from the run's own clock: the
+same log gives the same spans, however often and by whomever it is exported. A span is made when its end is told; what
+is still open is all that is kept, and of that a bounded number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    Custom,
+    Error,
+    FinalResult,
+    Json,
+    LLMChunk,
+    LLMEnd,
+    LLMStart,
+    Payload,
+    Retry,
+    StreamEvent,
+    ToolEnd,
+    ToolStart,
+    Usage,
+)
+from sidestream.events.ids import span_id_of, trace_id_of
+from sidestream.metrics.definitions import convention_name
+from sidestream.recording.content import ContentPolicy
+from sidestream.recording.sampling import HeadSampler
+
+from .content import (
+    Answer,
+    as_json,
+    as_text,
+    instructions_json,
+    prompt_message,
+    result_message,
+    retry_message,
+    text_limit,
+)
+from .runs import MAX_EVENTS, MAX_OPEN, Attributes, Moment, Open, Run, Span, bound, clamp, hex_id, nanos, told, unix_ns
+from .semantic_conventions import Names
+from .settings import Placement
+
+Instrumented: TypeAlias = Literal["run", "all", "none"]
+"""What is made of a run that pydantic-ai's own Instrumentation traces as well: its `invoke_agent`, all, or nothing."""
+
+MAX_RUNS = 10_000
+"""Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
+
+_FINE = ("ok", "completed", "skipped", "deferred", "denied")
+
+
+class Builder:
+    """Makes spans of events.
+
+    Args:
+        names: What spans and attributes are called.
+        sampler: Decides on a trace of which no event says whether it is sampled.
+        instrumented: What is made of runs that are traced by pydantic-ai as well.
+        content: The policy that the events were stripped by.
+        placement: Where content stands.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        sampler: HeadSampler,
+        *,
+        instrumented: Instrumented,
+        content: ContentPolicy,
+        placement: Placement,
+    ) -> None:
+        self._names = names
+        self._sampler = sampler
+        self._instrumented = instrumented
+        self._content = content.mode != "none"
+        self._limit = text_limit(content)
+        self._placement = placement
+        self._runs: dict[str, Run] = {}
+        self.forgotten = 0
+        """Runs that were forgotten before they ended."""
+        self._handlers: dict[type[Payload], Callable[[Run, StreamEvent, Any], Span | None]] = {
+            AgentStart: self._agent_start,
+            LLMStart: self._llm_start,
+            LLMChunk: self._llm_chunk,
+            LLMEnd: self._llm_end,
+            ToolStart: self._tool_start,
+            ToolEnd: self._tool_end,
+            Retry: self._retry,
+            FinalResult: self._final_result,
+            Error: self._error,
+            Custom: self._custom,
+            AgentEnd: self._agent_end,
+        }
+
+    def take(self, event: StreamEvent) -> tuple[Run | None, Span | None]:
+        """The run that `event` belongs to, and the span that it ends, if it does."""
+        handler = self._handlers.get(type(event.data))
+        if handler is None:
+            return None, None
+        run = self._run(event)
+        return run, handler(run, event, event.data)
+
+    def _run(self, event: StreamEvent) -> Run:
+        run = self._runs.pop(event.run_id, None)
+        if run is None or type(event.data) is AgentStart:
+            run = Run(event.run_id, clamp(unix_ns(event.timestamp) - nanos(event.offset)))
+            run.root_run_id = event.run_id
+            run.trace_id = int(trace_id_of(event.run_id), 16)
+            run.sampled = self._sampler(trace_id_of(event.run_id), None)
+        self._runs[event.run_id] = run  # the last one now: dicts keep the order
+        if len(self._runs) > MAX_RUNS:
+            del self._runs[next(iter(self._runs))]
+            self.forgotten += 1
+        return run
+
+    # --- runs ---
+
+    def _agent_start(self, run: Run, event: StreamEvent, data: AgentStart) -> None:
+        run.start = data
+        run.root_run_id = data.root_run_id or event.run_id
+        run.trace_id = hex_id(data.trace_id, 16) or int(trace_id_of(run.root_run_id), 16)
+        run.parent_id = hex_id(data.parent_span_id, 8) or self._parent(data)
+        sampled = data.get("sampled")
+        run.sampled = self._sampler(f"{run.trace_id:032x}", None) if sampled is None else sampled
+        run.instrumented = bool(data.get("instrumented"))
+        if data.prompt is not None:
+            run.news.append(prompt_message(data.prompt))
+
+    def _parent(self, data: AgentStart) -> int | None:
+        """The span of the tool that started a run, or of the run that did, where no event names it."""
+        if data.parent_run_id is None:
+            return None
+        parent = self._runs.get(data.parent_run_id)
+        if parent is not None and self._mode(parent) == "none":
+            return parent.parent_id
+        if parent is not None and self._mode(parent) == "all" and data.parent_tool_call_id is not None:
+            for (_, call_id), calls in parent.tools.items():
+                if call_id == data.parent_tool_call_id and calls:
+                    return int(span_id_of(data.parent_run_id, calls[-1].seq), 16)
+        return int(span_id_of(data.parent_run_id, 0), 16)
+
+    def _mode(self, run: Run) -> Instrumented:
+        return self._instrumented if run.instrumented else "all"
+
+    def _agent_end(self, run: Run, event: StreamEvent, data: AgentEnd) -> Span | None:
+        del self._runs[event.run_id]
+        if self._mode(run) == "none":
+            return None
+        names, start = self._names, run.start
+        attributes = {
+            names.operation: names.invoke_agent,
+            names.agent: event.agent_name,
+            names.conversation: start.conversation_id if start else None,
+            names.request_model: start.model if start else None,
+            **self._usage(data.usage),
+            "sidestream.outcome": data.outcome,
+            "sidestream.cost.usd": data.cost_usd,
+            "sidestream.cost.usd_with_children": data.cost_usd_with_children,
+            "sidestream.unpriced_requests": data.unpriced_requests,
+            "sidestream.requests": data.total_iterations,
+            "sidestream.tool_calls": data.tool_calls,
+            "sidestream.retries": data.retries,
+            "sidestream.sub_agents": data.sub_agents,
+            "sidestream.output_type": run.output_type,
+            "sidestream.mode": start.mode if start else None,
+            **{f"sidestream.tag.{name}": value for name, value in ((start.tags if start else None) or {}).items()},
+        }
+        begun = run.zero if start else clamp(run.at(event) - nanos(data.duration_seconds))
+        return self._span(
+            run,
+            f"{names.invoke_agent} {event.agent_name}" if event.agent_name else names.invoke_agent,
+            seq=0,
+            parent_id=run.parent_id,
+            times=(begun, begun + nanos(data.duration_seconds)),
+            attributes=attributes,
+            data=data,
+            moments=run.moments,
+            dropped_moments=run.dropped_moments,
+            description=run.error if data.outcome == "error" else None,
+        )
+
+    # --- requests ---
+
+    def _llm_start(self, run: Run, event: StreamEvent, data: LLMStart) -> None:
+        bound(run.requests)
+        request = Open(event.seq, run.at(event), data, run.news)
+        run.requests[data.request] = request
+        run.news = []
+
+    def _llm_chunk(self, run: Run, event: StreamEvent, data: LLMChunk) -> None:
+        request = run.requests.get(data.request or 0)
+        if request is not None and self._content:
+            if request.answer is None:
+                request.answer = Answer(self._limit)
+            request.answer.add(data)
+
+    def _llm_end(self, run: Run, event: StreamEvent, data: LLMEnd) -> Span | None:
+        request = run.requests.pop(data.request, None)
+        if self._mode(run) != "all":
+            return None
+        names, start = self._names, request.data if request else None
+        provider = data.provider or (start.provider if start else None)
+        model = data.model or (start.model if start else None)
+        streaming = data.streaming if data.streaming is not None else bool(start and start.streaming)
+        attributes = {
+            names.operation: names.chat,
+            names.provider: convention_name(provider) if provider else None,
+            names.request_model: model,
+            names.request_stream: streaming or None,
+            names.conversation: run.start.conversation_id if run.start else None,
+            **self._settings(start.settings if start else None),
+            names.response_id: data.response_id,
+            names.response_model: data.response_model,
+            names.finish_reasons: None if data.finish_reason is None else [data.finish_reason],
+            names.first_chunk: data.time_to_first_chunk_seconds,
+            **self._usage(data.usage),
+            "sidestream.outcome": data.outcome,
+            "sidestream.usage_source": data.usage_source,
+            "sidestream.cost.usd": data.cost_usd,
+            "sidestream.cost.source": data.cost_source,
+            "sidestream.cost.price_version": data.price_version,
+            "sidestream.cost.unpriced": data.unpriced,
+            "sidestream.request": data.request,
+            "sidestream.attempts": len(data.failed_attempts) + 1 if data.failed_attempts else None,
+            "sidestream.chunks": data.chunks,
+            **{
+                f"sidestream.time_to_first_token.{kind}": seconds
+                for kind, seconds in (data.time_to_first_token_seconds or {}).items()
+            },
+            "sidestream.provider_wait": data.provider_wait_seconds,
+            "sidestream.consumer_hold": data.consumer_hold_seconds,
+            "sidestream.gap_max": data.gap_max_seconds,
+            "sidestream.stalls": data.stalls,
+        }
+        begun, over = run.times(event, request, data.duration_seconds)
+        moments = self._attempts(data, begun)
+        if self._content:
+            content = self._messages(request, data) if request else {}
+            self._place(content, attributes, moments, over)
+        return self._span(
+            run,
+            f"{names.chat} {model}" if model else names.chat,
+            client=True,
+            seq=request.seq if request else event.seq,
+            parent_id=run.span_id,
+            times=(begun, over),
+            attributes=attributes,
+            data=data,
+            moments=moments,
+            description=told(data.error),
+        )
+
+    def _messages(self, request: Open, data: LLMEnd) -> Attributes:
+        answer = request.answer.messages(data) if request.answer else []
+        return {
+            **instructions_json(self._names, request.data),
+            **({self._names.input: as_json(request.news)} if request.news else {}),
+            **({self._names.output: as_json(answer)} if answer else {}),
+        }
+
+    def _attempts(self, data: LLMEnd, at: int) -> list[Moment]:
+        moments = []
+        for tried in (data.failed_attempts or ())[:MAX_EVENTS]:
+            at = clamp(at + nanos(tried.duration_seconds or 0))
+            attributes = {
+                self._names.request_model: tried.model,
+                self._names.provider: convention_name(tried.provider) if tried.provider else None,
+                "sidestream.outcome": tried.outcome,
+                "sidestream.cost.usd": tried.cost_usd,
+                "sidestream.error": told(tried.error),
+                **self._usage(tried.usage),
+            }
+            moments.append(("sidestream.failed_attempt", at, attributes))
+        return moments
+
+    def _settings(self, settings: Mapping[str, Json] | None) -> Attributes:
+        known = self._names.settings
+        return {known.get(name, f"sidestream.request.{name}"): value for name, value in (settings or {}).items()}
+
+    def _usage(self, usage: Usage | None) -> Attributes:
+        if usage is None:
+            return {}
+        return {called: getattr(usage, name) for name, called in self._names.usage.items()}
+
+    # --- tools ---
+
+    def _tool_start(self, run: Run, event: StreamEvent, data: ToolStart) -> None:
+        if run.open_tools < MAX_OPEN:
+            run.open_tools += 1
+            calls = run.tools.setdefault((data.tool_name, data.tool_call_id), deque())
+            calls.append(Open(event.seq, run.at(event), data))
+
+    def _tool_end(self, run: Run, event: StreamEvent, data: ToolEnd) -> Span | None:
+        key = (data.tool_name, data.tool_call_id)
+        calls = run.tools.get(key)
+        call = calls.popleft() if calls else None
+        if call is not None:
+            run.open_tools -= 1
+            if not calls:
+                del run.tools[key]
+        if (message := result_message(data)) is not None:
+            run.news.append(message)
+        if self._mode(run) != "all":
+            return None
+        names = self._names
+        attributes = {
+            names.operation: names.execute_tool,
+            names.tool: data.tool_name,
+            names.tool_call: data.tool_call_id,
+            names.tool_type: "function",
+            names.agent: event.agent_name,
+            "sidestream.outcome": data.outcome,
+            "sidestream.attempt": call.data.attempt if call else None,
+        }
+        begun, over = run.times(event, call, data.duration_seconds)
+        moments: list[Moment] = []
+        if self._content:
+            content = {}
+            if call is not None and call.data.args is not None:
+                content[names.tool_arguments] = as_text(call.data.args)
+            if data.result is not None:
+                content[names.tool_result] = as_text(data.result)
+            self._place(content, attributes, moments, over)
+        return self._span(
+            run,
+            f"{names.execute_tool} {data.tool_name}",
+            seq=call.seq if call else event.seq,
+            parent_id=run.span_id,
+            times=(begun, over),
+            attributes=attributes,
+            data=data,
+            moments=moments,
+            description=told(data.error),
+        )
+
+    # --- what happens in between ---
+
+    def _retry(self, run: Run, event: StreamEvent, data: Retry) -> None:
+        attributes = {
+            "sidestream.cause": data.cause,
+            "sidestream.attempt": data.attempt,
+            "sidestream.max_attempts": data.max_attempts,
+            self._names.tool: data.tool_name,
+            self._names.tool_call: data.tool_call_id,
+        }
+        run.note("sidestream.retry", run.at(event), attributes)
+        if (message := retry_message(data)) is not None:
+            run.news.append(message)
+
+    def _final_result(self, run: Run, event: StreamEvent, data: FinalResult) -> None:
+        run.output_type = data.output_type
+
+    def _error(self, run: Run, event: StreamEvent, data: Error) -> None:
+        run.error = told(data.error)
+        if data.where in ("output", "run"):  # the others stand on the span of the request or tool
+            attributes = {
+                "exception.type": data.exception_type,
+                "exception.message": told(data.error),
+                "sidestream.where": data.where,
+            }
+            run.note("exception", run.at(event), attributes)
+
+    def _custom(self, run: Run, event: StreamEvent, data: Custom) -> None:
+        attributes = {
+            "sidestream.name": data.name,
+            "sidestream.payload": None if data.payload is None else as_text(data.payload),
+            self._names.tool: data.tool_name,
+            self._names.tool_call: data.tool_call_id,
+        }
+        run.note("sidestream.custom", run.at(event), attributes)
+
+    # --- what all have in common ---
+
+    def _span(
+        self,
+        run: Run,
+        name: str,
+        *,
+        client: bool = False,
+        seq: int,
+        parent_id: int | None,
+        times: tuple[int, int],
+        attributes: Attributes,
+        data: LLMEnd | ToolEnd | AgentEnd,
+        moments: list[Moment],
+        dropped_moments: int = 0,
+        description: str | None,
+    ) -> Span:
+        failed = data.outcome not in _FINE and not (data.outcome == "retry" and type(data) is LLMEnd)
+        if failed:
+            known = data.exception_type if data.outcome in ("error", "failed") else None
+            attributes[self._names.error_type] = known or data.outcome
+            if data.exception_type is not None and type(data) is not AgentEnd:
+                raised = {"exception.type": data.exception_type, "exception.message": description}
+                moments.append(("exception", times[1], raised))
+        attributes["sidestream.run_id"] = run.run_id
+        return Span(
+            name=name,
+            client=client,
+            trace_id=run.trace_id,
+            span_id=int(span_id_of(run.run_id, seq), 16),
+            parent_id=parent_id,
+            start=times[0],
+            end=clamp(max(times)),
+            attributes=attributes,
+            moments=moments,
+            dropped_moments=dropped_moments,
+            failed=failed,
+            description=description if failed else None,
+            run_id=run.run_id,
+            seq=seq,
+        )
+
+    def _place(self, content: Attributes, attributes: Attributes, moments: list[Moment], at: int) -> None:
+        if content and self._placement != "event":
+            attributes.update(content)
+        if content and self._placement != "span":
+            moments.append((self._names.details, at, content))

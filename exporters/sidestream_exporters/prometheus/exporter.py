@@ -1,0 +1,260 @@
+"""Metrics for Prometheus: every event counted, the numbers served where they are scraped, or pushed to a gateway.
+
+What the metrics mean is in `exporters/METRICS.md`. Counting is the core's (`sidestream.metrics`); here the numbers are
+put on a page, in Prometheus' own format or, with exemplars that lead to traces, in OpenMetrics.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry, pushadd_to_gateway
+from prometheus_client.exposition import choose_encoder
+
+from sidestream.diagnostics import say, say_once
+from sidestream.errors import ConfigurationError, ExporterUnavailable
+from sidestream.events import StreamEvent
+from sidestream.metrics.aggregator import Measurer
+from sidestream.metrics.store import MAX_VALUES, Point
+from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline.registry import without_user
+from sidestream.pipeline.yielding import Pace
+from sidestream.recording.content import NONE
+from sidestream.stats import SidecarStats
+
+from .http_server import AsgiApp, MetricsServer, WsgiApp, asgi_app, wsgi_app
+from .text_format import MeasuredCollector
+from .worker_files import ProcessFiles
+
+HOST = "127.0.0.1"
+PORT = 9464
+PUSH_SECONDS = 2.0
+"""For which the gateway may keep us waiting."""
+
+_TAKEN = (
+    "another process has the port, maybe another worker of this server: choose another port; set "
+    "PROMETHEUS_MULTIPROC_DIR for a server of several processes; or let `sidestream collect` serve the metrics of all"
+)
+
+
+class PrometheusExporter(Exporter):
+    """Counts what runs do, and serves the numbers to Prometheus.
+
+    With `PROMETHEUS_MULTIPROC_DIR` set, the processes of a server share what they count by files in that folder, and
+    whoever is scraped answers for all of them.
+
+    Args:
+        port: Where `GET /metrics` is answered: a port, or `host:port`; 0 takes any that is free (see `url`). None
+            serves nothing, and neither does `auto` where `registry` or `push` is given. Otherwise that is
+            `OTEL_EXPORTER_PROMETHEUS_PORT`, else 9464.
+        host: The address to listen on; `OTEL_EXPORTER_PROMETHEUS_HOST` unless given, else 127.0.0.1. The page shows
+            names of agents, models and tools: open it to others only where they may see those.
+        registry: A registry of the application's, which also gets the metrics.
+        push: URL of a gateway to push the numbers to on each flush and at the end, for programs that are gone before
+            anybody scrapes them.
+        job: The job that they are pushed as; `OTEL_SERVICE_NAME` unless given, else `sidestream`.
+        label_values: Distinct values that a label may have; what comes beyond is counted as `other`.
+
+    Raises:
+        ConfigurationError: an option that cannot work.
+    """
+
+    name = "prometheus"
+    content = NONE
+    skip = Measurer.skip
+    eager = True
+
+    def __init__(
+        self,
+        port: int | str | None = "auto",
+        *,
+        host: str | None = None,
+        registry: CollectorRegistry | None = None,
+        push: str | None = None,
+        job: str | None = None,
+        label_values: int = MAX_VALUES,
+    ) -> None:
+        if isinstance(label_values, bool) or not isinstance(label_values, int) or label_values < 1:
+            raise ConfigurationError(f"prometheus: label_values={label_values!r}: must be a number of 1 or more")
+        served = registry is None and push is None if port == "auto" else port is not None
+        self._address = _address(port, host) if served else None
+        self._push = None if push is None else _gateway(push)
+        self._job = job or os.environ.get("OTEL_SERVICE_NAME") or "sidestream"
+        self._label_values = label_values
+        self._measurer = Measurer(label_values)
+        self._books: Callable[[], SidecarStats] | None = None
+        self._server: MetricsServer | None = None
+        self._failing = False
+        self._collector = MeasuredCollector(self._snapshot)
+        self._own = CollectorRegistry()
+        self._own.register(self._collector)
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self._files = ProcessFiles(folder, self._snapshot) if folder else None
+        self._registry = None if self._files else registry  # else what collects the files tells the metrics as well
+        if self._registry is not None:
+            try:
+                self._registry.register(self._collector)
+            except ValueError:
+                raise ConfigurationError(
+                    "prometheus: the registry has metrics of these names: give each exporter a registry of its own, "
+                    "and close a sidecar before the next one takes the same"
+                ) from None
+
+    # --- the exporter's contract ---
+
+    def bind(self, books: Callable[[], SidecarStats]) -> None:
+        self._books = books
+
+    def start(self) -> None:
+        """Open the endpoint.
+
+        Raises:
+            ExporterUnavailable: it cannot be opened. What is to be counted waits in the buffer until it can.
+        """
+        if self._address is not None and self._server is None:
+            try:
+                self._server = MetricsServer(*self._address, self.render, share=self._files is not None)
+            except OSError as error:
+                raise self._unavailable(error) from error
+        if self._failing:
+            self._failing = False
+            say("info", "metrics endpoint is open", url=self.url)
+        if self._files is not None:
+            self._files.start()
+
+    def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
+        """Count `events`, a slice at a time."""
+        lost, pace = 0, Pace()
+        for event in events:
+            try:
+                self._measurer.measure(event)
+            except Exception as error:  # fields of the wrong kind, in an event that somebody else made
+                lost += 1
+                kind = type(error).__qualname__
+                say_once("warning", "event cannot be counted", kind, event_type=event.event_type, exception=kind)
+            pace.step()
+        return {"error": lost} if lost else None
+
+    def flush(self) -> None:
+        if self._files is not None:
+            self._files.sync()
+        if self._push is not None:
+            try:
+                pushadd_to_gateway(self._push, job=self._job, registry=self._page(), timeout=PUSH_SECONDS)
+            except (OSError, HTTPException) as error:
+                reason = str(error)
+                say_once("warning", "metrics cannot be pushed", self._push, gateway=self._push, reason=reason)
+                raise ExporterUnavailable(f"{self._push}: {reason}") from error
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._registry is not None:
+            self._registry.unregister(self._collector)
+            self._registry = None
+        if self._files is not None:
+            self._files.stop()
+
+    def after_fork(self) -> None:
+        if self._server is not None:
+            self._server.abandon()
+            self._server = None
+        self._failing = False
+        self._measurer = Measurer(self._label_values)
+        self._own = CollectorRegistry()  # a lock of the old one may have been held
+        self._own.register(self._collector)
+        if self._files is not None:
+            self._files = ProcessFiles(self._files.path, self._snapshot)
+
+    # --- between processes ---
+
+    def remember(self) -> Any:
+        """What has been counted, for a process that goes on where this one ends."""
+        return self._measurer.store.remember()
+
+    def recall(self, memory: Any) -> None:
+        """Go on from what `remember` gave; before `start`, so that nobody sees the counters fall back."""
+        self._measurer.store.recall(memory)
+
+    # --- the page ---
+
+    @property
+    def url(self) -> str | None:
+        """Where the metrics are served now, if they are."""
+        if self._server is None:
+            return None
+        host = f"[{self._server.host}]" if ":" in self._server.host else self._server.host
+        return f"http://{host}:{self._server.port}/metrics"
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The page, and its content type, in the format that the `Accept` header asks for; Prometheus' own without it.
+
+        From any thread.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(self._page()), content_type
+
+    def asgi_app(self) -> AsgiApp:
+        """The page as an ASGI application, to be mounted: `app.mount("/metrics", exporter.asgi_app())`."""
+        return asgi_app(self.render)
+
+    def wsgi_app(self) -> WsgiApp:
+        """The page as a WSGI application."""
+        return wsgi_app(self.render)
+
+    def _page(self) -> CollectorRegistry:
+        if self._files is None:
+            return self._own
+        self._files.sync()
+        return self._files.registry()
+
+    def _snapshot(self) -> Mapping[str, Sequence[Point]]:
+        return self._measurer.snapshot(self._books() if self._books else None)
+
+    def _unavailable(self, error: OSError) -> ExporterUnavailable:
+        host, port = self._address or ("", 0)
+        reason = error.strerror or str(error)
+        if not self._failing:
+            self._failing = True
+            say(
+                "warning",
+                "metrics endpoint cannot be opened, keeping events and trying again",
+                address=f"{host}:{port}",
+                reason=reason,
+                advice=_TAKEN,
+            )
+        return ExporterUnavailable(f"{host}:{port}: {reason}")
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def _address(port: int | str | None, host: str | None) -> tuple[str, int]:
+    source = f"port={(without_user(port) if isinstance(port, str) else port)!r}"
+    if port == "auto":
+        text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
+        source, port = f"OTEL_EXPORTER_PROMETHEUS_PORT={text!r}", text or PORT
+    given, colon, number = str(port).rpartition(":")
+    if colon and host is not None:
+        raise ConfigurationError(f"prometheus: {source} names a host, and so does host={host!r}: give one of them")
+    if isinstance(port, bool) or not (number.isascii() and number.isdigit()) or int(number) > 65_535:
+        raise ConfigurationError(f"prometheus: {source}: must be a port from 0 to 65535, or host:port")
+    host = given.strip("[]") or host or os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or HOST
+    return host, int(number)
+
+
+def _gateway(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        works = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        works = works and parts.port != 0
+    except ValueError:
+        works = False
+    if not works:
+        raise ConfigurationError("prometheus: push: must be a URL such as http://127.0.0.1:9091, without a password")
+    return url

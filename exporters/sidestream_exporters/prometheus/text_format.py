@@ -1,0 +1,86 @@
+"""From the measurer's numbers to prometheus_client's families, which render themselves in either format."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
+from typing import cast
+
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as FamilyExemplar
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+from sidestream.metrics.definitions import METRICS, Metric
+from sidestream.metrics.store import Exemplar, Point
+from sidestream.pipeline.yielding import Pace
+
+
+class MeasuredCollector(Collector):
+    """Tells a registry the points of a snapshot. Metrics without a time series yet are left out."""
+
+    def __init__(self, snapshot: Callable[[], Mapping[str, Sequence[Point]]]) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> Iterable[Family]:
+        """All metrics without their values, so that a registry notices names that are taken."""
+        return [_family(metric) for metric in METRICS]
+
+    def collect(self) -> Iterator[Family]:
+        snapshot, pace = self._snapshot(), Pace()
+        for metric in METRICS:
+            if points := snapshot.get(metric.name):
+                family = _family(metric)
+                # Made one by one while they are being rendered, since thousands at once would hold up the program.
+                family.samples = cast(list[Sample], _Samples(metric, points, pace))
+                yield family
+
+
+class _Samples:
+    def __init__(self, metric: Metric, points: Sequence[Point], pace: Pace) -> None:
+        self._metric = metric
+        self._points = points
+        self._pace = pace
+
+    def __iter__(self) -> Iterator[Sample]:
+        make = _histogram if self._metric.kind == "histogram" else _single
+        for point in self._points:
+            for sample in make(self._metric, point):
+                yield sample
+                self._pace.step()
+
+
+def _family(metric: Metric) -> Family:
+    name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+    return Family(name, metric.help, metric.kind)
+
+
+def _single(metric: Metric, point: Point) -> Iterator[Sample]:
+    labels = dict(zip(metric.labels, point.labels, strict=True))
+    exemplar = _exemplar(point.exemplars[0]) if point.exemplars else None
+    yield Sample(metric.name, labels, point.value, None, exemplar)
+
+
+def _histogram(metric: Metric, point: Point) -> Iterator[Sample]:
+    labels = dict(zip(metric.labels, point.labels, strict=True))
+    exemplars = {bisect_left(metric.buckets, one.value): one for one in point.exemplars}
+    total = 0
+    for bucket, (bound, count) in enumerate(zip(bounds(metric), point.counts, strict=True)):
+        total += count
+        exemplar = _exemplar(exemplars[bucket]) if bucket in exemplars else None
+        yield Sample(f"{metric.name}_bucket", {**labels, "le": bound}, total, None, exemplar)
+    yield Sample(f"{metric.name}_count", labels, total)
+    yield Sample(f"{metric.name}_sum", labels, point.value)
+
+
+def bounds(metric: Metric) -> list[str]:
+    """The values of `le` of a histogram."""
+    return [floatToGoString(bound) for bound in (*metric.buckets, inf)]  # type: ignore[no-untyped-call]
+
+
+def _exemplar(exemplar: Exemplar) -> FamilyExemplar:
+    origin = exemplar.origin
+    labels = {"trace_id": origin.trace_id, "span_id": origin.span_id, "run_id": origin.run_id}
+    return FamilyExemplar({name: text for name, text in labels.items() if text}, exemplar.value, origin.timestamp)

@@ -1,0 +1,214 @@
+"""The command line: `sidestream`. Commands of some length live in `commands/`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sidestream.errors import ConfigurationError
+
+from .commands import (
+    collect,
+    dashboards,
+    diff,
+    doctor,
+    export,
+    redact,
+    replay,
+    run,
+    runs,
+    search,
+    serve,
+    show,
+    stats,
+    tail,
+    validate,
+)
+from .options import AsJson
+
+app = typer.Typer(
+    name="sidestream",
+    help="The observability sidecar for agent streams.\n\nSee it work, offline:  sidestream demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Entry point of the `sidestream` command. A mistake in a setting is one line on stderr and exit code 2."""
+    try:
+        app()
+    except ConfigurationError as error:
+        print(f"sidestream: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    finally:
+        _say_the_rest()
+
+
+def _say_the_rest() -> None:
+    """Write what is still buffered; where nobody listens any more, end without a word."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter will flush once more
+        raise SystemExit(1) from None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sidestream {version('sidestream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="Where the log goes: a folder, or a file ending in .jsonl.")
+    ] = "runs/",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show prompts, arguments and text as well.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not wait as a person and a model would.")] = False,
+    as_json: AsJson = False,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A real model, with your own key, instead of the local server.")
+    ] = None,
+    exporter: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="A further exporter, such as jsonl:elsewhere/. Repeatable.")
+    ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send spans there as well, such as http://127.0.0.1:4318.")
+    ] = None,
+    prometheus: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port as well. See --loop.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Play it again and again, until Ctrl-C.")] = False,
+    events: Annotated[
+        int | None, typer.Option(metavar="N", help="Play nothing: write a log of N made-up events, for trying things.")
+    ] = None,
+) -> None:
+    """Watch a support agent at work: runs that complete, retry, fail, are cancelled and abandoned.
+
+    It streams over real HTTP from a small server on this machine; nothing leaves it. What happens is shown live on
+    stderr and logged to runs/*.jsonl; the summary comes on stdout.
+
+    Example:  sidestream demo --verbose
+
+    Example:  sidestream demo --model anthropic:claude-sonnet-4-5
+
+    Example:  sidestream demo --loop --otlp http://127.0.0.1:4318 --prometheus 9464
+
+    Example:  sidestream demo --events 1000000 --out big/
+    """
+    if events is not None:
+        from sidestream.demo.generate import generate_for_person
+
+        raise typer.Exit(generate_for_person(out, events))
+    from sidestream.demo.main import run_demo
+
+    exporters = list(exporter or ())
+    if otlp is not None:
+        exporters.append(f"otlp:{otlp}")
+    if prometheus is not None:
+        exporters.append(f"prometheus:{prometheus}")
+    raise typer.Exit(
+        run_demo(out=out, verbose=verbose, fast=fast, as_json=as_json, model=model, exporters=exporters, loop=loop)
+    )
+
+
+app.command(context_settings=run.CONTEXT)(run.run)
+app.command()(runs.runs)
+app.command()(show.show)
+app.command()(stats.stats)
+app.command()(search.search)
+app.command()(diff.diff)
+app.command()(validate.validate)
+app.command()(serve.serve)
+app.command()(tail.tail)
+app.command()(replay.replay)
+app.command()(collect.collect)
+app.command()(redact.redact)
+app.command()(export.export)
+app.command()(doctor.doctor)
+app.add_typer(dashboards.app, name="dashboards")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of one line of the log.
+
+    Example:  sidestream schema > event.schema.json
+    """
+    import json
+
+    from sidestream.events import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def exporters(as_json: AsJson = False) -> None:
+    """List the exporters that are installed, with their options.
+
+    An exporter is written name, name:TARGET, or name:TARGET?option=value&option=value.
+
+    Example:  sidestream exporters --json
+    """
+    import json
+
+    from sidestream.pipeline.registry import available_exporters
+
+    found = {name: _describe(name) for name in available_exporters()}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found), default=0)
+    for name, about in found.items():
+        if "error" in about:
+            words = about["error"]
+        else:
+            required = [f"{option}=..." for option in about["required"]]
+            options = [f"{option}={_as_in_spec(default)}" for option, default in about["options"].items()]
+            words = " ".join(required + options)
+        typer.echo(f"{name:{width}}  {words}".rstrip())
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """An exporter's class and those of its options that can be written in a line, with their defaults."""
+    import inspect
+    from importlib.metadata import entry_points
+
+    from sidestream.pipeline.registry import ENTRY_POINT_GROUP
+
+    entry = next(entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == name)
+    try:
+        parameters = inspect.signature(entry.load()).parameters.values()
+    except Exception as error:  # a third party's code
+        return {"class": entry.value, "error": f"does not import: {error}"}
+    simple = (str, int, float, type(None))
+    return {
+        "class": entry.value,
+        "target": next((p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD), None),
+        "options": {p.name: p.default for p in parameters if isinstance(p.default, simple)},
+        "required": [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD],
+    }
+
+
+def _as_in_spec(value: str | float | None) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)

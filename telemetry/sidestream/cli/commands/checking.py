@@ -1,0 +1,132 @@
+"""What is wrong with a log: with its lines, and with its runs as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import msgspec
+
+from sidestream.events import AnyEvent
+from sidestream.log import Problem
+from sidestream.log.index.parts import Ranges
+from sidestream.log.reader import Block, blocks_of, decode_block, decoder_of
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong with a line, or that is not there."""
+
+    file: str
+    line: int
+    kind: str
+    """As in `sidestream.log.Problem`; or `gap`, `twice`, `no_start`, `after_end`."""
+    message: str
+    run_id: str | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """What has been seen of a run."""
+
+    seen: Ranges
+    next: int = 0
+    """The sequence number after the last."""
+    last_chunk: int = -1
+    started: bool = False
+    ended: int | None = None
+    """Sequence number of its end."""
+    jumps: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """File and line of the events that did not follow upon the one before."""
+
+
+class Check:
+    """Goes through a log once, file by file in order of time."""
+
+    def __init__(self, chosen: set[str] | None = None) -> None:
+        self.events = 0
+        self._chosen = chosen
+        self._runs: dict[str, _Run] = {}
+
+    @property
+    def runs(self) -> int:
+        """Runs that were seen."""
+        return len(self._runs)
+
+    def faults(self, files: Iterable[str]) -> Iterator[Fault]:
+        """Whatever is wrong: of lines as they are read, of runs as a whole after the last."""
+        for file in files:
+            told: list[Problem] = []
+            for block in blocks_of(file, told.append):
+                numbered = list(_numbered(block, file, told))
+                found = [fault for line, event in numbered for fault in self._event(file, line, event)]
+                yield from sorted([*found, *_unread(told)], key=lambda fault: fault.line)
+            yield from _unread(told)
+        for run_id, run in self._runs.items():
+            yield from _gaps(run_id, run)
+
+    def _event(self, file: str, line: int, event: AnyEvent) -> Iterator[Fault]:
+        run_id, seq, kind = event.run_id, event.seq, event.event_type
+        if self._chosen is not None and run_id not in self._chosen:
+            return
+        self.events += 1
+        run = self._runs.get(run_id)
+        if run is None:
+            run = self._runs[run_id] = _Run(Ranges([]))
+        if kind == "llm_chunk":
+            if seq == run.last_chunk:
+                return  # a further piece of the same chunk: with `chunks=all` they share its number
+            run.last_chunk = seq
+        if seq in run.seen:
+            yield _fault(file, line, "twice", f"event {seq} is there already", run_id)
+            return
+        if seq != run.next:
+            run.jumps[seq] = (file, line)
+        run.seen.add(seq, seq)
+        run.next = seq + 1
+        if kind == "agent_start":
+            run.started = True
+        if run.ended is not None and seq > run.ended:
+            yield _fault(file, line, "after_end", f"event {seq} stands after the end, which is {run.ended}", run_id)
+        if kind == "agent_end":
+            run.ended = seq
+
+
+def _numbered(block: Block, file: str, told: list[Problem]) -> Iterator[tuple[int, AnyEvent]]:
+    """The events of a block, each with the number of its line."""
+    decoder = decoder_of(None)
+    before = len(told)
+    events = decode_block(block, decoder, file, told.append)
+    if len(events) == block.lines:
+        yield from enumerate(events, block.line)
+        return
+    del told[before:]  # once more, now line by line, so that each event is known by its own
+    for number, line in enumerate(block.data.split(b"\n"), block.line):
+        alone = msgspec.structs.replace(block, data=line, line=number)
+        for event in decode_block(alone, decoder, file, told.append) if line.strip() else ():
+            yield number, event
+
+
+def _unread(told: list[Problem]) -> Iterator[Fault]:
+    for problem in told:
+        yield _fault(problem.file, problem.line, problem.kind, problem.message)
+    told.clear()
+
+
+def _gaps(run_id: str, run: _Run) -> Iterator[Fault]:
+    """What is missing of a run. Without a single chunk in the log, chunks were not wanted, and gaps tell nothing."""
+    ranges = run.seen.ranges
+    file, line = run.jumps.get(ranges[0][0], ("", 0))
+    if not run.started:
+        yield _fault(
+            file, line, "no_start", f"the run begins with event {ranges[0][0]}, and not with agent_start", run_id
+        )
+    for (_, before), (after, _) in pairwise(ranges) if run.last_chunk >= 0 else ():
+        file, line = run.jumps.get(after, (file, line))
+        missing = "1 event is" if after - before == 2 else f"{after - before - 1:,} events are"
+        yield _fault(file, line, "gap", f"{missing} missing between {before} and {after}", run_id)
+
+
+def _fault(file: str, line: int, kind: str, message: str, run_id: str | None = None) -> Fault:
+    told = message if run_id is None else f"run {run_id}: {message}"
+    return Fault(file=file, line=line, kind=kind, message=told, run_id=run_id)

@@ -1,0 +1,89 @@
+"""`sidestream collect`: one process that exports for many."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths
+from sidestream.errors import ConfigurationError
+
+CHECKPOINT = ".sidestream-collect"
+"""Folder within that of the log."""
+
+
+def collect(
+    paths: Paths = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send spans there. The same as --exporter otlp:URL.")
+    ] = None,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST]:PORT", help="Serve metrics there. The same as --exporter prometheus:HOST:PORT."),
+    ] = None,
+    exporter: Annotated[
+        list[str] | None, typer.Option(metavar="SPEC", help="Any exporter, such as otlp or jsonl:all/. Repeatable.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help=f"Where it remembers what is exported. Default: {CHECKPOINT} in the log."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long the end may take to finish what is at hand.")
+    ] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """Follow the logs of any number of processes and export them once for all, until SIGTERM or Ctrl-C.
+
+    The processes write with the jsonl exporter into one folder; nothing of theirs waits for a network. Each exporter
+    has its own place in the log, goes at its own pace, and sits out its own outages. Killed at any moment and started
+    again, it goes on where it was: no run is lost, counters do not fall back, spans have the ids that they had. A run
+    whose process was killed ends as lost.
+
+    At the end it prints the books of each exporter; with --json, as JSON.
+
+    Example:  sidestream collect runs/ --otlp http://127.0.0.1:4318 --prometheus :9464
+
+    Example:  sidestream collect /var/log/agents --exporter otlp --checkpoint /var/lib/sidestream
+    """
+    from sidestream.cli.rendering import write_json
+    from sidestream.log.forwarding.collect import Collector
+
+    log = paths or [DEFAULT_LOG]
+    specs = [
+        *([f"otlp:{otlp}"] if otlp else []),
+        *([f"prometheus:{prometheus.removeprefix(':')}"] if prometheus else []),
+    ]
+    specs += exporter or []
+    if not specs:
+        raise ConfigurationError("collect: give --otlp URL, --prometheus :9464 or --exporter SPEC")
+    collector = Collector(log, specs, checkpoint or _beside(log[0]))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        collector.start()
+        while not collector.stopped:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        collector.close(timeout)
+    books = collector.stats()
+    if as_json:
+        write_json(books)
+    for name, stats in books.exporters.items() if not as_json else ():
+        dropped = "".join(f"; {count:,} dropped ({reason})" for reason, count in stats.dropped.items())
+        print(f"{name}: {stats.exported:,} events exported{dropped}", file=sys.stderr)
+    if collector.failed:
+        raise typer.Exit(1)
+
+
+def _beside(log: str) -> str:
+    folder = log if os.path.isdir(log) or log.endswith(("/", os.sep)) else os.path.dirname(log)
+    if any(letter in folder for letter in "*?["):
+        raise ConfigurationError("collect: --checkpoint FOLDER must be given where the log is a glob")
+    return os.path.join(folder, CHECKPOINT)

@@ -1,0 +1,95 @@
+"""`sidestream dashboards export`: the Grafana boards and Prometheus rules, for a Grafana that is there already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sidestream.cli.options import AsJson
+from sidestream.errors import ConfigurationError
+
+app = typer.Typer(
+    help="Grafana boards and Prometheus rules for what Sidestream measures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+CHOSEN = "${datasource}"
+"""What the boards ask until a data source is chosen on the page."""
+
+
+@app.callback()
+def _group() -> None:
+    pass  # with one command alone, typer would leave its name out
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go; made if it is not there.")] = Path(
+        "dashboards/"
+    ),
+    datasource: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UID",
+            help="Uid of the Prometheus data source to ask. Without it, each board has a list to choose from.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the boards (JSON) and the rules (YAML).
+
+    Import the boards in Grafana, or provision the folder; name the rules under rule_files in prometheus.yml.
+
+    Example:  sidestream dashboards export --out grafana/
+
+    Example:  sidestream dashboards export --out grafana/ --datasource P1809F7CD0C75ACF3
+    """
+    written = [str(path) for path in write_boards(out, datasource=datasource)]
+    typer.echo(json.dumps(written, indent=2) if as_json else "\n".join(written))
+
+
+def write_boards(out: Path, *, datasource: str | None = None) -> list[Path]:
+    """Write every board and the rules to the folder `out`; returns their paths.
+
+    Raises:
+        ConfigurationError: they cannot be written there.
+    """
+    if datasource is not None and not datasource.strip():
+        raise ConfigurationError(
+            "dashboards export: --datasource is empty: give the uid of a data source, or leave it out"
+        )
+    written = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for source in sorted(_generated().iterdir()):
+            text = source.read_text("utf-8")
+            if datasource is not None and source.suffix == ".json":
+                text = _bound(text, datasource.strip())
+            target = out / source.name
+            target.write_text(text, "utf-8")
+            written.append(target)
+    except OSError as error:
+        raise ConfigurationError(f"dashboards export: cannot write to {out}: {error.strerror or error}") from error
+    return written
+
+
+def _bound(text: str, uid: str) -> str:
+    """A board that asks the data source `uid`, with nothing to choose."""
+    board = json.loads(text.replace("${datasource:queryparam}&", ""), object_hook=lambda each: _asking(each, uid))
+    variables = board["templating"]["list"]
+    board["templating"]["list"] = [variable for variable in variables if variable["name"] != "datasource"]
+    return json.dumps(board, indent=1, ensure_ascii=False) + "\n"
+
+
+def _asking(each: dict[str, Any], uid: str) -> dict[str, Any]:
+    return {**each, "uid": uid} if each.get("uid") == CHOSEN else each
+
+
+def _generated() -> Path:
+    """Where the files are: in the installed package, or in the source tree that an editable install points to."""
+    packaged = Path(__file__).parents[2] / "_dashboards"
+    return packaged if packaged.is_dir() else Path(__file__).parents[4] / "dashboards" / "generated"

@@ -1,0 +1,95 @@
+"""`sidestream doctor`: would it work from here, and what would be sent?"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Annotated
+
+import msgspec
+import typer
+
+from sidestream.cli.options import AsJson
+from sidestream.errors import ConfigurationError, SidestreamError
+from sidestream.pipeline.health import Checked, Finding
+from sidestream.pipeline.registry import make_exporter, shown
+
+
+def doctor(
+    spec: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SPEC]...", help="Exporters, such as jsonl:runs/. Default: $SIDESTREAM_EXPORTERS."),
+    ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(metavar="URL", help="An OTLP endpoint, such as http://localhost:4318.")
+    ] = None,
+    prometheus: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port at which a program of yours serves its metrics.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether exporters would work from here: settings, endpoints, and what would be sent.
+
+    Nothing of a run is sent; an OTLP endpoint gets an empty request. The exit code is 1 if something is wrong.
+
+    Example:  sidestream doctor --otlp http://localhost:4318
+
+    Example:  sidestream doctor jsonl:runs/ otlp prometheus:9464 --json
+    """
+    specs = [*(spec or ()), *([f"otlp:{otlp}"] if otlp else [])]
+    if not specs and prometheus is None:
+        from sidestream.sidecar import exporters_from_environment
+
+        specs = exporters_from_environment()
+    found = [(shown(each), finding) for each in specs for finding in _exporter(each)]
+    if prometheus is not None:
+        found.append((f"port {prometheus}", _metrics(f"http://127.0.0.1:{prometheus}/metrics")))
+    ok = all(finding.ok for _, finding in found)
+    if as_json:
+        told = [{"exporter": name, **msgspec.to_builtins(finding)} for name, finding in found]
+        typer.echo(json.dumps({"ok": ok, "findings": told}, indent=2))
+    else:
+        width = max(len(finding.about) for _, finding in found)
+        before = None
+        for name, finding in found:
+            if name != before:
+                typer.echo(name)
+                before = name
+            typer.echo(f"  {'ok   ' if finding.ok else 'WRONG'}  {finding.about:{width}}  {finding.told}")
+    sys.stdout.flush()
+    raise typer.Exit(0 if ok else 1)
+
+
+def _exporter(spec: str) -> Iterator[Finding]:
+    try:
+        exporter = make_exporter(spec)
+    except ConfigurationError as error:
+        yield Finding(False, "settings", " ".join(str(error).split()))
+        return
+    yield Finding(True, "settings", f"content={exporter.content}")
+    if isinstance(exporter, Checked):
+        try:
+            yield from exporter.check()
+        except SidestreamError as error:
+            yield Finding(False, "check", str(error))
+        finally:
+            exporter.close()
+
+
+def _metrics(url: str) -> Finding:
+    """Whether metrics of ours are served at `url`."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
+            text = answer.read(1_000_000).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return Finding(False, "metrics", f"{url} answers {error.code}: something else has this port")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding(False, "metrics", f"{url} does not answer ({reason}): is the program running?")
+    if "sidestream_build_info" not in text:
+        return Finding(False, "metrics", f"{url} answers, but not with Sidestream's metrics: another program's port?")
+    series = sum(not line.startswith("#") for line in text.splitlines())
+    return Finding(True, "metrics", f"{url} serves {series} series")

@@ -1,0 +1,94 @@
+"""`sidestream export`: a log as a table for other programs, or a run as a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, named_run, nothing_found
+from sidestream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidestream.log import Filter
+
+FORMATS = (".parquet", ".csv", ".html")
+
+
+@choosing_runs
+def export(
+    where: Filter,
+    out: Annotated[str, typer.Option(metavar="FILE", help="A new file that ends in .parquet, .csv or .html.")],
+    paths: Paths = None,
+    table: Annotated[str, typer.Option(metavar="WHAT", help="A row for each of: runs or events.")] = "runs",
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="For .html: which run, as for `sidestream show`. Default: the last."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a log as Parquet, CSV or HTML.
+
+    A row a run or a row an event; or one run as an HTML file that needs nothing else. What is not known is an empty
+    cell, and not 0. Parquet needs DuckDB: pip install 'sidestream[parquet]'. The HTML page holds all that was said: see
+    `sidestream redact` before you send it.
+
+    Example:  sidestream export --since 7d --out runs.csv
+
+    Example:  sidestream export 'logs/*.jsonl.gz' --table events --out events.parquet
+
+    Example:  sidestream export --run b855 --out run.html
+    """
+    from sidestream.cli.rendering import busy, counted, write, write_json
+
+    target = Path(out).expanduser()
+    if target.suffix not in FORMATS:
+        raise ConfigurationError(f"export: --out {out}: end the name in {', '.join(FORMATS)}, which says what to write")
+    if table not in ("runs", "events"):
+        raise ConfigurationError(f"export: --table {table}: choose runs or events")
+    if target.exists():
+        raise ConfigurationError(f"export: --out {out}: is there already; choose another name")
+    if run is not None and target.suffix != ".html":
+        raise ConfigurationError("export: --run is for .html; the other options choose the runs of a table")
+    unread = Unread()
+    log = paths or [DEFAULT_LOG]
+    if target.suffix == ".html":
+        with busy(log):
+            count, what = _page(log, where, run, target, unread), "run"
+    else:
+        from sidestream.cli.tables import EVENT_COLUMNS, RUN_COLUMNS, event_rows, run_rows, write_csv, write_parquet
+
+        columns = RUN_COLUMNS if table == "runs" else EVENT_COLUMNS
+        rows = (run_rows if table == "runs" else event_rows)(log, where, unread)
+        write_table = write_csv if target.suffix == ".csv" else write_parquet
+        with busy(log):
+            count, what = write_table(rows, columns, target), table[:-1]
+    if as_json:
+        write_json({"file": str(target), "rows": count})
+    else:
+        write(f"{counted(count, what)} in {target}\n")
+    unread.say()
+
+
+def _page(log: Sequence[str], where: Filter, run: str | None, target: Path, unread: Unread) -> int:
+    """Write the page of one run."""
+    from sidestream.cli.tables import new_file
+    from sidestream.log import load_run, runs
+
+    try:
+        from sidestream.web.standalone import standalone_page
+    except ImportError as error:
+        raise ConfigurationError(f"export: a page needs {error.name}: pip install 'sidestream[review]'") from None
+    known = runs(log, where, on_problem=unread)
+    if run is not None:
+        found = named_run(run, known)
+    elif known:
+        found = ([each for each in known if each.parent_run_id is None] or known)[-1]
+    else:
+        raise nothing_found("no such runs in this log")
+    page = standalone_page(load_run(log, found.run_id)).encode("utf-8", "backslashreplace")
+    with new_file(target) as part:
+        part.write_bytes(page)
+    return 1

@@ -1,0 +1,187 @@
+"""`sidestream replay`: a log, exported once more."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs
+from sidestream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidestream.log import Filter
+    from sidestream.log.forwarding.replay import OnProgress, Replayed
+
+
+@choosing_runs
+def replay(
+    where: Filter,
+    to: Annotated[
+        list[str], typer.Option(metavar="SPEC", help="Where to, such as otlp or jsonl:copy/. Repeatable: one by one.")
+    ],
+    paths: Paths = None,
+    only_missing: Annotated[
+        bool,
+        typer.Option("--only-missing", help="Only what the exporter's own record lacks: otlp:URL?record=PATH."),
+    ] = False,
+    speed: Annotated[
+        str, typer.Option(metavar="max|1x|10x", help="The pace of what happened, or as fast as may be.")
+    ] = "max",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and choose, but export nothing.")] = False,
+    resume: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Remember there how far it came; go on from there.")
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for an exporter that is away.")
+    ] = 60.0,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="At the end, keep open an endpoint that is asked, until Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Export a log once more, with the times and ids it had: after an outage, or to a new place.
+
+    Spans have the ids that they had, so that twice is once. What an outage left out is known where the application's
+    exporter kept a record of what it delivered (otlp:?record=PATH): --only-missing sends that and no more. A run whose
+    process was killed ends as lost. Ctrl-C ends a replay; with --resume, the next one goes on there.
+
+    The exit code is 0 if all of it was delivered, else 1. With --json: a list of what it came to, for each exporter.
+
+    Example:  sidestream replay runs/ --to otlp:http://127.0.0.1:4318 --since 2h
+
+    Example:  sidestream replay runs/ --to 'otlp:http://127.0.0.1:4318?record=delivered.jsonl' --only-missing
+
+    Example:  sidestream replay runs/ --to console --speed 10x --agent support
+    """
+    from sidestream.cli.rendering import write_json
+    from sidestream.log import Filter
+    from sidestream.log.forwarding.replay import replay as do
+    from sidestream.pipeline.registry import make_exporter
+
+    if resume is not None and len(to) > 1:
+        raise ConfigurationError("--resume: give one --to, since each exporter comes as far as it comes")
+    pace = _speed(speed)
+    stop, unread = threading.Event(), Unread()
+    done: list[Replayed] = []
+    for spec, exporter in [(spec, make_exporter(spec)) for spec in to]:
+        with _progress(spec) as tell:
+            done.append(
+                _until_interrupted(
+                    stop,
+                    lambda exporter=exporter, spec=spec, tell=tell: do(  # type: ignore[misc]
+                        paths or [DEFAULT_LOG],
+                        exporter,
+                        spec=spec,
+                        where=None if where == Filter() else where,
+                        only_missing=only_missing,
+                        speed=pace,
+                        dry_run=dry_run,
+                        stay=stay,
+                        resume=resume,
+                        patience=patience,
+                        stop=stop,
+                        on_progress=tell,
+                        on_problem=unread if spec == to[0] else None,
+                    ),
+                )
+            )
+    if as_json:
+        write_json(done)
+    else:
+        for each in done:
+            print(_in_words(each, dry_run))
+    unread.say()
+    if stop.is_set() and not all(each.complete for each in done):
+        raise typer.Exit(130)
+    if not dry_run and not all(each.complete and not each.dropped for each in done):
+        raise typer.Exit(1)
+
+
+def _speed(text: str) -> float | None:
+    if text.strip().lower() == "max":
+        return None
+    try:
+        speed = float(text.strip().lower().removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise ConfigurationError(f"--speed {text}: write max, or how many times as fast, such as 1x or 10x")
+    return speed
+
+
+def _until_interrupted(stop: threading.Event, call: Callable[[], Replayed]) -> Replayed:
+    """`call` in a thread of its own; Ctrl-C sets `stop`, and a second one ends everything.
+
+    Not set by a handler: that would run in the middle of this very thread's wait for the same event.
+    """
+    result: SimpleQueue[Replayed | BaseException] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            result.put(call())
+        except BaseException as error:
+            result.put(error)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        # Daemonic, to be left behind; and not joined, for a join that is interrupted takes the thread for ended.
+        threading.Thread(target=work, name="sidestream-replay", daemon=True).start()
+        while True:
+            try:
+                done = result.get()
+                break
+            except KeyboardInterrupt:
+                if stop.is_set():
+                    raise
+                stop.set()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if isinstance(done, BaseException):
+        raise done
+    return done
+
+
+@contextmanager
+def _progress(spec: str) -> Iterator[OnProgress | None]:
+    """A bar on stderr, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sidestream.pipeline.registry import shown
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(shown(spec), total=None)
+        yield lambda read, total: progress.update(task, completed=read, total=total)
+
+
+def _in_words(done: Replayed, dry_run: bool) -> str:
+    target = done.exporter
+    if dry_run:
+        words = [f"would export {done.chosen:,} of {done.events:,} events of {done.runs:,} runs to {target}"]
+    else:
+        words = [f"{done.exported:,} of {done.chosen:,} events of {done.runs:,} runs exported to {target}"]
+    if done.spans is not None and not dry_run:
+        words.append(f"{done.spans:,} spans accepted")
+    words += [f"{count:,} dropped ({reason})" for reason, count in done.dropped.items()]
+    if done.pending:
+        words.append(f"{done.pending:,} not exported, as it was away")
+    if done.delivered_before:
+        words.append(f"{done.delivered_before:,} delivered before")
+    if done.lost_runs:
+        words.append(f"{done.lost_runs:,} runs lost")
+    if done.duplicates:
+        words.append(f"{done.duplicates:,} lines twice in the log")
+    if not dry_run and not done.complete:
+        words.append("not complete")
+    return "; ".join(words) + f" ({done.seconds:.1f} s)"

@@ -1,0 +1,113 @@
+"""`sidestream runs`: the runs of a log, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, id_length, nothing_found
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from sidestream.log import Filter, RunSummary
+
+SHOWN = 50
+"""Runs in the table unless it is said how many."""
+
+
+@choosing_runs
+def runs(
+    where: Filter,
+    paths: Paths = None,
+    last: Annotated[
+        int | None, typer.Option("-n", "--limit", metavar="N", min=1, help=f"The last N. The table shows {SHOWN}.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them in the table.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a log.
+
+    The newest is last; sub-agents are below the run that called them. Cost is a run's own, without its sub-agents, so
+    that the column may be summed. With --json: a list of all of them, with every field of sidestream.log.RunSummary.
+
+    Example:  sidestream runs --since 2h --outcome error
+
+    Example:  sidestream runs 'logs/*.jsonl.gz' --agent support --tag tenant=acme --json
+    """
+    from sidestream.cli.rendering import busy, show, write_json
+    from sidestream.log import runs as read_runs
+
+    unread = Unread()
+    log = paths or [DEFAULT_LOG]
+    with busy(log):
+        known = read_runs(log, on_problem=unread)
+    found = [(run, depth) for run, depth in in_tree(known) if where.matches(run)]
+    shown = found[-(last or len(found)) :] if last or as_json or everything else found[-SHOWN:]
+    if as_json:
+        write_json([run for run, _ in shown])
+    elif shown:
+        show(_table(shown, id_length((run for run, _ in shown), known)))
+    unread.say()
+    if not found:
+        raise nothing_found("no such runs in this log" if known else "this log has no runs yet")
+    if not as_json and len(shown) < len(found) and not last:
+        import sys
+
+        print(f"The last {len(shown):,} of {len(found):,} runs; --all shows every one.", file=sys.stderr)
+
+
+def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
+    """Each run with its depth: sub-agents follow the run that called them."""
+    below: dict[str | None, list[RunSummary]] = {}
+    ids = {run.run_id for run in known}
+    for run in known:
+        parent = run.parent_run_id if run.parent_run_id != run.run_id else None
+        below.setdefault(parent if parent in ids else None, []).append(run)
+    ordered: list[tuple[RunSummary, int]] = []
+    waiting = [(run, 0) for run in reversed(below.get(None, []))]
+    while waiting:
+        run, depth = waiting.pop()
+        ordered.append((run, depth))
+        waiting += [(child, depth + 1) for child in reversed(below.get(run.run_id, []))]
+    reached = {run.run_id for run, _ in ordered}
+    return ordered + [(run, 0) for run in known if run.run_id not in reached]  # who call each other in a circle
+
+
+def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> object:
+    from sidestream.cli.rendering import NARROW, cell, cost, local, outcome, safe, table, took, width
+    from sidestream.cli.rendering import tokens as tokens_of
+
+    narrow = width() < NARROW
+    columns = ["started", "agent", "run", "outcome", "took", "tokens", "cost"]
+    columns += [] if narrow else ["1st token", "model", "notes"]
+    made = table(*columns, right=("took", "tokens", "cost", "1st token"), elastic=("agent", "model", "notes"))
+    for run, depth in found:
+        cells: list[str | Text] = [
+            local(run.started)[5:] if narrow else local(run.started),
+            cell("  " * depth + (run.agent_name or "agent")),
+            safe(run.run_id[-length:]),
+            outcome(run.outcome),
+            took(run.duration_seconds),
+            tokens_of(run.usage),
+            cost(run.cost_usd, run.unpriced_requests),
+        ]
+        if not narrow:
+            cells += [took(run.time_to_first_token_seconds), cell(run.model or ""), cell(_notes(run))]
+        made.add_row(*cells)
+    return made
+
+
+def _notes(run: RunSummary) -> str:
+    from sidestream.cli.rendering import counted, incomplete
+
+    notes = [
+        (run.exception_type or "").rpartition(".")[2] if not run.success else "",
+        counted(run.tool_calls, "tool") if run.tool_calls else "",
+        counted(run.retries, "retry") if run.retries else "",
+        incomplete(run),
+        " ".join(f"{name}={value}" for name, value in run.tags.items()),
+    ]
+    return ", ".join(note for note in notes if note)

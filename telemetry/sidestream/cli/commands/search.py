@@ -1,0 +1,92 @@
+"""`sidestream search`: where something was said."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, nothing_found
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from sidestream.log import Filter, Hit
+
+ID = 8
+"""Characters shown of a run's id."""
+
+
+@choosing_runs
+def search(
+    where: Filter,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    paths: Paths = None,
+    regex: Annotated[bool, typer.Option("--regex", "-e", help="TEXT is a regular expression, as in Python.")] = False,
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Capitals or not.")] = False,
+    limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="Stop after N places.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find a text in what was said.
+
+    In prompts, instructions, answers, thoughts, arguments, results, outputs and errors. Answers are searched as they
+    read, not as they were streamed. One line a place: time, agent, the end of the run's id (for `sidestream show`), the
+    field, and what stands there. With --json: a sidestream.log.Hit on each line.
+
+    Example:  sidestream search refund --agent support
+
+    Example:  sidestream search -e -i 'order \\d{4}' 'logs/*.jsonl.gz' --json
+    """
+    from sidestream.cli.rendering import show, write_json
+    from sidestream.log import search as find
+
+    unread = Unread()
+    hits = find(
+        paths or DEFAULT_LOG, text, regex=regex, ignore_case=ignore_case, where=_given(where), on_problem=unread
+    )
+    found = 0
+    for hit in itertools.islice(hits, limit):
+        found += 1
+        if as_json:
+            write_json(hit, indent=0)
+        else:
+            show(_line(hit))
+    unread.say()
+    if not found:
+        raise nothing_found(f"{text!r} was not found")
+
+
+def _given(where: Filter) -> Filter | None:
+    """None where it takes every run: then there is no need to look which runs there are."""
+    from sidestream.log import Filter
+
+    return None if where == Filter() else where
+
+
+def _line(hit: Hit) -> Text:
+    from rich.text import Text
+
+    from sidestream.cli.rendering import BOLD, DIM, HIT, NARROW, local, safe, signs, width
+    from sidestream.terminal.text import columns, one_line
+
+    moment = local(hit.timestamp)
+    place = f"{hit.name} {hit.where}" if hit.name and hit.event_type.startswith("tool") else hit.where
+    line = Text.assemble(
+        (moment[5:] if width() < NARROW else moment, DIM),
+        "  ",
+        safe(hit.agent_name or "agent", BOLD),
+        safe(f" {hit.run_id[-ID:]}  "),
+        safe(place, DIM),
+        "  ",
+    )
+    before, found, after = hit.excerpt[: hit.start], hit.excerpt[hit.start : hit.end], hit.excerpt[hit.end :]
+    lead, room = one_line(before), max((width() - columns(line.plain)) // 3, 10)
+    if columns(lead) > room:  # what was found stands in the first third of what room there is
+        lead = signs().more + lead[-room:].lstrip()
+    line.append(lead + (" " if lead and before[-1:].isspace() else ""))
+    line.append(one_line(found), HIT)
+    line.append((" " if after[:1].isspace() else "") + one_line(after))
+    if columns(line.plain) > width():
+        line.truncate(width(), overflow="ellipsis")
+    return line

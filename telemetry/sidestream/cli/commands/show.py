@@ -1,0 +1,90 @@
+"""`sidestream show`: one run as a tree of its steps, with the time of each and what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, named_run, nothing_found
+from sidestream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidestream.log import Filter, RunLog, RunSummary
+    from sidestream.terminal.layout import Look
+
+FAILED = ("error", "timed_out", "lost")
+WHOLE_ID = 36
+"""Characters of an id."""
+
+
+@choosing_runs
+def show(
+    where: Filter,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Its id, or how that begins or ends; or its trace id.")
+    ] = None,
+    last: Annotated[bool, typer.Option("--last", help="The last run, as without RUN.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="The last run that failed: error, timed_out, lost.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Prompts, answers, arguments and results unfolded.")] = False,
+    log: Log = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run as a tree of its steps.
+
+    Each request, tool call and sub-agent has a bar for its time (the thin line is the wait for the first token), its
+    tokens and cost, and what was said. With --json: sidestream.log.RunLog, which has every delta with its time, and
+    every event with its file and line.
+
+    Example:  sidestream show --failed --agent support
+
+    Example:  sidestream show b855 --full --log 'logs/*.jsonl.gz'
+    """
+    from sidestream.cli.rendering import busy, look, write, write_json
+    from sidestream.log import Filter, load_run, runs
+
+    if (run is not None) + last + failed > 1:
+        raise ConfigurationError("show: give one of RUN, --last and --failed")
+    paths = log or [DEFAULT_LOG]
+    unread = Unread()
+    with busy(paths):
+        if run is not None and len(run) == WHOLE_ID and where == Filter():
+            loaded = load_run(paths, run)  # there is no need to know the others
+        else:
+            loaded = load_run(paths, _chosen(run, runs(paths, where, on_problem=unread), failed))
+    unread.say()
+    if as_json:
+        write_json(loaded)
+    else:
+        write("".join(line + "\n" for line in _lines(loaded, look(), full)))
+
+
+def _chosen(name: str | None, known: Sequence[RunSummary], failed: bool) -> str:
+    """The id of the run that is meant."""
+    known = [each for each in known if not failed or each.outcome in FAILED]
+    if name is not None:
+        return named_run(name, known).run_id
+    if not known:
+        raise nothing_found("no such runs in this log")
+    # Of sub-agents, the run that called them tells; but one that failed may have been forgiven by it.
+    return ([each for each in known if failed or each.parent_run_id is None] or known)[-1].run_id
+
+
+def _lines(loaded: RunLog, view: Look, full: bool) -> Iterator[str]:
+    from sidestream.cli.steps import Sheet, head
+
+    yield from head(loaded, view)
+    sheet = Sheet(view, whole=_whole(loaded), full=full)
+    yield from sheet.content("prompt", loaded.prompt, 0)
+    yield ""
+    for depth, run, step in loaded.walk():
+        yield from sheet.step(depth, run, step)
+
+
+def _whole(loaded: RunLog) -> float:
+    """Seconds from the beginning of the run to the last that is known of it."""
+    ends: list[Any] = [loaded.summary.duration_seconds or 0.0]
+    for _, run, step in loaded.walk():
+        ends.append(run.start + step.start + (step.duration_seconds or 0.0))
+    return float(max(ends))

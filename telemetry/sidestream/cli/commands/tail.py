@@ -1,0 +1,226 @@
+"""`sidestream tail`: what the agents of other processes do, as the console exporter shows it in their own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs
+
+if TYPE_CHECKING:
+    from sidestream.events import AnyEvent
+    from sidestream.log import Filter, RunSummary
+    from sidestream.log.forwarding.follow import Follower
+
+LOOK_EVERY = 0.1
+"""Seconds between two looks for what has come."""
+TAIL_BYTES = 256 * 1024
+"""Of each file, what is read to find its last events."""
+
+SILENT = frozenset({"progress"})
+SILENT_UNLESS_VERBOSE = SILENT | {"llm_chunk", "llm_start", "final_result"}
+"""What the console exporter has no line for, and what does not count as a step."""
+
+
+@choosing_runs
+def tail(
+    where: Filter,
+    paths: Paths = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    last: Annotated[int, typer.Option("-n", "--last", metavar="N", min=0, help="Begin with the last N steps.")] = 20,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Prompts, arguments and text as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the end of a log, and what comes.
+
+    As the console exporter would show it, but of every process that writes there. Of runs that are going on nobody
+    knows the outcome: with -f and --outcome they are shown once they are over. With --json: the events themselves, a
+    line each.
+
+    Example:  sidestream tail -n 50
+
+    Example:  sidestream tail -f 'logs/*.jsonl' --agent support --verbose
+    """
+    from sidestream.events import StreamEventType
+    from sidestream.log import Filter, runs
+    from sidestream.log.forwarding.follow import Follower
+
+    log = paths or [DEFAULT_LOG]
+    unread = Unread()
+    silent = frozenset() if as_json else SILENT if verbose else SILENT_UNLESS_VERBOSE
+    types = {kind.value for kind in StreamEventType} - (silent - {"llm_start"})  # which tells the model
+    follower = Follower(log, types=types, from_end=True, on_problem=unread) if follow else None
+    known = [] if where == Filter() or (follow and not _exists(log)) else runs(log)
+    choose = _everything if where == Filter() else Choice(where, known).take
+    try:
+        with _printing(as_json, verbose) as put:
+            before = _last_events(log, types) if not follow or _exists(log) else []
+            come = _new(follower)
+            # What was written after the follower had its first look is seen by both.
+            seen_by_both = set(map(_mark, come))
+            old = (chosen for event in before if _mark(event) not in seen_by_both for chosen in choose(event))
+            put(list(deque((event for event in old if event.event_type not in silent), maxlen=last)))
+            while follower is not None:
+                put([chosen for event in come for chosen in choose(event)])
+                time.sleep(LOOK_EVERY)
+                come = _new(follower)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        unread.say()
+
+
+def _exists(log: Sequence[str]) -> bool:
+    from sidestream.errors import ConfigurationError
+    from sidestream.log import log_files
+
+    try:
+        return bool(log_files(*log))
+    except ConfigurationError:
+        return False
+
+
+def _when(event: AnyEvent) -> Any:
+    return event.timestamp
+
+
+def _new(follower: Follower | None) -> list[AnyEvent]:
+    """What has come since the last look, in order of time."""
+    batches = follower.poll() if follower is not None else ()
+    return sorted((event for batch in batches for event in batch.events), key=_when)
+
+
+def _mark(event: AnyEvent) -> tuple[Any, ...]:
+    return event.run_id, event.seq, event.timestamp
+
+
+def _everything(event: AnyEvent) -> list[AnyEvent]:
+    return [event]
+
+
+def _last_events(log: Sequence[str], types: set[str]) -> list[AnyEvent]:
+    """The events at the end of each file, in order of time."""
+    import os
+
+    from sidestream.log import log_files
+    from sidestream.log.reader import Skipped, blocks_of, decode_block, decoder_of
+
+    decoder = decoder_of(frozenset(types))
+    events: list[AnyEvent] = []
+    for file in log_files(*log):
+        compressed = file.suffix == ".gz"
+        # It may begin within a line, which is then no event.
+        start = 0 if compressed else max(0, os.path.getsize(file) - TAIL_BYTES)
+        blocks: Iterable[Any] = deque(blocks_of(file, start=start), maxlen=2)
+        events += [
+            event
+            for block in blocks
+            for event in decode_block(block, decoder, str(file), None)
+            if not isinstance(event, Skipped)
+        ]
+    return sorted(events, key=_when)
+
+
+class Choice:
+    """Lets through the events of the runs that a filter takes."""
+
+    def __init__(self, where: Filter, known: Iterable[RunSummary]) -> None:
+        self._where = where
+        self._known = {run.run_id: run for run in known}
+        self._held: dict[str, list[AnyEvent]] = {}
+
+    def take(self, event: AnyEvent) -> list[AnyEvent]:
+        """What is to be shown now that `event` has come."""
+        run = self._known[event.run_id] = self._noted(event)
+        if self._where.outcomes and run.outcome == "running":
+            self._held.setdefault(event.run_id, []).append(event)
+            return []
+        return [*self._held.pop(event.run_id, []), event] if self._where.matches(run) else []
+
+    def _noted(self, event: AnyEvent) -> RunSummary:
+        from msgspec.structs import replace
+
+        from sidestream.events import AgentEnd, AgentStart, LLMStart
+        from sidestream.log import RunSummary
+
+        data: Any = event.data
+        run = self._known.get(event.run_id)
+        if run is None:
+            root = data.root_run_id if isinstance(data, AgentStart) else event.run_id
+            run = RunSummary(
+                run_id=event.run_id,
+                root_run_id=root,
+                agent_name=event.agent_name,
+                outcome="running",
+                started=event.timestamp,
+            )
+        match data:
+            case AgentStart():
+                return replace(run, started=event.timestamp, model=data.model, tags=data.tags or {})
+            case LLMStart() if data.model not in run.models:
+                return replace(run, models=[*run.models, data.model])
+            case AgentEnd():
+                return replace(run, outcome=data.outcome)
+            case _:
+                return run
+
+
+# --- printing ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _printing(as_json: bool, verbose: bool) -> Iterator[Callable[[Sequence[AnyEvent]], object]]:
+    """What prints events. Raises `BrokenPipeError` where nobody listens any more."""
+    from sidestream.cli.rendering import write
+    from sidestream.events import encode_line
+    from sidestream.pipeline.registry import make_exporter
+
+    def put_lines(events: Sequence[AnyEvent]) -> None:
+        write(b"".join(map(encode_line, events)).decode())
+        sys.stdout.flush()
+
+    if as_json:
+        yield put_lines
+        return
+    console = make_exporter(f"console:?stream=stdout&verbose={str(verbose).lower()}")
+    try:
+        with contextlib.redirect_stdout(_Telling(sys.stdout)):
+            try:
+                yield console.export
+            finally:
+                console.close()
+    except _NobodyListens:
+        raise BrokenPipeError(errno.EPIPE, "nobody listens") from None
+
+
+class _NobodyListens(Exception):
+    pass
+
+
+class _Telling:
+    """A stream that says so when its reader is gone, even to a writer that would rather not know."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            raise _NobodyListens from None
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            raise _NobodyListens from None

@@ -1,0 +1,268 @@
+"""How the commands look: on a terminal coloured and as wide as it is, in a pipe plain, uncut and one line a row.
+
+Text from a log is written by models and users: everything goes through `safe`, so that it cannot steer a terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from sidestream.events import Payload, StreamEvent
+from sidestream.terminal.layout import ASCII, UNICODE, Look, Signs
+from sidestream.terminal.text import dollars, neutralise, one_line, plural, seconds, short
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from sidestream.events import Usage
+    from sidestream.log import RunSummary
+
+NARROW = 100
+"""Terminals with fewer columns are spared what is least needed."""
+LARGE = 50_000_000
+"""Bytes of a log that takes a while to read."""
+UNCUT = 1_000_000
+"""Columns of what is no terminal."""
+
+_GOOD = frozenset({"ok", "completed", "skipped", "deferred"})
+_BAD = frozenset({"error", "failed", "timed_out", "lost"})
+DIM, BOLD, GOOD, BAD, ODD, HIT = "dim", "bold", "green", "bold red", "yellow", "bold reverse"
+
+
+# --- out -----------------------------------------------------------------------------------------------------------
+
+
+def is_terminal() -> bool:
+    """Whether a person reads along."""
+    try:
+        return sys.stdout.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def width() -> int:
+    """Columns there are."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if is_terminal() else UNCUT
+
+
+@contextlib.contextmanager
+def busy(log: Iterable[str | os.PathLike[str]]) -> Iterator[None]:
+    """Says on a terminal that a log is being read, if it is one that takes a while."""
+    from sidestream.log import log_files
+
+    with contextlib.ExitStack() as stack:
+        size = sum(file.stat().st_size for file in log_files(*log) if file.exists())
+        if size > LARGE and sys.stderr.isatty():
+            from rich.console import Console
+
+            stack.enter_context(Console(stderr=True).status(f"reading {size / 1e6:,.0f} MB"))
+        yield
+
+
+def show(*renderables: Any) -> None:
+    """Print what rich can render. In a pipe there are no colours and no blanks at the end of a line."""
+    out = io.StringIO()
+    console = _console(out)
+    for each in renderables:
+        console.print(each, soft_wrap=isinstance(each, str))
+    text = out.getvalue()
+    write(text if is_terminal() else "".join(line.rstrip() + "\n" for line in text.splitlines()))
+
+
+def _console(out: io.StringIO) -> Console:
+    from rich.console import Console
+
+    return Console(
+        file=out,
+        force_terminal=is_terminal(),
+        width=width(),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+
+
+def write(text: str) -> None:
+    """Print `text` as it is; what the output cannot encode is escaped."""
+    encoding = getattr(sys.stdout, "encoding", None)
+    if encoding and not text.isascii():
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    sys.stdout.write(text)
+
+
+def write_json(value: Any, *, indent: int = 2) -> None:
+    """Print one JSON document; with `indent=0` on one line."""
+    encoded = msgspec.json.encode(every_field(value))
+    write((msgspec.json.format(encoded, indent=indent) if indent else encoded).decode() + "\n")
+
+
+def every_field(value: Any) -> Any:
+    """`value` with all fields of its structs, those at their default as well: the keys of our JSON are always the same.
+
+    Events stay as the log has them.
+    """
+    if isinstance(value, list):
+        return [every_field(item) for item in value]
+    if isinstance(value, dict):
+        return {key: every_field(item) for key, item in value.items()}
+    if isinstance(value, msgspec.Struct) and not isinstance(value, StreamEvent | Payload):
+        return {name: every_field(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, str) and not value.isascii():  # the name of a file need not be text
+        return value.encode("utf-8", "backslashreplace").decode()
+    return value
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def table(*columns: str, right: Iterable[str] = (), elastic: Iterable[str] = ()) -> Table:
+    """A table without lines. Where there is no room its `elastic` columns are cut, whose cells are made by `cell`."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
+    for column in columns:
+        # What may not wrap is shrunk last, and `cell` sees to it that the others are cut and not wrapped.
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=column not in elastic)
+    return made
+
+
+def cell(text: object, style: str = "") -> Text:
+    """Text from elsewhere for a column that may be cut."""
+    made = safe(text, style)
+    made.no_wrap, made.overflow = True, "ellipsis"
+    return made
+
+
+def look() -> Look:
+    """What the output can show, for lines that are laid out cell by cell."""
+    terminal = is_terminal()
+    return Look(width() if terminal else None, terminal and not os.environ.get("NO_COLOR"), signs())
+
+
+def safe(text: object, style: str = "") -> Text:
+    """Text from elsewhere on one line, harmless."""
+    from rich.text import Text
+
+    return Text(neutralise(str(text)), style)
+
+
+def folded(value: object, limit: int = 300) -> str:
+    """Content on one line: harmless, at most `limit` characters."""
+    return one_line(value, limit)
+
+
+# --- words and numbers ---------------------------------------------------------------------------------------------
+
+
+def signs() -> Signs:
+    """The console exporter's signs, in ASCII where the output knows no others."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        "".join(UNICODE).encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return UNICODE
+
+
+def style_of(outcome: str) -> str:
+    """Colour of an outcome."""
+    return GOOD if outcome in _GOOD else BAD if outcome in _BAD else DIM if outcome == "running" else ODD
+
+
+_ANSI = {GOOD: "32", BAD: "1;31", ODD: "33", DIM: "2"}
+
+
+def ansi_of(outcome: str) -> str:
+    """The same as an escape sequence has it."""
+    return _ANSI[style_of(outcome)]
+
+
+def sign_of(outcome: str) -> str:
+    """The sign that stands before an outcome."""
+    known = signs()
+    if outcome == "running":
+        return known.going
+    return known.ok if outcome in _GOOD else known.bad if outcome in _BAD else "!"
+
+
+def counted(number: int | None, noun: str) -> str:
+    """`1 run`, `1,200 runs`; empty where nobody knows."""
+    return "" if number is None else f"{number:,} {plural(number, noun)}"
+
+
+def outcome(value: str) -> Text:
+    """An outcome with its sign."""
+    return safe(f"{sign_of(value)} {value}", style_of(value))
+
+
+def tokens(usage: Usage | None) -> str:
+    """Input and output tokens; empty where nobody told."""
+    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
+        return ""
+    return f"{short(usage.input_tokens)}{signs().to}{short(usage.output_tokens)}"
+
+
+def cost(usd: float | None, unpriced: int = 0) -> str:
+    """US dollars; a lower bound says so, and a cost that nobody knows is no zero."""
+    if usd is None:
+        return "unpriced" if unpriced else ""
+    return f"{signs().at_least if unpriced else ''}{dollars(usd)}"
+
+
+def took(value: float | None) -> str:
+    """A duration."""
+    return seconds(value)
+
+
+def local(moment: datetime | None) -> str:
+    """Date and time in this machine's zone, to the second."""
+    return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def incomplete(run: RunSummary) -> str:
+    """What is to be known of how well a run was recorded; empty where all is there."""
+    notes = []
+    if run.missing and run.chunks:
+        notes.append(f"{run.missing:,} events missing")
+    if run.duplicates:
+        notes.append(f"{run.duplicates:,} events twice")
+    return ", ".join(notes)
+
+
+# --- bars ----------------------------------------------------------------------------------------------------------
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def meter(share: float, columns: int) -> str:
+    """A bar for a share of 1."""
+    if signs() is ASCII:
+        return "#" * round(share * columns)
+    whole, rest = divmod(round(max(0.0, min(share, 1.0)) * columns * 8), 8)
+    return "█" * whole + (_EIGHTHS[rest] if rest else "")
+
+
+def time_bar(begin: float, end: float, whole: float, columns: int, first: float | None = None) -> str:
+    """Where a step lies within `whole` seconds, from `begin` to `end`; it waits until `first` and speaks from then."""
+    waiting, busy = ("-", "#") if signs() is ASCII else ("─", "━")
+
+    def at(moment: float) -> float:
+        return max(0.0, min(moment / whole, 1.0)) * columns if whole > 0 else 0.0
+
+    left = min(int(at(begin)), columns - 1)
+    right = max(left + 1, min(round(at(end)), columns))
+    middle = left if first is None else min(max(round(at(first)), left), right - 1)
+    return (" " * left + waiting * (middle - left) + busy * (right - middle)).ljust(columns)

@@ -1,0 +1,241 @@
+"""How the steps of a run look, a line each, with what was said below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from sidestream.events import Json
+from sidestream.log import RunLog, RunSummary, Step
+from sidestream.terminal.layout import BOLD, DIM, RED, YELLOW, Cell, Look
+from sidestream.terminal.text import columns, cut, neutralise, one_line, paragraphs, wrap
+
+from .rendering import ansi_of, cost, counted, incomplete, local, sign_of, time_bar, tokens, took
+
+_CUT_SHORT = ("length", "content_filter", "error")
+"""Reasons to finish that an outcome of `ok` must not hide."""
+_LASTING = ("request", "tool", "run")
+MAX_INDENT = 8
+"""Levels of sub-agents that are indented."""
+FOLDED = 300
+"""Characters shown of folded content where no terminal is narrower."""
+
+
+def head(run: RunLog, look: Look) -> Iterator[str]:
+    """What there is to say of a run as a whole."""
+    known = run.summary
+    style = ansi_of(known.outcome)
+    cells = [
+        Cell(sign_of(known.outcome), style),
+        Cell(neutralise(known.agent_name or "agent"), BOLD),
+        Cell(known.outcome, style),
+        Cell(short_type(known.exception_type) if not known.success else "", style),
+        *_sums(known),
+    ]
+    yield look.row(cell for cell in cells if cell.text)
+    yield from _with_children(known, look)
+    where = [local(known.started), neutralise(known.model or ""), *(neutralise(f"{k}={v}") for k, v in _tags(known))]
+    yield look.row([Cell("  " + "  ".join(fact for fact in where if fact), elastic=True)])
+    ids = [f"run {neutralise(known.run_id)}", f"trace {neutralise(known.trace_id)}" if known.trace_id else ""]
+    yield look.row([Cell("  " + "  ".join(each for each in ids if each), DIM, elastic=True)])
+    if known.parent_run_id:
+        yield look.row([Cell(f"  called by run {neutralise(known.parent_run_id)}", DIM, elastic=True)])
+    if note := incomplete(known):
+        yield look.row([Cell(f"  {note}", YELLOW)])
+
+
+def _tags(known: RunSummary) -> list[tuple[str, str]]:
+    conversation = [("conversation", known.conversation_id)] if known.conversation_id else []
+    return [*conversation, *known.tags.items()]
+
+
+def _sums(known: RunSummary) -> list[Cell]:
+    return [
+        Cell(took(known.duration_seconds)),
+        Cell(tokens(known.usage)),
+        Cell(cost(known.cost_usd, known.unpriced_requests)),
+        Cell(counted(known.requests, "request"), DIM),
+        Cell(counted(known.tool_calls, "tool") if known.tool_calls else "", DIM),
+        Cell(counted(known.retries, "retry") if known.retries else "", DIM),
+    ]
+
+
+def _with_children(known: RunSummary, look: Look) -> Iterator[str]:
+    usage, usd = known.usage_with_children, known.cost_usd_with_children
+    if usage is not None or usd is not None:
+        agents = counted(known.sub_agents, "sub-agent") if known.sub_agents else "sub-agents"
+        yield look.row([Cell(f"  with {agents}: {tokens(usage)}  {cost(usd, known.unpriced_requests)}".rstrip())])
+
+
+def short_type(name: str | None) -> str:
+    """The last word of an exception's qualified name."""
+    return neutralise((name or "").rpartition(".")[2])
+
+
+class Sheet:
+    """Lays out the steps of one run."""
+
+    def __init__(self, look: Look, *, whole: float, full: bool) -> None:
+        self.look = look
+        self._whole = whole
+        self._full = full
+        self._label, self._bar = (36, 30) if look.wide else (23, 18)
+        self._told: set[tuple[str, str | None, bytes]] = set()
+        self._said: str | None = None
+        self._problem_said: Json = None
+
+    def step(self, depth: int, run: RunLog, step: Step) -> Iterator[str]:
+        """The lines of one step; none where the step above has said it."""
+        if step.error is not None or step.exception_type is not None:
+            told = (run.summary.run_id, step.exception_type, msgspec.json.encode(step.error))
+            if step.kind == "error" and told in self._told:
+                return
+            self._told.add(told)
+        yield self._row(depth, run, step)
+        yield from self._contents(step, depth)
+        # What went wrong in a sub-agent is told by its own steps, and by the tool that called it.
+        if step.kind not in ("error", "run") and (step.error is not None or step.exception_type is not None):
+            yield from self._problem(step, depth)
+
+    def _row(self, depth: int, run: RunLog, step: Step) -> str:
+        sign, style = self._verdict(step)
+        indent = "  " * min(depth, MAX_INDENT)
+        room = self._label - len(indent)
+        begin = run.start + step.start
+        open_ended = step.outcome is None and step.kind in _LASTING
+        end = self._whole if open_ended else begin + (step.duration_seconds or 0.0)
+        first = step.time_to_first_token_seconds
+        bar = time_bar(begin, end, self._whole, self._bar, first=None if first is None else begin + first)
+        cells = [
+            Cell(indent + sign, style),
+            Cell(cut(subject(step), room, self.look.signs.more), "", room),
+            Cell(bar, "" if style == ansi_of("ok") else style, self._bar),
+            Cell(took(step.duration_seconds).rjust(6), "", 6),
+            Cell(tokens(step.usage), "", 9),
+            Cell(cost(step.cost_usd, step.unpriced), "", 8),
+            *self._words(step, style),
+        ]
+        return self.look.row(cells).rstrip()
+
+    def _verdict(self, step: Step) -> tuple[str, str]:
+        signs = self.look.signs
+        match step.kind:
+            case "retry":
+                return signs.again, YELLOW
+            case "error":
+                return signs.bad, RED
+            case "custom" | "final_result":
+                return signs.note, DIM
+        outcome = step.outcome
+        if outcome is None:
+            return signs.going, DIM
+        if outcome == "ok" and step.finish_reason in _CUT_SHORT:
+            return "!", YELLOW
+        return sign_of(outcome), ansi_of(outcome)
+
+    def _words(self, step: Step, style: str) -> list[Cell]:
+        words = []
+        outcome = step.outcome
+        if outcome in ("ok", "completed"):
+            outcome = step.finish_reason if step.finish_reason in _CUT_SHORT else None
+        elif outcome is None and step.kind in _LASTING:
+            outcome = "no end in the log"
+        if outcome:
+            words.append(Cell(neutralise(outcome), style))
+        if step.time_to_first_token_seconds is not None:
+            words.append(Cell(f"ttft {took(step.time_to_first_token_seconds)}", DIM))
+        if step.usage is not None and step.usage.cache_read_tokens:
+            words.append(Cell(f"{step.usage.cache_read_tokens:,} cached", DIM))
+        if step.usage is not None and step.usage.reasoning_tokens:
+            words.append(Cell(f"{step.usage.reasoning_tokens:,} reasoning", DIM))
+        if step.kind == "retry" and step.attempt:
+            words.append(Cell(f"retry {step.attempt}", YELLOW))
+        if step.kind == "final_result" and self._is_said(step):
+            words.append(Cell("as above", DIM))
+        return words
+
+    # --- what was said ---
+
+    def _is_said(self, step: Step) -> bool:
+        """Whether an output is the text of the answer above."""
+        return step.output is not None and step.output == self._said
+
+    def _problem(self, step: Step, depth: int) -> Iterator[str]:
+        kind, text = short_type(step.exception_type), step.error
+        self._problem_said = text
+        value = f"{kind}: {text if isinstance(text, str) else one_line(text)}" if text is not None else kind
+        yield from self.content("error", value, depth, RED if step.outcome in ("error", "failed") else YELLOW)
+
+    def _contents(self, step: Step, depth: int) -> Iterator[str]:
+        match step.kind:
+            case "request":
+                if self._full:
+                    yield from self.content("instructions", step.input, depth)
+                for part in step.parts:
+                    if part.kind == "tool_call":
+                        name = neutralise(part.tool_name or "tool")
+                        yield from self.content(f"calls {name}", part.text, depth)
+                    elif part.kind != "other":
+                        yield from self.content(part.kind, part.text, depth)
+                        self._said = part.text if part.kind == "text" else self._said
+            case "tool":
+                if self._full:  # folded, the request has them
+                    yield from self.content("args", step.input, depth)
+                yield from self.content("result", step.output, depth)
+            case "run":
+                yield from self.content("prompt", step.input, depth)
+            case "retry":
+                if step.output != self._problem_said:
+                    yield from self.content("told", step.output, depth)
+            case "custom":
+                yield from self.content("payload", step.output, depth)
+            case "error":
+                yield from self.content("error", step.error, depth, RED)
+            case "final_result":
+                if not self._is_said(step):
+                    yield from self.content("output", step.output, depth)
+
+    def content(self, heading: str, value: Json, depth: int, style: str = "") -> Iterator[str]:
+        """`value` below its step: on one line, or unfolded."""
+        if value is None:
+            return
+        begin = "  " * (min(depth, MAX_INDENT) + 1) + self.look.paint(f"{heading}: ", DIM)
+        used = 2 * (min(depth, MAX_INDENT) + 1) + len(heading) + 2
+        if not self._full:
+            room = max(self.look.room - used, 20)
+            yield begin + self.look.paint(cut(one_line(value, FOLDED), room, self.look.signs.more), style)
+            return
+        indent = "  " * (min(depth, MAX_INDENT) + 2)
+        text = paragraphs(_plain(value))
+        if "\n" not in text and used + columns(text) <= self.look.room:
+            yield begin + self.look.paint(text, style)
+            return
+        yield begin.rstrip()
+        for line in text.split("\n"):
+            folded = wrap(line, max(self.look.room - len(indent), 20)) if self.look.width else [line]
+            for piece in folded:
+                yield (indent + self.look.paint(piece, style)).rstrip()
+
+
+def _plain(value: Json) -> Any:
+    return value if isinstance(value, str) else msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def subject(step: Step) -> str:
+    """What a step is called."""
+    name = neutralise(step.name)
+    match step.kind:
+        case "request":
+            return f"{name} #{step.request}" if step.request else name
+        case "tool":
+            return f"{name}()"
+        case "run":
+            return f"{name} {neutralise(step.run.summary.run_id[-4:])}" if step.run else name
+        case "error":
+            return short_type(name)
+        case "final_result":
+            return f"output {name}" if name != "output" else name
+        case _:
+            return name

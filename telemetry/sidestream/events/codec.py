@@ -1,0 +1,79 @@
+"""One event, one line of JSON: encoding, decoding, and the schema of both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sidestream.errors import InvalidEventError
+
+from .model import AnyEvent, StreamEvent
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+
+
+def encode_line(event: StreamEvent) -> bytes:
+    """`event` as one line of JSON, newline included. Content never makes it raise: what JSON cannot hold becomes text.
+
+    A lone surrogate, which UTF-8 cannot hold, is written as its escape (`\\udc80` becomes the six characters).
+    """
+    try:
+        return _encoder.encode(event) + b"\n"
+    except Exception:
+        pass
+    try:
+        return _encoder.encode(_utf8_safe(msgspec.to_builtins(event, str_keys=True, enc_hook=repr))) + b"\n"
+    except Exception:  # cycles, keys that are no text, a `repr` that raises
+        note = dict.fromkeys(event.data.content_fields, "[cannot be written as JSON]")
+        present = {name: text for name, text in note.items() if getattr(event.data, name) is not None}
+        noted = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, **present))
+        return _encoder.encode(_utf8_safe(msgspec.to_builtins(noted))) + b"\n"
+
+
+def decode_line(line: bytes | str) -> AnyEvent:
+    """The event in one line of a log.
+
+    Raises `InvalidEventError` where the line is not an event of schema version 1.
+    """
+    try:
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise InvalidEventError(f"not a Sidestream event: {error}") from None
+
+
+def _utf8_safe(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case {"event_type": "llm_chunk", "data": {"text": str(text), "lengths": [*lengths], **rest}, **envelope}:
+            # The escapes are longer than what they stand for, so the pieces are made safe one by one.
+            pieces = [_utf8_safe(piece) for piece in split_pieces(text, lengths)]
+            data = {**_utf8_safe(rest), "text": "".join(pieces), "lengths": [len(piece) for piece in pieces]}
+            return {"event_type": "llm_chunk", **_utf8_safe(envelope), "data": data}
+        case dict():
+            return {_utf8_safe(key): _utf8_safe(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_utf8_safe(item) for item in value]
+        case _:
+            return value
+
+
+def split_pieces(text: str, lengths: list[int]) -> list[str]:
+    """The single deltas of an `llm_chunk`: its `text` cut at its `lengths`."""
+    pieces: list[str] = []
+    start = 0
+    for length in lengths:
+        pieces.append(text[start : start + length])
+        start += length
+    return pieces
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one line of the log, made from the types above."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Sidestream event, one line of JSONL",
+        **msgspec.json.schema(AnyEvent),
+    }

@@ -1,0 +1,1 @@
+"""Events of a log sent on to exporters: follow, replay, collect."""

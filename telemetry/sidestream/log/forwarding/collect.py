@@ -1,0 +1,144 @@
+"""One process that exports the logs of many: each exporter at its own pace, each event once, across restarts.
+
+The processes that are observed write files and nothing else. Whoever collects may be killed and started again at any
+moment, and so may they: what was written is exported, and a run whose writer was killed ends as `lost`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+
+from sidestream.diagnostics import say, say_once
+from sidestream.errors import ConfigurationError
+from sidestream.log.files import Paths
+from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline.registry import make_exporter
+from sidestream.stats import SidecarStats
+
+from .checkpoint import Checkpoint
+from .delivery import Delivery
+from .follow import Follower
+from .forwarder import Forwarder, State, told
+
+POLL_SECONDS = 0.5
+"""Between two looks at the log."""
+
+
+class Collector:
+    """Follows a log for a number of exporters.
+
+    Args:
+        paths: folders, files or globs. What does not exist yet is waited for.
+        specs: the exporters, as in `SIDESTREAM_EXPORTERS`.
+        checkpoint: folder in which it is remembered what has been exported.
+
+    Raises `ConfigurationError` for an exporter or a checkpoint that cannot work.
+    """
+
+    def __init__(self, paths: Paths, specs: Sequence[str], checkpoint: str | os.PathLike[str]) -> None:
+        if not specs:
+            raise ConfigurationError("collect: no exporter given")
+        if len(set(specs)) < len(specs):
+            raise ConfigurationError("collect: the same exporter is given twice")
+        self._paths = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+        self._stop = threading.Event()
+        self._pipes: list[_Pipe] = []
+        made = [make_exporter(spec) for spec in specs]
+        for spec, exporter in zip(specs, made, strict=True):
+            same = sum(pipe.exporter.name == exporter.name for pipe in self._pipes)
+            name = f"{exporter.name}-{same + 1}" if same else exporter.name
+            file = os.path.join(os.fspath(checkpoint), re.sub(r"[^\w.-]", "_", name) + ".json")
+            self._pipes.append(_Pipe(name, spec, exporter, self._paths, Checkpoint(file, State), self._stop))
+        for pipe in self._pipes:
+            pipe.exporter.bind(self.stats)
+
+    def start(self) -> None:
+        """Begin, in threads of its own.
+
+        Raises `ConfigurationError` for a checkpoint that cannot be read.
+        """
+        for path in self._paths:
+            if not os.path.exists(path):
+                say("warning", "no log there yet, waiting for it", path=path)
+        for pipe in self._pipes:
+            pipe.prepare()
+        for pipe in self._pipes:
+            pipe.start()
+
+    def stats(self) -> SidecarStats:
+        """The books of every exporter; of runs, what the exporter that is furthest has seen."""
+        return SidecarStats(
+            exporters={pipe.name: pipe.delivery.stats() for pipe in self._pipes},
+            runs=max(pipe.forwarder.runs for pipe in self._pipes),
+            runs_in_progress=max(pipe.forwarder.runs_in_progress for pipe in self._pipes),
+            unpriced_requests=0,
+            recording_errors=0,
+        )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has come to its end, or is about to."""
+        return self._stop.is_set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it stopped by itself, for a failure that nobody expected."""
+        return any(pipe.failed for pipe in self._pipes)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Stop, remember, and release the exporters, within `timeout` seconds. What hangs longer is left behind."""
+        self._stop.set()
+        deadline = time.monotonic() + timeout
+        for pipe in self._pipes:
+            if pipe.ident is not None:
+                pipe.join(max(0.0, deadline - time.monotonic()))
+        for pipe in self._pipes:
+            pipe.checkpoint.close()
+
+
+class _Pipe(threading.Thread):
+    """One exporter, with its own place in the log."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: str,
+        exporter: Exporter,
+        paths: Sequence[str],
+        checkpoint: Checkpoint[State],
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(name=f"sidestream-collect-{name}", daemon=True)
+        self.name = name
+        self.failed = False
+        self.exporter = exporter
+        self.checkpoint = checkpoint
+        self._stop_event = stop
+        follower = Follower(paths, on_problem=told)
+        self.delivery = Delivery(exporter, stop=stop, on_wait=self._say_away)
+        self.forwarder = Forwarder(follower, self.delivery, spec=spec, checkpoint=checkpoint)
+
+    def prepare(self) -> None:
+        self.forwarder.load()
+
+    def run(self) -> None:
+        try:
+            going = self.forwarder.resume()
+            while going:
+                going = self.forwarder.forward()
+                if self._stop_event.wait(POLL_SECONDS):
+                    break
+        except Exception as error:  # a restart begins at the checkpoint, and may do better
+            self.failed = True
+            kind = type(error).__qualname__
+            say("error", "collecting for an exporter failed, all of it ends", exporter=self.name, exception=kind)
+            self._stop_event.set()
+        finally:
+            self.delivery.close()
+
+    def _say_away(self) -> None:
+        say_once("warning", "exporter is away, waiting for it", self.name, exporter=self.name)

@@ -1,0 +1,164 @@
+"""To one exporter, from a log: in order, for as long as its sink is away, and with books.
+
+In a program that is observed, a hub does this, which drops what does not fit. Here nothing has to be dropped: the log
+is there, and is read no faster than the exporter takes it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from sidestream.diagnostics import say_once
+from sidestream.errors import ExporterUnavailable
+from sidestream.events import StreamEvent
+from sidestream.pipeline.exporter import Exporter
+from sidestream.recording.content import apply_policy
+from sidestream.stats import ExporterStats
+
+BATCH = 256
+"""Events handed over at once."""
+BACKOFF = (0.25, 30.0)
+"""Seconds of the first and the longest pause before an exporter that is away is tried again."""
+
+
+class Delivery:
+    """Hands events to `exporter`.
+
+    Args:
+        exporter: Whose methods are called from one thread, that of the caller.
+        stop: Set by another thread, it ends every wait.
+        patience: Seconds to wait for a sink that is away; None waits for ever.
+        backoff: Seconds of the first and the longest pause between two tries.
+        on_wait: Called when it is away, and not yet given up.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        *,
+        stop: threading.Event,
+        patience: float | None = None,
+        backoff: tuple[float, float] = BACKOFF,
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
+        self.exporter = exporter
+        self._stop = stop
+        self._patience = patience
+        self._backoff = backoff
+        self._on_wait = on_wait
+        self._started = False
+        self._exported = self._pending = self._failures = self._strikes = 0
+        self._dropped: dict[str, int] = {}
+        self._busy_since: float | None = None
+        self._last_success: float | None = None
+        self._last_error: str | None = None
+        self.closed = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether we have come to an end."""
+        return self._stop.is_set()
+
+    def start(self) -> bool:
+        """Start the exporter, once. False where that could not be, as its sink is away."""
+        if not self._started:
+            self._started = self._persist(self.exporter.start)
+        return self._started
+
+    def deliver(self, events: Sequence[StreamEvent]) -> bool:
+        """Hand over `events`, but for those that the exporter has no use for.
+
+        False where the sink was still away when patience, or we, came to an end. What was not delivered is pending.
+        """
+        exporter = self.exporter
+        wanted = [event for event in events if event.event_type not in exporter.skip]
+        self._pending = len(wanted)
+        for first in range(0, len(wanted), BATCH):
+            batch = [apply_policy(event, exporter.content, None) for event in wanted[first : first + BATCH]]
+            if not self._persist(lambda batch=batch: self._export(batch)):  # type: ignore[misc]
+                return False
+        return True
+
+    def flush(self) -> None:
+        """Push out what the exporter holds, and leave it at one try."""
+        if self._started:
+            self._guarded(self.exporter.flush)
+
+    def close(self) -> None:
+        """Release the exporter."""
+        if self._started:
+            self._guarded(self.exporter.flush)
+            self._guarded(self.exporter.close)
+        self.closed = True
+
+    def stats(self) -> ExporterStats:
+        """The books, from any thread."""
+        dropped, exported, pending, busy = dict(self._dropped), self._exported, self._pending, self._busy_since
+        return ExporterStats(
+            seen=exported + sum(dropped.values()) + pending,
+            exported=exported,
+            dropped=dropped,
+            pending=pending,
+            failures=self._failures,
+            state="closed" if self.closed else "failing" if self._strikes else "ok",
+            busy_seconds=None if busy is None else time.monotonic() - busy,
+            last_success=self._last_success,
+            last_error=self._last_error,
+        )
+
+    def _export(self, batch: Sequence[StreamEvent]) -> None:
+        try:
+            lost = dict(self.exporter.export(batch) or {})
+        except ExporterUnavailable:
+            raise
+        except Exception as error:
+            self._failed(error)
+            lost = {"error": len(batch)}
+        else:
+            self._last_success = time.time()
+        self._pending -= len(batch)
+        self._exported += len(batch) - sum(lost.values())
+        for reason, count in lost.items():
+            self._dropped[reason] = self._dropped.get(reason, 0) + count
+
+    def _persist(self, call: Callable[[], None]) -> bool:
+        """`call`, again and again while the sink is away. False where that did not end in time."""
+        first, longest = self._backoff
+        begun = time.monotonic()
+        while True:
+            try:
+                self._busy_since = time.monotonic()
+                call()
+                self._strikes = 0
+                return True
+            except ExporterUnavailable as error:
+                self._failures += 1
+                self._strikes += 1
+                self._last_error = type(error).__qualname__
+            finally:
+                self._busy_since = None
+            pause = min(longest, first * 2 ** min(self._strikes - 1, 10)) * random.uniform(0.8, 1.2)
+            if self._patience is not None:
+                left = begun + self._patience - time.monotonic()
+                if left <= 0:
+                    return False
+                pause = min(pause, left)
+            if self._on_wait is not None:
+                self._on_wait()
+            if self._stop.wait(pause):
+                return False
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        self._last_error = type(error).__qualname__
+        name = self.exporter.name
+        say_once("warning", "exporter failed", name, self._last_error, exporter=name, exception=self._last_error)

@@ -1,0 +1,318 @@
+"""From a log to one exporter, each event once, across restarts: what `sidestream replay` and `collect` are made of.
+
+What has been exported is remembered together, in one checkpoint: the positions in the files, the runs in progress, and
+what the exporter counts, where it counts. Killed between two checkpoints, a forwarder goes on from the last one, and
+what it had exported since is exported again: spans have the same ids then, counters are taken back to where they were,
+and the lines of a log are known by run and number.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, cast, runtime_checkable
+
+import msgspec
+
+from sidestream.diagnostics import say_once
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    AnyEvent,
+    LLMChunk,
+    LLMEnd,
+    LLMStart,
+    RunOutcome,
+    StreamEvent,
+    ToolEnd,
+    ToolStart,
+    make_event,
+)
+from sidestream.events.ids import derive_id
+from sidestream.log.index.parts import Ranges
+from sidestream.log.reader import Problem
+from sidestream.log.writers import Writers
+from sidestream.recording.content import NONE, ContentPolicy, apply_policy
+
+from .checkpoint import Checkpoint
+from .delivery import Delivery
+from .follow import Batch, Follower, Position
+
+SAVE_SECONDS = 1.0
+"""Between two checkpoints, at least."""
+GRACE_SECONDS = 2.0
+"""For how long nothing is heard of a run before it is asked whether its writer is gone."""
+MAX_FINISHED = 2_000
+"""Runs that are over and remembered, so that what comes of them once more is known."""
+LOST = cast(RunOutcome, "lost")
+
+Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
+"""What of an event is to be exported: nothing, the event, or also what was held back before it."""
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An exporter that counts, and can go on counting in another process."""
+
+    def remember(self) -> Any:
+        """What has been counted, as JSON can hold it."""
+
+    def recall(self, memory: Any) -> None:
+        """Go on from what `remember` gave. Called before `start`, and so is `export` for what comes next: an exporter
+        that is asked should not answer before it is where it was."""
+
+
+class OpenRun(msgspec.Struct, omit_defaults=True):
+    """A run in progress."""
+
+    agent_name: str | None
+    last: datetime
+    """When it was last heard of; with `offset`, in seconds since its start."""
+    offset: float
+    seqs: list[list[int]] = []
+    """What has come, as ranges."""
+    last_chunk: int = -1
+    files: list[bytes] = []
+    """Their names as the system has them, which need not be text."""
+    opening: dict[str, AnyEvent] = {}
+    """What began and has not ended: an exporter that does not know the run yet has to be told."""
+
+    def is_new(self, event: StreamEvent) -> bool:
+        """Whether this event has not come before. A chunk may come in pieces, which share its number."""
+        seq, chunk = event.seq, type(event.data) is LLMChunk
+        if self.seqs and seq == self.seqs[-1][1] + 1:
+            self.seqs[-1][1] = seq
+        else:
+            known = Ranges(self.seqs)
+            if seq in known:
+                return chunk and seq == self.last_chunk
+            known.add(seq, seq)
+            self.seqs = known.ranges
+        self.last_chunk = seq if chunk else -1
+        return True
+
+    def note(self, event: StreamEvent, file: str, content: ContentPolicy) -> None:
+        """`event`, from `file`, is exported; of what it opens, as much is kept as `content` allows."""
+        self.last, self.offset = event.timestamp, event.offset
+        if file and (raw := os.fsencode(file)) not in self.files:
+            self.files.append(raw)
+        match event.data:
+            case AgentStart():
+                opens = "run"
+            case LLMStart(request=request) | LLMEnd(request=request):
+                opens = f"request {request}"
+            case ToolStart(tool_name=name, tool_call_id=call) | ToolEnd(tool_name=name, tool_call_id=call):
+                opens = f"tool {name} {call}"
+            case _:
+                return
+        if isinstance(event.data, LLMEnd | ToolEnd):
+            self.opening.pop(opens, None)
+        else:
+            self.opening[opens] = cast(AnyEvent, apply_policy(event, content, None))
+
+    @property
+    def start(self) -> AgentStart | None:
+        event = self.opening.get("run")
+        return None if event is None else cast(AgentStart, event.data)
+
+
+class State(msgspec.Struct):
+    """A checkpoint."""
+
+    exporter: str
+    """Digest of its name and target in settings. Options may change, and be secret."""
+    files: dict[str, Position]
+    runs: dict[str, OpenRun]
+    finished: list[str]
+    memory: Any = None
+
+
+class Forwarder:
+    """Takes a log to one exporter.
+
+    Args:
+        follower: Where events come from.
+        delivery: Where they go.
+        spec: What the exporter is called in settings.
+        checkpoint: Where to remember; None remembers nothing beyond this process.
+        choose: What is to be exported; None for everything.
+    """
+
+    def __init__(
+        self,
+        follower: Follower,
+        delivery: Delivery,
+        *,
+        spec: str,
+        checkpoint: Checkpoint[State] | None = None,
+        choose: Chooser | None = None,
+    ) -> None:
+        self.follower = follower
+        self.delivery = delivery
+        self._target = derive_id(spec.partition("?")[0], size=16)
+        exporter = delivery.exporter
+        self._remembering = exporter if isinstance(exporter, Remembers) else None
+        self._checkpoint = checkpoint
+        self._choose = choose
+        self._open: dict[str, OpenRun] = {}
+        self._heard: dict[str, float] = {}
+        self._finished: dict[str, None] = {}
+        content = exporter.content
+        self._kept_content = content if content.mode == "full" else NONE  # which may be applied twice
+        self._saved_at = time.monotonic()
+        self._caught_up = False
+        self.events = self.duplicates = self.runs = self.lost_runs = 0
+
+    @property
+    def runs_in_progress(self) -> int:
+        return len(self._open)
+
+    def load(self) -> None:
+        """Go on from the checkpoint, if there is one of this exporter.
+
+        Raises `ConfigurationError` for one that cannot be read.
+        """
+        state = self._checkpoint.load() if self._checkpoint is not None else None
+        if state is None or state.exporter != self._target:
+            return
+        self.follower.positions = state.files
+        self._finished = dict.fromkeys(state.finished)
+        self._open = state.runs
+        self._heard = dict.fromkeys(state.runs, time.monotonic())
+        if self._remembering is not None and state.memory is not None:
+            self._remembering.recall(state.memory)
+
+    def resume(self) -> bool:
+        """Tell the exporter of the runs that were in progress. False where its sink was away to the end."""
+        opening = [event for run in self._open.values() for event in run.opening.values()]
+        return self.delivery.exporter.durable or self._deliver(sorted(opening, key=lambda event: event.timestamp))
+
+    def forward(self, on_batch: Callable[[Batch], None] | None = None) -> bool:
+        """Export what has come since, to the end of the log as it is now. False where that could not be done."""
+        # After a restart at once: what had been given up before it has to be so again before anybody asks.
+        gone = self._writers_gone(GRACE_SECONDS if self._caught_up else 0.0)
+        before, ended = self.events, self.lost_runs
+        for batch in self.follower.poll():
+            if self.events > before and time.monotonic() - self._saved_at > SAVE_SECONDS:
+                self.save()
+            if self.delivery.stopped:
+                self.save()
+                return False
+            if not self.take(batch.events, batch.file):
+                return False
+            if on_batch is not None:
+                on_batch(batch)
+        if not self.give_up(gone):
+            return False
+        self._caught_up = True
+        if not self.delivery.start():
+            return False
+        if self.events > before or self.lost_runs > ended:
+            self.delivery.flush()
+            self.save()
+        return True
+
+    def take(self, events: Sequence[StreamEvent], file: str = "") -> bool:
+        """Export `events`, which stand in `file`, but for those that came before."""
+        new = [event for event in events if self._admit(event, file)]
+        return self._deliver(new)
+
+    def give_up(self, gone: Mapping[str, float] | None = None) -> bool:
+        """End the runs of which no more can come, as their writers are gone.
+
+        `gone` are those that this was true of before the log was last looked at, with when they were heard of then:
+        what a writer wrote last has been read now. None: those of which it is true now.
+        """
+        ends: list[StreamEvent] = []
+        for run_id, heard in (self._writers_gone(0.0) if gone is None else gone).items():
+            run = self._open.get(run_id)
+            if run is not None and self._heard.get(run_id, 0.0) == heard:
+                ends.append(_lost_end(run_id, run))
+                self._finish(run_id)
+                self.lost_runs += 1
+        # The log itself never holds such an end, and neither does a copy of it.
+        return self.delivery.exporter.durable or not ends or self._deliver(ends)
+
+    def save(self) -> None:
+        """Remember what has been exported."""
+        if self._checkpoint is None:
+            return
+        state = State(
+            exporter=self._target,
+            files=self.follower.positions,
+            runs=self._open,
+            finished=list(self._finished),
+            memory=None if self._remembering is None else self._remembering.remember(),
+        )
+        try:
+            self._checkpoint.save(state)
+        except OSError as error:
+            path, reason = self._checkpoint.path, error.strerror
+            say_once("warning", "checkpoint cannot be written", path, reason or "", path=path, reason=reason)
+        self._saved_at = time.monotonic()
+
+    def _deliver(self, events: Sequence[StreamEvent]) -> bool:
+        if self._choose is not None:
+            events = [chosen for event in events for chosen in self._choose(event)]
+        # An exporter that remembers answers nobody until it is where it was.
+        waits = not self._caught_up and self._remembering is not None
+        return (waits or self.delivery.start()) and self.delivery.deliver(events)
+
+    def _admit(self, event: StreamEvent, file: str) -> bool:
+        run_id = event.run_id
+        run = self._open.get(run_id)
+        if run is None:
+            if run_id in self._finished:
+                self.duplicates += 1
+                return False
+            run = self._open[run_id] = OpenRun(event.agent_name, event.timestamp, event.offset)
+            self.runs += 1
+        if not run.is_new(event):
+            self.duplicates += 1
+            return False
+        self.events += 1
+        if type(event.data) is AgentEnd:
+            self._finish(run_id)
+        else:
+            run.note(event, file, self._kept_content)
+            self._heard[run_id] = time.monotonic()
+        return True
+
+    def _finish(self, run_id: str) -> None:
+        del self._open[run_id]
+        self._heard.pop(run_id, None)
+        self._finished[run_id] = None
+        if len(self._finished) > MAX_FINISHED:
+            del self._finished[next(iter(self._finished))]
+
+    def _writers_gone(self, silent: float) -> dict[str, float]:
+        """Runs of which nothing was heard for `silent` seconds, nor will be; with when something last was."""
+        writers = Writers()
+        still = time.monotonic() - silent
+        quiet = [(run_id, run) for run_id, run in self._open.items() if self._heard.get(run_id, 0.0) <= still]
+        return {
+            run_id: self._heard.get(run_id, 0.0)
+            for run_id, run in quiet
+            if not writers.alive(run.start, run.last, [os.fsdecode(raw) for raw in run.files])
+        }
+
+
+def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:
+    """The end of a run whose writer is gone, as of when it was last heard of. What it used in all nobody knows."""
+    last = run.seqs[-1][1] if run.seqs else -1
+    return make_event(
+        AgentEnd(outcome=LOST, success=False, duration_seconds=run.offset),
+        timestamp=run.last,
+        offset=run.offset,
+        run_id=run_id,
+        seq=last + 1,
+        agent_name=run.agent_name,
+    )
+
+
+def told(problem: Problem) -> None:
+    """Says that a line could not be read, without saying what it holds."""
+    kind, file = problem.kind, problem.file
+    say_once("warning", "log has lines that cannot be read", file, kind, file=file, line=problem.line, problem=kind)

@@ -1,0 +1,1 @@
+"""The index over a log: which run stands where."""

@@ -1,0 +1,1 @@
+"""Runs read from a log: summaries, trees, statistics, search, differences."""

@@ -1,0 +1,290 @@
+"""From a log to the tree of one run: its events are found, put in order, and each is noted in the step it tells of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    AnyEvent,
+    Custom,
+    Error,
+    FinalResult,
+    LLMChunk,
+    LLMEnd,
+    LLMStart,
+    Retry,
+    ToolEnd,
+    ToolStart,
+    split_pieces,
+)
+from sidestream.log.files import Paths
+from sidestream.log.index.listing import events_of, join, parts_of_tree
+from sidestream.log.writers import Writers
+
+from .summary import RunSummary, summary_of
+from .tree import Delta, Located, Part, RunLog, Step
+
+
+def load_run(paths: Paths, run_id: str) -> RunLog:
+    """Everything the log holds of the run `run_id` (or the one run whose id begins so) and of its sub-agents.
+
+    Raises `ConfigurationError` where no run, or more than one, answers to `run_id`, or a path leads nowhere.
+    """
+    found = parts_of_tree(paths, run_id) if run_id else []
+    wanted = _resolve(run_id, sorted({part.run_id for _, part in found if part.run_id.startswith(run_id)}))
+    children: dict[str, list[str]] = defaultdict(list)
+    spans_in = [(file, part.run_id, part.spans) for file, part in found]
+    parts = {part.run_id: (part, files) for part, files in join(found)}
+    for part, _ in parts.values():
+        if part.start is not None and part.start.parent_run_id is not None:
+            children[part.start.parent_run_id].append(part.run_id)
+    family = _descendants(wanted, children)
+    spans: dict[Path, list[list[int]]] = defaultdict(list)
+    for file, each, its in spans_in:
+        if each in family:
+            spans[file] += its
+    events = _events(spans, family)
+    writers = Writers()
+    logs = {each: build(summary_of(*parts[each], writers), events[each]) for each in family if each in parts}
+    return _joined(wanted, logs, children)
+
+
+def _resolve(given: str, ids: list[str]) -> str:
+    if given in ids:
+        return given
+    if not ids:
+        raise ConfigurationError(f"no run {given!r} in this log: `sidestream runs` lists those that are there")
+    if len(ids) > 1:
+        some = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+        raise ConfigurationError(f"run {given!r} could be any of {len(ids)}: {some}")
+    return ids[0]
+
+
+def _descendants(root: str, children: dict[str, list[str]]) -> set[str]:
+    family: set[str] = set()
+    todo = [root]
+    while todo:
+        each = todo.pop()
+        if each not in family:
+            family.add(each)
+            todo += children.get(each, [])
+    return family
+
+
+def _events(spans: dict[Path, list[list[int]]], family: set[str]) -> dict[str, list[Located]]:
+    """The events of each run of `family` in order of `seq`, each once."""
+    found: dict[str, list[Located]] = defaultdict(list)
+    seen: dict[str, dict[int, Located]] = defaultdict(dict)
+    for file, ranges in spans.items():
+        for number, event in events_of(file, ranges, family):
+            located = Located(event, str(file), number)
+            first = seen[event.run_id].setdefault(event.seq, located)
+            if first is located or _is_next_piece(found[event.run_id][-1], located):
+                found[event.run_id].append(located)
+    for events in found.values():
+        events.sort(key=lambda each: each.event.seq)
+    return found
+
+
+def _is_next_piece(before: Located, here: Located) -> bool:
+    """Whether `here` is a further piece of the chunk `before`: with `chunks=all` they share its `seq`."""
+    a, b = before.event, here.event
+    return (
+        before.file == here.file
+        and a.seq == b.seq
+        and isinstance(a.data, LLMChunk)
+        and isinstance(b.data, LLMChunk)
+        and (a.offset != b.offset or len(b.data.lengths or ()) == 1)
+    )
+
+
+# --- from events to steps ------------------------------------------------------------------------------------------
+
+
+def build(summary: RunSummary, events: Iterable[Located]) -> RunLog:
+    """The tree of one run, without its sub-agents, from its events in order of `seq`."""
+    builder = _Builder(RunLog(summary=summary))
+    for located in events:
+        builder.log.events.append(located)
+        builder.note(located.event)
+    return builder.log
+
+
+class _Builder:
+    def __init__(self, log: RunLog) -> None:
+        self.log = log
+        self.requests: dict[int | None, Step] = {}
+        self.parts: dict[tuple[int | None, int | None], Part] = {}
+        self.tools: dict[tuple[str | None, str], list[Step]] = defaultdict(list)
+        self.ended: set[int] = set()
+
+    def note(self, event: AnyEvent) -> None:
+        data: Any = event.data
+        match data:
+            case AgentStart():
+                self.log.prompt = data.prompt
+            case LLMStart():
+                self.requests[data.request] = self._step(
+                    event,
+                    kind="request",
+                    name=data.model,
+                    request=data.request,
+                    provider=data.provider,
+                    streaming=data.streaming,
+                    input=data.instructions,
+                )
+            case LLMChunk():
+                self._chunk(event, data)
+            case LLMEnd():
+                self._request_end(event, data)
+            case ToolStart():
+                step = self._step(event, kind="tool", name=data.tool_name, tool_call_id=data.tool_call_id)
+                step.input, step.attempt = data.args, data.attempt
+                self.tools[data.tool_call_id, data.tool_name].append(step)
+            case ToolEnd():
+                self._tool_end(event, data)
+            case Retry():
+                step = self._step(event, kind="retry", name=data.cause, within=self._tool(data))
+                step.attempt, step.output, step.tool_call_id = data.attempt, data.message, data.tool_call_id
+            case Error():
+                within = self._tool(data) if data.where == "tool" else self.requests.get(data.request or -1)
+                step = self._step(event, kind="error", name=data.exception_type or "error", within=within)
+                step.where, step.error, step.exception_type = data.where, data.error, data.exception_type
+            case Custom():
+                step = self._step(event, kind="custom", name=data.name, within=self._tool(data))
+                step.output, step.tool_call_id = data.payload, data.tool_call_id
+            case FinalResult():
+                self.log.output = data.output
+                self._step(event, kind="final_result", name=data.output_type or "output").output = data.output
+            case AgentEnd() | _:
+                pass
+
+    def _step(self, event: AnyEvent, *, within: Step | None = None, start: float | None = None, **facts: Any) -> Step:
+        step = Step(seq=event.seq, start=event.offset if start is None else start, **facts)
+        siblings = self.log.steps if within is None else within.children
+        siblings.append(step)
+        return step
+
+    def _tool(self, data: Retry | Error | Custom) -> Step | None:
+        """The tool call that `data` belongs to, if its beginning is in the log."""
+        if data.tool_call_id is None or data.tool_name is None:
+            return None
+        steps = self.tools.get((data.tool_call_id, data.tool_name))
+        return steps[-1] if steps else None
+
+    def _chunk(self, event: AnyEvent, data: LLMChunk) -> None:
+        step = self.requests.get(data.request)
+        if step is None:
+            name = self.log.summary.model or "model"
+            step = self._step(event, kind="request", name=name, request=data.request)
+            self.requests[data.request] = step
+        part = self.parts.get((data.request, data.part))
+        if part is None:
+            part = Part(index=data.part, kind=data.kind, part_kind=data.part_kind)
+            self.parts[data.request, data.part] = part
+            step.parts.append(part)
+        part.tool_name = part.tool_name or data.tool_name
+        part.tool_call_id = part.tool_call_id or data.tool_call_id
+        part.deltas += _deltas(event.offset, data)
+        if isinstance(data.text, str):
+            part.text = (part.text or "") + data.text
+
+    def _request_end(self, event: AnyEvent, data: LLMEnd) -> None:
+        step = self.requests.get(data.request)
+        if step is None:
+            start = max(0.0, event.offset - data.duration_seconds)
+            step = self._step(event, kind="request", name=data.model or "model", start=start, request=data.request)
+            self.requests[data.request] = step
+        step.duration_seconds, step.outcome = data.duration_seconds, data.outcome
+        step.provider = data.provider or step.provider
+        step.finish_reason, step.usage = data.finish_reason, data.usage
+        step.cost_usd, step.unpriced = data.cost_usd, bool(data.unpriced)
+        step.time_to_first_token_seconds = min((data.time_to_first_token_seconds or {}).values(), default=None)
+        step.exception_type, step.error = data.exception_type, data.error
+
+    def _tool_end(self, event: AnyEvent, data: ToolEnd) -> None:
+        open_ones = [step for step in self.tools[data.tool_call_id, data.tool_name] if step.seq not in self.ended]
+        if open_ones:
+            step = open_ones[0]
+        else:
+            start = max(0.0, event.offset - (data.duration_seconds or 0.0))
+            step = self._step(event, kind="tool", name=data.tool_name, start=start, tool_call_id=data.tool_call_id)
+            self.tools[data.tool_call_id, data.tool_name].append(step)
+        self.ended.add(step.seq)
+        step.duration_seconds, step.outcome = data.duration_seconds, data.outcome
+        step.output, step.error, step.exception_type = data.result, data.error, data.exception_type
+
+
+def _deltas(offset: float, data: LLMChunk) -> list[Delta]:
+    after = data.offsets_us
+    text = data.text if isinstance(data.text, str) else None
+    if text is None:
+        return [Delta(round(offset + us / 1e6, 6), None) for us in after or [0]]
+    if after and data.lengths and len(after) == len(data.lengths) and sum(data.lengths) == len(text):
+        pieces = split_pieces(text, data.lengths)
+        return [Delta(round(offset + us / 1e6, 6), piece) for us, piece in zip(after, pieces, strict=True)]
+    return [Delta(offset, text)]
+
+
+# --- from runs to a tree of runs -----------------------------------------------------------------------------------
+
+
+def _joined(root: str, logs: dict[str, RunLog], children: dict[str, list[str]]) -> RunLog:
+    """The run `root`, with each sub-agent's run in the step that started it."""
+    todo = [logs[root]]
+    joined = {root}
+    while todo:
+        parent = todo.pop()
+        for run_id in sorted(children.get(parent.summary.run_id, []), key=lambda each: _started(logs[each])):
+            if run_id in joined:
+                continue  # a circle, in a log that no writer of ours has written
+            joined.add(run_id)
+            child = logs[run_id]
+            _hang(parent, child)
+            todo.append(child)
+    for log in logs.values():
+        log.steps.sort(key=lambda step: step.start)
+    return logs[root]
+
+
+def _started(log: RunLog) -> float:
+    started: datetime | None = log.summary.started
+    return started.timestamp() if started is not None else 0.0
+
+
+def _hang(parent: RunLog, child: RunLog) -> None:
+    summary = child.summary
+    start = max(0.0, _started(child) - _started(parent))
+    within = None
+    for step in parent.steps:
+        if step.kind == "tool" and step.tool_call_id is not None and step.tool_call_id == summary.parent_tool_call_id:
+            within = step
+    if within is not None:
+        # The wall clock may have been set meanwhile: a sub-agent never begins outside the tool call it is part of.
+        start = max(start, within.start)
+        if within.duration_seconds is not None:
+            start = min(start, within.start + within.duration_seconds)
+    child.start = parent.start + start
+    step = Step(
+        kind="run",
+        name=summary.agent_name or "agent",
+        seq=0,
+        start=start,
+        duration_seconds=summary.duration_seconds,
+        outcome=summary.outcome,
+        usage=summary.usage_with_children or summary.usage,
+        cost_usd=summary.cost_usd_with_children if summary.cost_usd_with_children is not None else summary.cost_usd,
+        unpriced=summary.unpriced_requests > 0,
+        exception_type=summary.exception_type,
+        input=child.prompt,
+        output=child.output,
+        run=child,
+    )
+    (parent.steps if within is None else within.children).append(step)

@@ -1,0 +1,225 @@
+"""Finding text in what people and models wrote: prompts, answers, thoughts, arguments, results, errors.
+
+A streamed answer is searched as it reads, not as it came: what begins in one chunk and ends in the next is found.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import AnyEvent, Json, LLMChunkEvent, LLMEnd, LLMEndEvent
+from sidestream.log.files import Paths, files_of
+from sidestream.log.reader import OnProblem, Skipped, blocks_of, decode_block, decoder_of
+
+from .filters import Filter
+from .iteration import runs
+
+CONTEXT = 60
+"""Characters shown on each side of what was found."""
+OPEN_CHUNKS = 20_000
+"""Chunks of one answer that are kept until it ends, to be searched as one text."""
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """One place where the text was found."""
+
+    run_id: str
+    agent_name: str | None
+    event_type: str
+    seq: int
+    timestamp: datetime
+    offset: float
+    where: str
+    """The field: `prompt`, `text`, `args.query`, `result[2].title`, …"""
+    excerpt: str
+    """What stands there, with some of what is around it."""
+    start: int
+    end: int
+    """Where in the excerpt it is."""
+    file: str
+    line: int
+    """Of an answer, where what was found begins. In a stretch with damaged lines, the first line of that stretch."""
+    name: str | None = None
+    """The model or tool that it is of, if any."""
+
+
+def search(
+    paths: Paths,
+    pattern: str,
+    *,
+    regex: bool = False,
+    ignore_case: bool = False,
+    where: Filter | None = None,
+    on_problem: OnProblem | None = None,
+) -> Iterator[Hit]:
+    """Every place of a log's content where `pattern` is found, in the order of the log.
+
+    Of an answer every place, told once it has ended; of any other field the first.
+
+    Args:
+        paths: folders, files or globs, as for `log_files`.
+        pattern: a text, or with `regex` a regular expression of Python's.
+        ignore_case: whether `a` finds `A`.
+        where: of which runs; None for all.
+
+    Raises `ConfigurationError` for an empty or wrong pattern, and where a path leads nowhere.
+    """
+    if not pattern:
+        raise ConfigurationError("search: give a text to look for")
+    try:
+        compiled = re.compile(pattern if regex else re.escape(pattern), re.IGNORECASE if ignore_case else 0)
+    except re.error as error:
+        raise ConfigurationError(f"search: {pattern!r} is no regular expression: {error}") from None
+    files = files_of(paths)
+    wanted = None if where is None else {run.run_id for run in runs(paths, where)}
+    may_hold = _may_hold(pattern, ignore_case) if not regex and _is_plain(pattern) else None
+    return _search(files, compiled, may_hold, wanted, on_problem)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether every writer of JSON writes `text` as it is."""
+    return text.isascii() and text.isprintable() and not set(text) & set('"\\/')
+
+
+_OTHER_CASES = {"i": (b"\xc4", b"\\u01"), "s": (b"\xc5", b"\\u01"), "k": (b"\xe2\x84\xaa", b"\\u212a")}
+"""How `İ`, `ı`, `ſ` and the Kelvin sign, which an ASCII letter finds where case is ignored, begin in JSON."""
+
+
+def _may_hold(plain: str, ignore_case: bool) -> Callable[[bytes], bool]:
+    """Tells of lines whether they may hold `plain`, from their bytes: quicker than to look at every field."""
+    if not ignore_case:
+        literal = plain.encode()
+        return lambda data: literal in data
+    literal = plain.lower().encode()
+    others = {form for letter, forms in _OTHER_CASES.items() if letter in plain.lower() for form in forms}
+
+    def may_hold(data: bytes) -> bool:
+        data = data.lower()
+        return literal in data or any(other in data for other in others)
+
+    return may_hold
+
+
+def _search(
+    files: list[Path],
+    pattern: re.Pattern[str],
+    may_hold: Callable[[bytes], bool] | None,
+    wanted: set[str] | None,
+    on_problem: OnProblem | None,
+) -> Iterator[Hit]:
+    everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
+    answers = _Answers(pattern)
+    for path in files:
+        file = str(path)
+        for block in blocks_of(path, on_problem):
+            # What is not in the bytes can still be in an answer, across two chunks.
+            decoder = everything if may_hold is None or may_hold(block.data) else answers_only
+            events = decode_block(block, decoder, file, on_problem)
+            whole = len(events) == block.lines
+            for index, event in enumerate(events):
+                if isinstance(event, Skipped) or (wanted is not None and event.run_id not in wanted):
+                    continue
+                line = block.line + index if whole else block.line
+                if type(event) is LLMChunkEvent:
+                    yield from answers.take(event, file, line)
+                    continue
+                if type(event) is LLMEndEvent:
+                    yield from answers.ended(event.run_id, event.data.request)
+                for place, text, found in _fields(event, pattern):
+                    yield _hit(event, place, text, found, file, line)
+    yield from answers.all_ended()
+
+
+class _Answers:
+    """The chunks of the requests that are open."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+        self._open: dict[tuple[str, int | None], list[tuple[LLMChunkEvent, str, int]]] = {}
+
+    def take(self, event: LLMChunkEvent, file: str, line: int) -> Iterator[Hit]:
+        key = (event.run_id, event.data.request)
+        chunks = self._open.setdefault(key, [])
+        chunks.append((event, file, line))
+        return self.ended(*key) if len(chunks) >= OPEN_CHUNKS else iter(())
+
+    def ended(self, run_id: str, request: int | None) -> Iterator[Hit]:
+        parts: dict[int | None, list[tuple[LLMChunkEvent, str, int]]] = {}
+        for chunk in self._open.pop((run_id, request), ()):
+            if isinstance(chunk[0].data.text, str):
+                parts.setdefault(chunk[0].data.part, []).append(chunk)
+        for chunks in parts.values():
+            text = "".join(event.data.text for event, _, _ in chunks)
+            found = list(self._pattern.finditer(text))
+            if not found:
+                continue
+            ends = list(accumulate(len(event.data.text) for event, _, _ in chunks))
+            for match in found:
+                event, file, line = chunks[min(bisect_right(ends, match.start()), len(chunks) - 1)]
+                yield _hit(event, "text", text, match, file, line)
+
+    def all_ended(self) -> Iterator[Hit]:
+        for run_id, request in list(self._open):
+            yield from self.ended(run_id, request)
+
+
+def _fields(event: AnyEvent, pattern: re.Pattern[str]) -> Iterator[tuple[str, str, re.Match[str]]]:
+    data: Any = event.data
+    for field in data.content_fields:
+        yield from _in_value(getattr(data, field), field, pattern)
+    if isinstance(data, LLMEnd):
+        for number, attempt in enumerate(data.failed_attempts or []):
+            yield from _in_value(attempt.error, f"failed_attempts[{number}].error", pattern)
+
+
+def _in_value(value: Json, place: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, str, re.Match[str]]]:
+    match value:
+        case str():
+            if (found := pattern.search(value)) is not None:
+                yield place, value, found
+        case dict():
+            for key, item in value.items():
+                if (found := pattern.search(key)) is not None:
+                    yield f"{place}.{key}", key, found
+                yield from _in_value(item, f"{place}.{key}", pattern)
+        case list():
+            for number, item in enumerate(value):
+                yield from _in_value(item, f"{place}[{number}]", pattern)
+        case bool() | None:
+            pass
+        case int() | float():
+            text = msgspec.json.encode(value).decode()
+            if (found := pattern.search(text)) is not None:
+                yield place, text, found
+
+
+def _hit(event: AnyEvent, place: str, text: str, found: re.Match[str], file: str, line: int) -> Hit:
+    start, end = found.span()
+    end = min(end, start + 4 * CONTEXT)
+    left, right = max(0, start - CONTEXT), min(len(text), end + CONTEXT)
+    before, after = "…" if left else "", "…" if right < len(text) else ""
+    data = event.data
+    return Hit(
+        run_id=event.run_id,
+        agent_name=event.agent_name,
+        event_type=str(event.event_type),
+        seq=event.seq,
+        timestamp=event.timestamp,
+        offset=event.offset,
+        where=place,
+        excerpt=before + text[left:right] + after,
+        start=len(before) + start - left,
+        end=len(before) + end - left,
+        file=file,
+        line=line,
+        name=data.get("tool_name") or data.get("model"),
+    )

@@ -1,0 +1,196 @@
+"""Statistics: what the runs of a log did, used and cost, by agent, by model, by tool and by hour.
+
+A run's own cost is summed, never its cost with sub-agents: each sub-agent is a run of the log itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import msgspec
+
+from sidestream.events import Usage
+from sidestream.log.files import Paths
+from sidestream.log.index.listing import every_run
+from sidestream.log.index.parts import RequestFacts
+from sidestream.log.reader import OnProblem
+
+from .filters import Filter
+from .summary import TOKENS, RunSummary, sum_usd
+
+
+class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
+    """How a time in seconds is spread over those that have it."""
+
+    count: int
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What several runs, requests or tool calls have in common, and what they add up to."""
+
+    name: str | None
+    """Of the agent, model or tool; the hour (UTC), as `2026-11-20T09:00Z`; None where it has none."""
+    count: int
+    """Runs, model requests or tool calls, as the table says."""
+    outcomes: dict[str, int]
+    """How many of them ended how."""
+    usage: Usage | None = None
+    total_tokens: int | None = None
+    cost_usd: float | None = None
+    """None where nothing was priced."""
+    unpriced_requests: int = 0
+    """With any, the cost is a lower bound."""
+    duration: Quantiles | None = None
+    time_to_first_token: Quantiles | None = None
+    """Of runs: of their first request."""
+    requests: int | None = None
+    tool_calls: int | None = None
+    retries: int | None = None
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """The statistics of a log."""
+
+    total: Group
+    """Of runs."""
+    by_agent: list[Group]
+    """Of runs, the most expensive agent first."""
+    by_model: list[Group]
+    """Of model requests."""
+    by_tool: list[Group]
+    """Of tool calls, the most used tool first."""
+    by_hour: list[Group]
+    """Of runs, by the hour in which they began."""
+    missing_events: int
+    """Events that are not in the log."""
+
+
+def statistics(
+    paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
+) -> Statistics:
+    """The statistics of those runs of a log that `where` takes.
+
+    Raises `ConfigurationError` where a path leads nowhere.
+    """
+    total, missing = _Tally(), 0
+    agents, hours, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(4))
+    for run, facts in every_run(paths, facts=True, on_problem=on_problem):
+        if where is not None and not where.matches(run):
+            continue
+        missing += run.missing
+        for tally in (total, agents[run.agent_name], hours[_hour(run)]):
+            tally.add_run(run)
+        for request in facts.requests if facts else ():
+            models[request.model].add_request(request)
+        for tool in facts.tools if facts else ():
+            tools[tool.tool_name].add(tool.outcome, tool.duration_seconds)
+    return Statistics(
+        total=total.group(None),
+        by_agent=sorted(_groups(agents), key=_by_cost),
+        by_model=sorted(_groups(models), key=_by_cost),
+        by_tool=sorted(_groups(tools), key=lambda group: (-group.count, group.name or "")),
+        by_hour=sorted(_groups(hours), key=lambda group: group.name or ""),
+        missing_events=missing,
+    )
+
+
+def _hour(run: RunSummary) -> str | None:
+    return f"{run.started.isoformat()[:13]}:00Z" if run.started is not None else None
+
+
+def _by_cost(group: Group) -> tuple[float, int, str]:
+    return (-(group.cost_usd or 0.0), -group.count, group.name or "")
+
+
+def _groups(tallies: dict[str | None, _Tally]) -> list[Group]:
+    return [tally.group(name) for name, tally in tallies.items()]
+
+
+class _Tally:
+    """Adds up what a group has in common."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.durations: list[float] = []
+        self.first_tokens: list[float] = []
+        self.usages: Counter[str] = Counter()
+        self.total_tokens: int | None = None
+        self.costs: list[float] = []
+        self.unpriced = 0
+        self.of_runs: Counter[str] = Counter()
+
+    def add(self, outcome: str, duration: float | None, first_token: float | None = None) -> None:
+        self.outcomes[outcome] += 1
+        if duration is not None:
+            self.durations.append(duration)
+        if first_token is not None:
+            self.first_tokens.append(first_token)
+
+    def add_run(self, run: RunSummary) -> None:
+        # How long a run takes is not known before it is over.
+        duration = None if run.outcome == "running" else run.duration_seconds
+        self.add(run.outcome, duration, run.time_to_first_token_seconds)
+        self.add_used(run.usage, run.total_tokens, run.cost_usd, run.unpriced_requests)
+        of_runs = self.of_runs
+        of_runs["requests"] += run.requests
+        of_runs["tool_calls"] += run.tool_calls
+        of_runs["retries"] += run.retries
+
+    def add_request(self, facts: RequestFacts) -> None:
+        self.add(facts.outcome, facts.duration_seconds, facts.time_to_first_token_seconds)
+        usage = facts.usage
+        self.add_used(usage, usage.total_tokens if usage else None, facts.cost_usd, facts.unpriced)
+
+    def add_used(self, usage: Usage | None, tokens: int | None, cost: float | None, unpriced: int) -> None:
+        if usage is not None:
+            for name in TOKENS:
+                if (count := getattr(usage, name)) is not None:
+                    self.usages[name] += count
+        if tokens is not None:
+            self.total_tokens = (self.total_tokens or 0) + tokens
+        if cost is not None:
+            self.costs.append(cost)
+        self.unpriced += unpriced
+
+    def group(self, name: str | None) -> Group:
+        return Group(
+            name=name,
+            count=self.outcomes.total(),
+            outcomes=dict(sorted(self.outcomes.items())),
+            usage=Usage(**self.usages) if self.usages else None,  # type: ignore[arg-type]
+            total_tokens=self.total_tokens,
+            cost_usd=sum_usd(self.costs),
+            unpriced_requests=self.unpriced,
+            duration=quantiles(self.durations),
+            time_to_first_token=quantiles(self.first_tokens),
+            **self.of_runs,
+        )
+
+
+def quantiles(seconds: Sequence[float | None]) -> Quantiles | None:
+    """The spread of those that are known, between neighbours by straight line; None where none is."""
+    known = sorted(value for value in seconds if value is not None)
+    if not known:
+        return None
+
+    def at(share: float) -> float:
+        place = share * (len(known) - 1)
+        below = math.floor(place)
+        above = min(below + 1, len(known) - 1)
+        return known[below] + (known[above] - known[below]) * (place - below)
+
+    return Quantiles(
+        count=len(known),
+        mean=math.fsum(known) / len(known),
+        p50=at(0.5),
+        p95=at(0.95),
+        p99=at(0.99),
+        max=known[-1],
+    )

@@ -1,0 +1,171 @@
+"""One run in one line: who, when, how it ended, what it used and cost, and whether all of it is in the log."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from sidestream.events import RunOutcome, Usage
+from sidestream.log.index.parts import RunPart
+from sidestream.log.writers import Writers
+
+SeenOutcome: TypeAlias = RunOutcome | Literal["lost", "running"]
+"""How a run ended, as a reader sees it: `lost` if there is no `agent_end` and its writer is gone, `running` if not."""
+
+
+TOKENS = [name for name in Usage.__struct_fields__ if name != "details"]
+"""The fields of `Usage` that are counts of tokens."""
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One run. What is not known is None. Seconds, tokens, US dollars."""
+
+    run_id: str
+    agent_name: str | None = None
+    outcome: SeenOutcome
+    success: bool | None = None
+    """None while it is running."""
+    started: datetime | None = None
+    """UTC. Where the beginning is not in the log: when the run was first seen."""
+    ended: datetime | None = None
+    """None while it is running. Of a lost run: when it was last seen."""
+    duration_seconds: float | None = None
+    """Of a run that is lost or running: up to the last that was seen of it."""
+    model: str | None = None
+    """The model the agent was set to, else the first that was asked."""
+    models: list[str] = []
+    """Models that were asked, in order."""
+    providers: list[str] = []
+    parent_run_id: str | None = None
+    parent_tool_call_id: str | None = None
+    parent_link: str | None = None
+    root_run_id: str
+    conversation_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    mode: str | None = None
+    tags: dict[str, str] = {}
+    host: str | None = None
+    pid: int | None = None
+    exception_type: str | None = None
+    """What ended it, or else what failed last."""
+    error_where: str | None = None
+    """Where the last error was: `model`, `tool`, `output` or `run`."""
+    errors: int = 0
+    requests: int = 0
+    tool_calls: int = 0
+    failed_tool_calls: int = 0
+    """Tool calls whose outcome is `failed`, `invalid` or `unknown`."""
+    retries: int = 0
+    sub_agents: int = 0
+    usage: Usage | None = None
+    """Of its own requests. Of a run without an end: of those that are over, so a lower bound."""
+    total_tokens: int | None = None
+    cost_usd: float | None = None
+    """Of its own requests: sum this one over runs, never `cost_usd_with_children`."""
+    usage_with_children: Usage | None = None
+    cost_usd_with_children: float | None = None
+    """With all sub-agents; None where there were none."""
+    unpriced_requests: int = 0
+    """With any, the cost is a lower bound."""
+    time_to_first_token_seconds: float | None = None
+    """Of the first request."""
+    stalls: int = 0
+    events: int = 0
+    """Events that are in the log, each counted once."""
+    chunks: int = 0
+    """Lines that are `llm_chunk`. With none, the missing events were perhaps never wanted (`chunks=none`)."""
+    missing: int = 0
+    """Sequence numbers that are not there, up to the highest that is."""
+    duplicates: int = 0
+    """Lines that are there more than once."""
+    files: list[str] = []
+
+
+def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSummary:
+    """What the log says of one run."""
+    start, end, files, events = part.start, part.end, list(files), part.events
+    last = _after(part.started, part.last_offset) or part.last
+    outcome: SeenOutcome = end.outcome if end else "running" if writers.alive(start, last, files) else "lost"
+    usage = end.usage if end else total_usage([facts.usage for facts in part.requests])
+    cost = end.cost_usd if end else sum_usd([facts.cost_usd for facts in part.requests])
+    models = list(dict.fromkeys([facts.model for facts in part.begun]))
+    providers = list(dict.fromkeys([facts.provider for facts in part.begun if facts.provider]))
+    first = part.requests[0] if part.requests and part.requests[0].request == 1 else None
+    error = part.errors[-1] if part.errors else None
+    started = part.started or part.first
+    tags = (start.tags or {}) if start else {}
+    return RunSummary(
+        run_id=part.run_id,
+        agent_name=part.agent_name,
+        outcome=outcome,
+        success=end.success if end else (None if outcome == "running" else False),
+        started=started,
+        ended=part.ended if end else (None if outcome == "running" else last),
+        duration_seconds=end.duration_seconds if end else part.last_offset,
+        model=(start.model if start else None) or (models[0] if models else None),
+        models=models,
+        providers=providers,
+        parent_run_id=start.parent_run_id if start else None,
+        parent_tool_call_id=start.parent_tool_call_id if start else None,
+        parent_link=start.parent_link if start else None,
+        root_run_id=part.root_run_id,
+        conversation_id=start.conversation_id if start else None,
+        trace_id=start.trace_id if start else None,
+        span_id=start.span_id if start else None,
+        mode=start.mode if start else None,
+        tags=tags,
+        host=start.host if start else None,
+        pid=start.pid if start else None,
+        exception_type=(end.exception_type if end else None) or (error.exception_type if error else None),
+        error_where=error.where if error else None,
+        errors=len(part.errors),
+        requests=end.total_iterations if end and end.total_iterations is not None else len(part.begun),
+        tool_calls=end.tool_calls if end and end.tool_calls is not None else len(part.tools_begun),
+        failed_tool_calls=sum([tool.outcome in ("failed", "invalid", "unknown") for tool in part.tools]),
+        retries=end.retries if end and end.retries is not None else len(part.retries),
+        sub_agents=(end.sub_agents or 0) if end else 0,
+        usage=usage,
+        total_tokens=usage.total_tokens if usage else (end.total_tokens if end else None),
+        cost_usd=cost,
+        usage_with_children=end.usage_with_children if end else None,
+        cost_usd_with_children=end.cost_usd_with_children if end else None,
+        unpriced_requests=(end.unpriced_requests or 0) if end else sum([facts.unpriced for facts in part.requests]),
+        time_to_first_token_seconds=first.time_to_first_token_seconds if first else None,
+        stalls=sum([facts.stalls for facts in part.requests]),
+        events=events,
+        chunks=part.chunks,
+        missing=part.seqs[-1][1] + 1 - events if part.seqs else 0,
+        duplicates=part.duplicates,
+        files=files,
+    )
+
+
+def _after(start: datetime | None, seconds: float) -> datetime | None:
+    try:
+        return None if start is None else start + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
+
+
+def sum_usd(costs: Iterable[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    known = [cost for cost in costs if cost is not None]
+    return round(math.fsum(known), 12) if known else None
+
+
+def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
+    """The sum, the provider's own counters apart; a count that nobody gave is absent."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    tokens: dict[str, int] = {}
+    for name in TOKENS:
+        counts = [count for usage in known if (count := getattr(usage, name)) is not None]
+        if counts:
+            tokens[name] = sum(counts)
+    return Usage(**tokens) if tokens else None  # type: ignore[arg-type]

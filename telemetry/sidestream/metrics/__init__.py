@@ -1,0 +1,1 @@
+"""Metrics: the table of definitions, aggregation from events, and the store of series."""

@@ -1,0 +1,342 @@
+"""From events to the numbers of the metric table: what the Prometheus exporter serves and OTLP metrics send.
+
+    measurer = Measurer()
+    for event in events:            # of any number of runs at once
+        measurer.measure(event)
+    measurer.snapshot()             # from any thread
+
+Runs that never end, events that were lost on the way and names without number cost bounded memory. What is not known
+is not counted: a request without usage adds no tokens, one without a price no cost.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from operator import add
+from typing import Any, get_args
+
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    LLMChunk,
+    LLMEnd,
+    LLMStart,
+    Retry,
+    RunOutcome,
+    StreamEvent,
+    StreamEventType,
+    ToolEnd,
+    ToolStart,
+    Usage,
+)
+from sidestream.events.ids import span_id_of
+from sidestream.recording.pricing import cache_saving
+from sidestream.stats import SidecarStats
+
+from .definitions import BY_NAME, OTHER, UNKNOWN, convention_name
+from .store import MAX_VALUES, Exemplar, Origin, Point, Series, Store, printable
+
+MAX_RUNS = 10_000
+"""Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
+MAX_OPEN = 100
+"""Requests, and tool calls, of one run that are remembered as open."""
+MAX_ID = 50
+"""Characters of a run id in an exemplar, which may hold 128 in all."""
+MAX_REASONS = 20
+"""Reasons for dropped events that are told apart: an exporter may name its own."""
+
+_CHUNK_GAP = "gen_ai_client_operation_time_per_output_chunk_seconds"
+_GAP_BOUNDS_US = [round(bound * 1e6) for bound in BY_NAME[_CHUNK_GAP].buckets]
+
+_TRACE_ID = re.compile("[0-9a-f]{32}")
+
+_TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
+
+
+class _Request:
+    """A model request in progress: the gaps between its chunks, in microseconds."""
+
+    __slots__ = ("counts", "last", "longest", "provider", "seq", "total")
+
+    def __init__(self, seq: int, provider: str | None) -> None:
+        self.seq = seq
+        self.provider = provider
+        self.counts = [0] * (len(_GAP_BOUNDS_US) + 1)
+        self.total = 0
+        self.longest = -1
+        self.last: int | None = None
+        """When the last chunk came, since the start of the run."""
+
+
+class _Run:
+    """What has to be known of a run in progress."""
+
+    __slots__ = ("agent", "gauge", "model", "parent_agent", "requests", "tools", "trace_id")
+
+    def __init__(self) -> None:
+        self.agent = ""
+        self.model = ""
+        self.parent_agent = UNKNOWN
+        self.trace_id: str | None = None
+        self.gauge: Series | None = None
+        """Where it is counted as in progress."""
+        self.requests: dict[int | None, _Request] = {}
+        self.tools: dict[str | None, int] = {}
+        """Sequence number of `tool_start`, by tool call id."""
+
+
+class Measurer:
+    """Feeds a `Store` with events.
+
+    Args:
+        max_values: Distinct values of one label; further ones become `other`.
+    """
+
+    skip = frozenset({"progress", "final_result", "error", "custom"})
+    """Event types that no metric is made of."""
+
+    def __init__(self, max_values: int = MAX_VALUES) -> None:
+        self.store = Store(max_values)
+        self._runs: dict[str, _Run] = {}
+        self._handlers: dict[StreamEventType, Callable[[_Run, StreamEvent, Any], None]] = {
+            StreamEventType.AGENT_START: self._agent_start,
+            StreamEventType.LLM_START: self._llm_start,
+            StreamEventType.LLM_CHUNK: self._llm_chunk,
+            StreamEventType.LLM_END: self._llm_end,
+            StreamEventType.TOOL_START: self._tool_start,
+            StreamEventType.TOOL_END: self._tool_end,
+            StreamEventType.RETRY: self._retry,
+            StreamEventType.AGENT_END: self._agent_end,
+        }
+
+    def measure(self, event: StreamEvent) -> None:
+        """Count `event`, wholly within one snapshot. An event of a type in `skip` does nothing."""
+        handler = self._handlers.get(event.event_type)
+        if handler is not None:
+            with self.store.lock:
+                handler(self._run(event), event, event.data)
+                if len(self._runs) > MAX_RUNS:
+                    self._no_longer_in_progress(self._runs.pop(next(iter(self._runs))))
+
+    def snapshot(self, books: SidecarStats | None = None) -> dict[str, list[Point]]:
+        """Every time series by metric, those that are fed by runs all as of one moment.
+
+        The metrics about the sidecar itself are made from its `books`, and left out without them.
+        """
+        return self.store.snapshot() | (_book_points(books, self.store.overflow.copy()) if books else {})
+
+    def _run(self, event: StreamEvent) -> _Run:
+        run = self._runs.pop(event.run_id, None) or _Run()
+        self._runs[event.run_id] = run  # the last one now: dicts keep the order
+        run.agent = event.agent_name or ""
+        return run
+
+    @staticmethod
+    def _no_longer_in_progress(run: _Run) -> None:
+        if run.gauge is not None:
+            run.gauge.value -= 1
+            run.gauge = None
+
+    # --- runs ---
+
+    def _agent_start(self, run: _Run, event: StreamEvent, data: AgentStart) -> None:
+        self._no_longer_in_progress(run)  # the same run again
+        run.model = data.model or ""
+        kept = data.sampled is not False and _TRACE_ID.fullmatch(data.trace_id or "")
+        run.trace_id = data.trace_id if kept else None
+        parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
+        run.parent_agent = "" if not data.parent_run_id else parent.agent if parent else UNKNOWN
+        run.gauge = self.store.series("sidestream_runs_in_progress", (run.agent, run.model))
+        run.gauge.value += 1
+        for outcome in get_args(RunOutcome):
+            self.store.expect("sidestream_runs_total", (run.agent, run.parent_agent, outcome))
+
+    def _agent_end(self, run: _Run, event: StreamEvent, data: AgentEnd) -> None:
+        del self._runs[event.run_id]
+        self._no_longer_in_progress(run)
+        error = "" if data.outcome == "completed" else _error_type(data, "error")
+        origin = _origin(run, event)
+        duration = data.duration_seconds
+        self.store.observe("gen_ai_invoke_agent_duration_seconds", (run.agent, error), duration, origin)
+        self.store.add("sidestream_runs_total", (run.agent, run.parent_agent, data.outcome), 1, origin)
+        if data.total_iterations is not None:
+            self.store.observe("sidestream_run_requests", (run.agent,), data.total_iterations, origin)
+
+    # --- requests ---
+
+    def _llm_start(self, run: _Run, event: StreamEvent, data: LLMStart) -> None:
+        _bound(run.requests)
+        run.requests[data.request] = _Request(event.seq, data.provider)
+        for outcome in ("ok", "error"):
+            self.store.expect("sidestream_requests_total", (run.agent, data.provider or "", data.model, outcome))
+
+    def _llm_chunk(self, run: _Run, event: StreamEvent, data: LLMChunk) -> None:
+        request = run.requests.get(data.request)
+        if request is None:
+            _bound(run.requests)
+            request = run.requests[data.request] = _Request(0, None)
+        start = round(event.offset * 1e6)
+        before, counts = request.last, request.counts
+        for offset in data.offsets_us or (0,):
+            at = start + offset
+            if before is not None:
+                gap = at - before
+                if gap < 0:  # a part that was streamed beside the one before
+                    continue
+                counts[bisect_left(_GAP_BOUNDS_US, gap)] += 1
+                request.total += gap
+                if gap > request.longest:
+                    request.longest = gap
+            before = at
+        request.last = before
+
+    def _llm_end(self, run: _Run, event: StreamEvent, data: LLMEnd) -> None:
+        request = run.requests.pop(data.request, None) or _Request(0, None)
+        model = data.model or run.model
+        provider = data.provider or request.provider or ""
+        error = "" if data.outcome in ("ok", "skipped", "retry") else _error_type(data, "error")
+        chat = ("chat", convention_name(provider), model, data.response_model or "", error)
+        where = (run.agent, provider, model)
+        origin = _origin(run, event, request.seq)
+
+        if data.outcome != "skipped":  # then no model was asked
+            name = "gen_ai_client_operation_duration_seconds"
+            self.store.observe(name, chat, data.duration_seconds, origin)
+        self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
+        self._used(data.usage, where, chat[:-1], origin)
+        self._paid(data.cost_usd, bool(data.unpriced), where, origin)
+        if (saved := _cache_saved(data, provider)) is not None:
+            self.store.add("sidestream_cache_saved_usd_total", where, saved, origin)
+        for tried in data.failed_attempts or ():
+            other = tried.provider or ""
+            where = (run.agent, other, tried.model)
+            self._used(tried.usage, where, ("chat", convention_name(other), tried.model, ""), origin)
+            self._paid(tried.cost_usd, tried.usage is not None and tried.cost_usd is None, where, origin)
+        if data.streaming is not False:
+            self._streamed(data, request, (run.agent, model), chat, origin)
+
+    def _used(self, usage: Usage | None, where: tuple[str, ...], chat: tuple[str, ...], origin: Origin | None) -> None:
+        for kind in _TOKENS if usage is not None else ():
+            tokens = getattr(usage, f"{kind}_tokens")
+            if tokens is not None:
+                self.store.add("sidestream_tokens_total", (*where, kind), tokens, origin)
+                if kind in ("input", "output"):
+                    self.store.observe("gen_ai_client_token_usage", (*chat, kind), tokens, origin)
+
+    def _paid(self, cost_usd: float | None, unpriced: bool, where: tuple[str, ...], origin: Origin | None) -> None:
+        if cost_usd is not None:
+            self.store.add("sidestream_cost_usd_total", where, cost_usd, origin)
+        if unpriced:
+            self.store.add("sidestream_unpriced_requests_total", where, 1, origin)
+
+    def _streamed(
+        self, data: LLMEnd, request: _Request, where: tuple[str, ...], chat: tuple[str, ...], origin: Origin | None
+    ) -> None:
+        store = self.store
+        if data.time_to_first_chunk_seconds is not None:
+            name = "gen_ai_client_operation_time_to_first_chunk_seconds"
+            store.observe(name, chat, data.time_to_first_chunk_seconds, origin)
+        for kind, seconds in (data.time_to_first_token_seconds or {}).items():
+            store.observe("sidestream_time_to_first_token_seconds", (*where, kind), seconds, origin)
+        if request.longest >= 0:
+            series = store.series(_CHUNK_GAP, chat)
+            series.value += request.total / 1e6
+            series.counts = list(map(add, series.counts, request.counts))
+            if origin is not None:
+                bucket = bisect_left(_GAP_BOUNDS_US, request.longest)
+                series.exemplars[bucket] = Exemplar(request.longest / 1e6, origin)
+        for name, amount in (
+            ("sidestream_stream_stalls_total", data.stalls),
+            ("sidestream_provider_wait_seconds_total", data.provider_wait_seconds),
+            ("sidestream_consumer_hold_seconds_total", data.consumer_hold_seconds),
+        ):
+            if amount is not None:
+                store.add(name, where, amount, origin if amount else None)
+
+    # --- tools and retries ---
+
+    def _tool_start(self, run: _Run, event: StreamEvent, data: ToolStart) -> None:
+        _bound(run.tools)
+        run.tools[data.tool_call_id] = event.seq
+
+    def _tool_end(self, run: _Run, event: StreamEvent, data: ToolEnd) -> None:
+        tool = UNKNOWN if data.outcome == "unknown" else data.tool_name
+        origin = _origin(run, event, run.tools.pop(data.tool_call_id, 0))
+        if data.duration_seconds is not None:
+            failed = data.outcome in ("failed", "retry", "cancelled")
+            labels = (run.agent, tool, _error_type(data, "failed") if failed else "")
+            self.store.observe("gen_ai_execute_tool_duration_seconds", labels, data.duration_seconds, origin)
+        self.store.add("sidestream_tool_calls_total", (run.agent, tool, data.outcome), 1, origin)
+
+    def _retry(self, run: _Run, event: StreamEvent, data: Retry) -> None:
+        tool = UNKNOWN if data.cause == "unknown_tool" else data.tool_name or ""
+        self.store.add("sidestream_retries_total", (run.agent, tool, data.cause), 1, _origin(run, event))
+
+
+def _bound(open_ones: dict[Any, Any]) -> None:
+    """Make room for one more, by forgetting the oldest: its end was lost."""
+    if len(open_ones) >= MAX_OPEN:
+        del open_ones[next(iter(open_ones))]
+
+
+def _error_type(data: AgentEnd | LLMEnd | ToolEnd, failed: str) -> str:
+    """The type of the exception where the outcome is that something `failed`, else the outcome."""
+    return (data.exception_type if data.outcome == failed else None) or data.outcome
+
+
+def _origin(run: _Run, event: StreamEvent, seq: int = 0) -> Origin | None:
+    """The span that began with event `seq`: 0 is the run's own. None where there is nothing to tell."""
+    run_id = event.run_id if len(event.run_id) <= MAX_ID and event.run_id.isascii() else ""
+    if run.trace_id is not None:
+        return Origin(run.trace_id, span_id_of(event.run_id, seq), run_id, event.timestamp.timestamp())
+    return Origin("", "", run_id, event.timestamp.timestamp()) if run_id else None
+
+
+def _cache_saved(data: LLMEnd, provider: str) -> float | None:
+    model = data.response_model or data.model
+    if data.usage is None or not data.usage.cache_read_tokens or data.cost_source != "genai-prices" or not model:
+        return None
+    return cache_saving(data.usage, model=model, provider=provider or None)
+
+
+# --- the sidecar's books -------------------------------------------------------------------------------------------
+
+
+def _book_points(books: SidecarStats, overflow: dict[str, int]) -> dict[str, list[Point]]:
+    named = books.exporters.items()
+    return {
+        "sidestream_events_total": [
+            *(Point((name, "exported", ""), stats.exported) for name, stats in named),
+            *(Point((name, "dropped", reason), n) for name, stats in named for reason, n in _reasons(stats.dropped)),
+        ],
+        "sidestream_queue_events": [Point((name,), stats.pending) for name, stats in named],
+        "sidestream_exporter_failures_total": [Point((name,), stats.failures) for name, stats in named],
+        "sidestream_exporter_failing": [Point((name,), int(stats.state == "failing")) for name, stats in named],
+        "sidestream_exporter_busy_seconds": [Point((name,), stats.busy_seconds or 0.0) for name, stats in named],
+        "sidestream_exporter_last_success_timestamp_seconds": [
+            Point((name,), stats.last_success) for name, stats in named if stats.last_success is not None
+        ],
+        "sidestream_recording_errors_total": [Point((), books.recording_errors)],
+        "sidestream_label_overflow_total": [Point((label,), count) for label, count in overflow.items()],
+        "sidestream_build_info": [Point((_version(),), 1)],
+    }
+
+
+def _reasons(dropped: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+    counts: dict[str, int] = {}
+    for reason, count in dropped.items():
+        reason = printable(str(reason)) if len(counts) < MAX_REASONS else OTHER
+        counts[reason] = counts.get(reason, 0) + count
+    return counts.items()
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("sidestream")
+    except PackageNotFoundError:  # run from a tree that was never installed
+        return UNKNOWN

@@ -1,0 +1,124 @@
+"""Look-up of exporters by name: what is installed, and the instance that a spec such as `jsonl:runs/` describes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from sidestream.errors import ConfigurationError, UnknownExporterError
+
+from .exporter import Exporter
+
+ENTRY_POINT_GROUP = "sidestream.exporters"
+
+_MEMBERS = (
+    *("name", "content", "skip", "interval", "durable", "eager", "spans"),
+    *("bind", "start", "export", "flush", "close", "after_fork"),
+)
+
+
+def check_exporter(item: object, origin: str) -> Exporter:
+    """`item`, if it is an exporter; else a `ConfigurationError` that says so of `origin`."""
+    missing = [name for name in _MEMBERS if not hasattr(item, name)]
+    if isinstance(item, type) or missing or not isinstance(getattr(item, "name", None), str):
+        raise ConfigurationError(
+            f"{origin} is not an exporter: give a name such as 'jsonl:runs/', or an instance of a subclass of "
+            f"sidestream.Exporter" + (f" (missing here: {', '.join(missing)})" if missing else "")
+        )
+    return cast(Exporter, item)
+
+
+# --- look-up by name -----------------------------------------------------------------------------------------------
+
+
+def available_exporters() -> list[str]:
+    """Names of the exporters that are installed, sorted."""
+    return sorted({entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def make_exporter(spec: str) -> Exporter:
+    """The exporter described by `spec`: `name`, `name:target`, `name:target?option=value&…`, `name:?option=value`.
+
+    One that is not installed under a name is `module:Class`, or `module:Class?option=value`.
+
+    The target is the class's first parameter, options are its keyword parameters, converted to their annotated types:
+    `"console"`, `"jsonl:runs/"`, `"jsonl:runs/?chunks=all&content=metadata"`, `"console:?verbose=true"`.
+
+    Raises:
+        UnknownExporterError: no exporter of that name is installed.
+        ConfigurationError: an option that does not exist, or a value that cannot work.
+    """
+    told = shown(spec)
+    name, _, rest = spec.strip().partition(":")
+    target, question, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
+    entry = next((e for e in entry_points(group=ENTRY_POINT_GROUP) if e.name == name), None)
+    if entry is None and not (target.isidentifier() and _is_module(name)):
+        there = ", ".join(available_exporters())
+        raise UnknownExporterError(f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {there}")
+    try:
+        cls: type[Exporter] = entry.load() if entry is not None else getattr(import_module(name), target)
+        target = target if entry is not None else ""
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"exporter {told!r}: {name!r} does not import: {error}") from error
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind not in variable]
+    options = dict(parse_qsl(query, keep_blank_values=True)) if question else {}
+    if target:
+        if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            raise ConfigurationError(f"exporter {told!r}: {name!r} takes no target, write {name}:?option=value")
+        options = {parameters[0].name: target, **options}
+    return check_exporter(cls(**_convert(told, cls, parameters, options)), f"exporter {told!r}")
+
+
+def shown(spec: str) -> str:
+    """`spec` as it may be told: its options may hold a key, and a URL a password."""
+    before_options = cast(re.Match[str], re.match(r"[^:?=]*(:[^?]*)?", spec.strip()))
+    return without_user(before_options[0])
+
+
+def without_user(url: str) -> str:
+    """`url` without the user and password that may stand in it."""
+    return re.sub("(?s)//.*@", "//", url)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _convert(
+    told: str, cls: type[Exporter], parameters: Sequence[inspect.Parameter], options: Mapping[str, str]
+) -> dict[str, Any]:
+    try:
+        hints = get_type_hints(cls.__init__)
+    except NameError:  # a hint that is imported for type checkers alone: the default tells enough
+        hints = {p.name: type(p.default) for p in parameters if p.default not in (p.empty, None)}
+    known = {p.name: hints.get(p.name, str) for p in parameters}
+    converted: dict[str, Any] = {}
+    for name, text in options.items():
+        if name not in known:
+            raise ConfigurationError(
+                f"exporter {told!r}: unknown option {name!r}; options are: {', '.join(known) or 'none'}"
+            )
+        hint = known[name]
+        try:
+            converted[name] = text if str in (hint, *get_args(hint)) else msgspec.convert(text, hint, strict=False)
+        except msgspec.ValidationError:
+            choices = ", ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
+            wanted = f"choose {choices}" if choices else f"it must be a {getattr(hint, '__name__', hint)}"
+            value = "" if name == "headers" else f"={without_user(text)!r}"
+            raise ConfigurationError(f"exporter {told!r}: option {name}{value}: {wanted}") from None
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in converted]
+    if missing:
+        raise ConfigurationError(f"exporter {told!r}: missing {', '.join(missing)}, write {told.split(':')[0]}:VALUE")
+    return converted

@@ -1,0 +1,183 @@
+"""What people and models wrote: taken down safely on the path, and let out only as each exporter's policy allows.
+
+`snapshot()` runs beside the agent and turns any value into plain JSON data at once, since the value may change later.
+`apply_policy()` runs in an exporter's worker and strips, shortens or redacts the content of an event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import Json, LLMChunk, LLMEnd, Payload, StreamEvent
+
+Redactor: TypeAlias = Callable[[str], str]
+"""Given by the user: takes a text, returns what may be shown of it."""
+
+REDACTION_FAILED = "[redaction failed]"
+TOO_DEEP = "[nested too deep]"
+MAX_DEPTH = 100
+"""Levels of lists and dicts. Most JSON readers give up somewhere below 250 or 1,000, and then at the whole line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPolicy:
+    """How much content an exporter may see: `none`, `metadata` (type and length), `truncated(n)`, `full`."""
+
+    mode: Literal["none", "metadata", "truncated", "full"]
+    limit: int = 0
+    """Characters kept of each text, for `truncated`."""
+
+    @classmethod
+    def parse(cls, value: str | ContentPolicy) -> ContentPolicy:
+        """The policy written as `value`. Raises `ConfigurationError` for one that does not exist."""
+        if isinstance(value, ContentPolicy):
+            return value
+        match = re.fullmatch(r"(none|metadata|full)|truncated[(:](\d+)\)?", value.strip().lower())
+        if match is None:
+            raise ConfigurationError(f"content policy {value!r}: choose none, metadata, truncated(N) or full")
+        if match[2] is not None:
+            return cls("truncated", int(match[2]))
+        return cls(match[1])  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"truncated({self.limit})" if self.mode == "truncated" else self.mode
+
+
+NONE = ContentPolicy("none")
+FULL = ContentPolicy("full")
+
+
+# --- taking down ---------------------------------------------------------------------------------------------------
+
+
+def snapshot(value: Any) -> Json:
+    """`value` as plain JSON data that shares nothing mutable with it. Never raises an `Exception`.
+
+    What has no JSON form, or more than `MAX_DEPTH` levels, becomes its `repr`; what cannot even be printed becomes a
+    note that says so. Text is not copied.
+    """
+    kind = type(value)
+    if value is None or kind is str or kind is int or kind is bool or kind is float:
+        return value
+    try:
+        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_snapshot_unknown)
+    except Exception:  # cycles, keys that are no text, properties that raise
+        return safe_repr(value)
+    return safe_repr(value) if _is_too_deep(plain) else plain
+
+
+def _is_too_deep(plain: Json) -> bool:
+    level = [plain]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for each in level
+            if (kind := type(each)) is dict or kind is list or kind is tuple
+            for item in (each.values() if kind is dict else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _snapshot_unknown(value: Any) -> Any:
+    dump = getattr(type(value), "model_dump", None)  # a pydantic model
+    if dump is not None:
+        return msgspec.to_builtins(dump(value, mode="json", warnings=False), str_keys=True)
+    return safe_repr(value)
+
+
+def safe_repr(value: object) -> str:
+    """`repr(value)`, or a note with its type where that raises."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
+
+
+def safe_str(value: object) -> str:
+    """`str(value)`, or a note with its type where that raises."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__qualname__} whose str raises {type(error).__qualname__}>"
+
+
+# --- letting out ---------------------------------------------------------------------------------------------------
+
+
+def apply_policy(event: StreamEvent, policy: ContentPolicy, redact: Redactor | None) -> StreamEvent:
+    """`event` with its content redacted and cut as `policy` says; the same object where nothing changes."""
+    if policy.mode == "full" and redact is None:
+        return event
+    data: Payload = event.data
+    changed = _payload(data, policy, redact)
+    return event if changed is data else msgspec.structs.replace(event, data=changed)
+
+
+def _payload(data: Payload, policy: ContentPolicy, redact: Redactor | None) -> Payload:
+    changes: dict[str, Any] = {}
+    for name in data.content_fields:
+        value = getattr(data, name)
+        if value is not None:
+            shown = _show(value, policy, redact)
+            if shown is not value:
+                changes[name] = shown
+    if changes and type(data) is LLMChunk:
+        # The pieces no longer add up to the text that is shown.
+        changes["lengths"] = None
+    if type(data) is LLMEnd and data.failed_attempts:
+        changes["failed_attempts"] = [_payload(attempt, policy, redact) for attempt in data.failed_attempts]
+    return msgspec.structs.replace(data, **changes) if changes else data
+
+
+def _show(value: Json, policy: ContentPolicy, redact: Redactor | None) -> Json:
+    if policy.mode == "none":
+        return None
+    if policy.mode == "metadata":
+        return {
+            "type": type(value).__name__,
+            **({"length": len(value)} if isinstance(value, str | list | tuple | dict) else {}),
+        }
+    try:
+        if redact is not None:
+            value = _redacted(value, redact)
+        return _truncated(value, policy.limit) if policy.mode == "truncated" else value
+    except RecursionError:  # an event that a caller made itself, for snapshots are bounded
+        return TOO_DEEP
+
+
+def _redacted(value: Json, redact: Redactor) -> Json:
+    if isinstance(value, str):
+        try:
+            shown: object = redact(value)
+        except Exception:
+            return REDACTION_FAILED
+        if not isinstance(shown, str):
+            return REDACTION_FAILED
+        return value if shown == value else shown
+    if isinstance(value, list | tuple):
+        return [_redacted(item, redact) for item in value]
+    if isinstance(value, dict):
+        return {_redacted(key, redact): _redacted(item, redact) for key, item in value.items()}
+    if value is None or isinstance(value, int | float):
+        return value
+    return _redacted(snapshot(value), redact)
+
+
+def _truncated(value: Json, limit: int) -> Json:
+    if isinstance(value, str):
+        return value if len(value) <= limit else f"{value[:limit]}… (+{len(value) - limit} characters)"
+    if isinstance(value, list | tuple):
+        return [_truncated(item, limit) for item in value]
+    if isinstance(value, dict):
+        return {key: _truncated(item, limit) for key, item in value.items()}
+    if value is None or isinstance(value, int | float):
+        return value
+    return _truncated(snapshot(value), limit)

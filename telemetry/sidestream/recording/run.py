@@ -1,0 +1,459 @@
+"""One run, as it happens: its clock, its sequence numbers, its open requests and tools, its totals, its outcome.
+
+Whoever watches a run (a pydantic-ai capability, a tap on a stream) tells a `Run` what it sees, in plain values, and the
+`Run` makes the events. It does no I/O and knows no framework.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, Literal
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    Attempt,
+    Custom,
+    Error,
+    FinalResult,
+    Json,
+    Payload,
+    Progress,
+    Retry,
+    RunOutcome,
+    StreamEvent,
+    ToolEnd,
+    ToolOutcome,
+    ToolStart,
+    Usage,
+    make_event,
+)
+from sidestream.events.ids import span_id_of, trace_id_of
+
+from .content import safe_str
+from .pricing import Cost
+from .request import Request
+from .sampling import HeadSampler
+from .span_context import SpanRef
+
+monotonic_ns = time.monotonic_ns
+Where = Literal["model", "tool", "output", "run"]
+
+MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 32, 64, 256
+"""Tags of a run; characters of a tag's name and of its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An exception turned into data at once: a kept exception would keep its frames alive."""
+
+    type: str
+    """Qualified name; builtins bare."""
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """`error` as data, a group with the texts of its members."""
+        text = safe_str(error)
+        if isinstance(error, BaseExceptionGroup):
+            members = (cls.of(member) for member in error.exceptions)
+            text = "\n".join([text, *(f"- {member.type}: {member.message}" for member in members)])
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return cls(name, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the current code runs inside: an observed run, and the tool call within it, if any."""
+
+    run: Run
+    tool_call_id: str | None = None
+    outer: Link | None = None
+    """What this is inside of; with two sidecars on one agent, the other's link to the same run."""
+    via: Literal["tool", "output", "stream"] = "tool"
+    """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
+    seq: int = 0
+    """The event that began it, which names its span: `tool_start`, or else `agent_start`."""
+    around: SpanRef | None = None
+    """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
+
+
+current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
+"""Restored with `set(previous)`, never `reset(token)`: a run that the garbage collector tears down ends in another
+context, where `reset` raises."""
+
+
+def enclosing(owner: object) -> Link | None:
+    """The innermost run in progress that the current code is inside of, among those that `owner` observes."""
+    link = current.get()
+    while link is not None and link.run.owner is not owner:
+        link = link.outer
+    return None if link is None or link.run.ended else link
+
+
+@dataclass(slots=True)
+class Totals:
+    """What was used and paid, summed."""
+
+    tokens: dict[str, int]
+    details: dict[str, int]
+    usd: Decimal | None = None
+
+    def add(self, usage: Usage | None, usd: Decimal | None) -> None:
+        if usage is not None:
+            for name in Usage.__struct_fields__:
+                if name != "details" and (count := getattr(usage, name)) is not None:
+                    self.tokens[name] = self.tokens.get(name, 0) + count
+            for name, count in (usage.details or {}).items():
+                self.details[name] = self.details.get(name, 0) + count
+        if usd is not None:
+            self.usd = usd if self.usd is None else self.usd + usd
+
+    def usage(self) -> Usage | None:
+        return Usage(**self.tokens, details=self.details or None) if self.tokens else None
+
+    def total_tokens(self) -> int | None:
+        tokens = self.tokens
+        return tokens.get("input_tokens", 0) + tokens.get("output_tokens", 0) if tokens else None
+
+    def cost_usd(self) -> float | None:
+        return None if self.usd is None else float(self.usd)
+
+
+class Run:
+    """One run. Every method may be called from any thread; events leave through `sink` in the order of `seq`."""
+
+    __slots__ = (
+        "_children",
+        "_clock_start",
+        "_errors",
+        "_of_children",
+        "_remote",
+        "_retries",
+        "_sampler",
+        "_sink",
+        "_tool_calls",
+        "_tools",
+        "_totals",
+        "_unpriced",
+        "agent_name",
+        "chunk_ns",
+        "ended",
+        "instrumented",
+        "lock",
+        "owner",
+        "parent",
+        "requests",
+        "requests_open",
+        "root_run_id",
+        "run_id",
+        "sampled",
+        "seq",
+        "stall_ns",
+        "tags",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        sink: Callable[[StreamEvent], None],
+        *,
+        run_id: str,
+        owner: object = None,
+        agent_name: str | None = None,
+        parent: Link | None = None,
+        tags: Mapping[str, str] | None = None,
+        stall_seconds: float = 2.0,
+        chunk_seconds: float | None = 0.1,
+        sampler: HeadSampler | None = None,
+        remote: SpanRef | None = None,
+    ) -> None:
+        self._sink = sink
+        self._sampler = sampler
+        self._remote = remote
+        # Reentrant, for the garbage collector may end another run, or this one, in the middle of an emission.
+        self.lock = threading.RLock()
+        self._clock_start = monotonic_ns()
+        self.seq = 0
+        """Of the next event."""
+        self.owner = owner
+        self.run_id = run_id
+        self.agent_name = agent_name
+        self.parent = parent
+        self.root_run_id: str = parent.run.root_run_id if parent else run_id
+        self.trace_id: str | None = None
+        self.sampled: bool | None = None
+        """Whether the trace is kept. None: there is no exporter of spans, so nobody asks."""
+        self.instrumented = False
+        self.tags = dict(tags) if tags else None
+        self.stall_ns = int(stall_seconds * 1e9)
+        self.chunk_ns = None if chunk_seconds is None else int(chunk_seconds * 1e9)
+        self.requests = 0
+        self.requests_open: list[Request] = []
+        self.ended = False
+        self._tools: dict[int, tuple[ToolStart, int]] = {}
+        self._tool_calls = 0
+        self._retries = 0
+        self._unpriced = 0
+        self._children = 0
+        self._errors: set[int] = set()
+        self._totals = Totals({}, {})
+        self._of_children = Totals({}, {})
+
+    # --- emission ---
+
+    def emit(self, data: Payload, at: int | None = None) -> None:
+        """Send `data` as this run's next event, as of the monotonic time `at` (ns; now unless given)."""
+        now = monotonic_ns()
+        if at is None:
+            at = now
+        wall = time.time_ns() - (now - at)
+        with self.lock:
+            if self.ended:
+                return  # a teardown that goes on after the run is over
+            seq = self.seq
+            self.seq = seq + 1
+            self._sink(
+                make_event(
+                    data,
+                    timestamp=datetime.fromtimestamp(wall // 1_000 / 1_000_000, UTC),
+                    offset=seconds(at - self._clock_start),
+                    run_id=self.run_id,
+                    seq=seq,
+                    agent_name=self.agent_name,
+                )
+            )
+
+    # --- the run ---
+
+    def start(
+        self,
+        *,
+        prompt: Json = None,
+        model: str | None = None,
+        conversation_id: str | None = None,
+        mode: Literal["graph", "realtime"] | None = "graph",
+        caller: SpanRef | None = None,
+        instrumented: bool = False,
+    ) -> None:
+        """The run begins, inside the span `caller`. `instrumented`: others make spans of what happens in it."""
+        parent = self.parent
+        if parent is None:
+            caller = caller or self._remote
+        elif caller in (None, parent.around) and not parent.run.instrumented:
+            caller = parent.run.span(parent.seq)
+        self.trace_id = caller.trace_id if caller else trace_id_of(self.root_run_id)
+        if self._sampler is not None:
+            self.sampled = self._sampler(self.trace_id, caller.sampled if caller else None)
+        self.instrumented = instrumented
+        self.emit(
+            AgentStart(
+                parent_run_id=parent.run.run_id if parent else None,
+                parent_tool_call_id=parent.tool_call_id if parent else None,
+                parent_link=parent.via if parent else None,
+                root_run_id=self.root_run_id,
+                conversation_id=conversation_id,
+                trace_id=self.trace_id,
+                span_id=span_id_of(self.run_id, 0),
+                parent_span_id=caller.span_id if caller else None,
+                sampled=self.sampled,
+                instrumented=instrumented or None,
+                model=model,
+                mode=mode,
+                prompt=prompt,
+                tags=self.tags,
+                pid=os.getpid(),
+                host=hostname(),
+            ),
+            at=self._clock_start,
+        )
+
+    def span(self, seq: int) -> SpanRef | None:
+        """The span that event `seq` begins."""
+        return SpanRef(self.trace_id, span_id_of(self.run_id, seq), self.sampled) if self.trace_id else None
+
+    def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
+        """The run is over: whatever is still open ends now, then comes `agent_end`. A second call does nothing."""
+        with self.lock:
+            if self.ended:
+                return
+            for request in list(self.requests_open):
+                request.end("interrupted" if outcome == "abandoned" else "cancelled")
+            for key in list(self._tools):
+                self.tool_end(key, "cancelled")
+            now = monotonic_ns()
+            own, everything = self._totals, Totals({}, {})
+            for totals in (own, self._of_children):
+                everything.add(totals.usage(), totals.usd)
+            self.emit(
+                AgentEnd(
+                    outcome=outcome,
+                    success=outcome == "completed",
+                    duration_seconds=seconds(now - self._clock_start),
+                    total_iterations=self.requests,
+                    total_tokens=own.total_tokens(),
+                    tool_calls=self._tool_calls,
+                    retries=self._retries,
+                    usage=own.usage(),
+                    cost_usd=own.cost_usd(),
+                    usage_with_children=everything.usage() if self._children else None,
+                    cost_usd_with_children=everything.cost_usd() if self._children else None,
+                    unpriced_requests=self._unpriced or None,
+                    sub_agents=self._children or None,
+                    exception_type=failure.type if failure else None,
+                ),
+                at=now,
+            )
+            self.ended = True
+        if self.parent is not None:
+            self.parent.run.add_child(everything)
+
+    def disown(self) -> None:
+        """In a forked child: this run is the parent's to tell, and a lock may have been held at the fork."""
+        self.lock = threading.RLock()
+        self.ended = True
+
+    def add_child(self, totals: Totals) -> None:
+        """A sub-agent of this run is over: what it and its own sub-agents used."""
+        with self.lock:
+            self._children += 1
+            self._of_children.add(totals.usage(), totals.usd)
+
+    # --- what a run consists of ---
+
+    def request(self, **facts: Any) -> Request:
+        """A model request is sent; `facts` are the fields of `LLMStart`."""
+        with self.lock:
+            self.requests += 1
+            self._errors.clear()  # what failed before has been dealt with, and its id may come again
+            return Request(self, self.requests, **facts)
+
+    def request_ended(
+        self, request: Request, usage: Usage | None, cost: Cost | None, unpriced: bool, attempts: list[Attempt]
+    ) -> None:
+        """Take the books of a request that is over into the run's, and tell the progress."""
+        with self.lock:
+            if request in self.requests_open:
+                self.requests_open.remove(request)
+            paid: list[tuple[Usage | None, Decimal | None]] = [(usage, cost.usd if cost else None)]
+            paid += [(a.usage, None if a.cost_usd is None else Decimal(str(a.cost_usd))) for a in attempts]
+            for used, usd in paid:
+                self._totals.add(used, usd)
+            self._unpriced += unpriced + sum(a.usage is not None and a.cost_usd is None for a in attempts)
+            self.emit(
+                Progress(
+                    iteration=request.number,
+                    total_tokens=self._totals.total_tokens(),
+                    total_cost_usd=self._totals.cost_usd(),
+                )
+            )
+
+    def tool_start(
+        self, tool_name: str, tool_call_id: str | None = None, args: Json = None, attempt: int | None = None
+    ) -> int:
+        """A tool call is taken up; returns the number of its event (`seq`), under which it ends."""
+        now = monotonic_ns()
+        data = ToolStart(tool_name=tool_name, tool_call_id=tool_call_id, args=args, attempt=attempt)
+        with self.lock:
+            self._tool_calls += 1
+            key = self.seq
+            self._tools[key] = (data, now)
+            self.emit(data, at=now)
+        return key
+
+    def tool_end(
+        self,
+        key: int,
+        outcome: ToolOutcome,
+        *,
+        result: Json = None,
+        failure: Failure | None = None,
+        executed: bool = True,
+    ) -> None:
+        """The tool call `key` is over. Does nothing for one that has ended before."""
+        now = monotonic_ns()
+        with self.lock:
+            start, t0 = self._tools.pop(key, (None, 0))
+            if start is None:
+                return
+            self.emit(
+                ToolEnd(
+                    tool_name=start.tool_name,
+                    tool_call_id=start.tool_call_id,
+                    outcome=outcome,
+                    duration_seconds=seconds(now - t0) if executed else None,
+                    result=result,
+                    exception_type=failure.type if failure else None,
+                    error=failure.message if failure else None,
+                ),
+                at=now,
+            )
+
+    def retry(self, **facts: Any) -> None:
+        """The model is asked again; `facts` are the fields of `Retry`."""
+        with self.lock:
+            self._retries += 1
+            self.emit(Retry(**facts))
+
+    def final_result(self, output: Json, output_type: str | None) -> None:
+        """The output of the run is known."""
+        self.emit(FinalResult(output=output, output_type=output_type))
+
+    def error(self, failure: Failure, where: Where, *, identity: int | None = None, **facts: Any) -> None:
+        """Something failed. `identity` is the exception's `id()` while it is on its way: it is told once."""
+        with self.lock:
+            if identity is not None:
+                if identity in self._errors:
+                    return
+                self._errors.add(identity)
+            self.emit(Error(error=failure.message, exception_type=failure.type, where=where, **facts))
+
+    def knows(self, error: BaseException) -> bool:
+        """Whether `error` has been told already, as a failure of a part of this run."""
+        return id(error) in self._errors
+
+    def custom(self, name: str, payload: Json = None, **facts: Any) -> None:
+        """An event of the application's own."""
+        self.emit(Custom(name=name, payload=payload, **facts))
+
+    def flush_stale(self, before: int) -> None:
+        """Send the deltas that have waited since `before` (monotonic ns): those of a stream that stands still."""
+        for request in list(self.requests_open):
+            request.flush_stale(before)
+
+
+def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """`tags` within bounds; a value that is too long is cut, for it may come with each request.
+
+    Raises `ConfigurationError` for what is wrong in the program itself.
+    """
+    if len(tags) > MAX_TAGS:
+        raise ConfigurationError(f"tags: {len(tags)} are too many, there may be {MAX_TAGS}")
+    for name, value in tags.items():
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_TAG_NAME:
+            raise ConfigurationError(f"tags: the name {name!r} must be a string of 1 to {MAX_TAG_NAME} characters")
+        if not isinstance(value, str):
+            raise ConfigurationError(f"tags: {name}={value!r} is a {type(value).__name__}, it must be a string")
+    return {name: v if len(v) <= MAX_TAG_VALUE else v[: MAX_TAG_VALUE - 1] + "…" for name, v in tags.items()}
+
+
+def seconds(ns: int) -> float:
+    """Nanoseconds as seconds, to the microsecond."""
+    return ns // 1_000 / 1_000_000
+
+
+@cache
+def hostname() -> str:
+    """This machine's name."""
+    return socket.gethostname()

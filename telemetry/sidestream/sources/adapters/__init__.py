@@ -1,0 +1,1 @@
+"""What the items of a stream mean, by SDK."""

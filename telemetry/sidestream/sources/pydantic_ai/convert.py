@@ -1,0 +1,171 @@
+"""pydantic-ai's objects as plain values: strings and numbers that nothing can change later."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic_ai import BinaryContent
+
+from sidestream.events import Attempt, Json, Usage, UsageSource
+from sidestream.recording.content import snapshot
+from sidestream.recording.pricing import Cost, Pricing
+
+GENERATED_WITHIN = 5.0
+"""Seconds: a UUID7 no older than this, in a run that did not bring it along, was made up for the run."""
+
+_SETTINGS = (
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "parallel_tool_calls",
+    "service_tier",
+)
+"""Settings worth a record. Not headers, bodies or stop sequences, which may hold secrets or content."""
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+def content(value: Any) -> Json:
+    """A prompt or a result: text as it is, media as what it is and how long, anything else as JSON."""
+    if type(value) is list or type(value) is tuple:
+        return [_item(item) for item in value]
+    return _item(value)
+
+
+def _item(value: Any) -> Json:
+    if isinstance(value, BinaryContent):
+        return {"kind": value.kind, "media_type": value.media_type, "bytes": len(value.data)}
+    return snapshot(value)
+
+
+def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:
+    """The plain numbers and names among the model settings."""
+    if not values:
+        return None
+    return {name: values[name] for name in _SETTINGS if isinstance(values.get(name), str | int | float | bool)} or None
+
+
+def system_prompts(messages: Sequence[Any], run_id: str) -> str | None:
+    """The system prompts that this run brought, from its first request on."""
+    own = [message for message in messages if message.run_id in (run_id, None)]
+    texts = [part.content for part in _parts(own) if part.part_kind == "system-prompt"]
+    return "\n\n".join(text for text in texts if text) or None
+
+
+def retries(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Why the model is asked again, from the message that asks it: the fields of `Retry` for each reason.
+
+    That message is the one place that says so in every mode, for tools, outputs and unknown tools alike.
+    """
+    for part in _parts(messages[-1:]):
+        retry = getattr(part, "retry", None)
+        if retry is not None and getattr(part, "outcome", "retried") == "retried":
+            yield {
+                "cause": retry.cause,
+                "attempt": retry.attempt,
+                "max_attempts": retry.max_retries,
+                "tool_name": getattr(part, "tool_name", None),
+                "tool_call_id": getattr(part, "tool_call_id", None),
+                "message": snapshot(part.content),
+            }
+
+
+def _parts(messages: Sequence[Any]) -> Iterator[Any]:
+    for message in messages:
+        if message.kind == "request":
+            yield from message.parts
+
+
+def conversation_id(value: str | None, history: Sequence[Any]) -> str | None:
+    """`value` if the application knows this conversation, None if pydantic-ai made the id up for this run.
+
+    It is known if the history brought it, or if it does not look like a UUID7 made just now.
+    """
+    if value is None or any(getattr(message, "conversation_id", None) == value for message in history):
+        return value
+    try:
+        parsed = uuid.UUID(value)
+    except ValueError:
+        return value
+    made_at = (parsed.int >> 80) / 1_000
+    return None if parsed.version == 7 and abs(time.time() - made_at) < GENERATED_WITHIN else value
+
+
+# --- what is answered ----------------------------------------------------------------------------------------------
+
+
+def usage(value: Any) -> Usage | None:
+    """A `RequestUsage`; None where the provider gave no numbers at all."""
+    if value is None:
+        return None
+    counted = value.input_tokens or value.output_tokens  # pydantic-ai's zeros stand for absent counts as well
+    counts = Usage(
+        input_tokens=value.input_tokens if counted else None,
+        output_tokens=value.output_tokens if counted else None,
+        cache_read_tokens=value.cache_read_tokens or None,
+        cache_write_tokens=value.cache_write_tokens or None,
+        reasoning_tokens=getattr(value, "output_reasoning_tokens", 0)
+        or value.details.get("reasoning_tokens")
+        or value.details.get("thoughts_tokens")
+        or None,
+        input_audio_tokens=value.input_audio_tokens or None,
+        cache_audio_read_tokens=value.cache_audio_read_tokens or None,
+        output_audio_tokens=value.output_audio_tokens or None,
+        details=dict(value.details) or None,
+    )
+    return counts if counts.keys() else None
+
+
+def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> dict[str, Any]:
+    """What a `ModelResponse` to a request of the model `asked` says of it, as arguments of `Request.end`."""
+    used = usage(response.usage)
+    source: UsageSource = "none" if used is None else "partial" if partial else "provider"
+    cost = pricing.cost(
+        response.usage,
+        model=response.model_name,
+        asked=asked,
+        provider=response.provider_name,
+        provider_url=response.provider_url,
+        details=response.provider_details,
+        estimate=lambda: response.cost().total_price,
+    )
+    failed = attempts(getattr(response, "failed_attempts", None), pricing)
+    return {
+        "usage": used,
+        "usage_source": source,
+        "cost": cost,
+        "unpriced": used is not None and cost is None,
+        "attempts": failed,
+        "response_model": response.model_name,
+        "response_id": response.provider_response_id,
+        "provider": response.provider_name,
+        "finish_reason": response.finish_reason,
+    }
+
+
+def attempts(values: Sequence[Any] | None, pricing: Pricing) -> list[Attempt]:
+    """The models that a fallback model moved on from."""
+    return [_attempt(value, pricing) for value in values or ()]
+
+
+def _attempt(value: Any, pricing: Pricing) -> Attempt:
+    cost: Cost | None = None
+    if value.usage is not None:
+        cost = pricing.cost(value.usage, model=value.model_name, provider=value.provider_name)
+    return Attempt(
+        model=value.model_name,
+        provider=value.provider_name,
+        outcome=value.outcome,
+        error=value.error,
+        duration_seconds=value.duration.total_seconds(),
+        usage=usage(value.usage),
+        cost_usd=None if cost is None else float(cost.usd),
+    )

@@ -1,0 +1,225 @@
+"""The event streams of a run, passed on as they are, with what goes by noted in passing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+import msgspec
+from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.messages import (
+    CustomEvent,
+    DeferredToolRequestsEvent,
+    FunctionToolCallEvent,
+    PartDeltaEvent,
+    PartEndEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    ThinkingPart,
+    ThinkingPartDelta,
+    ToolCallPart,
+    ToolCallPartDelta,
+    ToolResultEvent,
+)
+
+from sidestream.events import ChunkKind, ToolOutcome
+from sidestream.recording.content import snapshot
+from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
+from sidestream.recording.run import Failure
+
+from . import convert
+from .run_state import Watched
+
+KINDS: dict[type, ChunkKind] = {TextPart: "text", ThinkingPart: "thinking", ToolCallPart: "tool_call"}
+DELTAS: dict[type, ChunkKind] = {TextPartDelta: "text", ThinkingPartDelta: "thinking", ToolCallPartDelta: "tool_call"}
+
+
+async def model_events(watched: Watched, request: Request, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """The events of one answer, as they are, with each delta's text and times noted in passing."""
+    # This is the caller's path. For a delta of the part at hand: two looks at the clock and three appends.
+    now = monotonic_ns
+    iterator = stream.__aiter__()
+    pull = iterator.__anext__
+    nothing = part = Part(-1, "other", due=0)
+    index, times, due = part.index, part.times, part.due
+    add_text, add_pull, add_time = part.texts.append, part.pulls.append, times.append
+    request.begin_stream()
+    try:
+        while True:
+            t_pull = now()
+            try:
+                event = await pull()
+            except BaseException as error:
+                watched.guard(_stream_over, watched, request, part, t_pull, error)
+                if isinstance(error, StopAsyncIteration):
+                    break
+                raise
+            t = now()
+            try:
+                if type(event) is PartDeltaEvent and event.index == index:
+                    delta: Any = event.delta
+                    kind = type(delta)
+                    if kind is TextPartDelta or kind is ThinkingPartDelta:
+                        add_text(delta.content_delta or "")
+                    else:
+                        add_text(_delta_text(delta, part))
+                    add_pull(t_pull)
+                    add_time(t)
+                    if t >= due or len(times) >= MAX_DELTAS:
+                        due = request.gathered(part, t)
+                else:
+                    part = _turn(watched, request, part, event, t_pull, t) or nothing
+                    index, times, due = part.index, part.times, request.gathered(part, t)
+                    add_text, add_pull, add_time = part.texts.append, part.pulls.append, times.append
+            except Exception as error:
+                watched.recorder.trouble(error)
+            yield event
+    finally:
+        watched.guard(request.close_parts)
+        await _aclose(iterator)
+
+
+def _turn(watched: Watched, request: Request, part: Part, event: Any, t_pull: int, t: int) -> Part | None:
+    """Something else than one more delta of `part`; returns the part whose deltas are expected next."""
+    kind = type(event)
+    if watched.inside is not None:  # pydantic-ai brought it here for the provider's sake; it is not for the consumer
+        watched.inside.leave()
+    request.noted(part, t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
+    if kind is PartStartEvent:
+        return _part_begins(request, event.index, event.part, t_pull, t)
+    if kind is PartDeltaEvent:
+        delta: Any = event.delta
+        part = request.parts.get(event.index) or request.reopen_part(event.index, DELTAS.get(type(delta), "other"), t)
+        part.add(getattr(delta, "content_delta", None) or _delta_text(delta, part), t_pull, t)
+        return part
+    if kind is PartEndEvent:
+        request.close_part(event.index, t)
+        return None
+    if isinstance(event, CustomEvent):
+        _custom(watched, event)
+    return part
+
+
+def _part_begins(request: Request, index: int, begun: Any, t_pull: int, t: int) -> Part:
+    request.close_part(index, t)
+    kind = KINDS.get(type(begun), "other")
+    if kind == "tool_call":
+        part = request.open_part(index, kind, t, tool_name=begun.tool_name, tool_call_id=begun.tool_call_id)
+        request.first_token(part, t)  # its name is the first thing a model says of a tool call
+        text = args_text(begun.args)
+    elif kind != "other":
+        part = request.open_part(index, kind, t)
+        text = begun.content
+    else:
+        part_kind = getattr(begun, "part_kind", None)
+        part = request.open_part(index, kind, t, part_kind=part_kind)
+        text = getattr(begun, "transcript", None)
+        whole = getattr(begun, "args", None) or getattr(begun, "content", None)
+        if whole is not None:
+            request.whole(index, kind, convert.content(whole), t, part_kind=part_kind)
+    if text:
+        part.add(text, t_pull, t)
+    return part
+
+
+def _stream_over(watched: Watched, request: Request, part: Part, t_pull: int, error: BaseException) -> None:
+    request.noted(part, t_pull, monotonic_ns(), chunk=False)  # the last wait, which may have been the longest
+    request.close_parts()
+    # A limit of the caller's own stops the stream too, and is no fault of the provider.
+    if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration | UsageLimitExceeded):
+        failure = Failure.of(error)
+        request.failure = failure
+        watched.run.error(failure, "model", identity=id(error), request=request.number)
+
+
+async def tool_events(watched: Watched, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """The events of handling an answer; they alone show tools that were never executed."""
+    iterator = stream.__aiter__()
+    try:
+        async for event in iterator:
+            watched.guard(_tool_event, watched, event)
+            yield event
+    except Exception:
+        watched.guard(_calls_refused, watched)
+        raise
+    finally:
+        await _aclose(iterator)
+
+
+def _tool_event(watched: Watched, event: Any) -> None:
+    if isinstance(event, ToolResultEvent):
+        part = event.part
+        if part.tool_call_id in watched.settled:
+            return
+        cause = getattr(getattr(part, "retry", None), "cause", None)
+        outcome: ToolOutcome | None = None
+        if cause in ("unknown_tool", "unavailable_tool"):
+            outcome = "unknown"
+        elif getattr(part, "outcome", None) == "denied":
+            outcome = "denied"
+        if outcome is not None:
+            _never_executed(watched, part, outcome, result=part.content)
+    elif isinstance(event, FunctionToolCallEvent):
+        if event.args_valid is False:
+            watched.refused.append(event.part)
+    elif isinstance(event, DeferredToolRequestsEvent):
+        deferred(watched, event.requests)
+    elif isinstance(event, CustomEvent):
+        _custom(watched, event)
+
+
+def deferred(watched: Watched, requests: Any) -> None:
+    """Tools that are left to the application, or to somebody's approval (`DeferredToolRequests`)."""
+    for call in (*requests.calls, *requests.approvals):
+        if call.tool_call_id not in watched.settled:
+            _never_executed(watched, call, "deferred")
+
+
+def _calls_refused(watched: Watched) -> None:
+    """The run ends over calls that could not be made; of an unknown tool, nothing else has been seen."""
+    for call in watched.refused:
+        if call.tool_call_id not in watched.settled:
+            _never_executed(watched, call, "unknown")
+
+
+def _never_executed(watched: Watched, call: Any, outcome: ToolOutcome, result: Any = None) -> None:
+    watched.settled.add(call.tool_call_id)
+    args = watched.content(getattr(call, "args", None))
+    key = watched.run.tool_start(call.tool_name, call.tool_call_id, args)
+    watched.run.tool_end(key, outcome, result=watched.content(result), executed=False)
+
+
+def _custom(watched: Watched, event: Any) -> None:
+    facts = {"name", "tool_call_id", "tool_name", "event_kind"}
+    payload = {name: value for name, value in vars(event).items() if name not in facts and not name.startswith("_")}
+    watched.run.custom(
+        event.name or type(event).__name__,
+        watched.content(payload),
+        tool_name=event.tool_name,
+        tool_call_id=event.tool_call_id,
+    )
+
+
+def _delta_text(delta: Any, part: Part) -> str:
+    if type(delta) is ToolCallPartDelta:
+        if delta.tool_name_delta:
+            part.tool_name = (part.tool_name or "") + delta.tool_name_delta
+        part.tool_call_id = part.tool_call_id or delta.tool_call_id
+        return args_text(delta.args_delta) or ""
+    return getattr(delta, "transcript_delta", None) or ""
+
+
+def args_text(args: Any) -> str | None:
+    if args is None or isinstance(args, str):
+        return args
+    try:
+        return msgspec.json.encode(args).decode()
+    except Exception:
+        return msgspec.json.encode(snapshot(args)).decode()
+
+
+async def _aclose(iterator: Any) -> None:
+    aclose = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        await aclose()

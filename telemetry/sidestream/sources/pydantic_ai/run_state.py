@@ -1,0 +1,96 @@
+"""What is known of a run beside the `Run` itself, while pydantic-ai's hooks report on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from sidestream.recording.content import snapshot
+from sidestream.recording.pricing import Pricing
+from sidestream.recording.request import Request
+from sidestream.recording.run import Link, Run
+from sidestream.recording.span_context import Inside
+
+
+class Recorder(Protocol):
+    """What the observer needs of the sidecar it belongs to."""
+
+    pricing: Pricing
+
+    @property
+    def active(self) -> bool:
+        """Whether anyone listens: False once the sidecar is closed."""
+        ...
+
+    @property
+    def wants_content(self) -> bool:
+        """Whether any exporter may see content, so that it has to be taken down."""
+        ...
+
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run: ...
+    def close_run(self, run: Run) -> None: ...
+    def unpriced(self, model: str | None) -> None: ...
+    def trouble(self, error: Exception) -> None:
+        """Count a failure of our own."""
+        ...
+
+
+class Watched:
+    """What is known of a run beside the `Run` itself."""
+
+    __slots__ = (
+        "consumer_raised",
+        "failed",
+        "inside",
+        "instructions",
+        "interrupted",
+        "leaving",
+        "messages",
+        "recorder",
+        "refused",
+        "request",
+        "run",
+        "settled",
+        "system_prompts",
+    )
+
+    def __init__(self, recorder: Recorder, run: Run) -> None:
+        self.recorder = recorder
+        self.run = run
+        self.request: Request | None = None
+        """The request whose stream is being read, or the last one."""
+        self.inside: Inside | None = None
+        """The span of that request, while the provider's own spans are to find it."""
+        self.messages: Sequence[Any] = ()
+        """The run's live history as of the last request (the one that `wrap_run` is given goes stale)."""
+        self.interrupted: list[tuple[Request, int]] = []
+        """Requests cut off in mid-stream: pydantic-ai commits their partial response after their hook has ended."""
+        self.system_prompts: str | None = None
+        self.instructions: str | None = None
+        """What the model was last told to be."""
+        self.failed = False
+        """Whether `on_run_error` fired: a failure or a cancellation, as opposed to the caller leaving early."""
+        self.consumer_raised = False
+        self.leaving: bool | None = None
+        """How the consumer of `run_stream_events()` left: True of its own accord, False because it was cancelled."""
+        self.refused: list[Any] = []
+        """Calls of tools that pydantic-ai will not execute as they are."""
+        self.settled: set[str] = set()
+        """Tool calls whose end has been told, so that their result event adds nothing."""
+
+    def guard(self, call: Callable[..., Any], *args: Any) -> Any:
+        """`guard` with this run's recorder."""
+        return guard(self.recorder, call, *args)
+
+    def content(self, value: Any) -> Any:
+        """`value` taken down as JSON, if any exporter may see it."""
+        return snapshot(value) if self.recorder.wants_content else None
+
+
+def guard(recorder: Recorder, call: Callable[..., Any], *args: Any) -> Any:
+    """`call(*args)`, or None where that raises: whatever of ours fails inside a hook is counted, and no more."""
+    try:
+        return call(*args)
+    except Exception as error:
+        recorder.trouble(error)
+        return None

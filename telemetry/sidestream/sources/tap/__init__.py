@@ -1,0 +1,1 @@
+"""Any iterator as a source of runs."""

@@ -1,0 +1,1 @@
+"""The functions of the streaming guide: `run_stream`, `stream_text` and their kin."""

@@ -1,0 +1,354 @@
+"""One run, fed to its consumer event by event: the task it runs in, and the observer that tells of it.
+
+The observer is in the agent only while such a run is in progress, and records only the runs that were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+import weakref
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import msgspec
+
+from sidestream.diagnostics import say_once
+from sidestream.errors import ConfigurationError
+from sidestream.events import AgentEnd, AgentStart, ChunkKind, LLMChunk, Payload, Progress, StreamEvent
+from sidestream.recording.pricing import Pricing
+from sidestream.recording.run import Failure, Link, Run, enclosing
+from sidestream.sources.pydantic_ai.run_state import Recorder, guard
+
+if TYPE_CHECKING:
+    from sidestream.sidecar import Sidecar
+    from sidestream.sources.pydantic_ai.capability import Observer
+
+ALL_KINDS: tuple[ChunkKind, ...] = get_args(ChunkKind)
+
+
+class Feed:
+    """What passes between a consumer and the task of its run. Refers to nothing of the consumer's."""
+
+    def __init__(
+        self,
+        agent: Any,
+        prompt: Any,
+        options: dict[str, Any],
+        kinds: Collection[ChunkKind],
+        emit_progress: bool,
+        sidecar: Sidecar | None,
+    ) -> None:
+        if not set(kinds) <= set(ALL_KINDS):
+            raise ConfigurationError(f"kinds={kinds!r}: must be a collection of {', '.join(ALL_KINDS)}")
+        _core(agent)
+        self.agent = agent
+        self.prompt = prompt
+        self.options = options
+        self.kinds = frozenset(kinds)
+        self.emit_progress = emit_progress
+        self.sidecar = sidecar
+        self.pricing = sidecar.pricing if sidecar is not None else _prices
+        self.queue: deque[StreamEvent] = deque()
+        self.filled = asyncio.Event()
+        self.wanted = asyncio.Event()
+        """The consumer has taken all there was, and waits."""
+        self.left = False
+        self.run: Run | None = None
+        self.result: Any = None
+        self.export: Sidecar | None = None
+        """The sidecar that would not see this run by itself, until it has begun."""
+        self._pump: asyncio.Task[None] | None = None
+
+    # --- the consumer's side ---
+
+    def start(self) -> asyncio.Task[None]:
+        pump = self._pump = asyncio.create_task(self._run(), name="sidestream-stream")
+        _pumps.add(pump)
+        pump.add_done_callback(self._over)
+        return pump
+
+    def _over(self, pump: asyncio.Task[None]) -> None:
+        _pumps.discard(pump)
+        self.filled.set()
+        if not pump.cancelled():
+            pump.exception()  # a consumer that has left does not want it, and asyncio would complain
+
+    async def leave(self) -> None:
+        """End the run, if it has not ended, and wait until it is torn down."""
+        pump = self._pump
+        if pump is not None and not pump.done():
+            if not pump.cancelling():
+                self.left = True
+                pump.cancel()
+            await asyncio.wait([pump])
+
+    # --- the side of the run ---
+
+    def put(self, event: StreamEvent) -> None:
+        self.queue.append(_with_name(event))
+        self.filled.set()
+
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+        self.run = _ToldRun(self, run_id, agent_name, parent)
+        return self.run
+
+    def close_run(self, run: Run) -> None:
+        pass
+
+    async def _run(self) -> None:
+        from pydantic_ai import AgentRunResultEvent
+
+        _asking.set(self)
+        observers = self._observers()
+        try:
+            with _attached(self.agent, observers) as more:
+                async with self.agent.run_stream_events(self.prompt, **self._with(more)) as events:
+                    try:
+                        async for event in events:
+                            if isinstance(event, AgentRunResultEvent):
+                                self.result = event.result
+                            if self.queue:
+                                self.wanted.clear()
+                                await self.wanted.wait()
+                    except asyncio.CancelledError:
+                        for observer in observers:
+                            observer.left(self.run.run_id if self.run else None, self.left)
+                        if not self.left:
+                            raise
+                        cast("asyncio.Task[None]", asyncio.current_task()).uncancel()
+        except Exception as error:
+            if self.run is None:
+                guard(_recorder, self._never_began, error)
+            raise
+
+    def _with(self, observers: Sequence[Observer]) -> dict[str, Any]:
+        capabilities = [*observers, *(self.options.get("capabilities") or ())]
+        return {**self.options, "capabilities": capabilities} if observers else self.options
+
+    def _observers(self) -> list[Observer]:
+        observers = [_stream_observer()]
+        sidecar = self.sidecar
+        if sidecar is not None:
+            own = sidecar.capability
+            present = (*_effective_root(_core(self.agent)).capabilities, *(self.options.get("capabilities") or ()))
+            if not any(each is own for each in present):
+                self.export = sidecar
+                observers.append(_gate(sidecar))
+        return observers
+
+    def _never_began(self, error: Exception) -> None:
+        """The run failed before there was one (no model, a wrong argument): tell at least that."""
+        from sidestream.sources.pydantic_ai import convert as translate
+
+        failure = Failure.of(error)
+        run_id = str(uuid.uuid4())
+        sidecar = self.sidecar if self.sidecar is not None and self.sidecar.active else None
+        for recorder in (self, sidecar):
+            if recorder is not None:
+                run = recorder.open_run(run_id, self.agent.name, None)
+                run.start(prompt=translate.content(self.prompt))
+                run.error(failure, "run")
+                run.end("error", failure)
+                recorder.close_run(run)
+
+
+_prices = Pricing()
+_pumps: set[asyncio.Task[None]] = set()
+"""The event loop itself keeps only weak references to tasks."""
+_asking: ContextVar[Feed | None] = ContextVar("sidestream_asking_stream", default=None)
+"""The stream whose run begins next in this context. Runs within that run find it served already."""
+
+
+class _ToldRun(Run):
+    """The run of a stream: each delta an event of its own, and only what was asked for is told and numbered."""
+
+    __slots__ = ("_emit_progress", "_kinds")
+
+    def __init__(self, feed: Feed, run_id: str, agent_name: str | None, parent: Link | None) -> None:
+        super().__init__(
+            feed.put, run_id=run_id, owner=_recorder, agent_name=agent_name, parent=parent, chunk_seconds=0
+        )
+        self._kinds = feed.kinds
+        self._emit_progress = feed.emit_progress
+
+    def emit(self, data: Payload, at: int | None = None) -> None:
+        kind = type(data)
+        if kind is LLMChunk:
+            wanted = cast(LLMChunk, data).kind in self._kinds
+        else:
+            wanted = kind is not Progress or self._emit_progress
+        if wanted:
+            super().emit(data, at)
+
+
+# --- the agent's name in the payload, as well as in the envelope ---------------------------------------------------
+
+
+class _NamedStart(AgentStart, frozen=True, kw_only=True):
+    agent_name: str
+
+
+class _NamedEnd(AgentEnd, frozen=True, kw_only=True):
+    agent_name: str
+
+
+_NAMED: dict[type[Payload], Any] = {AgentStart: _NamedStart, AgentEnd: _NamedEnd}
+
+
+def _with_name(event: StreamEvent) -> StreamEvent:
+    data = event.data
+    named = _NAMED.get(type(data))
+    if named is None:
+        return event
+    # "agent" is what pydantic-ai itself calls one without a name.
+    return msgspec.structs.replace(
+        event, data=named(agent_name=event.agent_name or "agent", **msgspec.structs.asdict(data))
+    )
+
+
+# --- observing this run, and no other ------------------------------------------------------------------------------
+
+
+class _StreamRecorder:
+    """Records, for each stream, the one run that it asked for."""
+
+    wants_content = True
+
+    @property
+    def pricing(self) -> Pricing:
+        feed = _asking.get()
+        return _prices if feed is None else feed.pricing
+
+    @property
+    def active(self) -> bool:
+        feed = _asking.get()
+        return feed is not None and feed.run is None
+
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+        return cast(Feed, _asking.get()).open_run(run_id, agent_name, parent)
+
+    def close_run(self, run: Run) -> None:
+        pass
+
+    def unpriced(self, model: str | None) -> None:
+        pass
+
+    def trouble(self, error: Exception) -> None:
+        kind = type(error).__qualname__
+        say_once("error", "telling a stream failed, the run went on", kind, exception=kind)
+
+
+class _SidecarGate:
+    """A sidecar, as the recorder of those runs alone that a stream wants it to export."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self._sidecar = sidecar
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sidecar, name)
+
+    @property
+    def active(self) -> bool:
+        feed = _asking.get()
+        return self._sidecar.active and feed is not None and feed.export is self._sidecar
+
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+        cast(Feed, _asking.get()).export = None
+        # The parent among all that the sidecar observes, not what this gate observes alone.
+        return self._sidecar.open_run(run_id, agent_name, enclosing(self._sidecar))
+
+
+_recorder = cast(Recorder, _StreamRecorder())
+_lock = threading.RLock()
+_shared_observer: Observer | None = None
+_gates: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
+"""By the id of the sidecar, which lives as long as its observer does."""
+_guests: dict[int, _Guests] = {}
+"""By the id of the agent."""
+
+
+def _stream_observer() -> Observer:
+    """One for all streams, so that a hundred runs of an agent at once do not make a hundred layers around each."""
+    global _shared_observer
+    with _lock:
+        if _shared_observer is None:
+            from sidestream.sources.pydantic_ai.capability import Observer
+
+            _shared_observer = Observer(_recorder, "sidestream-stream")
+        return _shared_observer
+
+
+def _gate(sidecar: Sidecar) -> Observer:
+    with _lock:
+        observer = _gates.get(id(sidecar))
+        if observer is None:
+            from sidestream.sources.pydantic_ai.capability import Observer
+
+            gate = cast(Recorder, _SidecarGate(sidecar))
+            observer = _gates[id(sidecar)] = Observer(gate, f"{sidecar.capability.id}-export")
+        return observer
+
+
+@dataclass
+class _Guests:
+    """The observers that an agent has for the time of its streams."""
+
+    before: Any
+    """The agent's root capability without them."""
+    needed: Counter[int] = field(default_factory=Counter)
+    """By the id of an observer: how many runs in progress need it."""
+
+
+@contextmanager
+def _attached(agent: Any, observers: Sequence[Observer]) -> Iterator[Sequence[Observer]]:
+    """Have `observers` in the agent while it runs; yields those that the run itself has to bring.
+
+    In the agent, for a capability that a run brings has pydantic-ai ask all others for their tools and settings again.
+    Under `override(spec=…)` with capabilities, which hides the agent's own, it does that in any case.
+    """
+    from sidestream.sources.pydantic_ai.attach import change_capabilities, placed
+
+    core = _core(agent)
+    if _effective_root(core) is not core.root_capability:
+        yield observers
+        return
+    with _lock:
+        guests = _guests.setdefault(id(core), _Guests(core.root_capability))
+        new = [observer for observer in observers if not guests.needed[id(observer)]]
+        guests.needed.update(map(id, observers))
+        if new:
+            change_capabilities(core, lambda present: placed(present, new))
+    try:
+        yield ()
+    finally:
+        with _lock:
+            guests.needed.subtract(map(id, observers))
+            gone = {id(observer) for observer in observers if not guests.needed[id(observer)]}
+            if gone:
+                change_capabilities(core, lambda present: [each for each in present if id(each) not in gone])
+            if not +guests.needed:
+                del _guests[id(core)]
+                now, before = core.root_capability.capabilities, guests.before.capabilities
+                if list(map(id, now)) == list(map(id, before)):
+                    core._root_capability = guests.before
+
+
+def _core(agent: Any) -> Any:
+    """The agent that any wrappers are around. Raises `ConfigurationError` where there is none."""
+    core = agent
+    while (wrapped := getattr(core, "wrapped", None)) is not None:
+        core = wrapped
+    if not hasattr(core, "_root_capability"):
+        raise ConfigurationError(f"cannot stream {type(agent).__qualname__!r}: it is not a pydantic-ai agent")
+    return core
+
+
+def _effective_root(core: Any) -> Any:
+    effective = getattr(core, "_effective_root_capability", None)  # private; without it an override goes unseen
+    return core.root_capability if effective is None else effective()

@@ -1,0 +1,1 @@
+"""Text and layout for terminals, shared by the console exporter and the commands."""

@@ -1,0 +1,303 @@
+"""The pages: each a function from a request to a response. They read the log and write nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from sidestream.errors import ConfigurationError
+from sidestream.log import Filter, Hit, RunLog, RunSummary, diff, load_run, search
+from sidestream.log.runs.filters import OUTCOMES
+
+from .catalogue import Catalogue
+from .charts import charts
+from .run_page import FOLDED_TEXT, MAX_TEXT, all_events, as_json, as_line, run_page
+from .templating import asset, render
+from .waterfall import MAX_ROWS, duration, waterfall
+from .wording import plural
+
+RUNS_A_PAGE = 100
+EVENTS_A_PAGE = 200
+MAX_HITS = 200
+SEARCH_SECONDS = 15.0
+
+SORTS: dict[str, Callable[[RunSummary], float]] = {
+    "started": lambda run: run.started.timestamp() if run.started else 0.0,
+    "duration": lambda run: run.duration_seconds or 0.0,
+    "tokens": lambda run: run.total_tokens or 0,
+    "cost": lambda run: _cost(run) or 0.0,
+    "first_token": lambda run: run.time_to_first_token_seconds or 0.0,
+}
+
+ASSETS = {
+    "style.css": "text/css",
+    "page.js": "text/javascript",
+    "timeline.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """The response that shows `template`. Text that UTF-8 cannot hold, as in odd file names, is shown escaped."""
+    html = render(template, standalone=False, **values)
+    return Response(html.encode("utf-8", "backslashreplace"), status, media_type="text/html")
+
+
+def static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in ASSETS:
+        return not_found(request, "There is no such file.")
+    keep = "public, max-age=31536000, immutable" if request.query_params else "no-cache"
+    return Response(asset(name), media_type=ASSETS[name], headers={"Cache-Control": keep})
+
+
+def not_found(request: Request, message: str = "There is no such page.") -> Response:
+    return page("message.html", 404, title="Not found", message=message, q="")
+
+
+# --- the list ------------------------------------------------------------------------------------------------------
+
+
+def runs_page(request: Request) -> Response:
+    """`/`: the runs, the newest first, filtered and sorted."""
+    catalogue: Catalogue = request.app.state.catalogue
+    query = request.query_params
+    every = catalogue.runs()
+    problem = ""
+    try:
+        where = _filter(request)
+    except ConfigurationError as error:
+        problem, where = str(error), Filter()
+    matching = [run for run in every if where.matches(run)]
+    with_sub_agents = query.get("runs") == "all"
+    narrowed = matching if with_sub_agents else [run for run in matching if run.parent_run_id is None]
+    sort = query.get("sort", "started")
+    ordered = sorted(narrowed, key=SORTS.get(sort, SORTS["started"]), reverse=query.get("order") != "up")
+    number = _number(query.get("page"), 1)
+    shown = ordered[(number - 1) * RUNS_A_PAGE : number * RUNS_A_PAGE]
+    return page(
+        "runs.html",
+        q="",
+        runs=shown,
+        names={run.run_id: run.agent_name for run in every if run.sub_agents} if with_sub_agents else {},
+        matching=len(narrowed),
+        sub_agents=len(matching) - len(narrowed),
+        total=len(every),
+        charts=charts(narrowed, (lambda run: run.cost_usd) if with_sub_agents else _cost),
+        cost=_cost,
+        problem=problem,
+        query=query,
+        is_filtered=bool(set(query) & {"agent", "model", "outcome", "tag", "since", "until"}),
+        agents=sorted({run.agent_name for run in every if run.agent_name}),
+        models=sorted({model for run in every for model in run.models}),
+        outcomes=OUTCOMES,
+        number=number,
+        pages=max(1, -(-len(ordered) // RUNS_A_PAGE)),
+        paths=catalogue.paths,
+        link=lambda **changes: _link(request, **changes),
+    )
+
+
+def _filter(request: Request) -> Filter:
+    query = request.query_params
+
+    def given(name: str) -> list[str]:
+        return [value.strip() for value in query.getlist(name) if value.strip()]
+
+    return Filter.parse(
+        since=next(iter(given("since")), None),
+        until=next(iter(given("until")), None),
+        agents=given("agent"),
+        models=given("model"),
+        outcomes=given("outcome"),
+        tags=given("tag"),
+    )
+
+
+def _cost(run: RunSummary) -> float | None:
+    """With what its sub-agents cost."""
+    return run.cost_usd if run.cost_usd_with_children is None else run.cost_usd_with_children
+
+
+def _link(request: Request, **changes: object) -> str:
+    """This page with other values in its query; None takes one out."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes and value]
+    return "?" + urlencode([*kept, *((name, str(value)) for name, value in changes.items() if value is not None)])
+
+
+def _number(text: str | None, default: int) -> int:
+    return max(1, int(text)) if text and text.isascii() and text.isdecimal() and len(text) < 10 else default
+
+
+# --- one run -------------------------------------------------------------------------------------------------------
+
+
+def run_view(request: Request) -> Response:
+    """`/runs/RUN_ID`, the permalink of a run."""
+    summary = _found(request)
+    if not isinstance(summary, RunSummary):
+        return summary
+    rows = None if request.query_params.get("steps") == "all" else MAX_ROWS
+    catalogue: Catalogue = request.app.state.catalogue
+    return page(
+        "run.html",
+        q="",
+        page=run_page(_load(request, summary), rows=rows),
+        parent=catalogue.run(summary.parent_run_id) if summary.parent_run_id else None,
+        max_text=MAX_TEXT,
+        folded_text=FOLDED_TEXT,
+        events=None,
+    )
+
+
+def trace_view(request: Request) -> Response:
+    """`/traces/TRACE_ID`: to the run of that trace, for links from other tools."""
+    run = request.app.state.catalogue.run_of_trace(request.path_params["trace_id"])
+    if run is None:
+        return not_found(request, "No run in this log belongs to that trace.")
+    return RedirectResponse(f"/runs/{quote(run.run_id, safe='')}", 302)
+
+
+def events_view(request: Request) -> Response:
+    """`/runs/RUN_ID/events`: the events as they stand in the log."""
+    summary = _found(request, "/events")
+    if not isinstance(summary, RunSummary):
+        return summary
+    log = _load(request, summary)
+    events = all_events(log)
+    types = sorted({str(located.event.event_type) for located in events})
+    wanted = request.query_params.get("type")
+    if wanted:
+        events = [located for located in events if located.event.event_type == wanted]
+    seq = request.query_params.get("seq")
+    number = _number(request.query_params.get("page"), 1)
+    if seq is not None:
+        place = (at for at, each in enumerate(events) if str(each.event.seq) == seq and _is_own(each, summary))
+        number = next(place, 0) // EVENTS_A_PAGE + 1
+    return page(
+        "events.html",
+        q="",
+        log=log,
+        events=[
+            (each, as_json(each), str(each.event.seq) == seq and _is_own(each, summary))
+            for each in events[(number - 1) * EVENTS_A_PAGE : number * EVENTS_A_PAGE]
+        ],
+        count=len(events),
+        types=types,
+        wanted=wanted,
+        number=number,
+        pages=max(1, -(-len(events) // EVENTS_A_PAGE)),
+        link=lambda **changes: _link(request, **{"seq": None, **changes}),
+    )
+
+
+def _is_own(located: Any, summary: RunSummary) -> bool:
+    return bool(located.event.run_id == summary.run_id)
+
+
+def lines_view(request: Request) -> Response:
+    """`/runs/RUN_ID/events.jsonl`: the same as a log of its own."""
+    summary = _found(request, "/events.jsonl")
+    if not isinstance(summary, RunSummary):
+        return summary
+    lines = b"".join(map(as_line, all_events(_load(request, summary))))
+    name = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in summary.run_id)
+    disposition = f'attachment; filename="run-{name[:60]}.jsonl"'
+    return Response(lines, media_type="application/x-ndjson", headers={"Content-Disposition": disposition})
+
+
+def _found(request: Request, suffix: str = "") -> RunSummary | Response:
+    """The run that is asked for, or where to go instead."""
+    given = request.path_params["run_id"]
+    run: RunSummary | None = request.app.state.catalogue.run(given)
+    if run is None:
+        return not_found(request, "There is no such run in this log. It may have been deleted, or the id is cut off.")
+    if run.run_id != given:
+        return RedirectResponse(f"/runs/{quote(run.run_id, safe='')}{suffix}", 302)
+    return run
+
+
+def _load(request: Request, summary: RunSummary) -> RunLog:
+    return load_run(request.app.state.catalogue.paths, summary.run_id)
+
+
+# --- two runs ------------------------------------------------------------------------------------------------------
+
+FACTS: Sequence[tuple[str, str, str]] = (
+    ("outcome", "Outcome", "words"),
+    ("model", "Model", "text"),
+    ("duration_seconds", "Duration", "seconds"),
+    ("time_to_first_token_seconds", "First token", "seconds"),
+    ("cost", "Cost", "money"),
+    ("total_tokens", "Tokens", "count"),
+    ("requests", "Requests", "count"),
+    ("tool_calls", "Tool calls", "count"),
+    ("retries", "Retries", "count"),
+    ("errors", "Errors", "count"),
+    ("sub_agents", "Sub-agents", "count"),
+)
+
+
+def compare_view(request: Request) -> Response:
+    """`/compare?run=A&run=B`: what differs between two runs."""
+    given = request.query_params.getlist("run")
+    if len(given) != 2:
+        return page(
+            "message.html", 400, title="Compare", message="Choose two runs in the list: check their boxes.", q=""
+        )
+    summaries = [request.app.state.catalogue.run(each) for each in given]
+    if None in summaries:
+        return not_found(request, "One of these runs is not in this log.")
+    logs = [_load(request, summary) for summary in summaries]
+    scale = max(map(duration, logs))
+    facts = []
+    for field, label, kind in FACTS:
+        values = [_cost(log.summary) if field == "cost" else getattr(log.summary, field) for log in logs]
+        facts.append((label, kind, *values))
+    return page(
+        "compare.html",
+        q="",
+        logs=logs,
+        falls=[waterfall(log, scale=scale) for log in logs],
+        facts=facts,
+        difference=diff(*logs),
+        max_text=MAX_TEXT,
+        folded_text=FOLDED_TEXT,
+    )
+
+
+# --- search --------------------------------------------------------------------------------------------------------
+
+
+def search_view(request: Request) -> Response:
+    """`/search?q=TEXT`: where people and models wrote it."""
+    catalogue: Catalogue = request.app.state.catalogue
+    q = request.query_params.get("q", "").strip()
+    named = (catalogue.run(q) or catalogue.run_of_trace(q)) if q else None
+    hits: list[Hit] = []
+    note = "Give a text to look for, or the id of a run or trace."
+    if q:
+        started = time.monotonic()
+        deadline = started + SEARCH_SECONDS
+        in_time = True
+        for hit in islice(search(catalogue.paths, q, ignore_case=True), MAX_HITS + 1):
+            hits.append(hit)
+            if time.monotonic() > deadline:
+                in_time = False
+                break
+        note = "not found" if not hits else f"found in {plural(len({hit.run_id for hit in hits}), 'run')}"
+        if len(hits) > MAX_HITS:
+            hits, note = hits[:MAX_HITS], f"the first {MAX_HITS} places"
+        elif not in_time:
+            note = f"the first {plural(len(hits), 'place')}, found in {SEARCH_SECONDS:.0f} s"
+    groups: dict[str, list[Hit]] = {}
+    for hit in hits:
+        groups.setdefault(hit.run_id, []).append(hit)
+    found = [(catalogue.run(run_id), each) for run_id, each in groups.items()]
+    return page("search.html", q=q, named=named, note=note, groups=[each for each in reversed(found) if each[0]])

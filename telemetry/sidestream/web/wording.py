@@ -1,0 +1,164 @@
+"""Numbers and times as people read them. What is not known is a dash, never a zero."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sidestream.terminal import text
+
+UNKNOWN = "–"
+
+OUTCOME_SIGNS = {
+    "completed": "✓",
+    "ok": "✓",
+    "error": "✗",
+    "failed": "✗",
+    "invalid": "✗",
+    "unknown": "✗",
+    "timed_out": "⧖",
+    "cancelled": "⊘",
+    "interrupted": "⊘",
+    "abandoned": "⊘",
+    "denied": "⊘",
+    "lost": "?",
+    "retry": "↻",
+    "running": "●",
+    "deferred": "…",
+    "skipped": "»",
+}
+
+_TONES = {
+    "good": ("completed", "ok"),
+    "bad": ("error", "failed", "invalid", "unknown", "lost"),
+    "warn": ("retry", "timed_out", "denied"),
+    "live": ("running",),
+}
+
+
+def tone(outcome: str | None) -> str:
+    """How an outcome is coloured: `good`, `bad`, `warn`, `live` or `calm`."""
+    return next((tone for tone, outcomes in _TONES.items() if outcome in outcomes), "calm")
+
+
+def sign(outcome: str | None) -> str:
+    """The outcome without colour."""
+    return OUTCOME_SIGNS.get(outcome or "", "·")
+
+
+def words(name: str | None) -> str:
+    """`timed_out` as `timed out`."""
+    return (name or UNKNOWN).replace("_", " ")
+
+
+def money(usd: float | None) -> str:
+    """US dollars, with as many digits as say something: $12.30, $0.042, $0.00067."""
+    if usd is None:
+        return UNKNOWN
+    if usd == 0:
+        return "$0"
+    if abs(usd) >= 0.995:
+        return f"${usd:,.2f}"
+    if abs(usd) < 0.000001:
+        return "<$0.000001"
+    digits = next(digits for digits in range(2, 8) if abs(usd) >= 10.0 ** (1 - digits) * 0.995 or digits == 7)
+    return f"${usd:.{digits}f}"
+
+
+def seconds(duration: float | None) -> str:
+    """250 µs, 42 ms, 3.2 s, 4 min 05 s, 2 h 03 min."""
+    if duration is None:
+        return UNKNOWN
+    if duration == 0:
+        return "0 s"
+    if duration < 0.0009995:
+        return f"{duration * 1e6:.0f} µs"
+    if duration < 0.9995:
+        return f"{duration * 1e3:.1f} ms" if duration < 0.00995 else f"{duration * 1e3:.0f} ms"
+    if duration < 59.95:
+        return f"{duration:.2f} s" if duration < 9.995 else f"{duration:.1f} s"
+    whole = round(duration)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+
+
+def count(number: int | None) -> str:
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def short_count(number: float) -> str:
+    """1,234 as 1.2k."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * 0.9995:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`; `1 retry`, `2 retries`."""
+    return f"{number:,} {text.plural(number, noun)}"
+
+
+def ago(when: datetime | None, now: datetime | None = None) -> str:
+    """12 s ago, 5 min ago, 3 h ago, 2 d ago, else the date."""
+    if when is None:
+        return UNKNOWN
+    passed = ((now or datetime.now(UTC)) - when).total_seconds()
+    if passed < 0 or passed >= 14 * 86_400:
+        return when.astimezone().strftime("%d %b %Y") if passed >= 0 else at(when)
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        if passed >= size:
+            return f"{int(passed // size)} {unit} ago"
+    return "now"
+
+
+def at(when: datetime | None) -> str:
+    """To the second, in this machine's time zone."""
+    return UNKNOWN if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def iso(when: datetime | None) -> str:
+    return "" if when is None else when.isoformat()
+
+
+def short_id(run_id: str) -> str:
+    """The end of an id: the beginning of ids made at the same time is the same."""
+    return run_id[-4:]
+
+
+def short_class(name: str) -> str:
+    """The name of an exception without its module."""
+    return name.rpartition(".")[2]
+
+
+def as_text(value: Any) -> str:
+    """Content as it is read: text as it stands, anything else as JSON, on one line if it is short."""
+    if isinstance(value, str):
+        return value
+    line = json.dumps(value, ensure_ascii=False)
+    return line if len(line) <= 80 else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def not_kept(value: Any) -> bool:
+    """Whether this is what the content policy `metadata` left of a content."""
+    return isinstance(value, dict) and value.keys() == {"type", "length"}
+
+
+FILTERS = {
+    "ago": ago,
+    "as_text": as_text,
+    "at": at,
+    "count": count,
+    "iso": iso,
+    "money": money,
+    "plural": plural,
+    "seconds": seconds,
+    "short_class": short_class,
+    "short_count": short_count,
+    "short_id": short_id,
+    "sign": sign,
+    "tone": tone,
+    "words": words,
+}

@@ -1,0 +1,43 @@
+"""COMMANDS.md says what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import sidestream
+from sidestream import log
+from sidestream.cli.commands.checking import Fault
+from sidestream.cli.tables import EVENT_COLUMNS, RUN_COLUMNS
+
+PAGE = (Path(sidestream.__file__).parents[1] / "COMMANDS.md").read_text("utf-8")
+WORDS = set(re.findall(r"`(\w+)`", PAGE))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        log.RunSummary,
+        log.RunLog,
+        log.Step,
+        log.Part,
+        log.Delta,
+        log.Located,
+        log.Statistics,
+        log.Group,
+        log.Quantiles,
+        log.Hit,
+        log.Change,
+        log.StepDiff,
+        Fault,
+    ],
+)
+def test_every_key_of_the_json_is_on_the_page(kind: type[msgspec.Struct]) -> None:
+    assert set(kind.__struct_fields__) <= WORDS
+
+
+def test_every_column_is_on_the_page() -> None:
+    assert {*RUN_COLUMNS, *EVENT_COLUMNS} - {"provider"} <= WORDS

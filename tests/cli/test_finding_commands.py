@@ -1,0 +1,132 @@
+"""`sidestream stats`, `search` and `diff`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import invoke, mistake, summaries
+
+
+class TestStats:
+    def test_sums(self, log: Path) -> None:
+        """First how many runs and how they ended, then a table by agent, by model and by tool."""
+        first, _, *rest = invoke("stats", log).stdout.splitlines()
+        assert first == "6 runs  4 completed, 1 abandoned, 1 error"
+        heads = [line.split()[0] for line, before in zip(rest, ["", *rest], strict=False) if not before and line]
+        assert heads == ["agent", "model", "tool"]
+
+    def test_what_is_not_as_hoped(self, log: Path) -> None:
+        """Is counted beside each agent and tool."""
+        lines = invoke("stats", log).stdout.splitlines()
+        assert next(line for line in lines if line.startswith("support")).endswith("1 abandoned, 1 error")
+        assert next(line for line in lines if line.startswith("look_up_order")).endswith("1 retry")
+
+    def test_by(self, log: Path) -> None:
+        """`--by` chooses the tables; hours have a bar."""
+        text = invoke("stats", log, "--by", "hour").stdout
+        assert "\nhour" in text
+        assert "████" in text
+        assert "\nagent" not in text
+        assert "choose from agent" in mistake("stats", log, "--by", "day")
+
+    def test_json(self, log: Path) -> None:
+        """All of `Statistics`, whatever `--by` says."""
+        found = json.loads(invoke("stats", log, "--json").stdout)
+        assert set(found) == {"total", "by_agent", "by_model", "by_tool", "by_hour", "missing_events"}
+        assert found["total"]["outcomes"] == {"abandoned": 1, "completed": 4, "error": 1}
+        assert {"count", "cost_usd", "duration", "unpriced_requests"} <= set(found["by_agent"][0])
+
+    def test_nothing(self, log: Path) -> None:
+        invoke("stats", log, "--agent", "nobody", code=1)
+
+
+class TestSearch:
+    def test_a_line_for_each_place(self, log: Path) -> None:
+        """With the agent, the end of the run's id, the field, and what stands there."""
+        run_id = summaries(log)[0]["run_id"]
+        (line,) = invoke("search", "shipped", log).stdout.splitlines()
+        assert line.split("  ")[1:] == [
+            f"support {run_id[-8:]}",
+            "look_up_order result",
+            "order 4711: shipped on Monday",
+        ]
+
+    def test_as_it_reads(self, log: Path) -> None:
+        """A sentence is found though it was streamed word by word."""
+        assert "on its way, and that is all" in invoke("search", "its way, and that", log).stdout
+
+    def test_regex_and_case(self, log: Path) -> None:
+        assert invoke("search", "-e", r"ORDER \d{4}", log, code=1).stdout == ""
+        assert "order 4711" in invoke("search", "-e", "-i", r"ORDER \d{4}", log).stdout
+        assert "no regular expression" in mistake("search", "-e", "(", log)
+
+    def test_limit_and_filter(self, log: Path) -> None:
+        assert len(invoke("search", "o", log, "-n", 3).stdout.splitlines()) == 3
+        agents = [
+            json.loads(line)["agent_name"]
+            for line in invoke("search", "the", log, "--json", "--agent", "billing").stdout.splitlines()
+        ]
+        assert set(agents) == {"billing"}
+
+    def test_json_lines(self, log: Path) -> None:
+        """One hit a line; the excerpt says where in it the text is."""
+        for line in invoke("search", "4711", log, "--json").stdout.splitlines():
+            hit = json.loads(line)
+            assert hit["excerpt"][hit["start"] : hit["end"]] == "4711"
+
+    def test_nothing(self, log: Path) -> None:
+        assert "was not found" in invoke("search", "no such thing", log, code=1).stderr
+
+
+class TestDiff:
+    def test_what_differs(self, log: Path) -> None:
+        """Facts about the runs, then the steps: those of one alone, and those that changed with what was said."""
+        a, b = summaries(log)[0], summaries(log)[2]
+        lines = invoke("diff", a["run_id"][-8:], b["run_id"][-8:], "--log", log).stdout.splitlines()
+        assert lines[0].startswith(f"- support {a['run_id']}")
+        assert lines[1].startswith(f"+ support {b['run_id']}")
+        assert "  -Where is order 4711, and what of the refund?" in lines
+        assert "  +Where is order PP-12?" in lines
+        assert any(line.startswith("~ look_up_order()") for line in lines)
+        assert any(line.startswith("- ask_billing()") for line in lines)
+        assert any("outcome: ok → retry" in line for line in lines)
+        assert any("sub-agents: 1 → 0" in line for line in lines)
+
+    def test_the_same(self, log: Path) -> None:
+        """Of a run and itself there is nothing to tell."""
+        run_id = summaries(log)[0]["run_id"]
+        lines = invoke("diff", run_id, run_id, "--log", log).stdout.splitlines()
+        assert lines[2:] == ["  8 steps the same"]
+
+    def test_the_last_two(self, log: Path) -> None:
+        """Without names the last two of those that are chosen; with one, it and the last other one."""
+        found = summaries(log, "--agent", "support")
+        heads = [line.split()[2] for line in invoke("diff", "--log", log).stdout.splitlines()[:2]]
+        assert heads == [found[-2]["run_id"], found[-1]["run_id"]]
+        heads = [line.split()[2] for line in invoke("diff", found[0]["run_id"], "--log", log).stdout.splitlines()[:2]]
+        assert heads == [found[0]["run_id"], found[-1]["run_id"]]
+
+    def test_full(self, log: Path) -> None:
+        """`--full` shows the steps that are the same, too."""
+        run_id = summaries(log)[0]["run_id"]
+        assert "look_up_order()" in invoke("diff", run_id, run_id, "--log", log, "--full").stdout
+
+    def test_json(self, log: Path) -> None:
+        """Each step by itself, with what changed in it."""
+        a, b = summaries(log)[0], summaries(log)[2]
+        found = json.loads(invoke("diff", a["run_id"], b["run_id"], "--log", log, "--json").stdout)
+        assert found["same"] is False
+        assert found["a"] == a
+        assert {"what": "requests", "a": 3, "b": b["requests"]} in found["facts"] or a["requests"] == b["requests"]
+        assert {step["status"] for step in found["steps"]} <= {"same", "changed", "only_a", "only_b"}
+        assert all(not step[side]["children"] for step in found["steps"] for side in "ab" if step[side])
+
+    @pytest.mark.parametrize("names", [["x", "y"], ["a", "b", "c"]])
+    def test_mistake(self, log: Path, names: list[str]) -> None:
+        assert mistake("diff", *names, "--log", log)
+
+    def test_too_few(self, log: Path) -> None:
+        assert "no two such runs" in mistake("diff", "--log", log, "--agent", "billing")

@@ -1,0 +1,192 @@
+"""`sidestream runs`, and what all commands over a log have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidestream.cli.commands.runs import in_tree
+from sidestream.cli.options import id_length, named_run
+from sidestream.errors import ConfigurationError
+from sidestream.log import RunSummary
+from tests.support.command_line import invoke, mistake, summaries
+
+
+def made(run_id: str, parent: str | None = None, **facts: Any) -> RunSummary:
+    return RunSummary(run_id=run_id, root_run_id=parent or run_id, parent_run_id=parent, outcome="completed", **facts)
+
+
+def test_a_log_may_be_called_anything_the_system_allows(log: Path, tmp_path: Path) -> None:
+    try:
+        shutil.copy(next(iter(log.glob("*.jsonl"))), tmp_path / os.fsdecode(b"odd-\xff.jsonl"))
+    except OSError:
+        pytest.skip("file names must be UTF-8 here")
+    assert invoke("runs", tmp_path).stdout
+    assert {file for run in summaries(tmp_path) for file in run["files"]} == {f"{tmp_path}/odd-\\udcff.jsonl"}
+
+
+class TestTable:
+    def test_one_line_a_run(self, log: Path) -> None:
+        """There is a head and a line for each run, sub-agents indented below the run that called them."""
+        head, *lines = invoke("runs", log).stdout.splitlines()
+        assert head.split()[:4] == ["started", "agent", "run", "outcome"]
+        agents = [line[21:30].rstrip() for line in lines]
+        assert agents == ["support", "  billing", "support", "support", "support", "support"]
+
+    def test_plain_in_a_pipe(self, log: Path) -> None:
+        """Without colours, without blanks at the end, and nothing is cut."""
+        text = invoke("runs", log).stdout
+        assert "\x1b" not in text
+        assert "…" not in text
+        assert all(line == line.rstrip() for line in text.splitlines())
+
+    def test_says_what_is_not_as_it_should_be(self, log: Path) -> None:
+        text = invoke("runs", log, "--outcome", "error").stdout
+        assert "✗ error" in text
+        assert "RuntimeError" in text
+
+    def test_limit(self, log: Path) -> None:
+        """`-n` shows the last ones."""
+        assert len(invoke("runs", log, "-n", 2).stdout.splitlines()) == 3
+        assert summaries(log, "-n", "2") == summaries(log)[-2:]
+
+    def test_long_log(self, tmp_path: Path) -> None:
+        """The table ends at the last fifty and says so; `--all` and `--json` give everything."""
+        invoke("demo", "--events", 3000, "--out", tmp_path / "log")
+        found = summaries(tmp_path / "log")
+        assert len(found) > 50
+        result = invoke("runs", tmp_path / "log")
+        assert len(result.stdout.splitlines()) == 51
+        assert f"The last 50 of {len(found)} runs" in result.stderr
+        assert len(invoke("runs", tmp_path / "log", "--all").stdout.splitlines()) == len(found) + 1
+
+
+class TestJson:
+    def test_keys(self, log: Path) -> None:
+        """Each run has every field of `RunSummary`, known or not."""
+        for run in summaries(log):
+            assert set(run) == set(RunSummary.__struct_fields__)
+
+    def test_absent_is_not_zero(self, log: Path) -> None:
+        """A known nothing is 0, and what nobody knows is null."""
+        last = summaries(log)[-1]
+        assert last["retries"] == 0
+        assert last["cost_usd_with_children"] is None
+
+    def test_nothing_found(self, log: Path) -> None:
+        """An empty list, and exit code 1."""
+        result = invoke("runs", log, "--agent", "nobody", "--json", code=1)
+        assert json.loads(result.stdout) == []
+        assert "no such runs" in result.stderr
+
+
+class TestFilters:
+    @pytest.mark.parametrize(
+        ("options", "count"),
+        [
+            (["--agent", "billing"], 1),
+            (["--agent", "supp*", "--outcome", "completed"], 3),
+            (["--model", "house-llama", "--model", "gpt-*"], 6),
+            (["--outcome", "error", "--outcome", "abandoned"], 2),
+            (["--tag", "env=test"], 6),
+            (["--tag", "tenant"], 2),
+            (["--tag", "tenant=acme", "--tag", "env=test", "--agent", "support"], 1),
+            (["--since", "1h"], 6),
+            (["--since", "2000-01-01", "--until", "9999-01-01"], 6),
+        ],
+    )
+    def test_filter(self, log: Path, options: list[str], count: int) -> None:
+        """Options of different names narrow, the same one again widens, except for tags."""
+        assert len(summaries(log, *options)) == count
+
+    @pytest.mark.parametrize(
+        "command",
+        ["runs", "show", "stats", "diff", "validate", "tail", "search", "redact", "export"],
+    )
+    def test_every_command_has_them(self, command: str) -> None:
+        text = invoke(command, "--help").stdout
+        for option in ("--since", "--until", "--agent", "--model", "--outcome", "--tag", "--json"):
+            assert option in text
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            (["--since", "soon"], "write an age such as 30m"),
+            (["--outcome", "bad"], "choose from completed"),
+            (["--tag", "=x"], "write name=value"),
+        ],
+    )
+    def test_mistake(self, log: Path, options: list[str], says: str) -> None:
+        """What cannot be meant is told with what could be."""
+        assert says in mistake("runs", log, *options)
+
+
+class TestLog:
+    def test_nowhere(self, tmp_path: Path) -> None:
+        """A path that leads nowhere is a mistake that is told."""
+        assert "no log at" in mistake("runs", tmp_path / "nothing")
+
+    def test_empty(self, tmp_path: Path) -> None:
+        """An empty folder is a log without runs: exit code 1."""
+        assert "no runs yet" in invoke("runs", tmp_path, code=1).stderr
+
+    def test_several_paths(self, log: Path, tmp_path: Path) -> None:
+        """Folders, files and globs go together; the same file counts once."""
+        file = next(log.iterdir())
+        found = json.loads(invoke("runs", log, file, f"{log}/*.jsonl", "--json").stdout)
+        assert len(found) == 6
+        assert not any(run["duplicates"] for run in found)
+
+    def test_what_could_not_be_read_is_said(self, log: Path, tmp_path: Path) -> None:
+        """One line on stderr; the runs are listed all the same."""
+        damaged = tmp_path / "x.jsonl"
+        damaged.write_bytes(b"{garbage\n" + next(log.glob("*.jsonl")).read_bytes() + b"[1, 2]\n")
+        result = invoke("runs", damaged)
+        assert len(result.stdout.splitlines()) == 7
+        assert "could not read 2 lines" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+class TestNames:
+    """A run is called by its id, by how that begins or ends, or by its trace."""
+
+    KNOWN = (made("01a1-aaaa", trace_id="f" * 32), made("01a1-bbbb", "01a1-aaaa", trace_id="f" * 32), made("01b2-cbbb"))
+
+    @pytest.mark.parametrize(
+        ("name", "run_id"),
+        [
+            ("01a1-aaaa", "01a1-aaaa"),
+            ("aaa", "01a1-aaaa"),
+            ("01b", "01b2-cbbb"),
+            ("f" * 32, "01a1-aaaa"),
+            ("CBBB", "01b2-cbbb"),
+        ],
+    )
+    def test_found(self, name: str, run_id: str) -> None:
+        assert named_run(name, self.KNOWN).run_id == run_id
+
+    @pytest.mark.parametrize(
+        ("name", "says"), [("bbb", "2 runs are called so"), ("xyz", "no such run"), ("", "no such run")]
+    )
+    def test_not_found(self, name: str, says: str) -> None:
+        with pytest.raises(ConfigurationError, match=says):
+            named_run(name, self.KNOWN)
+
+    def test_ids_are_as_short_as_they_can_be(self) -> None:
+        """But have four characters at least."""
+        assert id_length(self.KNOWN, self.KNOWN) == 4
+        alike = [made("a-123456"), made("b-923456"), made("c-999999")]
+        assert id_length(alike, alike) == 6
+        assert id_length(alike[2:], alike) == 4
+
+    def test_tree_loses_nobody(self) -> None:
+        """Runs that call each other in a circle, as no writer of ours has written, are in the list all the same."""
+        circle = [made("a", "b"), made("b", "a"), made("c"), made("d", "c"), made("e", "gone")]
+        assert sorted((run.run_id, depth) for run, depth in in_tree(circle)) == [
+            ("a", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 0)
+        ]  # fmt: skip

@@ -1,0 +1,345 @@
+"""`sidestream tail`, and what pipes and terminals make of the commands: in processes of their own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from sidestream.cli import app as cli
+from sidestream.cli.commands.tail import Choice
+from sidestream.events import AnyEvent, Progress, encode_line, make_event
+from sidestream.log import Filter
+from tests.support.command_line import COMMAND, environment, invoke, summaries
+
+BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
+PATIENCE = 60.0
+"""Seconds until a test gives up. All of them are over at once, unless something is wrong."""
+
+
+class TestEnd:
+    def test_as_the_console(self, log: Path) -> None:
+        """The last steps, a line each, as the console exporter writes them."""
+        lines = invoke("tail", log, "-n", 3).stdout.splitlines()
+        assert lines[-1].split()[1] == "support"
+        assert "✓  completed" in lines[-1]
+
+    def test_what_has_no_line_does_not_count(self, events: list[AnyEvent], tmp_path: Path) -> None:
+        """The last step is shown though something follows that the console exporter is silent about."""
+        end = next(number for number, event in enumerate(events) if event.event_type == "final_result") + 1
+        (tmp_path / "x.jsonl").write_bytes(b"".join(map(encode_line, events[:end])))
+        (line,) = invoke("tail", tmp_path, "-n", 1).stdout.splitlines()
+        assert "✓" in line
+
+    def test_verbose(self, log: Path) -> None:
+        """With what was said."""
+        assert "prompt: Thank you!" in invoke("tail", log, "-v").stdout
+
+    def test_json(self, log: Path, events: list[AnyEvent]) -> None:
+        """The events themselves."""
+        assert invoke("tail", log, "-n", 4, "--json").stdout.encode() == b"".join(map(encode_line, events[-4:]))
+
+    def test_order_of_time(self, events: list[AnyEvent], tmp_path: Path) -> None:
+        """Of several files."""
+        (tmp_path / "a.jsonl").write_bytes(b"".join(map(encode_line, events[0::2])))
+        (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(map(encode_line, events[1::2]))))
+        told = [
+            json.loads(line)["timestamp"] for line in invoke("tail", tmp_path, "-n", 500, "--json").stdout.splitlines()
+        ]
+        assert len(told) == len(events)
+        assert told == sorted(told)
+
+    def test_only_the_end_is_read(self, tmp_path: Path) -> None:
+        """Of a large file, which then begins within a line."""
+        invoke("demo", "--events", 4000, "--out", tmp_path / "x.jsonl")
+        assert (tmp_path / "x.jsonl").stat().st_size > 2 * 256 * 1024
+        told = invoke("tail", tmp_path / "x.jsonl", "-n", 5, "--json")
+        assert (
+            told.stdout.encode().splitlines()
+            == sorted((tmp_path / "x.jsonl").read_bytes().splitlines(), key=lambda line: json.loads(line)["timestamp"])[
+                -5:
+            ]
+        )
+        assert told.stderr == ""
+
+    @pytest.mark.parametrize(
+        ("options", "count"),
+        [
+            (["--agent", "billing"], 1),
+            (["--outcome", "error"], 1),
+            (["--tag", "tenant=acme"], 2),
+            (["--model", "gpt*"], 5),
+        ],
+    )
+    def test_chosen_runs(self, log: Path, options: list[str], count: int) -> None:
+        lines = invoke("tail", log, "-n", 500, "--json", *options).stdout.splitlines()
+        assert len({json.loads(line)["run_id"] for line in lines}) == count
+
+
+class TestChoice:
+    """Which events of runs are shown that begin while one looks."""
+
+    @pytest.mark.parametrize(
+        ("where", "options"),
+        [
+            (Filter(agents=("billing",)), ["--agent", "billing"]),
+            (Filter(models=("house*",)), ["--model", "house*"]),
+            (Filter(tags={"tenant": "acme"}), ["--tag", "tenant=acme"]),
+        ],
+    )
+    def test_at_once(self, events: list[AnyEvent], log: Path, where: Filter, options: list[str]) -> None:
+        """What is known when a run begins decides, and each of its events is shown as it comes."""
+        wanted = {run["run_id"] for run in summaries(log, *options)}
+        choice = Choice(where, [])
+        for event in events:
+            assert choice.take(event) == ([event] if event.run_id in wanted else [])
+
+    def test_outcome(self, events: list[AnyEvent]) -> None:
+        """Is known at the end: then the whole run is shown."""
+        choice = Choice(Filter(outcomes=("error",)), [])
+        shown = [taken for event in events if (taken := choice.take(event))]
+        assert len(shown) == 1
+        assert shown[0] == [event for event in events if event.run_id == shown[0][0].run_id]
+
+
+@contextmanager
+def following(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], queue.Queue[str]]]:
+    """`sidestream tail -f ARGUMENTS…`, and the lines that it prints as they come."""
+    lines: queue.Queue[str] = queue.Queue()
+    # Where the tests run in the background, Ctrl-C is ignored, and so it would be by what they start.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    process = subprocess.Popen(
+        [*COMMAND[:-1], listening + COMMAND[-1], "tail", "-f", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PYTHONUTF8="1", PYTHONUNBUFFERED="1"),
+    )
+    assert process.stdout is not None
+
+    def read(out: Iterator[bytes]) -> None:
+        for line in out:
+            lines.put(line.decode())
+
+    reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        yield process, lines
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        reader.join(PATIENCE)
+        process.stdout.close()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+class TestFollow:
+    def test_what_comes(self, events: list[AnyEvent], tmp_path: Path) -> None:
+        """What is appended, and what new files hold, is shown; each event once, none left out."""
+        lines = list(map(encode_line, events))
+        first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+        first.write_bytes(b"".join(lines[:5]))
+        with following(tmp_path, "--json", "-n", "2") as (_, told):
+            came = [told.get(timeout=PATIENCE) for _ in range(2)]
+            with first.open("ab") as file:
+                file.write(b"".join(lines[5:9]) + lines[9][:20])  # the last line is half written
+            came += [told.get(timeout=PATIENCE) for _ in range(4)]
+            second.write_bytes(b"".join(lines[10:20]))
+            came += [told.get(timeout=PATIENCE) for _ in range(10)]
+            with first.open("ab") as file:
+                file.write(lines[9][20:])
+            came.append(told.get(timeout=PATIENCE))
+        assert sorted(line.encode() for line in came) == sorted(lines[3:20])
+
+    def test_while_it_begins(self, tmp_path: Path) -> None:
+        """What is written while it looks for the first time is shown once, like all that comes after."""
+        number = 0
+
+        def write(file: BinaryIO) -> None:
+            nonlocal number
+            when = BEGIN + timedelta(milliseconds=number)
+            event = make_event(Progress(iteration=number), run_id="r", seq=number, timestamp=when, agent_name="a")
+            file.write(encode_line(event))
+            number += 1
+
+        with (tmp_path / "x.jsonl").open("wb", buffering=0) as file:
+            write(file)
+            with following(tmp_path, "--json", "-n", "3") as (process, told):
+                while told.empty():
+                    write(file)
+                    time.sleep(0.001)
+                    assert process.poll() is None
+                for _ in range(100):
+                    write(file)
+                came = [json.loads(told.get(timeout=PATIENCE))["seq"]]
+                while came[-1] != number - 1:
+                    came.append(json.loads(told.get(timeout=PATIENCE))["seq"])
+        assert came == list(range(came[0], number))
+
+    def test_a_log_to_come(self, events: list[AnyEvent], tmp_path: Path) -> None:
+        """A folder that is not there yet is waited for."""
+        with following(tmp_path / "runs", "--agent", "support") as (_, told):
+            (tmp_path / "runs").mkdir()
+            (tmp_path / "runs" / "x.jsonl").write_bytes(b"".join(map(encode_line, events)))
+            assert "support" in told.get(timeout=PATIENCE)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there, Ctrl-C goes to a whole group of processes")
+    def test_ctrl_c(self, log: Path) -> None:
+        """Ends it, without a word."""
+        with following(log) as (process, told):
+            told.get(timeout=PATIENCE)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 130
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of a Unix shell")
+class TestPipes:
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "runs",
+            "stats --json",
+            "show",
+            "search o",
+            "tail -f",
+            "tail -f --json",
+        ],
+    )
+    def test_nobody_listens(self, log: Path, command: str) -> None:
+        """A command whose reader is gone ends without a word."""
+        name, *options = command.split()
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            done = subprocess.run(
+                [*COMMAND, name, *options, *(["--log"] if name == "show" else []), str(log)],
+                stdout=writing,
+                stderr=subprocess.PIPE,
+                timeout=PATIENCE,
+                env=environment(),
+            )
+        finally:
+            os.close(writing)
+        assert done.stderr == b""
+        assert done.returncode == 1
+
+    def test_output_that_knows_ascii_alone(self, log: Path) -> None:
+        """Has the signs in ASCII, and everything else escaped."""
+        for command in ("show --log", "stats --by hour"):
+            done = subprocess.run(
+                [*COMMAND, *command.split(), str(log)],
+                capture_output=True,
+                timeout=PATIENCE,
+                env=environment(PYTHONIOENCODING="ascii"),
+            )
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.isascii()
+            assert done.stdout
+
+    def test_mistake(self, tmp_path: Path) -> None:
+        """One line on stderr, exit code 2."""
+        done = subprocess.run(
+            [*COMMAND, "runs", str(tmp_path / "x")], capture_output=True, env=environment(), text=True
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("sidestream: no log at ")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+class TestTerminal:
+    def test_colours_and_width(self, log: Path) -> None:
+        """On a terminal there are colours, and no line is longer than it is wide."""
+        text = on_terminal("runs", str(log), columns=80)
+        assert "\x1b[" in text
+        assert max(map(len, plain(text).splitlines())) <= 80
+
+    def test_no_color(self, log: Path) -> None:
+        """`NO_COLOR` is obeyed."""
+        for command in (["runs", str(log)], ["show", "--log", str(log)]):
+            assert "\x1b[3" not in on_terminal(*command, columns=80, NO_COLOR="1")
+
+
+def plain(text: str) -> str:
+    import re
+
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r\n", "\n")
+
+
+def on_terminal(*arguments: str, columns: int, **changes: str) -> str:
+    """What `sidestream ARGUMENTS…` prints on a terminal of so many columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment(TERM="xterm-256color", PYTHONUTF8="1", **changes),
+    )
+    os.close(slave)
+    parts = []
+    try:
+        while part := os.read(master, 65536):
+            parts.append(part)
+    except OSError:  # Linux' way of saying that the other end is closed
+        pass
+    finally:
+        os.close(master)
+        assert process.wait(PATIENCE) == 0
+    return b"".join(parts).decode()
+
+
+EXAMPLES = [
+    (command.callback.__name__, line.strip().removeprefix("Example:  "))
+    for command in cli.app.registered_commands
+    if command.callback is not None
+    and command.callback.__module__.rpartition(".")[2]
+    in {"runs", "show", "stats", "search", "diff", "validate", "tail", "redact", "export"}
+    for line in (command.callback.__doc__ or "").split("\n\n")
+    if line.strip().startswith("Example:")
+]
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
+def test_example(name: str, example: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each example of the help runs, and finds something."""
+    (file,) = log.iterdir()
+    for folder, target in (("runs", "x.jsonl"), ("logs", "x.jsonl"), ("logs", "y.jsonl.gz")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        content = file.read_bytes()
+        (tmp_path / folder / target).write_bytes(gzip.compress(content) if target.endswith(".gz") else content)
+    monkeypatch.chdir(tmp_path)
+    found = summaries(log)
+    for written, run in (("b855", found[0]), ("f021", found[2])):
+        example = example.replace(written, run["run_id"][-8:])
+    words = shlex.split(example.split(" || ")[0])
+    assert words[:2] == ["sidestream", name]
+    if "-f" in words:
+        words.remove("-f")  # it would never end
+    if ".parquet" in example:
+        pytest.importorskip("duckdb")
+    if ".html" in example:
+        pytest.importorskip("jinja2")
+    assert invoke(*words[1:]).stdout

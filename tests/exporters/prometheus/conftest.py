@@ -1,0 +1,16 @@
+"""Scripted models and programs of their own, as the tests of other floors have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sidestream.diagnostics import forget
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_said_anew() -> Iterator[None]:
+    forget()
+    yield
+    forget()

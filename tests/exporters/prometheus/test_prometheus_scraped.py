@@ -1,0 +1,142 @@
+"""Runs of real agents, scraped by a real Prometheus, and every metric asked back from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+import pytest
+from pydantic_ai import Agent
+
+from sidestream import InMemoryExporter, Sidecar, SidecarStats, StreamEvent
+from sidestream.metrics.definitions import METRICS, Metric
+from sidestream_exporters import PrometheusExporter
+from tests.support.metric_tally import Labels, Tally
+from tests.support.prometheus_server import Prometheus, prometheus, wait_for
+from tests.support.provider_model import Says, run_variety, stream, used
+
+FED_BY_RUNS = [metric for metric in METRICS if metric.source == "runs"]
+
+
+@dataclass
+class Scraped:
+    """A Prometheus that has scraped some runs, and what those were."""
+
+    server: Prometheus
+    events: list[StreamEvent]
+    tally: Tally
+    books: SidecarStats
+    crowd: Sidecar
+    """A sidecar with a cap of three values."""
+
+    def vector(self, name: str, **labels: str) -> dict[Labels, float]:
+        """The time series of a metric by labels, without the labels that Prometheus adds."""
+        wanted = ",".join(f'{label}="{value}"' for label, value in {"job": "variety", **labels}.items())
+        added = ("__name__", "job", "instance")
+        return {
+            frozenset((k, v) for k, v in found["metric"].items() if k not in added): float(found["value"][1])
+            # As last seen: a scrape may fail on a machine that is busy.
+            for found in self.server.query(f"last_over_time({name}{{{wanted}}}[1h])")
+        }
+
+
+@pytest.fixture(scope="module")
+def scraped() -> Iterator[Scraped]:
+    memory = InMemoryExporter(content="none")
+    variety, crowd = PrometheusExporter(port=0), PrometheusExporter(port=0, label_values=3)
+    with Sidecar(variety, memory, stall_seconds=0) as sidecar, Sidecar(crowd) as other:
+        run_variety(sidecar)
+        cached = Agent(Says([["cheap", used(1_000, 10, cache_read_tokens=800, cache_write_tokens=5)]]), name="cached")
+        unpriced = Agent(Says([["a ", "b ", "c", used(5, 5)]], name="house-model", vendor="house"), name="unpriced")
+        for agent in (cached, unpriced):
+            asyncio.run(stream(sidecar.observe(agent)))
+        assert sidecar.flush(30) == {}
+        targets = {"variety": [_address(variety)], "crowd": [_address(crowd)]}
+        with prometheus(targets=targets) as server:
+            server.until("sum(up)", 2)
+            yield Scraped(server, memory.events, Tally(memory.events), sidecar.stats(), other)
+
+
+def _address(exporter: PrometheusExporter) -> str:
+    return wait_for(lambda: exporter.url, "the endpoint to open").split("/")[2]
+
+
+@pytest.mark.parametrize("metric", FED_BY_RUNS, ids=lambda metric: metric.name)
+def test_a_metric_is_in_prometheus_as_the_events_add_up(scraped: Scraped, metric: Metric) -> None:
+    expected = scraped.tally.values[metric.name]
+    assert expected, "the runs show nothing of it"
+    sums = {labels: pytest.approx(sum(seen)) for labels, seen in expected.items()}
+    if metric.kind == "histogram":
+        assert scraped.vector(f"{metric.name}_count") == {labels: len(seen) for labels, seen in expected.items()}
+        assert scraped.vector(f"{metric.name}_sum") == sums
+        bounds = [*metric.buckets, inf]
+        assert _buckets(scraped.vector(f"{metric.name}_bucket")) == {
+            labels: {bound: sum(value <= bound for value in seen) for bound in bounds}
+            for labels, seen in expected.items()
+        }
+    else:
+        assert scraped.vector(metric.name) == sums
+
+
+def _buckets(vector: dict[Labels, float]) -> dict[Labels, dict[float, float]]:
+    buckets: dict[Labels, dict[float, float]] = {}
+    for labels, value in vector.items():
+        bound = dict(labels)["le"]
+        buckets.setdefault(labels - {("le", bound)}, {})[float(bound)] = value
+    return buckets
+
+
+def test_the_books_of_the_sidecar_are_in_prometheus(scraped: Scraped) -> None:
+    memory, mine = scraped.books.exporters["memory"], frozenset({("exporter", "memory")})
+    assert memory.exported == len(scraped.events)
+    exported = {mine | {("state", "exported")}: memory.exported}
+    assert scraped.vector("sidestream_events_total", exporter="memory") == exported
+    assert scraped.vector("sidestream_queue_events", exporter="memory") == {mine: 0}
+    for name in ("sidestream_exporter_failures_total", "sidestream_exporter_failing"):
+        assert scraped.vector(name) == {mine: 0, frozenset({("exporter", "prometheus")}): 0}
+    success = scraped.vector("sidestream_exporter_last_success_timestamp_seconds")
+    assert success[mine] == pytest.approx(memory.last_success or 0, abs=1e-3)
+    assert scraped.vector("sidestream_recording_errors_total") == {frozenset(): 0}
+    assert list(scraped.vector("sidestream_build_info").values()) == [1]
+    assert len(scraped.vector("sidestream_exporter_busy_seconds")) == 2
+
+
+def test_the_exemplars_in_prometheus_lead_to_the_runs(scraped: Scraped) -> None:
+    runs = {e.run_id: e.data.trace_id for e in scraped.events if e.event_type == "agent_start"}
+    for name in (
+        "gen_ai_client_operation_duration_seconds_bucket",
+        "gen_ai_invoke_agent_duration_seconds_bucket",
+        "gen_ai_execute_tool_duration_seconds_bucket",
+        "sidestream_runs_total",
+        "sidestream_cost_usd_total",
+    ):
+        query = f'{name}{{job="variety"}}'
+        found = wait_for(lambda query=query: scraped.server.exemplars(query), f"exemplars of {name}")
+        labels = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+        assert labels
+        assert all(runs[one["run_id"]] == one["trace_id"] and len(one["span_id"]) == 16 for one in labels), name
+
+
+def test_no_id_and_no_name_that_the_model_made_up_is_a_label(scraped: Scraped) -> None:
+    ids = {e.run_id for e in scraped.events} | {e.data.trace_id for e in scraped.events if "trace_id" in e.data}
+    texts = {value for label in scraped.server.get("labels") for value in scraped.server.get(f"label/{label}/values")}
+    assert not texts & ids
+    assert "no_such_tool" not in texts
+
+
+def test_a_run_in_progress_shows_and_then_does_not_and_names_beyond_the_cap_are_other(scraped: Scraped) -> None:
+    runs = [scraped.crowd.open_run(f"r{number}", f"agent-{number}", None) for number in range(10)]
+    for run in runs:
+        run.start(model="gpt-5")
+    until = scraped.server.until
+    until('sidestream_runs_in_progress{job="crowd",agent="agent-0",model="gpt-5"}', 1)
+    until('sidestream_runs_in_progress{job="crowd",agent="other"}', 7)
+    until('sidestream_label_overflow_total{job="crowd",label="agent"}', 7)
+    for run in runs:
+        run.end("completed")
+        scraped.crowd.close_run(run)
+    until('sidestream_runs_in_progress{job="crowd",agent="agent-0",model="gpt-5"}', 0)
+    until('sidestream_runs_total{job="crowd",agent="other",outcome="completed"}', 7)
+    until('count(sidestream_runs_total{job="crowd"})', 4)

@@ -1,0 +1,176 @@
+"""What is remembered from one life of a collector to the next."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidestream.events import StreamEvent, encode_line
+from sidestream.log.forwarding.checkpoint import Checkpoint
+from sidestream.log.forwarding.delivery import Delivery
+from sidestream.log.forwarding.follow import Follower
+from sidestream.log.forwarding.forwarder import Forwarder, State
+from sidestream_exporters import PrometheusExporter
+from tests.support.forwarded_logs import Writer, ids, run_of, write
+from tests.support.recording_sinks import Sink
+
+
+class Counts(Sink):
+    """Counts ends of runs, and goes on counting in another process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = 0
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def export(self, events: Sequence[StreamEvent]) -> None:
+        self.calls.append("export")
+        super().export(events)
+        self.ended += sum(event.event_type == "agent_end" for event in events)
+
+    def remember(self) -> Any:
+        return self.ended
+
+    def recall(self, memory: Any) -> None:
+        self.calls.append("recall")
+        self.ended = memory
+
+
+class Life:
+    """One life of a collector, with the checkpoint that all have in common."""
+
+    def __init__(self, folder: Path, exporter: Any, spec: str = "counts") -> None:
+        self.exporter = exporter
+        self.checkpoint = Checkpoint(folder / "state.json", State)
+        delivery = Delivery(exporter, stop=threading.Event())
+        self.forwarder = Forwarder(Follower(folder / "runs"), delivery, spec=spec, checkpoint=self.checkpoint)
+
+    def __enter__(self) -> Life:
+        self.forwarder.load()
+        try:
+            self.forwarder.resume()
+        except BaseException:
+            self.checkpoint.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.checkpoint.close()  # as the end of a process does
+
+
+def test_an_exporter_that_counts_answers_once_it_is_where_it_was(tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "1.jsonl", run_of("a"))
+    with Life(tmp_path, Counts()) as life:
+        life.forwarder.forward()
+    write(tmp_path / "runs" / "1.jsonl", run_of("b"))
+    with Life(tmp_path, Counts()) as life:
+        life.forwarder.forward()
+    assert life.exporter.calls == ["recall", "export", "start"]
+    assert life.exporter.ended == 2
+
+
+def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path: Path) -> None:
+    """Killed after it had counted the lost run, and before that was in the checkpoint."""
+    write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
+    with Life(tmp_path, Counts()) as life:
+        life.forwarder.forward()
+        life.forwarder.give_up()
+        assert life.exporter.ended == 1
+    with Life(tmp_path, Counts()) as life:
+        life.forwarder.forward()
+    assert life.exporter.ended == 1
+    assert life.exporter.calls[-2:] == ["export", "start"]
+
+
+def test_a_run_that_goes_on_after_it_was_given_up_is_not_counted_again(tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
+    with Life(tmp_path, Counts()) as life:
+        life.forwarder.forward()
+        life.forwarder.give_up()
+        write(tmp_path / "runs" / "2.jsonl", run_of("a"))
+        life.forwarder.forward()
+        assert life.exporter.ended == 1
+
+
+def test_prometheus_goes_on_counting(tmp_path: Path) -> None:
+    log = tmp_path / "runs"
+    writer = Writer(log / "1.jsonl")
+    running = run_of("running")
+
+    def page(exporter: PrometheusExporter) -> dict[str, float]:
+        lines = exporter.render()[0].decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line.startswith(("sidestream_", "gen_ai_")))
+        return {name: float(value) for name, value in pairs}
+
+    with Life(tmp_path, PrometheusExporter(None), "prometheus") as life:
+        writer.write(b"".join(map(encode_line, [*run_of("a"), *running[:4]])))
+        life.forwarder.forward()
+        before = page(life.exporter)
+        writer.write(b"".join(map(encode_line, [*run_of("b"), *running[4:6]])))
+        life.forwarder.take(run_of("b"))  # counted, and killed before the checkpoint
+    with Life(tmp_path, PrometheusExporter(None), "prometheus") as life:
+        life.forwarder.forward()
+        again = page(life.exporter)
+    writer.write(b"".join(map(encode_line, running[6:])))
+    writer.die()
+    with Life(tmp_path, PrometheusExporter(None), "prometheus") as life:
+        life.forwarder.forward()
+        last = page(life.exporter)
+    once = PrometheusExporter(None)
+    once.export([*run_of("a"), *running, *run_of("b")])
+    in_progress = 'sidestream_runs_in_progress{agent="clerk",model="gpt-4o"}'
+    assert before[in_progress] == again[in_progress] == 1
+    assert all(again[name] >= value for name, value in before.items())
+    gaps = "gen_ai_client_operation_time_per_output_chunk"
+    whole = {name: value for name, value in page(once).items() if gaps not in name}
+    assert {name: value for name, value in last.items() if gaps not in name} == pytest.approx(whole)
+
+
+class Killed(BaseException):
+    """The end of a process, in the middle of an export."""
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), steps=st.lists(st.sampled_from(["write", "write", "look", "killed"]), max_size=25))
+def test_killed_at_any_moment_every_event_arrives_and_each_end_counts_once(seed: int, steps: list[str]) -> None:
+    chance = random.Random(seed)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        log = Writer(folder / "runs" / "1.jsonl")
+        events = [event for number in range(20) for event in run_of(f"run-{number}")]
+        written, arrived, visible = 0, set(), 0
+        for step in [*steps, "look"]:
+            if step == "write":
+                count = chance.randint(1, 12)
+                log.write(b"".join(map(encode_line, events[written : written + count])))
+                written += count
+                continue
+            exporter = Counts()
+            if step == "killed":
+
+                def die() -> None:
+                    if chance.random() < 0.5:
+                        raise Killed
+
+                exporter.before_export = die
+            with suppress(Killed), Life(folder, exporter) as life:
+                life.forwarder.forward()
+            arrived |= set(exporter.ids)
+            if "start" in exporter.calls:
+                assert exporter.ended >= visible, "what is asked never falls back"
+                visible = exporter.ended
+        log.die()
+        assert arrived == set(ids(events[:written]))
+        assert visible == sum(event.event_type == "agent_end" for event in events[:written])

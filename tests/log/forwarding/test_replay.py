@@ -1,0 +1,244 @@
+"""A log is exported again: all of it or what was asked for, once, with exact books."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sidestream import ConfigurationError, InMemoryExporter
+from sidestream.events import encode_line
+from sidestream.log import Filter
+from sidestream.log.forwarding.replay import replay
+from tests.support.forwarded_logs import Writer, ids, run_of, spans_of, write
+from tests.support.recording_sinks import Recorded, Sink, stops_after
+
+QUICK = (0.01, 0.02)
+
+
+def test_everything_is_exported_in_order_with_its_times(tmp_path: Path) -> None:
+    first, second = run_of("a"), run_of("b", after=60)
+    write(tmp_path / "1.jsonl", first)
+    write(tmp_path / "2.jsonl", second)
+    sink = Sink()
+    done = replay(tmp_path, sink)
+    assert sink.events == [*first, *second]
+    assert (sink.started, sink.closed) == (1, 1)
+    assert sink.flushed >= 1
+    assert done.complete
+    assert (done.runs, done.events, done.chosen, done.exported, done.dropped, done.pending) == (2, 18, 18, 18, {}, 0)
+
+
+def test_a_run_that_is_there_twice_is_exported_once(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    write(tmp_path / "2.jsonl", [*run_of("b"), *run_of("a"), *run_of("b")])
+    sink = Sink()
+    done = replay(tmp_path, sink)
+    assert sorted(sink.ids) == sorted(ids(run_of("a")) + ids(run_of("b")))
+    assert done.duplicates == 18
+
+
+def test_pieces_of_one_chunk_are_all_exported(tmp_path: Path) -> None:
+    """With `chunks=all` they share its number."""
+    events = run_of("a")
+    chunk = next(event for event in events if event.event_type == "llm_chunk")
+    at = events.index(chunk)
+    write(tmp_path / "1.jsonl", [*events[:at], chunk, chunk, chunk, *events[at + 1 :]])
+    sink = Sink()
+    replay(tmp_path, sink)
+    assert len(sink.events) == len(events) + 2
+
+
+def test_only_runs_that_were_asked_for(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("b", agent="other"), *run_of("c", after=3600)])
+    sink = Sink()
+    done = replay(tmp_path, sink, where=Filter.parse(agents=["clerk"], since="2026-11-20T10:00+00:00"))
+    assert sink.events == run_of("c", after=3600)
+    assert (done.events, done.chosen, done.exported) == (27, 9, 9)
+
+
+def test_content_obeys_the_exporters_policy(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    memory = InMemoryExporter(content="none")
+    replay(tmp_path, memory)
+    assert [event.data.prompt for event in memory.of("agent_start")] == [None]
+
+
+def test_an_exporter_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    sink, waits = Sink(away=3), []
+    done = replay(tmp_path, sink, backoff=QUICK, on_wait=lambda: waits.append(1))
+    assert sink.events == run_of("a")
+    assert done.exported == 9
+    assert len(waits) == 3
+
+
+def test_one_that_stays_away_is_given_up_and_what_it_lacks_is_counted(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    done = replay(tmp_path, Sink(away=10**9), backoff=QUICK, patience=0.05)
+    assert not done.complete
+    assert (done.chosen, done.exported, done.pending) == (9, 0, 9)
+
+
+def test_what_an_exporter_loses_is_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", [event for number in range(60) for event in run_of(f"run-{number}")])
+    sink, calls = Sink(), []
+
+    def fail_once() -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("a bug of the exporter's")
+
+    sink.before_export = fail_once
+    done = replay(tmp_path, sink)
+    assert done.complete
+    assert done.dropped == {"error": 256}
+    assert done.exported == len(sink.events) == 540 - 256
+
+
+def test_a_dry_run_counts_and_exports_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    sink = Sink()
+    done = replay(tmp_path, sink, dry_run=True)
+    assert (done.runs, done.chosen, done.exported) == (1, 9, 0)
+    assert (sink.started, sink.events) == (0, [])
+
+
+# --- runs without an end ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_writer_is_gone_ends_as_lost(tmp_path: Path) -> None:
+    run = run_of("a", ended=False)
+    write(tmp_path / "1.jsonl", run)
+    sink = Sink()
+    done = replay(tmp_path, sink)
+    *told, end = sink.events
+    assert told == run
+    assert (end.event_type, end.data.outcome, end.data.success, end.seq) == ("agent_end", "lost", False, len(run))
+    assert (end.timestamp, end.data.duration_seconds) == (run[-1].timestamp, run[-1].offset)
+    assert end.data.usage is None, "nobody knows what it used in all"
+    assert done.lost_runs == 1
+
+
+def test_a_run_whose_writer_is_alive_goes_on(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "1.jsonl")
+    writer.write(b"".join(map(encode_line, run_of("a", ended=False, pid=os.getpid()))))
+    sink = Sink()
+    done = replay(tmp_path, sink)
+    writer.die()
+    assert sink.events == run_of("a", ended=False, pid=os.getpid())
+    assert done.lost_runs == 0
+
+
+def test_a_copy_of_the_log_has_no_such_end(tmp_path: Path) -> None:
+    """Which the log itself never holds."""
+    write(tmp_path / "1.jsonl", run_of("a", ended=False))
+    sink = Sink()
+    sink.durable = True
+    replay(tmp_path, sink)
+    assert sink.events == run_of("a", ended=False)
+
+
+# --- going on --------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
+    """Of what was at hand when it was stopped, at most one block is exported again."""
+    log = tmp_path / "log"
+    events = [event for number in range(400) for event in run_of(f"run-{number}", tools=5)]
+    write(log / "1.jsonl", events)
+    stop, first = threading.Event(), Sink()
+    first.before_export = stops_after(stop, 6)
+    done = replay(log, first, spec="sink", resume=tmp_path / "state", stop=stop)
+    assert not done.complete
+    assert 0 < len(first.events) < len(events)
+    second = Sink()
+    done = replay(log, second, spec="sink", resume=tmp_path / "state")
+    assert done.complete
+    # What an exporter has to know of runs in progress is told again; nothing else is.
+    before = set(first.ids)
+    again = [event for event in second.events if (event.run_id, event.seq) in before]
+    assert {event.event_type for event in again} <= {"agent_start", "llm_start", "tool_start"}
+    assert len(again) <= 3
+    assert sorted(set(first.ids + second.ids)) == sorted(ids(events))
+    third = Sink()
+    replay(log, third, spec="sink", resume=tmp_path / "state")
+    assert third.events == []
+
+
+def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
+    """While a run in it is going on, its name is in the state."""
+    try:
+        writer = Writer(tmp_path / "log" / os.fsdecode(b"odd-\xff.jsonl"))
+    except OSError:
+        pytest.skip("file names must be UTF-8 here")
+    run = run_of("a", pid=os.getpid())
+    writer.write(b"".join(map(encode_line, run[:-1])))
+    first, second = Sink(), Sink()
+    replay(tmp_path / "log", first, spec="sink", resume=tmp_path / "state")
+    writer.write(encode_line(run[-1]))
+    replay(tmp_path / "log", second, spec="sink", resume=tmp_path / "state")
+    writer.die()
+    assert first.events == run[:-1]
+    assert second.events == [run[0], run[-1]], "a new exporter is told of the run that it ends"
+
+
+def test_the_state_of_another_exporter_is_not_taken(tmp_path: Path) -> None:
+    write(tmp_path / "log" / "1.jsonl", run_of("a"))
+    replay(tmp_path / "log", Sink(), spec="one", resume=tmp_path / "state")
+    other = Sink()
+    replay(tmp_path / "log", other, spec="other", resume=tmp_path / "state")
+    assert other.events == run_of("a")
+
+
+def test_it_goes_at_the_pace_of_what_happened(tmp_path: Path) -> None:
+    """Across files, in the order of time."""
+    write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("c", after=2)])
+    write(tmp_path / "2.jsonl", run_of("b", after=1))
+    sink, begun = Sink(), time.monotonic()
+    done = replay(tmp_path, sink, speed=10)
+    assert time.monotonic() - begun >= 0.27, "2.8 seconds, ten times as fast"
+    assert sink.ids == ids([*run_of("a"), *run_of("b"), *run_of("c")])
+    assert done.complete
+
+
+# --- only what is missing --------------------------------------------------------------------------------------------
+
+
+def test_only_what_the_record_lacks(tmp_path: Path) -> None:
+    """The second request and the run itself are missing; of the other run nothing is, of the third everything."""
+    partly, whole, none = run_of("partly"), run_of("whole"), run_of("none")
+    write(tmp_path / "1.jsonl", [*partly, *whole, *none])
+    sink = Recorded({"partly": {1, 3}, "whole": {0, 1, 3, 5}})
+    done = replay(tmp_path, sink, only_missing=True)
+    told = [event.event_type for event in sink.events if event.run_id == "partly"]
+    assert told == ["agent_start", "llm_start", "llm_chunk", "llm_end", "agent_end"]
+    assert sink.ids[len(told) :] == ids(none)
+    assert done.delivered_before + done.exported == done.events
+
+
+@pytest.mark.parametrize("exporter", [Sink(), Recorded(None)])
+def test_without_a_record_nobody_knows_what_is_missing(exporter: Sink, tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    with pytest.raises(ConfigurationError, match="keeps no record of what was delivered"):
+        replay(tmp_path, exporter, only_missing=True)
+
+
+@pytest.mark.parametrize("options", [{"speed": 0.0}, {"speed": 1.0, "resume": "state"}])
+def test_what_cannot_be_done_is_refused(options: dict[str, object], tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", run_of("a"))
+    with pytest.raises(ConfigurationError):
+        replay(tmp_path, Sink(), **options)  # type: ignore[arg-type]
+
+
+def test_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no log at"):
+        replay(tmp_path / "nowhere", Sink())
+
+
+def test_made_up_runs_have_as_many_spans_as_is_said() -> None:
+    begins = [event for event in run_of("a", tools=3) if event.event_type in ("agent_start", "llm_start", "tool_start")]
+    assert len(begins) == spans_of(tools=3)

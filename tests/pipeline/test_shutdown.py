@@ -1,0 +1,228 @@
+"""However a program ends: its exit code and its stderr are its own, and what it did is in the log or counted."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.subprograms import AGENT, OBSERVED, Ended, Program, run_program
+
+needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+def both(tmp_path: Path, source: str, **env: str) -> tuple[Ended, Ended]:
+    """The same program bare and observed."""
+    bare = Program(tmp_path / "bare", source, OBSERVE="0", **env)
+    observed = Program(tmp_path / "observed", source, **env)
+    return bare.wait(), observed.wait()
+
+
+def same_noise(bare: Ended, observed: Ended) -> bool:
+    def normal(ended: Ended) -> list[str]:
+        """The last lines of tracebacks and other noise; frames differ where we stand between."""
+        text = ended.err.replace(str(ended.log.parent), "")
+        return [line for line in text.splitlines() if not line.startswith((" ", "Traceback"))]
+
+    return normal(bare) == normal(observed)
+
+
+def dropped(err: str) -> int:
+    """How many events were dropped, by what the program said last for each reason."""
+    return sum({key: int(count) for key, count in re.findall(r"events dropped' (.*) so_far=(\d+)", err)}.values())
+
+
+class TestEndOfAProgram:
+    def test_a_sidecar_that_nobody_closes_has_delivered_everything(self, tmp_path: Path) -> None:
+        ended = run_program(tmp_path, f"{AGENT}# ---\nasyncio.run(speak())")
+        assert (ended.code, ended.err) == (0, "")
+        (types,) = ended.runs().values()
+        assert types[0] == "agent_start"
+        assert types[-1] == "agent_end"
+
+    def test_one_that_was_local_to_a_function_has_too(self, tmp_path: Path) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            import gc
+            def main():
+                record(Sidecar(f"jsonl:{{LOG}}/"), "local", 500)
+            main()
+            gc.collect()
+            """,
+        )
+        assert (ended.code, ended.err) == (0, "")
+        assert len(ended.runs()["local"]) == 502
+
+    def test_sys_exit_in_a_coroutine_leaves_with_its_code(self, tmp_path: Path) -> None:
+        program = f"""{AGENT}# ---
+        async def main():
+            async with agent.run_stream("go") as stream:
+                async for text in stream.stream_text(delta=True):
+                    sys.exit(7)
+        asyncio.run(main())
+        """
+        bare, observed = both(tmp_path, program)
+        assert (bare.code, observed.code) == (7, 7)
+        assert same_noise(bare, observed)
+        (types,) = observed.runs().values()
+        assert types[-1] == "agent_end"
+
+    def test_an_unhandled_exception_is_reported_as_ever(self, tmp_path: Path) -> None:
+        program = f"""{AGENT}# ---
+        asyncio.run(speak())
+        raise LookupError("mine")
+        """
+        bare, observed = both(tmp_path, program)
+        assert (bare.code, observed.code) == (1, 1)
+        assert same_noise(bare, observed)
+        (types,) = observed.runs().values()
+        assert types[-1] == "agent_end"
+
+    @needs_signals
+    def test_ctrl_c_in_mid_run_ends_the_run_as_cancelled(self, tmp_path: Path) -> None:
+        source = f"{AGENT}# ---\nasyncio.run(speak())"
+        programs = [
+            Program(tmp_path / observe, source, OBSERVE=observe, WORDS="10000", PAUSE="0.01") for observe in ("0", "1")
+        ]
+        for program in programs:
+            program.wait_for_line()
+            program.send(signal.SIGINT)
+        bare, observed = (program.wait() for program in programs)
+        assert bare.code == observed.code
+        assert same_noise(bare, observed)
+        (events,) = observed.files().values()
+        assert events[-1].event_type == "agent_end"
+        assert events[-1].data.outcome == "cancelled"
+
+    @needs_signals
+    def test_a_signal_handler_may_close_the_sidecar(self, tmp_path: Path) -> None:
+        program = Program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            import signal, sys
+            sidecar = Sidecar(f"jsonl:{{LOG}}/", "memory")
+            def leave(number, frame):
+                sidecar.close()
+                sys.exit(5)
+            signal.signal(signal.SIGTERM, leave)
+            run = sidecar.open_run("r", "agent", None)
+            run.start()
+            print("go", flush=True)
+            while True:
+                run.custom("step")
+            """,
+        )
+        program.wait_for_line()
+        program.send(signal.SIGTERM)
+        ended = program.wait()
+        assert ended.code == 5
+        assert ended.err == "" or dropped(ended.err)
+        (events,) = ended.files().values()
+        assert events[0].event_type == "agent_start"
+
+    def test_a_run_in_another_thread_that_goes_on_does_not_hold_up_the_exit(self, tmp_path: Path) -> None:
+        program = f"""{AGENT}# ---
+        import threading, time
+        threading.Thread(target=lambda: asyncio.run(speak()), daemon=True).start()
+        time.sleep(0.5)
+        """
+        ended = run_program(tmp_path, program, WORDS="100000", PAUSE="0.001")
+        assert ended.code == 0
+        assert "sidestream" not in ended.err
+        (types,) = ended.runs().values()
+        assert types[0] == "agent_start"
+
+    def test_runs_of_exit_handlers_are_in_the_log_or_counted(self, tmp_path: Path) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""
+            import atexit
+            atexit.register(lambda: record(late, "after the close"))
+# ---
+            {OBSERVED}# ---
+            sidecar, late = Sidecar(f"jsonl:{{LOG}}/"), Sidecar(f"jsonl:{{LOG}}/late.jsonl")
+            record(sidecar, "before")
+            first = Sidecar(f"jsonl:{{LOG}}/first.jsonl")
+            atexit.register(lambda: record(sidecar, "in a handler"))
+            atexit.register(lambda: record(first, "first of its sidecar", 2))
+            """,
+        )
+        assert ended.code == 0
+        assert "Traceback" not in ended.err
+        runs = ended.runs()
+        assert len(runs["before"]) == len(runs["in a handler"]) == 3
+        assert "after the close" not in runs
+        # From Python 3.12 on, no thread can be started so late.
+        assert len(runs.get("first of its sidecar", ())) + dropped(ended.err) == 4
+
+
+class TestExportersAtTheEnd:
+    def test_a_hanging_exporter_holds_up_the_exit_until_the_deadline_and_no_other_exporter(
+        self, tmp_path: Path
+    ) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            import sys, time
+            class Hanging(Exporter):
+                name = "hanging"
+                interval = 0.01
+                def export(self, events):
+                    time.sleep(10_000)
+            sidecar = Sidecar(Hanging(), f"jsonl:{{LOG}}/", close_timeout=0.3)
+            record(sidecar, "r", 1_000)
+            sys.exit(4)
+            """,
+        )
+        assert ended.code == 4
+        assert dropped(ended.err) == 1_002
+        assert "shutdown" in ended.err
+        assert len(ended.err.splitlines()) == 1, ended.err
+        assert len(ended.runs()["r"]) == 1_002
+
+    def test_what_a_slow_exporter_could_not_deliver_of_a_full_buffer_is_counted(self, tmp_path: Path) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            import os, time
+            class Slow(Exporter):
+                name = "slow"
+                interval = 0.01
+                def export(self, events):
+                    os.write(1, b"%d\\n" % len(events))
+                    time.sleep(0.05)
+                    os.write(1, b"done\\n")
+            sidecar = Sidecar(Slow(), buffer_events=2_000, close_timeout=0.2)
+            record(sidecar, "r", 10_000)
+            """,
+        )
+        assert ended.code == 0
+        lines = ended.out.split()
+        given = [int(line) for line in lines if line != "done"]
+        delivered = sum(given[: lines.count("done")])
+        assert delivered > 0
+        # The batch that was under way at the deadline may have ended between the count and the exit.
+        assert delivered + dropped(ended.err) - 10_002 in (0, given[-1])
+
+    @pytest.mark.parametrize("error", ["ValueError()", "SystemExit(9)", "KeyboardInterrupt()", "ExporterUnavailable()"])
+    def test_an_exporter_that_fails_changes_no_exit_code(self, tmp_path: Path, error: str) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            class Failing(Exporter):
+                name = "failing"
+                def export(self, events):
+                    raise {error}
+                def close(self):
+                    raise {error}
+            sidecar = Sidecar(Failing())
+            record(sidecar)
+            """,
+        )
+        assert ended.code == 0
+        assert dropped(ended.err) == 3
+        assert "Traceback" not in ended.err

@@ -1,0 +1,223 @@
+"""What is taken down beside the agent: any value, as plain data that nothing can change later."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import decimal
+import enum
+import json
+import math
+import tracemalloc
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, SecretStr, computed_field
+from pydantic_ai import Agent, BinaryContent
+
+from sidestream import InMemoryExporter, Sidecar, encode_line
+from sidestream.events import Custom, ToolEnd, make_event
+from sidestream.recording.content import MAX_DEPTH, snapshot
+from sidestream.sources.pydantic_ai.convert import content
+from tests.support.provider_model import Says, call
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+
+class Raising(BaseModel):
+    name: str = "x"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def bad(self) -> str:
+        raise RuntimeError("no value")
+
+
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+
+@dataclass
+class Point:
+    x: int
+    tags: list[str] = field(default_factory=list)
+    inner: Any = None
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+def _cycle() -> dict[str, Any]:
+    cycle: dict[str, Any] = {"a": 1}
+    cycle["self"] = cycle
+    return cycle
+
+
+def _nested(levels: int) -> list[Any]:
+    nested: list[Any] = ["deep"]
+    for _ in range(levels - 1):
+        nested = [nested]
+    return nested
+
+
+ANYTHING: dict[str, tuple[Callable[[], Any], Any]] = {
+    "None": (lambda: None, None),
+    "text": (lambda: "x", "x"),
+    "huge int": (lambda: 2**70, 2**70),
+    "pydantic model": (lambda: Login(user="u", password=SecretStr("p")), {"user": "u", "password": "**********"}),
+    "model in a dict in a list": (lambda: [{"m": Login(user="u", password=SecretStr("p"))}], ...),
+    "dataclass": (
+        lambda: Point(1, ["a"], Point(2)),
+        {"x": 1, "tags": ["a"], "inner": {"x": 2, "tags": [], "inner": None}},
+    ),
+    "enum": (lambda: Color.RED, "red"),
+    "tuple": (lambda: {"t": (1, (2, 3))}, {"t": (1, (2, 3))}),
+    "set": (lambda: {1}, [1]),
+    "date": (lambda: datetime.date(2026, 1, 1), "2026-01-01"),
+    "decimal": (lambda: decimal.Decimal("1.50"), "1.50"),
+    "uuid": (lambda: uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+    "integer keys": (lambda: {1: "a"}, {"1": "a"}),
+    "bytes": (lambda: b"\xff\x00", "/wA="),
+    "unprintable": (Unprintable, "<Unprintable whose repr raises RuntimeError>"),
+    "unprintable within": (lambda: {"a": [Unprintable()]}, ...),
+    "raising model": (Raising, ...),
+    "cycle": (_cycle, "{'a': 1, 'self': {...}}"),
+    "tuple keys": (lambda: {(1, 2): 3}, "{(1, 2): 3}"),
+    "nested as deep as may be": (lambda: _nested(MAX_DEPTH - 1), _nested(MAX_DEPTH - 1)),
+    "nested too deep": (lambda: _nested(200), repr(_nested(200))),
+    "nested without end": (lambda: _nested(100_000), ...),
+    "generator": (lambda: (x for x in "abc"), ...),
+    "class": (lambda: Point, ...),
+    "exception": (lambda: ValueError("x"), "ValueError('x')"),
+    "lone surrogate": (lambda: {"\ud800": "\udfff"}, {"\ud800": "\udfff"}),
+    "infinite": (lambda: [math.inf], [math.inf]),
+    "endless sequence": (lambda: range(10**12), "range(0, 1000000000000)"),
+}
+
+
+@pytest.mark.parametrize("kind", ANYTHING)
+@pytest.mark.parametrize("take", [snapshot, content], ids=["snapshot", "content"])
+def test_anything_can_be_taken_down(kind: str, take: Callable[[Any], Any]) -> None:
+    """As JSON data that makes a line; what has no JSON form is there as its repr, or as a note that it has none."""
+    make, expected = ANYTHING[kind]
+    taken = take(make())
+    if expected is not ...:
+        assert taken == expected or take is content
+    _assert_plain(taken)
+    line = encode_line(make_event(ToolEnd(tool_name="t", outcome="ok", result=taken)))
+    assert json.loads(line)["event_type"] == "tool_end"
+
+
+def _assert_plain(value: Any) -> None:
+    assert type(value) in (type(None), bool, int, float, str, list, tuple, dict)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _assert_plain(item)
+
+
+def test_a_number_that_is_none_is_null_in_the_log() -> None:
+    line = encode_line(make_event(Custom(name="x", payload=snapshot({"a": math.nan, "b": math.inf}))))
+    assert json.loads(line)["data"]["payload"] == {"a": None, "b": None}
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.text(), inner) | st.builds(Point, st.integers(), inner=inner)
+        ),
+        max_leaves=10,
+    )
+)
+def test_a_snapshot_shares_nothing_that_can_change(value: Any) -> None:
+    """What a tool does to its arguments or result later is not in the log."""
+    taken = snapshot(value)
+    before = copy.deepcopy(taken)
+    _spoil(value)
+    assert taken == before
+
+
+def _spoil(value: Any) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _spoil(item)
+        value.append("spoilt")
+    elif isinstance(value, dict):
+        for item in value.values():
+            _spoil(item)
+        value["spoilt"] = True
+    elif isinstance(value, Point):
+        _spoil(value.inner)
+        value.x, value.inner = -1, "spoilt"
+        value.tags.append("spoilt")
+
+
+def test_a_text_of_50_megabytes_is_not_copied() -> None:
+    text = "x" * 50_000_000
+    tracemalloc.start()
+    try:
+        assert snapshot(text) is text
+        assert snapshot({"deep": [text]})["deep"][0] is text
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_media_are_noted_not_copied() -> None:
+    """An image in a prompt or a result is its type and size."""
+    image = BinaryContent(b"\x89PNG" * 1_000, media_type="image/png")
+    noted = {"kind": "binary", "media_type": "image/png", "bytes": 4_000}
+    assert content(image) == noted
+    assert content(["What is it?", image]) == ["What is it?", noted]
+
+
+def test_a_value_that_cannot_be_taken_down_changes_nothing_for_the_agent() -> None:
+    """Arguments, results and outputs that raise when they are printed: the run, its result and its log are complete."""
+    memory = InMemoryExporter()
+    agent: Agent[None, Any] = Agent(Says([[call("odd")], ["fine"]]), name="a")
+    cycle = _cycle()
+
+    @agent.tool_plain
+    def odd() -> Any:
+        return cycle
+
+    with Sidecar(memory) as sidecar:
+        sidecar.observe(agent)
+        assert agent.run_sync(["hi", "there"]).output == "fine"
+        assert sidecar.stats().recording_errors == 0
+    (end,) = memory.of("tool_end")
+    assert (end.data["outcome"], end.data["result"]) == ("ok", "{'a': 1, 'self': {...}}")
+
+
+def test_nobody_takes_content_down_that_no_exporter_may_see() -> None:
+    """With `none` everywhere, nothing is even printed."""
+    printed = []
+
+    class Counting:
+        def __repr__(self) -> str:
+            printed.append(1)
+            return "x"
+
+    agent: Agent[None, Any] = Agent(Says([[call("odd")], ["fine"]]), name="a")
+
+    @agent.tool_plain
+    def odd() -> Any:
+        return {"odd": Counting()}
+
+    with Sidecar(InMemoryExporter(content="none")) as sidecar:
+        agent.run_sync("hi")
+        unobserved, printed[:] = len(printed), []
+        sidecar.observe(agent).run_sync("hi")
+    assert len(printed) == unobserved

@@ -1,0 +1,151 @@
+"""Tags of the runs that start inside a block."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+from sidestream import ConfigurationError, InMemoryExporter, Sidecar
+from tests.support.tapped_streams import Watching
+
+
+@pytest.fixture
+def tagging() -> Iterator[Watching]:
+    watching = Watching(tags={"release": "1.2", "tenant": "nobody"})
+    with watching.sidecar:
+        yield watching
+
+
+def tags_of(watching: Watching) -> list[Any]:
+    found = [event.data.tags for event in watching.events("agent_start")]
+    watching.memory.clear()
+    return found
+
+
+def run(watching: Watching) -> None:
+    list(watching.sidecar.tap([]))
+
+
+def test_blocks_add_to_the_sidecars_tags_and_the_inner_one_wins(tagging: Watching) -> None:
+    run(tagging)
+    with tagging.sidecar.tags(tenant="acme"):
+        run(tagging)
+        with tagging.sidecar.tags(tenant="other", job="7"):
+            run(tagging)
+        run(tagging)
+    run(tagging)
+    assert tags_of(tagging) == [
+        {"release": "1.2", "tenant": "nobody"},
+        {"release": "1.2", "tenant": "acme"},
+        {"release": "1.2", "tenant": "other", "job": "7"},
+        {"release": "1.2", "tenant": "acme"},
+        {"release": "1.2", "tenant": "nobody"},
+    ]
+
+
+def test_an_agents_runs_and_its_sub_agents_have_them(watching: Watching) -> None:
+    inner = watching.sidecar.observe(Agent(TestModel(), name="inner"))
+    outer = watching.sidecar.observe(Agent(TestModel(), name="outer"))
+
+    @outer.tool_plain
+    async def ask() -> str:
+        return str((await inner.run("go")).output)
+
+    with watching.sidecar.tags(tenant="acme"):
+        outer.run_sync("go")
+    assert tags_of(watching) == [{"tenant": "acme"}] * 2
+
+
+def test_tasks_and_threads_inherit_them_as_they_do_context_variables(watching: Watching) -> None:
+    async def main() -> None:
+        async def tenant(name: str) -> None:
+            with watching.sidecar.tags(tenant=name):
+                await asyncio.sleep(0)
+                await asyncio.to_thread(run, watching)
+                await asyncio.create_task(asyncio.to_thread(run, watching))
+
+        await asyncio.gather(tenant("a"), tenant("b"))
+
+    asyncio.run(main())
+    found = [tags["tenant"] for tags in tags_of(watching)]
+    assert sorted(found) == ["a", "a", "b", "b"]
+    with watching.sidecar.tags(tenant="c"):
+        thread = threading.Thread(target=copy_context().run, args=(run, watching))
+        thread.start()
+        thread.join()
+    assert tags_of(watching) == [{"tenant": "c"}]
+
+
+def test_a_block_left_by_an_exception_is_left(watching: Watching) -> None:
+    with pytest.raises(KeyError), watching.sidecar.tags(tenant="acme"):
+        raise KeyError
+    run(watching)
+    assert tags_of(watching) == [None]
+
+
+def test_a_block_may_be_left_in_another_context(watching: Watching) -> None:
+    """As a generator's is that the garbage collector closes."""
+
+    def generator() -> Any:
+        with watching.sidecar.tags(tenant="acme"):
+            yield
+
+    suspended = generator()
+    copy_context().run(next, suspended)
+    suspended.close()
+    run(watching)
+    assert tags_of(watching) == [None]
+
+
+def test_tags_of_one_sidecar_are_not_those_of_another(watching: Watching) -> None:
+    memory = InMemoryExporter()
+    with Sidecar(memory) as other, watching.sidecar.tags(tenant="acme"):
+        list(other.tap([]))
+        assert other.flush() == {}
+    assert memory.of("agent_start")[0].data.tags is None
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"tenant": 5}, r"tags: tenant=5 is a int, it must be a string"),
+        ({"tenant": None}, r"tags: tenant=None is a NoneType"),
+        ({"x" * 65: "y"}, r"tags: the name 'x+' must be a string of 1 to 64 characters"),
+        ({"": "y"}, r"tags: the name '' must be"),
+        ({f"t{i}": "x" for i in range(33)}, r"tags: 33 are too many, there may be 32"),
+    ],
+)
+def test_a_mistake_is_said_where_it_is_made(watching: Watching, tags: dict[str, Any], message: str) -> None:
+    """Both in the block and in the sidecar's settings; and no tag of such a block remains."""
+    with pytest.raises(ConfigurationError, match=message), watching.sidecar.tags(**tags):
+        pass
+    with pytest.raises(ConfigurationError, match=message):
+        Sidecar(InMemoryExporter(), tags=tags)
+    run(watching)
+    assert tags_of(watching) == [None]
+
+
+def test_blocks_within_blocks_are_bounded_together(watching: Watching) -> None:
+    with watching.sidecar.tags(**{f"a{i}": "x" for i in range(20)}):
+        with pytest.raises(ConfigurationError, match="40 are too many"):
+            with watching.sidecar.tags(**{f"b{i}": "x" for i in range(20)}):
+                pass
+
+
+@given(value=st.text(max_size=600))
+def test_a_long_value_is_cut_and_never_an_error(value: str) -> None:
+    """It may come with each request of the application's own."""
+    watching = Watching()
+    with watching.sidecar as sidecar, sidecar.tags(tenant=value):
+        run(watching)
+        ((tags),) = tags_of(watching)
+    assert tags["tenant"] == (value if len(value) <= 256 else value[:255] + "…")

@@ -1,0 +1,1 @@
+"""What tests share: agents, events, logs, servers and programs."""

@@ -1,0 +1,127 @@
+"""Exporters that do what one hopes they never do, and the events to feed them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+
+from sidestream.errors import ExporterUnavailable
+from sidestream.events import (
+    AgentEnd,
+    Error,
+    LLMChunk,
+    LLMEnd,
+    Payload,
+    StreamEvent,
+    ToolStart,
+    make_event,
+)
+from sidestream.pipeline.channel import Channel
+from sidestream.pipeline.memory import InMemoryExporter
+from sidestream.stats import ExporterStats
+
+SAFETY = 20.0
+"""Seconds after which something that should happen has not."""
+
+Behaviour = Callable[[Sequence[StreamEvent]], Mapping[str, int] | None]
+
+PAYLOADS: dict[str, Payload] = {
+    "llm_chunk": LLMChunk(kind="text", text="word"),
+    "tool_start": ToolStart(tool_name="search"),
+    "llm_end": LLMEnd(request=1, outcome="ok", duration_seconds=1.0, usage_source="none"),
+    "error": Error(where="model", error="no"),
+    "agent_end": AgentEnd(outcome="completed", success=True, duration_seconds=1.0),
+}
+
+_numbers = count()
+
+
+def an_event(event_type: str = "tool_start", seq: int | None = None) -> StreamEvent:
+    """An event whose `seq` is unique in this process unless given."""
+    return make_event(PAYLOADS[event_type], run_id="r", seq=next(_numbers) if seq is None else seq)
+
+
+def works(events: Sequence[StreamEvent]) -> None:
+    return
+
+
+def raising(error: BaseException) -> Behaviour:
+    def behave(events: Sequence[StreamEvent]) -> None:
+        raise error
+
+    return behave
+
+
+away = raising(ExporterUnavailable("away"))
+
+
+class Scripted(InMemoryExporter):
+    """Does as `behaviour` says, then keeps what it got."""
+
+    name = "scripted"
+    interval = 0.001
+
+    def __init__(self, behaviour: Behaviour = works) -> None:
+        super().__init__()
+        self.behaviour = behaviour
+        self.calls: list[str] = []
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:  # type: ignore[override]
+        self.calls.append("export")
+        lost = self.behaviour(events)
+        super().export(events)
+        return lost
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    @property
+    def seqs(self) -> list[int]:
+        return [event.seq for event in self.events]
+
+
+class Hanging(Scripted):
+    """Hangs in `export` until it is released."""
+
+    name = "hanging"
+
+    def __init__(self) -> None:
+        super().__init__(self._hang)
+        self.entered = threading.Event()
+        self.released = threading.Event()
+
+    def _hang(self, events: Sequence[StreamEvent]) -> None:
+        self.entered.set()
+        self.released.wait(SAFETY)
+
+
+def a_channel(
+    exporter: InMemoryExporter, *, max_events: int = 10_000, max_bytes: int = 10**9, name: str = "x"
+) -> Channel:
+    return Channel(name, exporter, max_events=max_events, max_bytes=max_bytes, redact=None)
+
+
+@contextmanager
+def hung(*, max_events: int = 10_000, max_bytes: int = 10**9) -> Iterator[tuple[Channel, Hanging]]:
+    """A channel whose exporter hangs in its first call, holding one event."""
+    exporter = Hanging()
+    channel = a_channel(exporter, max_events=max_events, max_bytes=max_bytes)
+    try:
+        channel.put(an_event(), 1)
+        assert exporter.entered.wait(SAFETY)
+        yield channel, exporter
+    finally:
+        exporter.released.set()
+        channel.request_close()
+
+
+def is_balanced(stats: ExporterStats) -> bool:
+    return stats.seen == stats.exported + sum(stats.dropped.values()) + stats.pending and stats.pending >= 0

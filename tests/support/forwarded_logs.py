@@ -1,0 +1,107 @@
+"""Logs as the exporter would write them, made up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    LLMChunk,
+    LLMEnd,
+    LLMStart,
+    Payload,
+    StreamEvent,
+    ToolEnd,
+    ToolStart,
+    Usage,
+    encode_line,
+    make_event,
+)
+
+BEGAN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+NOBODY = 2**22 + 1
+"""A process that is not there: more than the kernel gives out."""
+
+
+def run_of(
+    run_id: str,
+    *,
+    agent: str = "clerk",
+    tools: int = 1,
+    ended: bool = True,
+    pid: int = NOBODY,
+    host: str | None = None,
+    after: float = 0.0,
+) -> list[StreamEvent]:
+    """A run of two requests, with `tools` tool calls between them."""
+    from sidestream.recording.run import hostname
+
+    payloads: list[Payload] = [
+        AgentStart(root_run_id=run_id, model="gpt-4o", prompt="Hello?", pid=pid, host=host or hostname()),
+        LLMStart(request=1, model="gpt-4o", provider="openai", streaming=True),
+        LLMEnd(request=1, outcome="ok", duration_seconds=0.1, usage_source="provider", usage=Usage(input_tokens=5)),
+    ]
+    for number in range(tools):
+        call = f"call-{number}"
+        payloads += [
+            ToolStart(tool_name="look_up", tool_call_id=call, args={"x": number}),
+            ToolEnd(tool_name="look_up", tool_call_id=call, outcome="ok", duration_seconds=0.1, result="found"),
+        ]
+    payloads += [
+        LLMStart(request=2, model="gpt-4o", provider="openai", streaming=True),
+        LLMChunk(request=2, kind="text", part=0, text="Well.", lengths=[2, 3], offsets_us=[0, 1000]),
+        LLMEnd(request=2, outcome="ok", duration_seconds=0.2, usage_source="provider", usage=Usage(input_tokens=7)),
+    ]
+    if ended:
+        payloads.append(AgentEnd(outcome="completed", success=True, duration_seconds=len(payloads) * 0.1))
+    return [
+        make_event(
+            data,
+            run_id=run_id,
+            seq=seq,
+            agent_name=agent,
+            offset=round(seq * 0.1, 6),
+            timestamp=BEGAN + timedelta(seconds=after + seq * 0.1),
+        )
+        for seq, data in enumerate(payloads)
+    ]
+
+
+def spans_of(tools: int = 1) -> int:
+    """How many spans a run of `run_of` has."""
+    return 3 + tools
+
+
+def write(path: Path, events: Iterable[StreamEvent]) -> Path:
+    """Append `events` to the log file at `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(b"".join(map(encode_line, events)))
+    return path
+
+
+def ids(events: Sequence[StreamEvent]) -> list[tuple[str, int]]:
+    return [(event.run_id, event.seq) for event in events]
+
+
+class Writer:
+    """A process that is alive and writes to `path`: holds its lock."""
+
+    def __init__(self, path: Path) -> None:
+        fcntl = pytest.importorskip("fcntl", reason="the lock is one of POSIX")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def write(self, data: bytes) -> None:
+        os.write(self._fd, data)
+
+    def die(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,92 @@
+"""Reading what was measured, and events to measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, Payload, StreamEvent, Usage, make_event
+from sidestream.metrics.aggregator import Measurer
+from sidestream.metrics.definitions import BY_NAME
+from sidestream.metrics.store import Point
+
+
+def measured(events: Iterable[StreamEvent], measurer: Measurer | None = None) -> Measurer:
+    """A measurer that has seen `events`."""
+    measurer = measurer or Measurer()
+    for event in events:
+        measurer.measure(event)
+    return measurer
+
+
+def points(measurer: Measurer, name: str, **labels: str) -> list[Point]:
+    """The time series of a metric that have these labels."""
+    names = BY_NAME[name].labels
+    wanted = [(names.index(label), value) for label, value in labels.items()]
+    return [p for p in measurer.snapshot()[name] if all(p.labels[place] == value for place, value in wanted)]
+
+
+def value(measurer: Measurer, name: str, **labels: str) -> float | None:
+    """The sum of the time series that have these labels; of a histogram, the sum of what was observed."""
+    found = points(measurer, name, **labels)
+    return sum(point.value for point in found) if found else None
+
+
+def count(measurer: Measurer, name: str, **labels: str) -> int:
+    """How many values a histogram has observed."""
+    return sum(sum(point.counts) for point in points(measurer, name, **labels))
+
+
+def page(text: bytes | str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The samples of a page in Prometheus' format, by name and labels. Labels without a value are left out."""
+    text = text.decode() if isinstance(text, bytes) else text
+    return {
+        (sample.name, frozenset((k, v) for k, v in sample.labels.items() if v)): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def on_page(text: bytes | str, name: str, **labels: str) -> float | None:
+    """The sum of the samples of `name` that have these labels, None where there is none."""
+    found = [v for (n, have), v in page(text).items() if n == name and set(labels.items()) <= have]
+    return sum(found) if found else None
+
+
+def run_of(*payloads: Payload, run_id: str = "r1", agent: str | None = "a", offsets: Sequence[float] = ()) -> list[Any]:
+    """Events of one run."""
+    times = [*offsets, *(float(seq) for seq in range(len(offsets), len(payloads)))]
+    return [
+        make_event(data, run_id=run_id, seq=seq, offset=times[seq], agent_name=agent)
+        for seq, data in enumerate(payloads)
+    ]
+
+
+def started(run_id: str = "r1", **facts: Any) -> AgentStart:
+    facts = {"model": "gpt-5", "trace_id": "0af7651916cd43dd8448eb211c80319c", **facts}
+    return AgentStart(root_run_id=run_id, **facts)
+
+
+def ended(outcome: Any = "completed", **facts: Any) -> AgentEnd:
+    facts = {"duration_seconds": 1.5, "total_iterations": 1, **facts}
+    return AgentEnd(outcome=outcome, success=outcome == "completed", **facts)
+
+
+def asked(request: int = 1, **facts: Any) -> LLMStart:
+    facts = {"model": "gpt-5", "provider": "openai", "streaming": True, **facts}
+    return LLMStart(request=request, **facts)
+
+
+def answered(request: int = 1, outcome: Any = "ok", **facts: Any) -> LLMEnd:
+    facts = {"model": "gpt-5", "provider": "openai", "streaming": True, "duration_seconds": 0.5, **facts}
+    return LLMEnd(request=request, outcome=outcome, usage_source="provider" if facts.get("usage") else "none", **facts)
+
+
+def usage(input_tokens: int | None = None, output_tokens: int | None = None, **more: int | None) -> Usage:
+    return Usage(input_tokens=input_tokens, output_tokens=output_tokens, **more)
+
+
+def by_labels(found: Iterable[Point]) -> Mapping[tuple[str, ...], float]:
+    return {point.labels: point.value for point in found}

@@ -1,8 +1,0 @@
-"""The generated programs are played with the stage of the exit paths."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "exits"))

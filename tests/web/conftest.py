@@ -1,0 +1,50 @@
+"""A log, the pages over it, and a real browser to look at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from starlette.testclient import TestClient
+
+from tests.support.web_client import client_of
+from tests.support.web_log import write_log
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+CHROMIUM_ARGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return write_log(tmp_path / "runs")
+
+
+@pytest.fixture
+def pages(log: Path) -> TestClient:
+    return client_of(log)
+
+
+@pytest.fixture(scope="module")  # Playwright's event loop runs in this thread, in which later tests want their own
+def browser() -> Iterator[Browser]:
+    """A real Chromium. On a machine without one these tests are skipped; the gate has one."""
+    if not os.path.exists(CHROMIUM):
+        reason = f"no Chromium at {CHROMIUM} (on Debian: apt install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS, timeout=60_000)
+        yield browser
+        browser.close()

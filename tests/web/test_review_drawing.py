@@ -1,0 +1,185 @@
+"""Numbers, times and places, as the pages show and draw them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidestream.events import AgentStart
+from sidestream.log import RunSummary, load_run
+from sidestream.web.charts import BINS, HEIGHT, charts
+from sidestream.web.run_page import run_page
+from sidestream.web.waterfall import ticks, waterfall
+from sidestream.web.wording import ago, as_text, money, plural, seconds, short_count
+from tests.support.web_log import BEGUN, BILLING, SHOP, asks, chunk, lines
+
+
+class TestWording:
+    @pytest.mark.parametrize(
+        ("usd", "shown"),
+        [
+            (None, "–"),
+            (0, "$0"),
+            (12.3, "$12.30"),
+            (1234.5, "$1,234.50"),
+            (0.996, "$1.00"),
+            (0.42, "$0.42"),
+            (0.042, "$0.042"),
+            (0.00067, "$0.00067"),
+            (0.000666, "$0.00067"),
+            (0.0000001, "<$0.000001"),
+        ],
+    )
+    def test_money_has_as_many_digits_as_say_something(self, usd: float | None, shown: str) -> None:
+        assert money(usd) == shown
+
+    @given(st.floats(0.000001, 1e9))
+    def test_money_is_shown_within_five_percent(self, usd: float) -> None:
+        assert float(money(usd)[1:].replace(",", "")) == pytest.approx(usd, rel=0.051)
+
+    @pytest.mark.parametrize(
+        ("duration", "shown"),
+        [
+            (None, "–"),
+            (0, "0 s"),
+            (0.00025, "250 µs"),
+            (0.0042, "4.2 ms"),
+            (0.042, "42 ms"),
+            (0.9996, "1.00 s"),
+            (3.21, "3.21 s"),
+            (59.96, "1 min 00 s"),
+            (245, "4 min 05 s"),
+            (7380, "2 h 03 min"),
+        ],
+    )
+    def test_durations_are_in_the_unit_that_fits(self, duration: float | None, shown: str) -> None:
+        assert seconds(duration) == shown
+
+    @pytest.mark.parametrize(
+        ("passed", "shown"), [(0, "now"), (12, "12 s ago"), (300, "5 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")]
+    )
+    def test_times_are_relative_when_near(self, passed: float, shown: str) -> None:
+        assert ago(BEGUN, BEGUN + timedelta(seconds=passed)) == shown
+
+    def test_times_are_dates_when_far_and_whole_when_ahead(self) -> None:
+        """A clock that was set back makes runs of the future."""
+        assert ago(BEGUN, BEGUN + timedelta(days=30)).endswith("Nov 2026")
+        assert ago(BEGUN, BEGUN - timedelta(days=1)).startswith("2026-11-")
+
+    def test_the_rest(self) -> None:
+        assert [plural(1, "run"), plural(2, "run"), plural(2, "retry")] == ["1 run", "2 runs", "2 retries"]
+        assert [short_count(7), short_count(1256), short_count(2_500_000)] == ["7", "1.26k", "2.5M"]
+        assert as_text({"a": 1}) == '{"a": 1}'
+        assert as_text({"a": "x" * 80}).startswith('{\n  "a"')
+
+
+class TestWaterfall:
+    def test_a_bar_lies_where_its_step_was(self, log: Path) -> None:
+        drawn = waterfall(load_run(str(log), SHOP))
+        second = next(row for row in drawn.rows if row.note == "#2")
+        assert second.left == pytest.approx(100 * 0.91 / 1.32)
+        assert second.width == pytest.approx(100 * 0.3 / 1.32)
+        assert second.first_token == pytest.approx(100 * 1.01 / 1.32)
+
+    def test_a_sub_agent_lies_within_the_tool_that_began_it(self, log: Path) -> None:
+        rows = waterfall(load_run(str(log), SHOP)).rows
+        tool = next(row for row in rows if row.name == "ask_billing")
+        sub = next(row for row in rows if row.id == f"run-{BILLING}")
+        assert sub.depth == tool.depth + 1
+        assert tool.left < sub.left
+        assert sub.left + sub.width < tool.left + tool.width
+
+    def test_pieces_are_strokes_within_their_request(self, log: Path) -> None:
+        first = next(row for row in waterfall(load_run(str(log), SHOP)).rows if row.note == "#1")
+        places = [int(stroke.partition(" ")[0]) for stroke in first.chunks.split("M")[1:]]
+        assert len(places) == 4
+        assert places == sorted(places)
+        assert places[0] == pytest.approx(300, abs=5)  # 0.09 s into 0.3 s
+
+    def test_what_has_no_end_yet_lasts_until_now(self, tmp_path: Path) -> None:
+        """Of a run whose writer is gone, it ends where nothing more is known."""
+        told = [(0.0, AgentStart(root_run_id="lost")), (0.5, asks(1)), (2.0, chunk("Hel"))]
+        (tmp_path / "log.jsonl").write_bytes(lines("lost", told))
+        row = waterfall(load_run(str(tmp_path), "lost")).rows[1]
+        assert row.open
+        assert row.left == pytest.approx(25)
+
+    def test_ids_stay_while_the_log_grows(self, tmp_path: Path, log: Path) -> None:
+        whole = (log / "log.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "log.jsonl").write_bytes(b"".join(whole[:8]))
+        before = [row.id for row in waterfall(load_run(str(tmp_path), SHOP)).rows]
+        assert before == [row.id for row in waterfall(load_run(str(log), SHOP)).rows][: len(before)]
+
+    @given(st.floats(1e-4, 1e7))
+    def test_the_axis_has_a_few_round_times_in_order(self, total: float) -> None:
+        marks = ticks(total)
+        assert 3 <= len(marks) <= 14
+        places = [place for place, _ in marks]
+        assert places[0] == 0
+        assert places == sorted(places)
+        assert places[-1] <= 100.0001
+
+    @given(st.floats(1e-6, 1e7))
+    def test_no_two_marks_of_the_axis_read_the_same(self, total: float) -> None:
+        labels = [label for _, label in ticks(total)]
+        assert len(set(labels)) == len(labels)
+
+
+def test_playing_knows_each_piece_and_when_it_came(log: Path) -> None:
+    timing = run_page(load_run(str(log), SHOP)).timing
+    texts = [text for key, text in timing["texts"].items() if key.startswith(f"request-{SHOP[-12:]}")]
+    assert [len(text["at"]) for text in texts] == [2, 2, 7]
+    assert texts[2]["at"][:3] == pytest.approx([1.1, 1.12, 1.14])
+    assert sum(texts[2]["lengths"]) == len("Your bag arrives on Thursday *.")
+    assert timing["seconds"] == pytest.approx(1.32)
+
+
+def summary(number: int, at: datetime | None, **facts: object) -> RunSummary:
+    given: dict[str, object] = {"outcome": "completed", "cost_usd": 0.5, "duration_seconds": 1.0}
+    return RunSummary(run_id=f"run-{number}", root_run_id=f"run-{number}", started=at, **(given | facts))  # type: ignore[arg-type]
+
+
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
+outcomes = st.sampled_from(["completed", "error", "cancelled", "timed_out", "abandoned", "lost", "running"])
+
+
+class TestCharts:
+    @given(
+        st.lists(
+            st.tuples(moments, outcomes, st.none() | st.floats(0, 1e6), st.none() | st.floats(0, 1e6)),
+            min_size=1,
+            max_size=60,
+        )
+    )
+    def test_bars_stay_within_the_chart(self, runs: list[tuple[datetime, str, float | None, float | None]]) -> None:
+        made = [
+            summary(number, at, outcome=outcome, cost_usd=usd, duration_seconds=took)
+            for number, (at, outcome, usd, took) in enumerate(runs)
+        ]
+        for chart in charts(made, lambda run: run.cost_usd):
+            assert len(chart.bins) == BINS
+            for each in chart.bins:
+                assert all(piece.y >= 0 for piece in each.pieces)
+                assert sum(piece.height for piece in each.pieces) <= HEIGHT + 1.5 * len(each.pieces)
+
+    def test_what_nobody_knows_is_no_zero(self) -> None:
+        made = charts([summary(1, BEGUN, cost_usd=None, duration_seconds=None)], lambda run: run.cost_usd)
+        assert [chart.total for chart in made] == ["1", "–", "–"]
+
+    def test_a_cost_that_is_a_lower_bound_says_so(self) -> None:
+        cost = charts([summary(1, BEGUN, unpriced_requests=2)], lambda run: run.cost_usd)[1]
+        assert cost.note == "at least: 2 requests without a price"
+
+    def test_a_link_of_a_bin_takes_the_runs_of_that_bin(self) -> None:
+        runs = [summary(number, BEGUN + timedelta(minutes=7 * number)) for number in range(30)]
+        for chart in charts(runs, lambda run: run.cost_usd)[:1]:
+            for each in chart.bins:
+                within = [run for run in runs if run.started and each.since <= run.started < each.until]
+                assert each.title == (f"{len(within)} completed" if within else "no runs")
+
+    def test_runs_without_a_time_make_no_chart(self) -> None:
+        assert charts([summary(1, None)], lambda run: run.cost_usd) == []
