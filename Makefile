@@ -3,6 +3,7 @@
 # make test-lowest, test-newest    the same agents on other versions of pydantic-ai
 # make check   linter, formatter, strict types
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
+# make bench-instructions   the same in instructions of the processor, against what is committed
 # make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
 # make lock    resolve the development dependencies anew
 
@@ -13,7 +14,7 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest check format bench phoenix lock clean
+.PHONY: demo test test-lowest test-newest check format bench bench-instructions phoenix lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -41,6 +42,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-instructions: $(VENV)/.dev
+	@$(BIN)/python -m tests.bench.instructions $(or $(ARGS),--check)
 
 phoenix: $(VENV)/.dev $(PHOENIX)/.made
 	@ln -sfn $(PHOENIX) $(VENV)/phoenix

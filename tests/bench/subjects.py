@@ -38,6 +38,19 @@ def bare(folder: Path) -> Subject:
     return Subject("pydantic-ai alone", lambda agent: agent)
 
 
+def pass_through(folder: Path) -> Subject:
+    """A capability with the hooks that Sidestream's has, which do nothing: what pydantic-ai charges for being there."""
+    from sidestream.sources.pydantic_ai.attach import attach
+
+    from .passing import PassThrough
+
+    def attached(agent: Any) -> Any:
+        attach(agent, PassThrough())
+        return agent
+
+    return Subject("a capability that passes everything through", attached)
+
+
 # --- Sidestream ----------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +208,7 @@ def _release(name: str) -> str:
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     make.__name__.replace("_", "-"): make
     for make in (
-        *(bare, sidestream, sidestream_jsonl, sidestream_hanging),
+        *(bare, pass_through, sidestream, sidestream_jsonl, sidestream_hanging),
         *(instrumentation, openinference, logfire, langfuse, mlflow),
     )
 }

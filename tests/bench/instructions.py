@@ -1,0 +1,210 @@
+"""What observing costs in instructions, which no neighbour on the machine disturbs: path and whole, against bare.
+
+python -m tests.bench.instructions [--check] [--update]
+
+One run is counted against four of them by callgrind, so that what a process does once cancels. The path is what the
+caller's thread executes, the whole is every thread, delivery to all four exporters included. `--check` compares the
+ratios with those committed in `instructions.json` and fails where what Sidestream adds has grown by more than a tenth,
+naming the functions that are called more often than before; `--update` writes the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+from shutil import which
+from types import FrameType
+from typing import Any
+
+os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
+
+from .agents import AGENT, consume_events, run_tools, text_agent, tool_agent
+from .report import Table, progress
+from .subjects import SUBJECTS, Subject
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = Path(__file__).with_name("instructions.json")
+RUNS = (1, 4)
+UNITS = {"text, a delta": 200, "tool-heavy, a step": 20}
+"""Deltas and steps of one run."""
+OBSERVERS = ("bare", "pass-through", "sidestream")
+TOLERANCE = 0.1
+"""Share by which what is added to a bare run may grow before the check fails."""
+
+Counted = dict[str, dict[str, dict[str, float]]]
+"""By case and observer: instructions of `path` and `whole`, a unit."""
+
+
+# --- in the process that valgrind runs ------------------------------------------------------------------------------
+
+
+def _agents(case: str, subject: Subject) -> tuple[AGENT, Callable[[AGENT], Awaitable[None]]]:
+    units = UNITS[case]
+    if case.startswith("text"):
+        return subject.attach(text_agent(units)), consume_events
+    return subject.attach(tool_agent(units, "text")), run_tools
+
+
+def _callgrind(*arguments: str) -> None:
+    subprocess.run(["callgrind_control", *arguments, str(os.getpid())], check=True, capture_output=True)
+
+
+def work(observer: str, case: str) -> None:
+    """Count `RUNS` runs of `case`, each number in a dump of its own, once everything is imported and warm."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        subject = SUBJECTS[observer](Path(folder))
+        agent, use = _agents(case, subject)
+
+        async def runs(number: int) -> None:
+            for _ in range(number):
+                await use(agent)
+                subject.settle()
+
+        async def measure() -> None:
+            await runs(2)
+            gc.collect()
+            gc.disable()
+            _callgrind("-i", "on")
+            for number in RUNS:
+                _callgrind("-z")
+                await runs(number)
+                _callgrind("-d", f"runs {number}")
+            _callgrind("-i", "off")
+
+        asyncio.run(measure())
+        subject.close()
+
+
+def calls(case: str) -> dict[str, float]:
+    """How often each of Sidestream's functions is called on the caller's thread, a unit: exact, and without valgrind."""
+    counted: Counter[str] = Counter()
+
+    def on_call(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and "sidestream" in (module := frame.f_globals.get("__name__", "")):
+            counted[f"{module}.{frame.f_code.co_qualname}"] += 1
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        subject = SUBJECTS["sidestream"](Path(folder))
+        agent, use = _agents(case, subject)
+        asyncio.run(use(agent))  # type: ignore[arg-type]
+        sys.setprofile(on_call)
+        asyncio.run(use(agent))  # type: ignore[arg-type]
+        sys.setprofile(None)
+        subject.close()
+    # Once a run, or once in a hundred milliseconds, is no part of what a unit costs.
+    return {name: round(count / UNITS[case], 1) for name, count in sorted(counted.items()) if count >= UNITS[case] / 2}
+
+
+# --- beside it -------------------------------------------------------------------------------------------------------
+
+
+def count(observer: str, case: str) -> dict[str, float]:
+    """Instructions a unit, of the caller's thread (`path`) and of all threads (`whole`)."""
+    progress(f"{observer}: {case}")
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
+        command += [f"--callgrind-out-file={folder}/out", sys.executable, "-m", "tests.bench.instructions"]
+        done = subprocess.run(
+            [*command, "--work", observer, case],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit(f"callgrind did not count {observer}, {case}: {done.stderr[-2_000:]}")
+        counted: dict[int, dict[int, int]] = {}
+        for file in Path(folder).iterdir():
+            text = file.read_text()
+            trigger = re.search(r"^desc: Trigger: dump runs (\d+)$", text, re.M)
+            thread, total = re.search(r"^thread: (\d+)$", text, re.M), re.search(r"^totals: (\d+)$", text, re.M)
+            if trigger and thread and total:
+                counted.setdefault(int(trigger[1]), {})[int(thread[1])] = int(total[1])
+    few, many = (counted[number] for number in RUNS)
+    units = (RUNS[1] - RUNS[0]) * UNITS[case]
+    path, whole = (many[1] - few[1]) / units, (sum(many.values()) - sum(few.values())) / units
+    return {"path": round(path), "whole": round(whole)}
+
+
+def ratios(counted: Counted) -> dict[str, dict[str, float]]:
+    """By case: path of the pass-through to bare, path to the pass-through, path and whole to bare."""
+    found = {}
+    for case, by_observer in counted.items():
+        bare, through, ours = (by_observer[name] for name in OBSERVERS)
+        found[case] = {
+            "pass-through / bare": round(through["path"] / bare["path"], 4),
+            "path / pass-through": round(ours["path"] / through["path"], 4),
+            "path / bare": round(ours["path"] / bare["path"], 4),
+            "whole / bare": round(ours["whole"] / bare["whole"], 4),
+        }
+    return found
+
+
+def grown(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """What has grown by more than the tolerance, a line each, with the functions that are called more often."""
+    lines = []
+    for case, values in now["ratios"].items():
+        for name, value in values.items():
+            old = before["ratios"].get(case, {}).get(name)
+            if old is None or name == "pass-through / bare" or value - 1 <= (old - 1) * (1 + TOLERANCE) + 0.000_5:
+                continue
+            lines.append(f"{case}: {name} is {value}, was {old}")
+            were = before["calls"].get(case, {})
+            more = {each: now["calls"][case][each] - were.get(each, 0) for each in now["calls"][case]}
+            lines += [f"    {each}: {by:+g} calls" for each, by in more.items() if by > 0]
+    return lines
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--work"]:
+        work(*sys.argv[2:4])
+        return 0
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.instructions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--check", action="store_true", help="fail where it costs more than what is committed")
+    parser.add_argument("--update", action="store_true", help="write what is committed")
+    options = parser.parse_args()
+    if which("valgrind") is None:
+        print("valgrind is not installed (on Debian: apt install valgrind)", file=sys.stderr)
+        return int(os.environ.get("CI") == "true")
+    counted: Counted = {case: {name: count(name, case) for name in OBSERVERS} for case in UNITS}
+    now = {
+        "python": platform.python_version(),
+        "pydantic-ai": version("pydantic-ai-slim"),
+        "instructions": counted,
+        "ratios": ratios(counted),
+        "calls": {case: calls(case) for case in UNITS},
+    }
+    table = Table("Instructions, one run against four", digits=dict.fromkeys(next(iter(now["ratios"].values())), 4))
+    for case, values in now["ratios"].items():
+        bare, through, ours = (counted[case][name] for name in OBSERVERS)
+        adds = {"path adds": int(ours["path"] - through["path"]), "whole adds": int(ours["whole"] - bare["whole"])}
+        table.add(case=case, bare=int(bare["path"]), **values, **adds)
+    table.note("path adds: to the pass-through; whole adds: to bare; instructions a unit")
+    print(table.render())
+    if options.update:
+        COMMITTED.write_text(json.dumps(now, indent=2) + "\n", "utf-8")
+    if options.check:
+        lines = grown(now, json.loads(COMMITTED.read_text("utf-8")))
+        print("\n".join(lines), file=sys.stderr)
+        return int(bool(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
