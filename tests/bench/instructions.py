@@ -88,7 +88,7 @@ def work(observer: str, case: str) -> None:
 
 
 def calls(case: str) -> dict[str, float]:
-    """How often each of Sidestream's functions is called on the caller's thread, a unit: exact, and without valgrind."""
+    """Calls of each of Sidestream's functions on the caller's thread, a unit: exact, and without valgrind."""
     counted: Counter[str] = Counter()
 
     def on_call(frame: FrameType, event: str, _: Any) -> None:
@@ -183,7 +183,7 @@ def main() -> int:
         print("valgrind is not installed (on Debian: apt install valgrind)", file=sys.stderr)
         return int(os.environ.get("CI") == "true")
     counted: Counted = {case: {name: count(name, case) for name in OBSERVERS} for case in UNITS}
-    now = {
+    now: dict[str, Any] = {
         "python": platform.python_version(),
         "pydantic-ai": version("pydantic-ai-slim"),
         "instructions": counted,
