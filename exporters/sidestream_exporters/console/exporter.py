@@ -23,8 +23,8 @@ from sidestream.events import AgentStart, Json, StreamEvent, Usage
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.yielding import NAP
 from sidestream.recording.content import ContentPolicy
-from sidestream.terminal.layout import ASCII, UNICODE, Look
-from sidestream.terminal.text import neutralise
+from sidestream.terminal.layout import ASCII, UNICODE, Layout
+from sidestream.terminal.text import sanitize
 
 from .pretty import MAX_RUNS, PrettyRenderer, Recent
 
@@ -96,7 +96,7 @@ class ConsoleExporter(Exporter):
         if stream is None:
             self._follow(events)
             return {"no_stream": len(events)}
-        self._pretty.look = _look(stream, self._color)
+        self._pretty.layout = _layout(stream, self._color)
         lines: list[str] = []
         failed = rendered = 0
         ended = {_call(event) for event in events if event.event_type == "tool_end"}
@@ -256,7 +256,7 @@ def _dumps(value: Json, **options: Any) -> str:
 def _scalars(_logger: Any, _method: str, fields: EventDict) -> EventDict:
     """What logfmt can carry: numbers, booleans, and text without control characters; the rest as JSON."""
     return {
-        key: neutralise(value, keep="\n")
+        key: sanitize(value, keep="\n")
         if isinstance(value, str)
         else value
         if isinstance(value, bool | int | float)
@@ -276,12 +276,12 @@ _RENDERERS: dict[str, Callable[[PrettyRenderer], list[Processor]]] = {
 # --- the terminal --------------------------------------------------------------------------------------------------
 
 
-def _look(stream: TextIO, color: bool | None) -> Look:
+def _layout(stream: TextIO, color: bool | None) -> Layout:
     terminal = _is_terminal(stream)
-    return Look(
+    return Layout(
         width=_width(stream) if terminal else None,
         color=_wants_color(terminal) if color is None else color,
-        signs=UNICODE if _can_encode(stream, "".join(UNICODE)) else ASCII,
+        glyphs=UNICODE if _can_encode(stream, "".join(UNICODE)) else ASCII,
     )
 
 

@@ -14,8 +14,9 @@ from zlib import crc32
 from structlog import DropEvent
 from structlog.typing import EventDict
 
-from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, TIME, YELLOW, Cell, Look
-from sidestream.terminal.text import count, cut, dollars, neutralise, one_line, paragraphs, seconds, short, wrap
+from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, TIME, YELLOW, Cell, Layout
+from sidestream.terminal.numbers import counted, humanize_count, humanize_seconds, humanize_usd
+from sidestream.terminal.text import one_line, paragraphs, sanitize, truncate, wrap
 
 MAX_RUNS = 4_096
 """Runs kept in mind at once; the oldest is forgotten first, and its later lines lose their indent and colour."""
@@ -68,7 +69,7 @@ class PrettyRenderer:
     """Renders the flat dict of one event as one line, and in verbose mode as the lines of its content below it."""
 
     verbose: bool = False
-    look: Look = field(default_factory=Look)
+    layout: Layout = field(default_factory=Layout)
     _pages: Recent[_Page] = field(default_factory=lambda: Recent(MAX_RUNS))
     _colors: Recent[str] = field(default_factory=lambda: Recent(MAX_RUNS))
     _roots: int = 0
@@ -113,11 +114,11 @@ class PrettyRenderer:
     # --- rows ---
 
     def _label(self, page: _Page) -> Cell:
-        width = self.look.label
+        width = self.layout.label
         indent = "  " * min(page.depth, 4)
-        tag = neutralise(page.run_id[-4:])
+        tag = sanitize(page.run_id[-4:])
         room = width - len(indent) - len(tag) - 1
-        name = cut(neutralise(page.agent or "agent"), max(room, 3), self.look.signs.more)
+        name = truncate(sanitize(page.agent or "agent"), max(room, 3), self.layout.glyphs.more)
         return Cell(f"{indent}{name} {tag}", self._colors[page.root], width)
 
     def _head(self, page: _Page, event: EventDict) -> list[Cell]:
@@ -125,28 +126,28 @@ class PrettyRenderer:
         return [Cell(f"{moment:%H:%M:%S}", DIM, TIME), self._label(page)]
 
     def _row(self, page: _Page, event: EventDict, *cells: Cell) -> str:
-        return self.look.row([*self._head(page, event), *cells])
+        return self.layout.row([*self._head(page, event), *cells])
 
     def _subject(self, text: object, suffix: str = "", style: str = "") -> Cell:
-        width = 26 if self.look.wide else 16
-        name = neutralise(str(text))
-        if self.look.width is not None:
-            name = cut(name, width - len(suffix), self.look.signs.more)
+        width = 26 if self.layout.wide else 16
+        name = sanitize(str(text))
+        if self.layout.width is not None:
+            name = truncate(name, width - len(suffix), self.layout.glyphs.more)
         return Cell(name + suffix, style, width)
 
     def _duration(self, event: EventDict) -> Cell:
-        width = 6 if self.look.wide else 5
-        return Cell(seconds(event.get("duration_seconds")).rjust(width), "", width)
+        width = 6 if self.layout.wide else 5
+        return Cell(humanize_seconds(event.get("duration_seconds")).rjust(width), "", width)
 
     # --- one event ---
 
     def _step(self, page: _Page, event: EventDict) -> list[str]:
         kind = event["event"]
-        signs = self.look.signs
+        glyphs = self.layout.glyphs
         match kind:
             case "agent_start":
                 color = self._colors[page.root]
-                sign, subject = Cell(signs.start, color), self._subject(event.get("model") or "started", "", BOLD)
+                sign, subject = Cell(glyphs.start, color), self._subject(event.get("model") or "started", "", BOLD)
                 mode = Cell("realtime" if event.get("mode") == "realtime" else "")
                 return [
                     self._row(page, event, sign, subject, mode, *_facts(event, "tags")),
@@ -154,9 +155,9 @@ class PrettyRenderer:
                 ]
             case "llm_start":
                 page.request, page.streamed = event.get("request"), 0
-                messages = Cell(count(event.get("messages"), "message"), DIM)
+                messages = Cell(counted(event.get("messages"), "message"), DIM)
                 row = self._row(
-                    page, event, Cell(signs.going, DIM), self._model(event), messages, *_facts(event, "settings")
+                    page, event, Cell(glyphs.going, DIM), self._model(event), messages, *_facts(event, "settings")
                 )
                 return [row, *self._block(page, "instructions", event.get("instructions"))]
             case "llm_end":
@@ -164,7 +165,7 @@ class PrettyRenderer:
             case "tool_start":
                 attempt = event.get("attempt") or 1
                 again = Cell(f"attempt {attempt}" if attempt > 1 else "", YELLOW)
-                row = self._row(page, event, Cell(signs.going, DIM), self._tool(event), again)
+                row = self._row(page, event, Cell(glyphs.going, DIM), self._tool(event), again)
                 return [row, *self._block(page, "args", event.get("args"))]
             case "tool_end":
                 lines = self._end(page, event, self._tool(event), [])
@@ -177,13 +178,13 @@ class PrettyRenderer:
                 output = event.get("output")
                 read = isinstance(output, str) and page.streamed == _checksum(output)
                 facts = [*_facts(event, "output_type"), Cell("as above" if read else "", DIM)]
-                row = self._row(page, event, Cell(signs.note, DIM), self._subject("output"), *facts)
+                row = self._row(page, event, Cell(glyphs.note, DIM), self._subject("output"), *facts)
                 return [row, *self._block(page, "output", None if read else output)]
             case "custom":
-                row = self._row(page, event, Cell(signs.note, DIM), self._subject(event.get("name")))
+                row = self._row(page, event, Cell(glyphs.note, DIM), self._subject(event.get("name")))
                 return [row, *self._block(page, "payload", event.get("payload"))]
             case _:  # a type of an event yet to come
-                return [self._row(page, event, Cell(signs.note, DIM), self._subject(kind))]
+                return [self._row(page, event, Cell(glyphs.note, DIM), self._subject(kind))]
 
     def _model(self, event: EventDict) -> Cell:
         name = event.get("model") or event.get("response_model") or "model"
@@ -201,12 +202,12 @@ class PrettyRenderer:
         if outcome == "ok":
             return [self._row(page, event, Cell(sign, style), subject, self._duration(event), *cells)]
         known = [Cell(cell.text, cell.style) for cell in cells if cell.text]
-        cells = [Cell(sign, style), subject, self._duration(event), Cell(neutralise(outcome), style), *known]
+        cells = [Cell(sign, style), subject, self._duration(event), Cell(sanitize(outcome), style), *known]
         return self._rows_with_problem(page, event, cells)
 
     def _rows_with_problem(self, page: _Page, event: EventDict, cells: list[Cell]) -> list[str]:
         """A row that says what went wrong, at its end or below it; the events after it that report the same name it."""
-        kind = neutralise(str(event.get("exception_type") or "").rpartition(".")[2])
+        kind = sanitize(str(event.get("exception_type") or "").rpartition(".")[2])
         if event.get("outcome") == "retry":
             kind = ""  # the word is there already
         error = event.get("error")
@@ -216,18 +217,18 @@ class PrettyRenderer:
         page.error = cause
         whole = f"{kind}: {paragraphs(error)}" if kind else paragraphs(error)
         text = Cell(one_line(whole))
-        if self.look.fits([*self._head(page, event), *cells, text]) and (text.text == whole or not self.verbose):
+        if self.layout.fits([*self._head(page, event), *cells, text]) and (text.text == whole or not self.verbose):
             return [self._row(page, event, *cells, text)]
         return [self._row(page, event, *cells), *self._block(page, "", whole if self.verbose else text.text)]
 
     def _verdict(self, outcome: str) -> tuple[str, str]:
         match outcome:
             case "ok" | "completed":
-                return self.look.signs.ok, GREEN
+                return self.layout.glyphs.ok, GREEN
             case "error" | "failed" | "timed_out":
-                return self.look.signs.bad, RED
+                return self.layout.glyphs.bad, RED
             case "skipped" | "deferred":
-                return self.look.signs.note, DIM
+                return self.layout.glyphs.note, DIM
             case _:
                 return "!", YELLOW
 
@@ -237,26 +238,26 @@ class PrettyRenderer:
         cells = [
             Cell("") if skipped else self._tokens(event),
             Cell("") if skipped else self._cost(event),
-            Cell("" if first is None else f"ttft {seconds(first)}", DIM, 10),
+            Cell("" if first is None else f"ttft {humanize_seconds(first)}", DIM, 10),
         ]
         if event.get("failed_attempts"):
-            cells.append(Cell(count(event["failed_attempts"], "failed attempt"), YELLOW))
+            cells.append(Cell(counted(event["failed_attempts"], "failed attempt"), YELLOW))
         if event.get("stalls"):
-            cells.append(Cell(count(event["stalls"], "stall"), YELLOW))
+            cells.append(Cell(counted(event["stalls"], "stall"), YELLOW))
         if event.get("cache_read_tokens"):
-            cells.append(Cell(f"{short(event['cache_read_tokens'])} cached", DIM))
+            cells.append(Cell(f"{humanize_count(event['cache_read_tokens'])} cached", DIM))
         if event.get("reasoning_tokens"):
-            cells.append(Cell(f"{short(event['reasoning_tokens'])} reasoning", DIM))
+            cells.append(Cell(f"{humanize_count(event['reasoning_tokens'])} reasoning", DIM))
         return cells
 
     def _tokens(self, event: EventDict, suffix: str = "") -> Cell:
-        width = 14 if self.look.wide else 9
+        width = 14 if self.layout.wide else 9
         sent, got = event.get(f"input_tokens{suffix}"), event.get(f"output_tokens{suffix}")
         if sent is None and got is None:
             return Cell("no usage", YELLOW, width)
-        bound = self.look.signs.at_least if event.get("usage_source") == "partial" else ""
-        unit = " tok" if self.look.wide else ""
-        return Cell(f"{bound}{short(sent)}{self.look.signs.to}{short(got)}{unit}", "", width)
+        bound = self.layout.glyphs.at_least if event.get("usage_source") == "partial" else ""
+        unit = " tok" if self.layout.wide else ""
+        return Cell(f"{bound}{humanize_count(sent)}{self.layout.glyphs.to}{humanize_count(got)}{unit}", "", width)
 
     def _cost(self, event: EventDict, suffix: str = "") -> Cell:
         """The cost, or that it is not known: never a zero that nobody stated."""
@@ -264,8 +265,8 @@ class PrettyRenderer:
         unpriced = event.get("unpriced") or event.get("unpriced_requests")
         if cost is None:
             return Cell("unpriced" if unpriced else "$?", YELLOW, 8)
-        bound = self.look.signs.at_least if unpriced or event.get("usage_source") == "partial" else ""
-        return Cell(f"{bound}{dollars(cost)}", "", 8)
+        bound = self.layout.glyphs.at_least if unpriced or event.get("usage_source") == "partial" else ""
+        return Cell(f"{bound}{humanize_usd(cost)}", "", 8)
 
     def _run_end(self, page: _Page, event: EventDict) -> list[str]:
         outcome = event.get("outcome") or "completed"
@@ -278,22 +279,22 @@ class PrettyRenderer:
             self._subject(outcome, "", f"{BOLD};{style}"),
             self._duration(event),
             *([self._tokens(event), self._cost(event)] if event.get("total_iterations") else []),
-            Cell(neutralise(kind), style, elastic=True),
-            *(Cell(count(event[name], word), DIM) for name, word in _RUN_COUNTS if event.get(name)),
+            Cell(sanitize(kind), style, elastic=True),
+            *(Cell(counted(event[name], word), DIM) for name, word in _RUN_COUNTS if event.get(name)),
         )
         if not event.get("sub_agents"):
             return [row]
-        width = self._subject("").width + self.look.gap + self._duration(event).width
-        told = Cell(f"with {count(event['sub_agents'], 'sub-agent')}", "", width)
+        width = self._subject("").width + self.layout.gap + self._duration(event).width
+        told = Cell(f"with {counted(event['sub_agents'], 'sub-agent')}", "", width)
         sums = self._tokens(event, "_with_children"), self._cost(event, "_with_children")
-        return [row, self._row(page, event, Cell(self.look.signs.total), told, *sums)]
+        return [row, self._row(page, event, Cell(self.layout.glyphs.total), told, *sums)]
 
     def _retry(self, page: _Page, event: EventDict) -> list[str]:
         subject = self._tool(event) if event.get("tool_name") else self._subject("output")
         attempt, most = event.get("attempt"), event.get("max_attempts")
         of = f" {attempt}/{most}" if attempt and most else f" {attempt}" if attempt else ""
-        cause = Cell(neutralise(f"retry{of} {event.get('cause') or ''}".strip()), YELLOW)
-        cells = [Cell(self.look.signs.again, YELLOW), subject, cause]
+        cause = Cell(sanitize(f"retry{of} {event.get('cause') or ''}".strip()), YELLOW)
+        cells = [Cell(self.layout.glyphs.again, YELLOW), subject, cause]
         message = event.get("message")
         if page.error is not None and page.error[1] == message:
             message = None  # the row of the tool has said it
@@ -305,7 +306,7 @@ class PrettyRenderer:
         if event is None or _cause(event) in (page.error, _cause(following)):
             return []
         subject = self._tool(event) if event.get("tool_name") else self._subject(event.get("where", "run"))
-        return self._rows_with_problem(page, event, [Cell(self.look.signs.bad, RED), subject, Cell("error", RED)])
+        return self._rows_with_problem(page, event, [Cell(self.layout.glyphs.bad, RED), subject, Cell("error", RED)])
 
     # --- content ---
 
@@ -317,9 +318,9 @@ class PrettyRenderer:
         return [self._content(page, line, heading if number == 0 else "") for number, line in enumerate(lines)]
 
     def _room(self, heading: str) -> int | None:
-        if self.look.width is None:
+        if self.layout.width is None:
             return None
-        return max(self.look.room - self.look.indent - (len(heading) + 2 if heading else 0), 20)
+        return max(self.layout.room - self.layout.indent - (len(heading) + 2 if heading else 0), 20)
 
     def _fold(self, line: str, heading: str) -> list[str]:
         room = self._room(heading)
@@ -327,9 +328,9 @@ class PrettyRenderer:
 
     def _content(self, page: _Page, line: str, heading: str = "", style: str = "") -> str:
         label = self._label(page)
-        head = self.look.paint(f"{heading}:", DIM) + " " if heading else ""
-        prefix = self.look.row([Cell("", width=TIME), label, Cell(self.look.signs.bar, DIM)])
-        return f"{prefix}{' ' * self.look.gap}{head}{self.look.paint(line, style)}".rstrip()
+        head = self.layout.paint(f"{heading}:", DIM) + " " if heading else ""
+        prefix = self.layout.row([Cell("", width=TIME), label, Cell(self.layout.glyphs.bar, DIM)])
+        return f"{prefix}{' ' * self.layout.gap}{head}{self.layout.paint(line, style)}".rstrip()
 
     def _stream(self, page: _Page, event: EventDict) -> list[str]:
         text, kind = event.get("text"), event.get("kind")

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from sidestream.events import Payload, StreamEvent
-from sidestream.terminal.layout import ASCII, UNICODE, Look, Signs
-from sidestream.terminal.text import dollars, neutralise, one_line, plural, seconds, short
+from sidestream.terminal.layout import ASCII, UNICODE, Glyphs, Layout
+from sidestream.terminal.numbers import humanize_count, humanize_seconds, humanize_usd, plural
+from sidestream.terminal.text import one_line, sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,17 +147,17 @@ def cell(text: object, style: str = "") -> Text:
     return made
 
 
-def look() -> Look:
+def layout() -> Layout:
     """What the output can show, for lines that are laid out cell by cell."""
     terminal = is_terminal()
-    return Look(width() if terminal else None, terminal and not os.environ.get("NO_COLOR"), signs())
+    return Layout(width() if terminal else None, terminal and not os.environ.get("NO_COLOR"), glyphs())
 
 
 def safe(text: object, style: str = "") -> Text:
     """Text from elsewhere on one line, harmless."""
     from rich.text import Text
 
-    return Text(neutralise(str(text)), style)
+    return Text(sanitize(str(text)), style)
 
 
 def folded(value: object, limit: int = 300) -> str:
@@ -167,8 +168,8 @@ def folded(value: object, limit: int = 300) -> str:
 # --- words and numbers ---------------------------------------------------------------------------------------------
 
 
-def signs() -> Signs:
-    """The console exporter's signs, in ASCII where the output knows no others."""
+def glyphs() -> Glyphs:
+    """The console exporter's glyphs, in ASCII where the output knows no others."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         "".join(UNICODE).encode(encoding)
@@ -192,7 +193,7 @@ def ansi_of(outcome: str) -> str:
 
 def sign_of(outcome: str) -> str:
     """The sign that stands before an outcome."""
-    known = signs()
+    known = glyphs()
     if outcome == "running":
         return known.going
     return known.ok if outcome in _GOOD else known.bad if outcome in _BAD else "!"
@@ -212,19 +213,19 @@ def tokens(usage: Usage | None) -> str:
     """Input and output tokens; empty where nobody told."""
     if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
         return ""
-    return f"{short(usage.input_tokens)}{signs().to}{short(usage.output_tokens)}"
+    return f"{humanize_count(usage.input_tokens)}{glyphs().to}{humanize_count(usage.output_tokens)}"
 
 
 def cost(usd: float | None, unpriced: int = 0) -> str:
     """US dollars; a lower bound says so, and a cost that nobody knows is no zero."""
     if usd is None:
         return "unpriced" if unpriced else ""
-    return f"{signs().at_least if unpriced else ''}{dollars(usd)}"
+    return f"{glyphs().at_least if unpriced else ''}{humanize_usd(usd)}"
 
 
 def took(value: float | None) -> str:
     """A duration."""
-    return seconds(value)
+    return humanize_seconds(value)
 
 
 def local(moment: datetime | None) -> str:
@@ -249,7 +250,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 def meter(share: float, columns: int) -> str:
     """A bar for a share of 1."""
-    if signs() is ASCII:
+    if glyphs() is ASCII:
         return "#" * round(share * columns)
     whole, rest = divmod(round(max(0.0, min(share, 1.0)) * columns * 8), 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
@@ -257,7 +258,7 @@ def meter(share: float, columns: int) -> str:
 
 def time_bar(begin: float, end: float, whole: float, columns: int, first: float | None = None) -> str:
     """Where a step lies within `whole` seconds, from `begin` to `end`; it waits until `first` and speaks from then."""
-    waiting, busy = ("-", "#") if signs() is ASCII else ("─", "━")
+    waiting, busy = ("-", "#") if glyphs() is ASCII else ("─", "━")
 
     def at(moment: float) -> float:
         return max(0.0, min(moment / whole, 1.0)) * columns if whole > 0 else 0.0

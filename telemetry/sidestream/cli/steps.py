@@ -9,8 +9,8 @@ import msgspec
 
 from sidestream.events import Json
 from sidestream.log import RunLog, RunSummary, Step
-from sidestream.terminal.layout import BOLD, DIM, RED, YELLOW, Cell, Look
-from sidestream.terminal.text import columns, cut, neutralise, one_line, paragraphs, wrap
+from sidestream.terminal.layout import BOLD, DIM, RED, YELLOW, Cell, Layout
+from sidestream.terminal.text import display_width, one_line, paragraphs, sanitize, truncate, wrap
 
 from .rendering import ansi_of, cost, counted, incomplete, local, sign_of, time_bar, tokens, took
 
@@ -23,27 +23,27 @@ FOLDED = 300
 """Characters shown of folded content where no terminal is narrower."""
 
 
-def head(run: RunLog, look: Look) -> Iterator[str]:
+def head(run: RunLog, layout: Layout) -> Iterator[str]:
     """What there is to say of a run as a whole."""
     known = run.summary
     style = ansi_of(known.outcome)
     cells = [
         Cell(sign_of(known.outcome), style),
-        Cell(neutralise(known.agent_name or "agent"), BOLD),
+        Cell(sanitize(known.agent_name or "agent"), BOLD),
         Cell(known.outcome, style),
         Cell(short_type(known.exception_type) if not known.success else "", style),
         *_sums(known),
     ]
-    yield look.row(cell for cell in cells if cell.text)
-    yield from _with_children(known, look)
-    where = [local(known.started), neutralise(known.model or ""), *(neutralise(f"{k}={v}") for k, v in _tags(known))]
-    yield look.row([Cell("  " + "  ".join(fact for fact in where if fact), elastic=True)])
-    ids = [f"run {neutralise(known.run_id)}", f"trace {neutralise(known.trace_id)}" if known.trace_id else ""]
-    yield look.row([Cell("  " + "  ".join(each for each in ids if each), DIM, elastic=True)])
+    yield layout.row(cell for cell in cells if cell.text)
+    yield from _with_children(known, layout)
+    where = [local(known.started), sanitize(known.model or ""), *(sanitize(f"{k}={v}") for k, v in _tags(known))]
+    yield layout.row([Cell("  " + "  ".join(fact for fact in where if fact), elastic=True)])
+    ids = [f"run {sanitize(known.run_id)}", f"trace {sanitize(known.trace_id)}" if known.trace_id else ""]
+    yield layout.row([Cell("  " + "  ".join(each for each in ids if each), DIM, elastic=True)])
     if known.parent_run_id:
-        yield look.row([Cell(f"  called by run {neutralise(known.parent_run_id)}", DIM, elastic=True)])
+        yield layout.row([Cell(f"  called by run {sanitize(known.parent_run_id)}", DIM, elastic=True)])
     if note := incomplete(known):
-        yield look.row([Cell(f"  {note}", YELLOW)])
+        yield layout.row([Cell(f"  {note}", YELLOW)])
 
 
 def _tags(known: RunSummary) -> list[tuple[str, str]]:
@@ -62,26 +62,26 @@ def _sums(known: RunSummary) -> list[Cell]:
     ]
 
 
-def _with_children(known: RunSummary, look: Look) -> Iterator[str]:
+def _with_children(known: RunSummary, layout: Layout) -> Iterator[str]:
     usage, usd = known.usage_with_children, known.cost_usd_with_children
     if usage is not None or usd is not None:
         agents = counted(known.sub_agents, "sub-agent") if known.sub_agents else "sub-agents"
-        yield look.row([Cell(f"  with {agents}: {tokens(usage)}  {cost(usd, known.unpriced_requests)}".rstrip())])
+        yield layout.row([Cell(f"  with {agents}: {tokens(usage)}  {cost(usd, known.unpriced_requests)}".rstrip())])
 
 
 def short_type(name: str | None) -> str:
     """The last word of an exception's qualified name."""
-    return neutralise((name or "").rpartition(".")[2])
+    return sanitize((name or "").rpartition(".")[2])
 
 
 class Sheet:
     """Lays out the steps of one run."""
 
-    def __init__(self, look: Look, *, whole: float, full: bool) -> None:
-        self.look = look
+    def __init__(self, layout: Layout, *, whole: float, full: bool) -> None:
+        self.layout = layout
         self._whole = whole
         self._full = full
-        self._label, self._bar = (36, 30) if look.wide else (23, 18)
+        self._label, self._bar = (36, 30) if layout.wide else (23, 18)
         self._told: set[tuple[str, str | None, bytes]] = set()
         self._said: str | None = None
         self._problem_said: Json = None
@@ -110,27 +110,27 @@ class Sheet:
         bar = time_bar(begin, end, self._whole, self._bar, first=None if first is None else begin + first)
         cells = [
             Cell(indent + sign, style),
-            Cell(cut(subject(step), room, self.look.signs.more), "", room),
+            Cell(truncate(subject(step), room, self.layout.glyphs.more), "", room),
             Cell(bar, "" if style == ansi_of("ok") else style, self._bar),
             Cell(took(step.duration_seconds).rjust(6), "", 6),
             Cell(tokens(step.usage), "", 9),
             Cell(cost(step.cost_usd, step.unpriced), "", 8),
             *self._words(step, style),
         ]
-        return self.look.row(cells).rstrip()
+        return self.layout.row(cells).rstrip()
 
     def _verdict(self, step: Step) -> tuple[str, str]:
-        signs = self.look.signs
+        glyphs = self.layout.glyphs
         match step.kind:
             case "retry":
-                return signs.again, YELLOW
+                return glyphs.again, YELLOW
             case "error":
-                return signs.bad, RED
+                return glyphs.bad, RED
             case "custom" | "final_result":
-                return signs.note, DIM
+                return glyphs.note, DIM
         outcome = step.outcome
         if outcome is None:
-            return signs.going, DIM
+            return glyphs.going, DIM
         if outcome == "ok" and step.finish_reason in _CUT_SHORT:
             return "!", YELLOW
         return sign_of(outcome), ansi_of(outcome)
@@ -143,7 +143,7 @@ class Sheet:
         elif outcome is None and step.kind in _LASTING:
             outcome = "no end in the log"
         if outcome:
-            words.append(Cell(neutralise(outcome), style))
+            words.append(Cell(sanitize(outcome), style))
         if step.time_to_first_token_seconds is not None:
             words.append(Cell(f"ttft {took(step.time_to_first_token_seconds)}", DIM))
         if step.usage is not None and step.usage.cache_read_tokens:
@@ -175,7 +175,7 @@ class Sheet:
                     yield from self.content("instructions", step.input, depth)
                 for part in step.parts:
                     if part.kind == "tool_call":
-                        name = neutralise(part.tool_name or "tool")
+                        name = sanitize(part.tool_name or "tool")
                         yield from self.content(f"calls {name}", part.text, depth)
                     elif part.kind != "other":
                         yield from self.content(part.kind, part.text, depth)
@@ -201,22 +201,22 @@ class Sheet:
         """`value` below its step: on one line, or unfolded."""
         if value is None:
             return
-        begin = "  " * (min(depth, MAX_INDENT) + 1) + self.look.paint(f"{heading}: ", DIM)
+        begin = "  " * (min(depth, MAX_INDENT) + 1) + self.layout.paint(f"{heading}: ", DIM)
         used = 2 * (min(depth, MAX_INDENT) + 1) + len(heading) + 2
         if not self._full:
-            room = max(self.look.room - used, 20)
-            yield begin + self.look.paint(cut(one_line(value, FOLDED), room, self.look.signs.more), style)
+            room = max(self.layout.room - used, 20)
+            yield begin + self.layout.paint(truncate(one_line(value, FOLDED), room, self.layout.glyphs.more), style)
             return
         indent = "  " * (min(depth, MAX_INDENT) + 2)
         text = paragraphs(_plain(value))
-        if "\n" not in text and used + columns(text) <= self.look.room:
-            yield begin + self.look.paint(text, style)
+        if "\n" not in text and used + display_width(text) <= self.layout.room:
+            yield begin + self.layout.paint(text, style)
             return
         yield begin.rstrip()
         for line in text.split("\n"):
-            folded = wrap(line, max(self.look.room - len(indent), 20)) if self.look.width else [line]
+            folded = wrap(line, max(self.layout.room - len(indent), 20)) if self.layout.width else [line]
             for piece in folded:
-                yield (indent + self.look.paint(piece, style)).rstrip()
+                yield (indent + self.layout.paint(piece, style)).rstrip()
 
 
 def _plain(value: Json) -> Any:
@@ -225,14 +225,14 @@ def _plain(value: Json) -> Any:
 
 def subject(step: Step) -> str:
     """What a step is called."""
-    name = neutralise(step.name)
+    name = sanitize(step.name)
     match step.kind:
         case "request":
             return f"{name} #{step.request}" if step.request else name
         case "tool":
             return f"{name}()"
         case "run":
-            return f"{name} {neutralise(step.run.summary.run_id[-4:])}" if step.run else name
+            return f"{name} {sanitize(step.run.summary.run_id[-4:])}" if step.run else name
         case "error":
             return short_type(name)
         case "final_result":

@@ -1,4 +1,4 @@
-"""What a line on a terminal is made of: signs, styles, and cells in a row that fits it."""
+"""Layout of a terminal line: glyphs, colours, and cells in a row that fits the width."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .text import columns, cut
+from .text import display_width, truncate
 
 
-class Signs(NamedTuple):
+class Glyphs(NamedTuple):
     start: str
     going: str
     ok: str
@@ -24,8 +24,8 @@ class Signs(NamedTuple):
     more: str
 
 
-UNICODE = Signs("▶", "…", "✓", "✗", "↻", "·", "Σ", "│", "→", "≥", "…")
-ASCII = Signs(">", ".", "+", "x", "~", "-", "=", "|", "->", ">=", "...")
+UNICODE = Glyphs("▶", "…", "✓", "✗", "↻", "·", "Σ", "│", "→", "≥", "…")
+ASCII = Glyphs(">", ".", "+", "x", "~", "-", "=", "|", "->", ">=", "...")
 
 DIM, BOLD, RED, GREEN, YELLOW = "2", "1", "1;31", "32", "33"
 TIME = len("12:34:56")
@@ -40,12 +40,12 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the stream can show. Without a `width` (columns) nothing is cut."""
+class Layout:
+    """Layout of lines for an output: its columns, colours and glyphs. Without a `width` (columns) nothing is cut."""
 
     width: int | None = None
     color: bool = False
-    signs: Signs = UNICODE
+    glyphs: Glyphs = UNICODE
 
     @property
     def wide(self) -> bool:
@@ -75,22 +75,22 @@ class Look:
         used = pad = 0
         for text, style, width, elastic in cells:
             room = self.room - used - pad
-            if columns(text) > room:
-                text = cut(text, room, self.signs.more) if elastic else ""
+            if display_width(text) > room:
+                text = truncate(text, room, self.glyphs.more) if elastic else ""
                 if not text:
                     break
             if text:
                 shown.append(" " * pad + self.paint(text, style))
-                used += pad + columns(text)
+                used += pad + display_width(text)
                 pad = 0
             if text or width:
-                pad += max(width - columns(text), 0) + self.gap
+                pad += max(width - display_width(text), 0) + self.gap
         return "".join(shown)
 
     def fits(self, cells: Sequence[Cell]) -> bool:
         """Whether `row(cells)` would show all of them whole."""
         gaps = self.gap * (len(cells) - 1)
-        return sum(max(columns(cell.text), cell.width) for cell in cells) + gaps <= self.room
+        return sum(max(display_width(cell.text), cell.width) for cell in cells) + gaps <= self.room
 
     def paint(self, text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self.color and style else text

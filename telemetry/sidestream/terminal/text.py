@@ -1,4 +1,4 @@
-"""Text and numbers for a terminal: made harmless, measured in columns, cut, wrapped, and short enough to read."""
+"""Text for a terminal: sanitized, measured in columns, truncated and wrapped."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ MAX_ERROR = 300
 """Characters shown of an error's text in a line of its own, where no terminal is narrower."""
 
 
-# --- text from elsewhere -------------------------------------------------------------------------------------------
-
 # Control characters, marks that reorder what is read, separators some terminals break at, and lone surrogates.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def neutralise(text: str, keep: str = "") -> str:
+def sanitize(text: str, keep: str = "") -> str:
     """`text` with all that could steer a terminal written as visible escapes, except the characters in `keep`."""
     return _HARMFUL.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
@@ -31,7 +29,7 @@ def _escape(character: str) -> str:
 def one_line(value: object, limit: int = MAX_ERROR) -> str:
     """`value` as harmless text without newlines, at most `limit` characters of it."""
     text = value if isinstance(value, str) else _dumps(value)
-    text = neutralise(text[: limit * 2], keep="\n\r\t")
+    text = sanitize(text[: limit * 2], keep="\n\r\t")
     text = " ".join(text.split())
     return text if len(text) <= limit else text[:limit] + "..."
 
@@ -41,14 +39,14 @@ def paragraphs(value: object) -> str:
     text = value if isinstance(value, str) else _dumps(value)
     if len(text) > MAX_TEXT:
         text = f"{text[:MAX_TEXT]}... (+{len(text) - MAX_TEXT} characters)"
-    return neutralise(text.replace("\r\n", "\n").replace("\t", "    "), keep="\n")
+    return sanitize(text.replace("\r\n", "\n").replace("\t", "    "), keep="\n")
 
 
 def _dumps(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=repr)
 
 
-def columns(text: str) -> int:
+def display_width(text: str) -> int:
     """Columns that `text` takes on a terminal."""
     return len(text) if text.isascii() else sum(map(_column, text))
 
@@ -72,9 +70,9 @@ def _fitting(text: str, start: int, width: int) -> int:
     return len(text)
 
 
-def cut(text: str, width: int, more: str) -> str:
+def truncate(text: str, width: int, more: str) -> str:
     """`text` in at most `width` columns, ending in `more` where something is left out."""
-    if columns(text) <= width:
+    if display_width(text) <= width:
         return text
     return text[: _fitting(text, 0, width - len(more))] + more if len(more) <= width else more[: max(width, 0)]
 
@@ -91,57 +89,3 @@ def wrap(line: str, width: int) -> Iterator[str]:
             yield line[start:end]
             start = end
     yield line[start:]
-
-
-# --- numbers -------------------------------------------------------------------------------------------------------
-
-
-def plural(number: int, noun: str) -> str:
-    """`run` or `runs`, `retry` or `retries`."""
-    if number == 1:
-        return noun
-    return noun[:-1] + "ies" if noun.endswith("ry") else noun + "s"
-
-
-def count(number: int | None, noun: str) -> str:
-    """1 run, 2 runs; empty where nobody knows."""
-    return "" if number is None else f"{number} {plural(number, noun)}"
-
-
-def seconds(seconds: float | None) -> str:
-    """<1ms, 42ms, 3.20s, 4m05s, 2h03m; empty where nobody knows."""
-    if seconds is None:
-        return ""
-    if 0 < seconds < 0.0005:
-        return "<1ms"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f}ms"
-    if seconds < 9.995:
-        return f"{seconds:.2f}s"
-    if seconds < 99.95:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
-
-
-def short(number: int | None) -> str:
-    """86, 1.2k, 12k, 1.2M; ? where nobody knows."""
-    if number is None:
-        return "?"
-    if number < 1_000:
-        return str(number)
-    if number < 9_950:
-        return f"{number / 1_000:.1f}k"
-    if number < 999_500:
-        return f"{number / 1_000:.0f}k"
-    return f"{number / 1_000_000:.1f}M"
-
-
-def dollars(cost: float) -> str:
-    """US dollars, with as many digits as say something: $12.30, $0.0420, $0.00067."""
-    if cost == 0:
-        return "$0"
-    if cost < 0.00001:
-        return "<$.00001"
-    digits = 5 if cost < 0.001 else 4 if cost < 1 else 2
-    return f"${cost:.{digits}f}"

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sidestream.terminal import text
+from sidestream.terminal import numbers
 
 UNKNOWN = "–"
 
@@ -98,7 +98,7 @@ def short_count(number: float) -> str:
 
 def plural(number: int, noun: str) -> str:
     """`1 run`, `2 runs`; `1 retry`, `2 retries`."""
-    return f"{number:,} {text.plural(number, noun)}"
+    return f"{number:,} {numbers.plural(number, noun)}"
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:

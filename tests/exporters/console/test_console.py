@@ -15,7 +15,8 @@ from pydantic_ai.models.test import TestModel
 
 from sidestream import Sidecar
 from sidestream.events import Attempt, Custom, Error, FinalResult, LLMStart, Retry, ToolEnd, ToolStart, Usage
-from sidestream.terminal.text import columns, cut, dollars, neutralise, seconds, short, wrap
+from sidestream.terminal.numbers import humanize_count, humanize_seconds, humanize_usd
+from sidestream.terminal.text import display_width, sanitize, truncate, wrap
 from sidestream_exporters.console import ConsoleExporter, pretty
 from tests.support.console_events import Run, nested, shown
 
@@ -82,9 +83,9 @@ def test_verbose_adds_what_people_and_models_wrote() -> None:
         "│  instructions: Rhyme.",
         "│  thinking: Hm, hm.",
         "✓  gpt-5 #1  1.22s  1.2k→86 tok  $0.0031",
-        "…  look()  attempt 2",
+        "…  layout()  attempt 2",
         '│  args: {"word": "rain"}',
-        "✓  look()  <1ms",
+        "✓  layout()  <1ms",
         "│  result: two",
         "│  lines",
         "│  text: It rains",
@@ -266,15 +267,15 @@ def test_no_text_can_steer_the_terminal(format: str) -> None:
         assert exporter.export([event for event in events if event.event_type not in exporter.skip]) is None
         written = stream.getvalue()
         assert "pwned" in written
-        assert neutralise(written, keep="\n") == written
+        assert sanitize(written, keep="\n") == written
         written.encode()
 
 
 @given(st.text())
-def test_neutralised_text_is_printable_and_stays_as_it_is(text: str) -> None:
-    safe = neutralise(text)
+def test_sanitized_text_is_printable_and_stays_as_it_is(text: str) -> None:
+    safe = sanitize(text)
     assert not re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", safe)
-    assert neutralise(safe) == safe
+    assert sanitize(safe) == safe
 
 
 # Narrow, wide, of no width, and blanks, in turn: what a window over a line gets wrong.
@@ -286,24 +287,24 @@ mixed = st.text(alphabet=st.sampled_from("ab 巴é\u0301\u200d\U0001f469")) | st
 @given(mixed, st.integers(2, 40))
 def test_wrapped_lines_fit_and_lose_nothing_but_blanks(text: str, width: int) -> None:
     pieces = list(wrap(text, width))
-    assert all(columns(piece) <= width for piece in pieces)
+    assert all(display_width(piece) <= width for piece in pieces)
     assert "".join(pieces).replace(" ", "") == text.replace(" ", "")
 
 
 @given(mixed, st.integers(1, 40))
 def test_cut_text_fits_and_says_that_it_is_cut(text: str, width: int) -> None:
-    shorter = cut(text, width, "…")
-    assert columns(shorter) <= width
+    shorter = truncate(text, width, "…")
+    assert display_width(shorter) <= width
     assert shorter == text or shorter.endswith("…")
 
 
 def test_numbers_are_short() -> None:
-    assert [seconds(s) for s in (None, 0, 0.0001, 0.41, 0.9996, 9.999, 99.96, 3_905.0)] == [
+    assert [humanize_seconds(s) for s in (None, 0, 0.0001, 0.41, 0.9996, 9.999, 99.96, 3_905.0)] == [
         "", "0ms", "<1ms", "410ms", "1.00s", "10.0s", "1m40s", "1h05m",
     ]  # fmt: skip
-    assert [short(n) for n in (None, 0, 999, 1_204, 9_960, 123_456, 999_900)] == [
+    assert [humanize_count(n) for n in (None, 0, 999, 1_204, 9_960, 123_456, 999_900)] == [
         "?", "0", "999", "1.2k", "10k", "123k", "1.0M",
     ]  # fmt: skip
-    assert [dollars(c) for c in (0, 1e-7, 0.00015, 0.0031, 0.5, 17.254)] == [
+    assert [humanize_usd(c) for c in (0, 1e-7, 0.00015, 0.0031, 0.5, 17.254)] == [
         "$0", "<$.00001", "$0.00015", "$0.0031", "$0.5000", "$17.25",
     ]  # fmt: skip

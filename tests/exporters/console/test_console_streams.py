@@ -21,7 +21,7 @@ from sidestream import diagnostics
 from sidestream.errors import ConfigurationError
 from sidestream.events import Custom, StreamEvent
 from sidestream.pipeline.registry import make_exporter
-from sidestream.terminal.text import columns
+from sidestream.terminal.text import display_width
 from sidestream_exporters.console import ConsoleExporter
 from tests.support.console_events import NOON, Run, nested, shown
 
@@ -190,7 +190,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     run = Run("r-1111", "作家" * 20)
     events = [run.start(prompt="巴黎的雨 " * 50), run.chunk("word " * 99), run.request(model="m" * 99, error="e" * 999)]
     lines = on_terminal(width, [*events, *nested()], color=False, verbose=True).splitlines()
-    assert max(map(columns, lines)) < max(width, 55), "content has 20 columns at least"
+    assert max(map(display_width, lines)) < max(width, 55), "content has 20 columns at least"
 
 
 @pytest.mark.parametrize(

@@ -168,10 +168,10 @@ def _filled(pieces: Sequence[Text], indent: str) -> Iterator[Text]:
 def _from_to(change: Change) -> Text:
     from rich.text import Text
 
-    from sidestream.cli.rendering import BAD, DIM, GOOD, safe, signs
+    from sidestream.cli.rendering import BAD, DIM, GOOD, glyphs, safe
 
     line = Text(f"{_name(change)}: ", DIM).append(safe(_value(change.what, change.a), BAD))
-    line.append(f" {signs().to} ", DIM).append(safe(_value(change.what, change.b), GOOD))
+    line.append(f" {glyphs().to} ", DIM).append(safe(_value(change.what, change.b), GOOD))
     return line.append(_difference(change), DIM)
 
 

@@ -67,8 +67,8 @@ def _given(where: Filter) -> Filter | None:
 def _line(hit: Hit) -> Text:
     from rich.text import Text
 
-    from sidestream.cli.rendering import BOLD, DIM, HIT, NARROW, local, safe, signs, width
-    from sidestream.terminal.text import columns, one_line
+    from sidestream.cli.rendering import BOLD, DIM, HIT, NARROW, glyphs, local, safe, width
+    from sidestream.terminal.text import display_width, one_line
 
     moment = local(hit.timestamp)
     place = f"{hit.name} {hit.where}" if hit.name and hit.event_type.startswith("tool") else hit.where
@@ -81,12 +81,12 @@ def _line(hit: Hit) -> Text:
         "  ",
     )
     before, found, after = hit.excerpt[: hit.start], hit.excerpt[hit.start : hit.end], hit.excerpt[hit.end :]
-    lead, room = one_line(before), max((width() - columns(line.plain)) // 3, 10)
-    if columns(lead) > room:  # what was found stands in the first third of what room there is
-        lead = signs().more + lead[-room:].lstrip()
+    lead, room = one_line(before), max((width() - display_width(line.plain)) // 3, 10)
+    if display_width(lead) > room:  # what was found stands in the first third of what room there is
+        lead = glyphs().more + lead[-room:].lstrip()
     line.append(lead + (" " if lead and before[-1:].isspace() else ""))
     line.append(one_line(found), HIT)
     line.append((" " if after[:1].isspace() else "") + one_line(after))
-    if columns(line.plain) > width():
+    if display_width(line.plain) > width():
         line.truncate(width(), overflow="ellipsis")
     return line

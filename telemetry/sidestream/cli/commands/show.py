@@ -12,7 +12,7 @@ from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sidestream.log import Filter, RunLog, RunSummary
-    from sidestream.terminal.layout import Look
+    from sidestream.terminal.layout import Layout
 
 FAILED = ("error", "timed_out", "lost")
 WHOLE_ID = 36
@@ -41,7 +41,7 @@ def show(
 
     Example:  sidestream show b855 --full --log 'logs/*.jsonl.gz'
     """
-    from sidestream.cli.rendering import busy, look, write, write_json
+    from sidestream.cli.rendering import busy, layout, write, write_json
     from sidestream.log import Filter, load_run, runs
 
     if (run is not None) + last + failed > 1:
@@ -57,7 +57,7 @@ def show(
     if as_json:
         write_json(loaded)
     else:
-        write("".join(line + "\n" for line in _lines(loaded, look(), full)))
+        write("".join(line + "\n" for line in _lines(loaded, layout(), full)))
 
 
 def _chosen(name: str | None, known: Sequence[RunSummary], failed: bool) -> str:
@@ -71,7 +71,7 @@ def _chosen(name: str | None, known: Sequence[RunSummary], failed: bool) -> str:
     return ([each for each in known if failed or each.parent_run_id is None] or known)[-1].run_id
 
 
-def _lines(loaded: RunLog, view: Look, full: bool) -> Iterator[str]:
+def _lines(loaded: RunLog, view: Layout, full: bool) -> Iterator[str]:
     from sidestream.cli.steps import Sheet, head
 
     yield from head(loaded, view)
