@@ -1,6 +1,6 @@
 """What observing costs, as ratios to bare pydantic-ai and to others that observe it. Asserts nothing.
 
-python -m tests.bench [--full] [--rows 1,2,3,4,5,6,7,8,9] [--subjects sidestream,instrumentation,…] [--json]
+python -m tests.bench [--full] [--rows 1,2,events,4,5,6,7,8,10,11] [--subjects sidestream,instrumentation,…] [--json]
 
 Without --full it takes two to three minutes and measures Sidestream and pydantic-ai's own instrumentation. With it, it
 takes far longer, and every other subject in a virtual environment of its own (made once, under bench/ in this one).
@@ -18,7 +18,7 @@ from importlib.metadata import version
 
 from .report import Table
 
-QUICK = ("sidestream", "instrumentation")
+QUICK = ("pass-through", "sidestream-jsonl", "sidestream", "instrumentation")
 HANGING = ("sidestream-hanging",)
 """Sidestream beside an exporter that never comes back: where it would hurt if it could."""
 FULL = (*QUICK, "logfire", "openinference", "langfuse", "mlflow")
@@ -26,6 +26,7 @@ FULL = (*QUICK, "logfire", "openinference", "langfuse", "mlflow")
 
 def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
     from .crowd import crowd
+    from .exporter_cost import exporter_cost
     from .jsonl_write import jsonl_write
     from .log_read import log_read
     from .log_replay import log_replay
@@ -37,26 +38,28 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
         return {
             "1": lambda: text_stream(subjects, deltas=2_000, rounds=8, processes=3),
             "2": lambda: tool_steps(subjects, rounds=5, cases=cases),
-            "3": lambda: gaps(
+            "events": lambda: exporter_cost(events=20_000, rounds=9),
+            "4": lambda: gaps(
                 [*subjects, *HANGING], deltas=5_000, rounds=10, paced=30, crowds=("sidestream", *HANGING)
             ),
-            "4": lambda: crowd(runs=1_000, seconds=10.0),
-            "5": lambda: jsonl_write(events=100_000, rounds=9),
-            "6": lambda: log_read(events=1_000_000, rounds=5),
-            "7": lambda: log_replay(events=1_000_000),
-            "8": lambda: imports(rounds=9),
-            "9": lambda: shutdown(rounds=5, timeout=2.0),
+            "5": lambda: crowd(runs=1_000, seconds=10.0),
+            "6": lambda: jsonl_write(events=100_000, rounds=9),
+            "7": lambda: log_read(events=1_000_000, rounds=5),
+            "8": lambda: log_replay(events=1_000_000),
+            "10": lambda: imports(rounds=9),
+            "11": lambda: shutdown(rounds=5, timeout=2.0),
         }
     return {
         "1": lambda: text_stream(subjects, deltas=1_000, rounds=4, processes=1),
         "2": lambda: tool_steps(subjects, rounds=1, cases=[(100, "text")]),
-        "3": lambda: gaps(HANGING, deltas=2_000, rounds=2, paced=5, crowds=HANGING),
-        "4": lambda: crowd(runs=200, seconds=2.0),
-        "5": lambda: jsonl_write(events=20_000, rounds=5),
-        "6": lambda: log_read(events=200_000, rounds=2),
-        "7": lambda: log_replay(events=50_000),
-        "8": lambda: imports(rounds=2),
-        "9": lambda: shutdown(rounds=1, timeout=0.5),
+        "events": lambda: exporter_cost(events=5_000, rounds=3),
+        "4": lambda: gaps(HANGING, deltas=2_000, rounds=2, paced=5, crowds=HANGING),
+        "5": lambda: crowd(runs=200, seconds=2.0),
+        "6": lambda: jsonl_write(events=20_000, rounds=5),
+        "7": lambda: log_read(events=200_000, rounds=2),
+        "8": lambda: log_replay(events=50_000),
+        "10": lambda: imports(rounds=2),
+        "11": lambda: shutdown(rounds=1, timeout=0.5),
     }
 
 
@@ -65,7 +68,7 @@ def main() -> None:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="more rounds, more cases, all subjects")
-    parser.add_argument("--rows", default="1,2,3,4,5,6,7,8,9", help="which rows, separated by commas")
+    parser.add_argument("--rows", default="1,2,events,4,5,6,7,8,10,11", help="which rows, separated by commas")
     parser.add_argument("--subjects", default="", help=f"of {','.join(FULL)}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()

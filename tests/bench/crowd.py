@@ -1,4 +1,4 @@
-"""Row 4: many runs at once, and many events: nothing may be dropped, and memory has its bounds."""
+"""Row 5: many runs at once, and many events: nothing may be dropped, and memory has its bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY = 0.002
 
 def crowd(*, runs: int, seconds: float) -> Table:
     table = Table(
-        f"4. {runs:,} runs at once, and 100,000 events a second for {seconds:g} s",
+        f"5. {runs:,} runs at once, and 100,000 events a second for {seconds:g} s",
         "nothing dropped, memory bounded by the configuration",
         digits={"added MB": 1, "peak pending": 0, "a second": 0},
     )

@@ -1,4 +1,4 @@
-"""Row 5: how fast the JSONL exporter writes, against bytes that are ready and against encoding by hand.
+"""Row 6: how fast the JSONL exporter writes, against bytes that are ready and against encoding by hand.
 
 The exporter sleeps 100 µs between the slices of a large batch to leave the GIL to the agents: that is in its wall time.
 """
@@ -27,7 +27,7 @@ BATCH = 64
 
 def jsonl_write(*, events: int, rounds: int) -> Table:
     table = Table(
-        f"5. JSONL writing, {rounds} interleaved rounds; median (quartiles)",
+        f"6. JSONL writing, {rounds} interleaved rounds; median (quartiles)",
         "≤ 2.5 of ready bytes in 64 KiB blocks, ≤ 0.5 of orjson + join + write",
     )
     orjson = _orjson(table)

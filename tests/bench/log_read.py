@@ -1,4 +1,4 @@
-"""Row 6: how fast a log is read back, against `cat` of the same events one line each.
+"""Row 7: how fast a log is read back, against `cat` of the same events one line each.
 
 The log is made (`sidestream demo --events`), as the exporter writes it: the deltas of a tenth of a second in one line;
 and once more with a line for each delta. Each way of reading has a process of its own, so that its memory is known.
@@ -26,7 +26,7 @@ MERGED, SINGLE = "merged", "one delta a line"
 
 def log_read(*, events: int, rounds: int) -> Table:
     table = Table(
-        f"6. reading back {events:,} events, {rounds} interleaved rounds; median (quartiles)",
+        f"7. reading back {events:,} events, {rounds} interleaved rounds; median (quartiles)",
         f"{MERGED} ≤ 0.5 of cat; {SINGLE} ≤ 4 for all events, ≤ 1.5 for runs and stats; ≤ 50 MB; one run in < 0.1 s",
         digits={"seconds": 3, "peak MB": 0},
     )

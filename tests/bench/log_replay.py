@@ -1,4 +1,4 @@
-"""Row 7: a log exported again, into an OTLP end point and into Prometheus metrics: how fast, and in how much memory."""
+"""Row 8: a log exported again, into an OTLP end point and into Prometheus metrics: how fast, and in how much memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .sink import Sink
 
 def log_replay(*, events: int) -> Table:
     table = Table(
-        f"7. replay of {events:,} events",
+        f"8. replay of {events:,} events",
         "bounded memory, progress shown",
         digits={"seconds": 1, "events a second": 0, "peak MB": 0, "of read": 1},
     )

@@ -1,4 +1,4 @@
-"""Rows 1, 2 and 3: an agent that is observed, against the same agent bare, each subject in a process of its own."""
+"""Rows 1, 2 and 4: an agent that is observed, against the same agent bare, each subject in a process of its own."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes:
     """Row 1."""
     table = Table(
         f"1. Text stream, {deltas:,} deltas, {processes} × {rounds} rounds of A-B-B-A; median (quartiles)",
-        "≤ 1 µs a delta on the caller's path, process CPU ≤ 1.03 of bare",
-        digits={"caller": 3, "process": 3, "a run µs": 0},
+        "caller ≤ 1.02 of bare and ≤ 1 µs a delta, process ≤ 1.05; a run ≤ 100 µs on the caller, ≤ 400 µs in all",
+        digits={"caller": 3, "process": 3, "a run µs": 0, "in all µs": 0},
     )
     modes = {"run_stream_events": "events", "stream_text": "text"}
     long: list[Step] = [("stream", {"mode": mode, "deltas": deltas, "rounds": rounds}) for mode in modes.values()]
@@ -55,15 +55,17 @@ def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes:
             alone, watched = (_pooled([found[place + 2][side] for found in each]) for side in ("bare", "observed"))
             added = Spread.of_pairs(bare["thread"], observed["thread"], lambda a, b: (b - a) / deltas * 1e6)
             process = Spread.of_pairs(bare["process"], observed["process"], ratio)
+            caller = Spread.of_pairs(bare["thread"], observed["thread"], ratio)
             table.add(
                 subject=subject,
                 mode=mode,
                 bare_µs=Spread.of([seconds / deltas * 1e6 for seconds in bare["thread"]]),
                 added_µs=added,
                 a_run_µs=Spread.of_pairs(alone["thread"], watched["thread"], lambda a, b: (b - a) * 1e6),
-                caller=Spread.of_pairs(bare["thread"], observed["thread"], ratio),
+                in_all_µs=Spread.of_pairs(alone["process"], watched["process"], lambda a, b: (b - a) * 1e6),
+                caller=caller,
                 process=process,
-                goal=verdict(added.median <= 1, process.median <= 1.03),
+                goal=verdict(added.median <= 1, caller.median <= 1.02, process.median <= 1.05),
             )
     table.note("added: for each delta, what a run costs at all included; a run: added to a run of one delta")
     table.note("caller: CPU of the caller's thread, ratio to bare; process: of all threads, delivery included")
@@ -78,7 +80,7 @@ def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[in
     """Row 2."""
     table = Table(
         f"2. Tool-heavy run, results of 5.5 KB, {rounds} rounds of A-B-B-A; median (quartiles)",
-        "≤ 1.05 of bare in time, ≤ +5 MB, bytes exported linear in steps",
+        "JSONL alone: caller ≤ 1.03, process ≤ 1.05; four exporters: 1.05 and 1.10; ≤ +5 MB, bytes linear in steps",
         digits={"added MB": 1, "KB a step": 1},
     )
     for steps, result in cases:
@@ -91,27 +93,30 @@ def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[in
                 continue
             used, found = measured
             bare, observed, exported = found["bare"], found["observed"], found.get("bytes")
-            wall = Spread.of_pairs(bare["wall"], observed["wall"], ratio)
+            caller, process, wall = (
+                Spread.of_pairs(bare[name], observed[name], ratio) for name in ("thread", "process", "wall")
+            )
+            goals = (1.03, 1.05) if subject == "sidestream-jsonl" else (1.05, 1.10)
             added = (used["bytes"] - base[0]["bytes"]) / 1e6
             table.add(
                 subject=subject,
                 **case,
-                caller=Spread.of_pairs(bare["thread"], observed["thread"], ratio),
-                process=Spread.of_pairs(bare["process"], observed["process"], ratio),
+                caller=caller,
+                process=process,
                 wall=wall,
                 added_MB=added,
                 KB_a_step=None if exported is None else exported / steps / 1e3,
-                goal=verdict(wall.median <= 1.05, added <= 5),
+                goal=verdict(caller.median <= goals[0], process.median <= goals[1], added <= 5),
             )
     table.note("added MB: peak of Python's objects above that of a bare run; KB a step: exported, linear where equal")
     return table
 
 
 def gaps(subjects: Sequence[str], *, deltas: int, rounds: int, paced: int, crowds: Sequence[str]) -> Table:
-    """Row 3."""
+    """Row 4."""
     table = Table(
-        f"3. Gap between events at the caller, {rounds} rounds of A-B-B-A; median (quartiles)",
-        "p99 ≤ 1.2 and p99.9 ≤ 1.1 of bare; the caller's loop at most 0.1 ms later at p99",
+        f"4. Gap between events at the caller, {rounds} rounds of A-B-B-A; median (quartiles)",
+        "p99 ≤ 1.1 and p99.9 ≤ 1.1 of bare; the caller's loop at most 0.1 ms later at p99",
         digits={"later ms": 3},
     )
     cases: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
@@ -132,7 +137,7 @@ def gaps(subjects: Sequence[str], *, deltas: int, rounds: int, paced: int, crowd
                     **{"p99.9": p999},
                     longest=Spread.of_pairs(bare["gap_max"], observed["gap_max"], ratio),
                     later_ms=later,
-                    goal=verdict(p99.median <= 1.2, p999.median <= 1.1, later.median <= 0.1),
+                    goal=verdict(p99.median <= 1.1, p999.median <= 1.1, later.median <= 0.1),
                 )
     table.note("later: how much later the caller's loop wakes from a sleep of 1 ms, p99")
     return table

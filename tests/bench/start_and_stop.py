@@ -1,4 +1,4 @@
-"""Rows 8 and 9: what it takes to import Sidestream, and to leave it behind."""
+"""Rows 10 and 11: what it takes to import Sidestream, and to leave it behind."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ print(time.perf_counter() - wall, time.process_time() - cpu, *[name for name in 
 
 
 def imports(*, rounds: int) -> Table:
-    """Row 8."""
+    """Row 10."""
     progress("imports")
     table = Table(
-        f"8. Import in a fresh interpreter, {rounds} rounds in turns; median (quartiles)",
+        f"10. Import in a fresh interpreter, {rounds} rounds in turns; median (quartiles)",
         "`sidestream` alone ≤ 1.15 of `pydantic_ai` alone",
     )
     taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in IMPORTS}
@@ -84,9 +84,9 @@ else:
 
 
 def shutdown(*, rounds: int, timeout: float) -> Table:
-    """Row 9."""
+    """Row 11."""
     table = Table(
-        f"9. Shutdown, close_timeout {timeout:g} s, {rounds} rounds; median (quartiles)",
+        f"11. Shutdown, close_timeout {timeout:g} s, {rounds} rounds; median (quartiles)",
         f"≤ 250 ms where the log holds what was not delivered, else ≤ {timeout * 1e3 + 250:,.0f} ms",
         digits={"close ms": 0, "exit ms": 0},
     )
