@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidestream import InMemoryExporter, Sidecar, decode_line, encode_line
-from sidestream.sources.adapters.builtin import BUILT_IN
+from sidestream.sources.adapters.registry import BUILT_IN
 from tests.support.tapped_streams import Items, PlainItems, Watching, agen, gen
 
 json_like = st.recursive(

@@ -17,7 +17,8 @@ from sidestream.recording.content import snapshot
 from sidestream.recording.request import monotonic_ns
 from sidestream.recording.run import Link, current, enclosing
 from sidestream.recording.span_context import current_span
-from sidestream.sources.adapters.builtin import Adapter, adapter_of
+from sidestream.sources.adapters.protocol import Adapter
+from sidestream.sources.adapters.registry import adapter_of
 from sidestream.sources.pydantic_ai.run_state import Recorder, guard
 
 from .recorder import Teller

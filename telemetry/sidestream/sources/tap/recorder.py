@@ -20,7 +20,7 @@ from sidestream.recording.run import Failure, Run, Where
 from sidestream.sources.pydantic_ai.run_state import Recorder, guard
 
 if TYPE_CHECKING:
-    from sidestream.sources.adapters.builtin import Adapter
+    from sidestream.sources.adapters.protocol import Adapter
 
 _NOTHING = Part(-1, "other", due=0)
 _NO_KEY: Hashable = object()
