@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"recording"},
     {"metrics", "pipeline", "sources"},
     {"exporters", "sidecar"},
-    {"install", "logs", "streaming", "log"},
+    {"install", "adapters", "logs", "streaming", "log"},
     {"web", "testing", "autostart", "sidestream", "demo"},
     {"cli"},
 ]

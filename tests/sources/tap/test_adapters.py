@@ -20,8 +20,8 @@ from sidestream import (
     tool_end_event,
     tool_start_event,
 )
+from sidestream.adapters import StreamRecorder
 from sidestream.events import LLMEnd, LLMStart, Usage, make_event
-from sidestream.sources.tap.recorder import Teller
 from tests.support.tapped_streams import Watching, gen
 
 
@@ -151,23 +151,23 @@ def test_a_stream_that_tells_of_its_failure_has_failed(watching: Watching) -> No
 
 
 def test_a_function_is_an_adapter(watching: Watching) -> None:
-    def mine(item: dict[str, Any], tell: Teller) -> None:
+    def mine(item: dict[str, Any], record: StreamRecorder) -> None:
         match item:
             case {"model": model}:
-                tell.request_start(model)
+                record.request_start(model)
             case {"thought": thought}:
-                tell.thinking(thought)
+                record.thinking(thought)
             case {"token": token}:
-                tell.text(token)
+                record.text(token)
             case {"call": name}:
-                tell.tool_call(0, "{", tool_name=name)
-                tell.tool_call(0, "}")
+                record.tool_call(0, "{", tool_name=name)
+                record.tool_call(0, "}")
             case {"run": name}:
-                tell.tool_start(name, args={"a": 1})
+                record.tool_start(name, args={"a": 1})
             case {"ran": name}:
-                tell.tool_end(name, "fine")
+                record.tool_end(name, "fine")
             case {"used": used}:
-                tell.usage(Usage(output_tokens=used))
+                record.usage(Usage(output_tokens=used))
 
     items = [
         {"model": "m1"},
@@ -209,9 +209,9 @@ def test_a_class_is_an_adapter_made_anew_for_each_stream(watching: Watching) -> 
         def __init__(self) -> None:
             self.count = 0
 
-        def __call__(self, item: str, tell: Teller, /) -> None:
+        def __call__(self, item: str, record: StreamRecorder, /) -> None:
             self.count += 1
-            tell.text(f"{self.count}{item}")
+            record.text(f"{self.count}{item}")
 
     read(watching, ["a", "b"], adapter=Numbering)
     read(watching, ["c"], adapter=Numbering)
@@ -219,10 +219,10 @@ def test_a_class_is_an_adapter_made_anew_for_each_stream(watching: Watching) -> 
 
 
 def test_an_adapter_that_raises_is_counted_and_nothing_else() -> None:
-    def bad(item: str, tell: Teller) -> None:
+    def bad(item: str, record: StreamRecorder) -> None:
         if item == "b":
             raise ValueError("SENTINEL")
-        tell.text(item)
+        record.text(item)
 
     watching = Watching()
     with watching.sidecar as sidecar:
@@ -232,9 +232,9 @@ def test_an_adapter_that_raises_is_counted_and_nothing_else() -> None:
 
 
 def test_an_adapter_that_tells_nonsense_spoils_nothing_but_that(watching: Watching) -> None:
-    def nonsense(item: Any, tell: Teller) -> None:
-        tell.text(item)
-        tell.text(5)  # type: ignore[arg-type]
+    def nonsense(item: Any, record: StreamRecorder) -> None:
+        record.text(item)
+        record.text(5)  # type: ignore[arg-type]
 
     assert list(watching.sidecar.tap(["a", "b"], adapter=nonsense)) == ["a", "b"]
     assert (watching.outcome(), watching.text()) == ("completed", "ab")
@@ -248,7 +248,7 @@ def test_an_adapter_that_tells_nonsense_spoils_nothing_but_that(watching: Watchi
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A distribution with an adapter, as pip lays it out."""
-    (tmp_path / "their_adapters.py").write_text("def shout(item, tell):\n    tell.text(item.upper())\n")
+    (tmp_path / "their_adapters.py").write_text("def shout(item, record):\n    record.text(item.upper())\n")
     info = tmp_path / "their_adapters-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-adapters\nVersion: 1.0\n")
@@ -277,5 +277,5 @@ def test_an_unknown_name_lists_what_there_is(watching: Watching) -> None:
 
 
 def test_what_cannot_be_called_is_no_adapter(watching: Watching) -> None:
-    with pytest.raises(ConfigurationError, match=r"adapter=5: give a name, or a function \(item, tell\)"):
+    with pytest.raises(ConfigurationError, match=r"adapter=5: give a name, or a function \(item, record\)"):
         watching.sidecar.tap([], adapter=5)  # type: ignore[call-overload]

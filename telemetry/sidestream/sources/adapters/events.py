@@ -23,7 +23,7 @@ from sidestream.recording.pricing import Cost
 from sidestream.recording.run import Failure
 
 if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import Teller
+    from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class Events:
@@ -32,7 +32,7 @@ class Events:
     def __init__(self) -> None:
         self._run_id: str | None = None
 
-    def __call__(self, item: Any, tell: Teller, /) -> None:
+    def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         event: StreamEvent = item
         if self._run_id is None:
             self._run_id = event.run_id
@@ -42,34 +42,34 @@ class Events:
         match event.data:
             case LLMChunk(text=str(piece)) as chunk:
                 names = {"tool_name": chunk.tool_name, "tool_call_id": chunk.tool_call_id, "part_kind": chunk.part_kind}
-                tell.piece(chunk.kind, chunk.part, piece, names)
+                record.piece(chunk.kind, chunk.part, piece, names)
             case LLMStart() as start:
                 facts = {"provider": start.provider, "messages": start.messages, "settings": start.settings}
-                tell.request_start(start.model, streaming=start.streaming, instructions=start.instructions, **facts)
+                record.request_start(start.model, streaming=start.streaming, instructions=start.instructions, **facts)
             case LLMEnd() as end:
                 names = {name: end.get(name) for name in ("response_model", "response_id", "provider", "finish_reason")}
-                tell.response(**names)
+                record.response(**names)
                 if end.usage is not None:
                     usd, source = end.cost_usd, end.cost_source or "provider"
                     cost = None if usd is None else Cost(Decimal(str(usd)), source, end.price_version)
-                    tell.usage(end.usage, cost)
-                tell.request_end(end.outcome, _failure(end.exception_type, end.error))
+                    record.usage(end.usage, cost)
+                record.request_end(end.outcome, _failure(end.exception_type, end.error))
             case ToolStart() as tool:
-                tell.tool_start(tool.tool_name, tool.args, tool_call_id=tool.tool_call_id)
+                record.tool_start(tool.tool_name, tool.args, tool_call_id=tool.tool_call_id)
             case ToolEnd() as tool:
                 facts = {"tool_call_id": tool.tool_call_id, "failure": _failure(tool.exception_type, tool.error)}
-                tell.tool_end(tool.tool_name, tool.result, outcome=tool.outcome, **facts)
+                record.tool_end(tool.tool_name, tool.result, outcome=tool.outcome, **facts)
             case Retry() as retry:
-                tell.run.retry(**retry)
+                record.run.retry(**retry)
             case Error() as error:
                 facts = {"tool_name": error.tool_name, "tool_call_id": error.tool_call_id}
-                tell.error(safe_str(error.error), error.exception_type or "Error", error.where, **facts)
+                record.error(safe_str(error.error), error.exception_type or "Error", error.where, **facts)
             case FinalResult() as final:
-                tell.run.final_result(final.output, final.output_type)
+                record.run.final_result(final.output, final.output_type)
             case Custom() as custom:
-                tell.custom(custom.name, custom.payload)
+                record.custom(custom.name, custom.payload)
             case AgentEnd() as over:
-                tell.outcome = over.outcome
+                record.outcome = over.outcome
 
 
 def _failure(exception_type: str | None, error: Any) -> Failure | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import Teller
+    from sidestream.sources.tap.recorder import StreamRecorder
 
 
-def any_json(item: Any, tell: Teller) -> None:
+def any_json(item: Any, record: StreamRecorder) -> None:
     """Items are anything: each is a `custom` event, named after its `type` (`event`, `kind`, `name`) or its class."""
     names = (item.get(key) for key in ("type", "event", "kind", "name")) if isinstance(item, dict) else ()
-    tell.custom(next((name for name in names if isinstance(name, str) and name), type(item).__name__), item)
+    record.custom(next((name for name in names if isinstance(name, str) and name), type(item).__name__), item)

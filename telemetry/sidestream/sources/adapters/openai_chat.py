@@ -15,7 +15,7 @@ from sidestream.recording.pricing import Cost
 from .fields import field
 
 if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import Teller
+    from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class OpenAIChat:
@@ -24,22 +24,22 @@ class OpenAIChat:
     def __init__(self) -> None:
         load_price_list()  # before the stream flows; the first time takes as long as importing pydantic
 
-    def __call__(self, item: Any, tell: Teller, /) -> None:
-        _openai_chunk(item, tell)
+    def __call__(self, item: Any, record: StreamRecorder, /) -> None:
+        _openai_chunk(item, record)
 
 
-def _openai_chunk(item: Any, tell: Teller) -> None:
+def _openai_chunk(item: Any, record: StreamRecorder) -> None:
     choices = field(item, "choices")
-    if not tell.answer:
-        tell.response(response_model=field(item, "model") or None, response_id=field(item, "id") or None)
+    if not record.answer:
+        record.response(response_model=field(item, "model") or None, response_id=field(item, "id") or None)
     for choice in choices or ():
         index, delta = field(choice, "index"), field(choice, "delta")
         content, calls = field(delta, "content"), field(delta, "tool_calls")
         if content:
-            tell.text(content, index)
+            record.text(content, index)
         for call in calls or ():
             function = field(call, "function")
-            tell.tool_call(
+            record.tool_call(
                 (index, field(call, "index")),
                 field(function, "arguments") or "",
                 tool_name=field(function, "name"),
@@ -47,22 +47,22 @@ def _openai_chunk(item: Any, tell: Teller) -> None:
             )
         if not content and not calls:  # fields that few providers have are slow to miss on the client's objects
             if thought := field(delta, "reasoning_content") or field(delta, "reasoning"):
-                tell.thinking(thought, index)
+                record.thinking(thought, index)
             if refusal := field(delta, "refusal"):
-                tell.text(refusal, (index, "refusal"))
+                record.text(refusal, (index, "refusal"))
         if finish_reason := field(choice, "finish_reason"):
-            tell.response(finish_reason=finish_reason)
-            tell.outcome = tell.outcome or "completed"
+            record.response(finish_reason=finish_reason)
+            record.outcome = record.outcome or "completed"
     if used := field(item, "usage"):
-        _openai_usage(used, tell)
+        _openai_usage(used, record)
     if (not choices or isinstance(item, dict)) and (error := field(item, "error")):
-        tell.error(safe_str(field(error, "message") or error), str(field(error, "type") or "Error"), "model")
+        record.error(safe_str(field(error, "message") or error), str(field(error, "type") or "Error"), "model")
 
 
-def _openai_usage(used: Any, tell: Teller) -> None:
+def _openai_usage(used: Any, record: StreamRecorder) -> None:
     asked, answered = field(used, "prompt_tokens_details"), field(used, "completion_tokens_details")
     charged = field(used, "cost")  # OpenRouter's
-    tell.usage(
+    record.usage(
         Usage(
             input_tokens=field(used, "prompt_tokens"),
             output_tokens=field(used, "completion_tokens"),

@@ -20,7 +20,7 @@ from .protocol import Adapter
 from .text import text
 
 if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import Teller
+    from sidestream.sources.tap.recorder import StreamRecorder
 
 ENTRY_POINT_GROUP = "sidestream.adapters"
 
@@ -38,10 +38,10 @@ class ByFirstItem:
     def __init__(self) -> None:
         self._chosen: Adapter | None = None
 
-    def __call__(self, item: Any, tell: Teller, /) -> None:
+    def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if self._chosen is None:
             self._chosen = _made(BUILT_IN[_name_for(item)])
-        self._chosen(item, tell)
+        self._chosen(item, record)
 
 
 def _name_for(item: Any) -> str:
@@ -69,7 +69,7 @@ def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
         return ByFirstItem()
     if not isinstance(choice, str):
         if not callable(choice):
-            raise ConfigurationError(f"adapter={choice!r}: give a name, or a function (item, tell)")
+            raise ConfigurationError(f"adapter={choice!r}: give a name, or a function (item, record)")
         return _made(choice)
     if choice in BUILT_IN:
         return _made(BUILT_IN[choice])

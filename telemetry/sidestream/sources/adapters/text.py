@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import Teller
+    from sidestream.sources.tap.recorder import StreamRecorder
 
 
-def text(item: Any, tell: Teller) -> None:
+def text(item: Any, record: StreamRecorder) -> None:
     """Items are pieces of text: `str`, or UTF-8 bytes."""
-    tell.text(item)
+    record.text(item)

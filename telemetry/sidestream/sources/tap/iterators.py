@@ -21,7 +21,7 @@ from sidestream.sources.adapters.protocol import Adapter
 from sidestream.sources.adapters.registry import adapter_of
 from sidestream.sources.pydantic_ai.run_state import Recorder, guard
 
-from .recorder import Teller
+from .recorder import StreamRecorder
 
 T = TypeVar("T")
 
@@ -29,9 +29,9 @@ T = TypeVar("T")
 class _Tap:
     """What both kinds have in common: where the items come from, and the end of the run on every path."""
 
-    _tell: Teller | None = None
+    _tell: StreamRecorder | None = None
 
-    def __init__(self, stream: Any, iterator: Any, pull: Any, recorder: Recorder, tell: Teller | None) -> None:
+    def __init__(self, stream: Any, iterator: Any, pull: Any, recorder: Recorder, tell: StreamRecorder | None) -> None:
         self._stream = stream
         self._iterator = iterator
         self._pull = pull
@@ -160,7 +160,7 @@ class TapOptions(TypedDict, total=False):
     """How the log calls the run."""
     adapter: str | Adapter | type[Adapter] | None
     """What the items mean: `text`, `openai-chat`, `events`, `json`, another that is installed, or a function
-    `(item, tell)` of your own. None: chosen by the first item."""
+    `(item, record)` of your own. None: chosen by the first item."""
     prompt: Any
     """What was asked."""
     model: str | None
@@ -194,7 +194,7 @@ def tap(recorder: Recorder, stream: Any, **about: Unpack[TapOptions]) -> Any:
     return kind(stream, iterator, pull, recorder, tell)
 
 
-def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> Teller:
+def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> StreamRecorder:
     model = about.get("model")
     run = recorder.open_run(str(uuid.uuid4()), about.get("agent_name"), enclosing(recorder))
     run.start(
@@ -204,4 +204,4 @@ def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> Teller:
         mode=None,
         caller=current_span(),
     )
-    return Teller(recorder, run, adapter, model=model, provider=about.get("provider"))
+    return StreamRecorder(recorder, run, adapter, model=model, provider=about.get("provider"))

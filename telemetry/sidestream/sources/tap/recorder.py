@@ -27,7 +27,7 @@ _NO_KEY: Hashable = object()
 _REQUEST_OUTCOME: dict[RunOutcome, RequestOutcome] = {"completed": "ok", "error": "error", "abandoned": "interrupted"}
 
 
-class Teller:
+class StreamRecorder:
     """What an adapter can tell of the stream. An item may tell several things, or nothing."""
 
     def __init__(
