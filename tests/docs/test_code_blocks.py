@@ -1,0 +1,82 @@
+"""Every block of code in README and documentation runs as it stands, page by page, from top to bottom."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from pydantic_ai import Agent
+from typer.testing import CliRunner
+
+from sidestream import Sidecar
+from sidestream.cli.app import app
+from sidestream.testing.pytest_plugin import sidestream_capture
+from tests.support.paths import ROOT
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
+NOT_RUN = {"text", "yaml", "toml", "ini", "json", "promql", "sql", "dockerfile"}
+"""What a reader looks at, or what needs a system that is not here."""
+
+
+class Block(NamedTuple):
+    language: str
+    code: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page. `<!-- run … -->` is code that a reader does not see: a client for the server above it."""
+    text = page.read_text("utf-8")
+    for found in BLOCK.finditer(text):
+        line = text[: found.start()].count("\n") + 2
+        yield Block(found[1] or "python", found[2] or found[3], line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one namespace and one folder, in which a log of one run lies for pages that begin with a command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYDANTIC_AI_NO_BANNER", "1")
+    with Sidecar("jsonl:runs/") as sidecar:
+        sidecar.observe(Agent("test", name="support")).run_sync("Where is my refund?")
+    namespace: dict[str, Any] = {"__name__": "page"}
+    for block in blocks(page):
+        if block.language == "python":
+            _run_python(block, namespace, page)
+        elif block.language == "sh":
+            _run_commands(block)
+        else:
+            assert block.language in NOT_RUN, f"{page.name}:{block.line}: nothing runs a block of {block.language}"
+
+
+def _run_python(block: Block, namespace: dict[str, Any], page: Path) -> None:
+    """Top-level `await` is allowed, as in a notebook; tests in the block are run with the fixture they ask for."""
+    code = "\n" * (block.line - 1) + block.code
+    compiled = compile(code, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    before = set(namespace)
+    if compiled.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(compiled, namespace))
+    else:
+        exec(compiled, namespace)
+    for name in set(namespace) - before:
+        if name.startswith("test_"):
+            fixture = sidestream_capture.__wrapped__  # type: ignore[attr-defined]
+            for capture in fixture():
+                namespace[name](capture)
+
+
+def _run_commands(block: Block) -> None:
+    for line in block.code.splitlines():
+        program, *arguments = shlex.split(line, comments=True) or [""]
+        if program:
+            assert program == "sidestream", f"line {block.line}: only commands of ours run here; fence others as text"
+            result = CliRunner().invoke(app, arguments)
+            assert result.exit_code == 0, (line, result.output)
