@@ -4,6 +4,7 @@
 # make check   linter, formatter, strict types
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
 # make bench-instructions   the same in instructions of the processor, against what is committed
+# make docs    the documentation site, into dist/site
 # make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
 # make lock    resolve the development dependencies anew
 
@@ -14,7 +15,7 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest check format bench bench-instructions phoenix lock clean
+.PHONY: demo test test-lowest test-newest check format bench bench-instructions docs phoenix lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -45,6 +46,9 @@ bench: $(VENV)/.dev
 
 bench-instructions: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.instructions $(or $(ARGS),--check)
+
+docs: $(VENV)/.dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q && echo dist/site/index.html
 
 phoenix: $(VENV)/.dev $(PHOENIX)/.made
 	@ln -sfn $(PHOENIX) $(VENV)/phoenix
