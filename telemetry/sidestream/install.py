@@ -20,7 +20,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-from .diagnostics import say, say_once
+from .diagnostics import error_once, warn
 from .errors import ConfigurationError
 from .pipeline.exporter import Exporter
 from .sidecar import Sidecar
@@ -55,7 +55,7 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
             uninstall()
         if _installed is not None:
             if exporters or settings or sidecar not in (None, _installed.sidecar):
-                say("warning", "already installed, new settings ignored: call sidestream.uninstall() first")
+                warn("already installed, new settings ignored: call sidestream.uninstall() first")
             return _installed.sidecar
         if sidecar is not None and (exporters or settings):
             raise ConfigurationError("install: give a sidecar, or exporters and settings to make one, not both")
@@ -169,7 +169,7 @@ def _guarded(call: Callable[[Any], None], argument: Any) -> None:
         call(argument)
     except Exception as error:
         kind = type(error).__qualname__
-        say_once("error", "cannot observe agents, they work on unobserved", kind, exception=kind)
+        error_once("cannot observe agents, they work on unobserved", kind, exception=kind)
 
 
 def _wait_until_left(code: CodeType) -> None:

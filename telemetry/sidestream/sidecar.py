@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from .diagnostics import forget, say_once
+from .diagnostics import error_once, forget, warn_once
 from .errors import ConfigurationError
 from .pipeline.dispatcher import Hub
 from .pipeline.exporter import Exporter
@@ -144,7 +144,7 @@ class Sidecar:
         from .sources.pydantic_ai.attach import attach
 
         if not self.active:
-            say_once("warning", "observe() on a sidecar that is closed: nothing will be recorded")
+            warn_once("observe() on a sidecar that is closed: nothing will be recorded")
             return agent
         observer = self.capability
         with self._lock:
@@ -346,9 +346,9 @@ class Sidecar:
         self._hub.report()
         for model in sorted(self._unpriced_models):
             if model not in ("test", "function") and not model.startswith("function:"):
-                say_once("warning", "no price known for model, its cost is left out", model, model=model)
+                warn_once("no price known for model, its cost is left out", model, model=model)
         if self._last_trouble is not None:
-            say_once("error", "recording failed, the run went on", self._last_trouble, exception=self._last_trouble)
+            error_once("recording failed, the run went on", self._last_trouble, exception=self._last_trouble)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

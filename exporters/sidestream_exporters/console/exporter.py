@@ -17,7 +17,7 @@ from structlog import DropEvent
 from structlog.processors import JSONRenderer, LogfmtRenderer
 from structlog.typing import EventDict, Processor
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentStart, Json, StreamEvent, Usage
 from sidestream.pipeline.exporter import Exporter
@@ -110,7 +110,7 @@ class ConsoleExporter(Exporter):
                 pass
             except Exception as error:  # of a processor: the other lines are not to suffer
                 failed += 1
-                say_once("warning", "console line failed", exception=type(error).__qualname__)
+                warn_once("console line failed", exception=type(error).__qualname__)
             rendered += 1
             if rendered % LINES_A_SLICE == 0:
                 time.sleep(NAP)
@@ -192,7 +192,7 @@ class ConsoleExporter(Exporter):
             return False
         except (OSError, ValueError) as error:
             self._broken = stream
-            say_once("warning", "console stream is gone, no more lines go there", exception=type(error).__qualname__)
+            warn_once("console stream is gone, no more lines go there", exception=type(error).__qualname__)
             return False
         return True
 

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import info, warn, warn_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import LLMChunk, StreamEvent, encode_line, split_pieces
 from sidestream.pipeline.exporter import Exporter
@@ -131,7 +131,7 @@ class JSONLExporter(Exporter):
             raise self._unavailable(error) from error
         if self._failing:
             self._failing = False
-            say("info", "log can be written again", file=file.path)
+            info("log can be written again", file=file.path)
         self._compress_some(max(2 * BLOCK, 2 * size))
 
     def flush(self) -> None:
@@ -211,7 +211,7 @@ class JSONLExporter(Exporter):
             finished = self._log.rotate(file)
         except OSError as error:
             reason = error.strerror or str(error)
-            say_once("warning", "log file cannot be rotated, going on in it", reason, file=file.path, reason=reason)
+            warn_once("log file cannot be rotated, going on in it", reason, file=file.path, reason=reason)
             return False
         if self._compress:
             self._to_compress.append(finished)
@@ -231,7 +231,7 @@ class JSONLExporter(Exporter):
                     self._compression = None
                 budget -= BLOCK
         except OSError as error:
-            say_once("warning", "log file stays uncompressed", error.strerror or "", reason=error.strerror)
+            warn_once("log file stays uncompressed", error.strerror or "", reason=error.strerror)
             if self._compression is not None:
                 self._compression.close()
                 self._compression = None
@@ -240,7 +240,7 @@ class JSONLExporter(Exporter):
         reason = error.strerror or str(error)
         if not self._failing:
             self._failing = True
-            say("warning", "log cannot be written, keeping events and trying again", path=self._log.path, reason=reason)
+            warn("log cannot be written, keeping events and trying again", path=self._log.path, reason=reason)
         return ExporterUnavailable(f"{self._log.path}: {reason}")
 
 

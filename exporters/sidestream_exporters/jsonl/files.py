@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import warn, warn_once
 
 TORN_SUFFIX = ".torn"
 GZIP_PART_SUFFIX = ".gz.part"
@@ -103,7 +103,7 @@ class LogFile:
             _lock(self.fd, wait=True)
         except OSError as error:  # some network file systems
             reason = error.strerror or str(error)
-            say_once("warning", "file system has no locks, other writers are not kept apart", reason, reason=reason)
+            warn_once("file system has no locks, other writers are not kept apart", reason, reason=reason)
 
     def unlock(self) -> None:
         with suppress(OSError):
@@ -154,7 +154,7 @@ class LogFile:
             os.close(torn)
         os.ftruncate(self.fd, whole)
         self.size = self._whole = whole
-        say("warning", "torn line moved aside", file=self.path, to=self.path + TORN_SUFFIX, bytes=size - whole)
+        warn("torn line moved aside", file=self.path, to=self.path + TORN_SUFFIX, bytes=size - whole)
 
     def sync(self) -> None:
         os.fsync(self.fd)
@@ -278,7 +278,7 @@ class DirectoryLog(Log):
 
     def acquire(self) -> LogFile:
         if self.file is not None and not self.file.is_current():
-            say("warning", "log file was removed or renamed, going on in a new one", file=self.file.path)
+            warn("log file was removed or renamed, going on in a new one", file=self.file.path)
             self.close()
         if self.file is None:
             self.make_folder()
@@ -348,7 +348,7 @@ def recover(log: Log) -> list[str]:
             with suppress(FileNotFoundError):
                 os.unlink(path + GZIP_PART_SUFFIX)
         except OSError as error:
-            say_once("warning", "torn log file cannot be repaired", path, file=path, reason=error.strerror)
+            warn_once("torn log file cannot be repaired", path, file=path, reason=error.strerror)
         finally:
             file.close()
     return finished

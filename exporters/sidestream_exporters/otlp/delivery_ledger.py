@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 
 from .runs import Span
@@ -42,7 +42,7 @@ class Record:
                 self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             os.write(self._file, lines)
         except OSError as error:
-            say_once("warning", "delivery record cannot be written", self.path, path=self.path, reason=error.strerror)
+            warn_once("delivery record cannot be written", self.path, path=self.path, reason=error.strerror)
 
     def read(self) -> dict[str, set[int]]:
         """By run: the sequence numbers whose spans were delivered. Empty where nothing was yet."""

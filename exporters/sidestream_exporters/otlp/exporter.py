@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, get_args
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import info_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentEnd, AgentStart, StreamEvent, StreamEventType
 from sidestream.pipeline.exporter import Exporter
-from sidestream.pipeline.health import Finding
-from sidestream.pipeline.yielding import Pace
+from sidestream.pipeline.health import CheckResult
+from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import ContentPolicy
 from sidestream.recording.sampling import head_sampler
 from sidestream.stats import SidecarStats
@@ -140,14 +140,14 @@ class OTLPExporter(Exporter):
             load_library(self.endpoint)
         self._resource = encode.make_resource() if self._provider is None else self._provider.resource
         self._scope = encode.scope()
-        self._books: Callable[[], SidecarStats] | None = None
+        self._get_stats: Callable[[], SidecarStats] | None = None
         self._metrics: Metrics | None = None
         self._new_metrics = self._metrics_to(metrics, metrics_interval)
         if sdk_disabled():
             self.spans = False
             self.skip = frozenset(StreamEventType)
             self._new_metrics = None
-            say_once("info", "OTLP export is off, since OTEL_SDK_DISABLED is true")
+            info_once("OTLP export is off, since OTEL_SDK_DISABLED is true")
         self._reset()
 
     def _metrics_to(self, wanted: bool, interval: float | None) -> Callable[[], Metrics] | None:
@@ -158,7 +158,9 @@ class OTLPExporter(Exporter):
         from .metrics import Metrics, interval_of
 
         endpoint, seconds = endpoint_of("metrics", self._given), interval_of(interval)
-        return lambda: Metrics(endpoint, self._resource, seconds, lambda: self._books() if self._books else None)
+        return lambda: Metrics(
+            endpoint, self._resource, seconds, lambda: self._get_stats() if self._get_stats else None
+        )
 
     def _reset(self) -> None:
         self._metrics = self._new_metrics() if self._new_metrics else None
@@ -166,7 +168,7 @@ class OTLPExporter(Exporter):
         self._encoder = self._encode.Encoder(self._resource)
         self._outbox = Outbox(self.endpoint, self._record)
         self._batch: list[tuple[str, int]] | None = None
-        self._pace = Pace()
+        self._yielder = GilYielder()
 
     @property
     def spans_sent(self) -> int:
@@ -190,8 +192,8 @@ class OTLPExporter(Exporter):
 
     # --- the exporter's contract ---
 
-    def bind(self, books: Callable[[], SidecarStats]) -> None:
-        self._books = books
+    def bind(self, get_stats: Callable[[], SidecarStats]) -> None:
+        self._get_stats = get_stats
 
     def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
         """Send the spans that end within `events`; what is still open is kept.
@@ -207,7 +209,7 @@ class OTLPExporter(Exporter):
             if self._provider is not None:
                 self._hand_over(spans)
             else:
-                self._outbox.put(self._encoder.requests(spans, self._pace.step))
+                self._outbox.put(self._encoder.requests(spans, self._yielder.maybe_yield))
         self._outbox.send()
         self._batch = None
         return self._outbox.losses(len(events)) or None
@@ -229,23 +231,23 @@ class OTLPExporter(Exporter):
         self._resource = self._encode.of_this_process(self._resource) if self._provider is None else self._resource
         self._reset()  # the parent's connection is not closed: that would be to speak on it
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """What would be sent, and whether the endpoint takes it: it gets a request without spans."""
         resource = self._resource.attributes
         headers = ", ".join(sorted(self.endpoint.headers)) or "none"
         return [
-            Finding(True, "service", str(resource.get("service.name"))),
-            Finding(True, "protocol", f"{self.endpoint.protocol}, compression {self.endpoint.compression}"),
-            Finding(True, "headers", f"{headers} (values not shown)"),
-            Finding(True, "sampler", os.environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"),
+            CheckResult(True, "service", str(resource.get("service.name"))),
+            CheckResult(True, "protocol", f"{self.endpoint.protocol}, compression {self.endpoint.compression}"),
+            CheckResult(True, "headers", f"{headers} (values not shown)"),
+            CheckResult(True, "sampler", os.environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"),
             *self._tried(),
         ]
 
-    def _tried(self) -> list[Finding]:
+    def _tried(self) -> list[CheckResult]:
         if sdk_disabled():
-            return [Finding(True, "endpoint", "nothing is sent, since OTEL_SDK_DISABLED is true")]
+            return [CheckResult(True, "endpoint", "nothing is sent, since OTEL_SDK_DISABLED is true")]
         if self._provider is not None:
-            return [Finding(True, "endpoint", "spans go to the application's own tracer provider")]
+            return [CheckResult(True, "endpoint", "spans go to the application's own tracer provider")]
         found = [tried(self.endpoint, "traces")]
         return found if self._metrics is None else [*found, tried(self._metrics.endpoint, "metrics")]
 
@@ -256,7 +258,7 @@ class OTLPExporter(Exporter):
             self._metrics.start()
             for event in events:
                 self._metrics.measurer.measure(event)
-                self._pace.step()
+                self._yielder.maybe_yield()
 
     def _spans_of(self, events: Sequence[StreamEvent]) -> list[Span]:
         spans: list[Span] = []
@@ -266,13 +268,13 @@ class OTLPExporter(Exporter):
                 spans += self._gate.take(run, span, event.data if type(event.data) is AgentEnd else None)
                 if run.instrumented and type(event.data) is AgentStart:
                     self._say_instrumented()
-            self._pace.step()
+            self._yielder.maybe_yield()
         return spans
 
     def _hand_over(self, spans: Sequence[Span]) -> None:
         for span in spans:
             self._provider._active_span_processor.on_end(self._encode.readable(span, self._resource, self._scope))
-            self._pace.step()
+            self._yielder.maybe_yield()
         self._outbox.accepted(spans)
 
     # --- the record of deliveries ---
@@ -283,8 +285,7 @@ class OTLPExporter(Exporter):
 
     def _say_instrumented(self) -> None:
         kept = {"run": "its own invoke_agent span alone", "all": "all spans, beside theirs", "none": "nothing"}
-        say_once(
-            "info",
+        info_once(
             "agent is traced by pydantic-ai's Instrumentation too",
             exported=kept[self._instrumented],
             choose="instrumented=run, all or none",

@@ -27,13 +27,13 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 from opentelemetry.sdk.resources import Resource
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import error_once, warn, warn_once
 from sidestream.errors import ConfigurationError
 from sidestream.metrics import definitions as table
 from sidestream.metrics import store as series
 from sidestream.metrics.aggregator import Measurer
 from sidestream.metrics.store import Point
-from sidestream.pipeline.yielding import Pace
+from sidestream.pipeline.yielding import GilYielder
 from sidestream.stats import SidecarStats
 
 from .encode import put_attributes
@@ -63,12 +63,12 @@ class Metrics:
     """Counts events, and sends what they come to."""
 
     def __init__(
-        self, endpoint: Endpoint, resource: Resource, interval: float, books: Callable[[], SidecarStats | None]
+        self, endpoint: Endpoint, resource: Resource, interval: float, get_stats: Callable[[], SidecarStats | None]
     ) -> None:
         self.endpoint = endpoint
         self._resource = resource
         self._interval = interval
-        self._books = books
+        self._get_stats = get_stats
         self._lock = threading.Lock()
         self._sender: Sender | None = None
         self._stop: SimpleQueue[None] = SimpleQueue()
@@ -102,15 +102,15 @@ class Metrics:
                     self._sender = sender_to(self.endpoint, "metrics")
                 rejected = [self._sender.send(body) for body in self._bodies()]
                 if any(rejected):
-                    say_once("warning", "OTLP endpoint rejected metrics, see its log for why", url, endpoint=url)
+                    warn_once("OTLP endpoint rejected metrics, see its log for why", url, endpoint=url)
             except Away as error:
                 if not self._failing:
                     self._failing = True
-                    say("warning", "OTLP endpoint cannot take metrics now", endpoint=url, reason=error.reason)
+                    warn("OTLP endpoint cannot take metrics now", endpoint=url, reason=error.reason)
                 return
             except Refused as error:
                 told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
-                say_once("error", "OTLP endpoint refuses metrics", url, error.reason, **told)
+                error_once("OTLP endpoint refuses metrics", url, error.reason, **told)
             self._failing = False
 
     def close(self) -> None:
@@ -123,12 +123,12 @@ class Metrics:
             self._sender.close()
 
     def _bodies(self) -> Iterator[bytes]:
-        snapshot = self.measurer.snapshot(self._books())
+        snapshot = self.measurer.snapshot(self._get_stats())
         times = {"start_time_unix_nano": int(self.measurer.store.started * 1e9), "time_unix_nano": time.time_ns()}
         resource = ResourceMessage()
         put_attributes(resource.attributes, self._resource.attributes)
         scope = InstrumentationScope(name="sidestream", version=version("sidestream"))
-        pace = Pace()
+        yielder = GilYielder()
         metrics: list[Metric] = []
         size = 0
         for name, points in snapshot.items():
@@ -136,7 +136,7 @@ class Metrics:
                 metric = _metric(table.BY_NAME[name])
                 for point in points[first : first + POINTS]:
                     _add(metric, table.BY_NAME[name], point, times)
-                    pace.step()
+                    yielder.maybe_yield()
                 metrics.append(metric)
                 size += len(points[first : first + POINTS])
                 if size >= POINTS:

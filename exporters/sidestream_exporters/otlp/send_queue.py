@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import error_once, info, warn, warn_once
 from sidestream.errors import ExporterUnavailable
-from sidestream.pipeline.health import Finding
+from sidestream.pipeline.health import CheckResult
 
 from .delivery_ledger import Record
 from .runs import Span
@@ -67,11 +67,11 @@ class Outbox:
         url = self._endpoint.url
         if self._failing:
             self._failing = False
-            say("info", "OTLP endpoint works again", endpoint=url)
+            info("OTLP endpoint works again", endpoint=url)
         self.sent += len(spans) - rejected
         if rejected:
             self._lose("rejected", rejected)
-            say_once("warning", "OTLP endpoint rejected spans, see its log", url, endpoint=url)
+            warn_once("OTLP endpoint rejected spans, see its log", url, endpoint=url)
         elif self._record is not None:
             self._record.note(spans)
 
@@ -98,28 +98,28 @@ class Outbox:
         if not self._failing:
             self._failing = True
             event = "OTLP endpoint cannot take spans now, keeping events and trying again"
-            say("warning", event, endpoint=self._endpoint.url, reason=error.reason)
+            warn(event, endpoint=self._endpoint.url, reason=error.reason)
 
     def _refused(self, error: Refused, spans: int) -> None:
         self._lose("refused", spans)
         url = self._endpoint.url
         told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
-        say_once("error", "OTLP endpoint refuses spans, they are lost", url, error.reason, **told)
+        error_once("OTLP endpoint refuses spans, they are lost", url, error.reason, **told)
 
     def _lose(self, reason: str, spans: int) -> None:
         self.lost += spans
         self._losses[reason] = self._losses.get(reason, 0) + spans
 
 
-def tried(endpoint: Endpoint, signal: Signal) -> Finding:
+def tried(endpoint: Endpoint, signal: Signal) -> CheckResult:
     """Whether `endpoint` takes a request that holds nothing."""
     sender = sender_to(endpoint, signal)
     try:
         sender.send(b"")
     except Away as error:
-        return Finding(False, "endpoint", f"{endpoint.url} cannot be reached or is busy: {error.reason}")
+        return CheckResult(False, "endpoint", f"{endpoint.url} cannot be reached or is busy: {error.reason}")
     except Refused as error:
-        return Finding(False, "endpoint", f"{endpoint.url}: {error.reason}: {error.advice}")
+        return CheckResult(False, "endpoint", f"{endpoint.url}: {error.reason}: {error.advice}")
     finally:
         sender.close()
-    return Finding(True, "endpoint", f"{endpoint.url} takes {signal}")
+    return CheckResult(True, "endpoint", f"{endpoint.url} takes {signal}")

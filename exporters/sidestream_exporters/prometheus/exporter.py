@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry, pushadd_to_gateway
 from prometheus_client.exposition import choose_encoder
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import info, warn, warn_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
 from sidestream.metrics.aggregator import Measurer
 from sidestream.metrics.store import MAX_VALUES, Point
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.registry import without_user
-from sidestream.pipeline.yielding import Pace
+from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import NONE
 from sidestream.stats import SidecarStats
 
@@ -86,7 +86,7 @@ class PrometheusExporter(Exporter):
         self._job = job or os.environ.get("OTEL_SERVICE_NAME") or "sidestream"
         self._label_values = label_values
         self._measurer = Measurer(label_values)
-        self._books: Callable[[], SidecarStats] | None = None
+        self._get_stats: Callable[[], SidecarStats] | None = None
         self._server: MetricsServer | None = None
         self._failing = False
         self._collector = MeasuredCollector(self._snapshot)
@@ -106,8 +106,8 @@ class PrometheusExporter(Exporter):
 
     # --- the exporter's contract ---
 
-    def bind(self, books: Callable[[], SidecarStats]) -> None:
-        self._books = books
+    def bind(self, get_stats: Callable[[], SidecarStats]) -> None:
+        self._get_stats = get_stats
 
     def start(self) -> None:
         """Open the endpoint.
@@ -122,21 +122,21 @@ class PrometheusExporter(Exporter):
                 raise self._unavailable(error) from error
         if self._failing:
             self._failing = False
-            say("info", "metrics endpoint is open", url=self.url)
+            info("metrics endpoint is open", url=self.url)
         if self._files is not None:
             self._files.start()
 
     def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
         """Count `events`, a slice at a time."""
-        lost, pace = 0, Pace()
+        lost, yielder = 0, GilYielder()
         for event in events:
             try:
                 self._measurer.measure(event)
             except Exception as error:  # fields of the wrong kind, in an event that somebody else made
                 lost += 1
                 kind = type(error).__qualname__
-                say_once("warning", "event cannot be counted", kind, event_type=event.event_type, exception=kind)
-            pace.step()
+                warn_once("event cannot be counted", kind, event_type=event.event_type, exception=kind)
+            yielder.maybe_yield()
         return {"error": lost} if lost else None
 
     def flush(self) -> None:
@@ -147,7 +147,7 @@ class PrometheusExporter(Exporter):
                 pushadd_to_gateway(self._push, job=self._job, registry=self._page(), timeout=PUSH_SECONDS)
             except (OSError, HTTPException) as error:
                 reason = str(error)
-                say_once("warning", "metrics cannot be pushed", self._push, gateway=self._push, reason=reason)
+                warn_once("metrics cannot be pushed", self._push, gateway=self._push, reason=reason)
                 raise ExporterUnavailable(f"{self._push}: {reason}") from error
 
     def close(self) -> None:
@@ -214,15 +214,14 @@ class PrometheusExporter(Exporter):
         return self._files.registry()
 
     def _snapshot(self) -> Mapping[str, Sequence[Point]]:
-        return self._measurer.snapshot(self._books() if self._books else None)
+        return self._measurer.snapshot(self._get_stats() if self._get_stats else None)
 
     def _unavailable(self, error: OSError) -> ExporterUnavailable:
         host, port = self._address or ("", 0)
         reason = error.strerror or str(error)
         if not self._failing:
             self._failing = True
-            say(
-                "warning",
+            warn(
                 "metrics endpoint cannot be opened, keeping events and trying again",
                 address=f"{host}:{port}",
                 reason=reason,

@@ -15,7 +15,7 @@ from prometheus_client.utils import floatToGoString
 
 from sidestream.metrics.definitions import METRICS, Metric
 from sidestream.metrics.store import Exemplar, Point
-from sidestream.pipeline.yielding import Pace
+from sidestream.pipeline.yielding import GilYielder
 
 
 class MeasuredCollector(Collector):
@@ -29,27 +29,27 @@ class MeasuredCollector(Collector):
         return [_family(metric) for metric in METRICS]
 
     def collect(self) -> Iterator[Family]:
-        snapshot, pace = self._snapshot(), Pace()
+        snapshot, yielder = self._snapshot(), GilYielder()
         for metric in METRICS:
             if points := snapshot.get(metric.name):
                 family = _family(metric)
                 # Made one by one while they are being rendered, since thousands at once would hold up the program.
-                family.samples = cast(list[Sample], _Samples(metric, points, pace))
+                family.samples = cast(list[Sample], _Samples(metric, points, yielder))
                 yield family
 
 
 class _Samples:
-    def __init__(self, metric: Metric, points: Sequence[Point], pace: Pace) -> None:
+    def __init__(self, metric: Metric, points: Sequence[Point], yielder: GilYielder) -> None:
         self._metric = metric
         self._points = points
-        self._pace = pace
+        self._yielder = yielder
 
     def __iter__(self) -> Iterator[Sample]:
         make = _histogram if self._metric.kind == "histogram" else _single
         for point in self._points:
             for sample in make(self._metric, point):
                 yield sample
-                self._pace.step()
+                self._yielder.maybe_yield()
 
 
 def _family(metric: Metric) -> Family:

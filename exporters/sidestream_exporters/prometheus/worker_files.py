@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from sidestream.errors import ConfigurationError
 from sidestream.metrics.definitions import METRICS, Metric
 from sidestream.metrics.store import Point
-from sidestream.pipeline.yielding import Pace
+from sidestream.pipeline.yielding import GilYielder
 
 from .text_format import bounds
 
@@ -77,11 +77,11 @@ class ProcessFiles:
     def sync(self) -> None:
         """Write what has changed since the last time."""
         with self._syncing:  # before the look: an older one that is written later would take counters back
-            snapshot, pace = self._snapshot(), Pace()
+            snapshot, yielder = self._snapshot(), GilYielder()
             for metric in METRICS:
                 for point in snapshot.get(metric.name, ()):
                     self._write(metric, point)
-                    pace.step()
+                    yielder.maybe_yield()
 
     def _write(self, metric: Metric, point: Point) -> None:
         now = [point.value, *point.counts]

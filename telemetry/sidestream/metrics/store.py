@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any, NamedTuple
 
-from sidestream.pipeline.yielding import Pace
+from sidestream.pipeline.yielding import GilYielder
 
 from .definitions import BY_NAME, METRICS, OTHER, Metric
 
@@ -143,12 +143,12 @@ class Store:
         """Every time series by metric, all as of one moment."""
         found: dict[str, list[Point]] = {}
         with self.lock:  # which holds up whoever counts, and no agent
-            pace = Pace()
+            yielder = GilYielder()
             for name, known in self._series.items():
                 found[name] = []
                 for labels, one in known.items():
                     found[name].append(Point(labels, one.value, tuple(one.counts), tuple(one.exemplars.values())))
-                    pace.step()
+                    yielder.maybe_yield()
         return found
 
     def remember(self) -> dict[str, Any]:

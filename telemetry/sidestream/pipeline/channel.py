@@ -16,7 +16,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import error_once, info, warn, warn_once
 from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent, StreamEventType
 from sidestream.recording.content import Redactor, apply_policy
@@ -250,7 +250,7 @@ class Channel:
         for reason, count in list(self._dropped.items()):
             if reason not in self._said or (final and count > self._said[reason]):
                 self._said[reason] = count
-                say("warning", "events dropped", exporter=self.name, reason=reason, so_far=count)
+                warn("events dropped", exporter=self.name, reason=reason, so_far=count)
 
     # --- flush, close and fork ---
 
@@ -329,7 +329,7 @@ class Channel:
         try:
             self.exporter.after_fork()
         except Exception as error:
-            say("error", "exporter failed after fork", exporter=self.name, exception=type(error).__qualname__)
+            error_once("exporter failed after fork", exporter=self.name, exception=type(error).__qualname__)
 
     # --- the worker ---
 
@@ -431,7 +431,7 @@ class Channel:
         self._settle(batch, lost)
         strikes, self._strikes = self._strikes, 0
         if strikes >= FAILURES_TO_OPEN:
-            say("info", "exporter works again", exporter=self.name)
+            info("exporter works again", exporter=self.name)
         return True
 
     def _settle(self, batch: Sequence[_Item], lost: Mapping[str, int]) -> None:
@@ -451,7 +451,7 @@ class Channel:
         self._strikes += 1
         self._last_error = type(error).__qualname__
         if self._strikes == FAILURES_TO_OPEN:
-            say("warning", "exporter keeps failing, pausing it", exporter=self.name, exception=self._last_error)
+            warn("exporter keeps failing, pausing it", exporter=self.name, exception=self._last_error)
 
     def _pause(self) -> None:
         """Wait out the breaker's back-off; a close ends it, a flush shortens it."""
@@ -471,7 +471,7 @@ class Channel:
         except BaseException as error:
             self._failures += 1
             self._last_error = type(error).__qualname__
-            say_once("warning", "exporter failed", self.name, exporter=self.name, exception=self._last_error)
+            warn_once("exporter failed", self.name, exporter=self.name, exception=self._last_error)
 
 
 def _until(deadline: float) -> float:

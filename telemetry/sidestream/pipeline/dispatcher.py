@@ -38,10 +38,10 @@ class Hub:
                 )
             )
 
-    def begin(self, books: Callable[[], SidecarStats]) -> None:
-        """The sidecar stands: exporters may read its `books`, and those that do not wait for events start."""
+    def begin(self, get_stats: Callable[[], SidecarStats]) -> None:
+        """The sidecar stands: exporters may read its statistics, and those that do not wait for events start."""
         for channel in self._channels:
-            channel.exporter.bind(books)
+            channel.exporter.bind(get_stats)
             channel.begin()
 
     @property

@@ -55,10 +55,10 @@ class Exporter(Protocol):
     """Whether it exports spans. Then the ids of runs and tools are put into the OpenTelemetry context, so that spans
     made inside them by others find their parents; otherwise those would hang from a span that nobody ever sends."""
 
-    def bind(self, books: Callable[[], SidecarStats]) -> None:
+    def bind(self, get_stats: Callable[[], SidecarStats]) -> None:
         """Called when a sidecar takes the exporter, on the thread that makes the sidecar, before any other call.
 
-        `books` tells the sidecar's statistics, from any thread: for exporters that publish them.
+        `get_stats` returns the sidecar's statistics, from any thread: for exporters that publish them.
         """
         return
 

@@ -1,4 +1,4 @@
-"""What an exporter finds out about itself for `sidestream doctor`: its optional method `check()` returns findings."""
+"""Health checks of exporters, for `sidestream doctor`: an exporter's optional method `check()` returns the results."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+class CheckResult(msgspec.Struct, frozen=True):
+    """Result of one health check."""
 
     ok: bool
-    about: str
+    subject: str
     """What was looked at, in a word or two: `endpoint`."""
-    told: str
+    message: str
     """What was found, and where it is wrong, what to do. Never a secret, never content."""
 
 
 @runtime_checkable
-class Checked(Protocol):
-    """An exporter that can be asked how it is."""
+class SupportsCheck(Protocol):
+    """An exporter with health checks."""
 
-    def check(self) -> list[Finding]:
+    def check(self) -> list[CheckResult]:
         """Look at the settings and try the sink, for some seconds at most. Called instead of `start`, not after it."""

@@ -12,8 +12,8 @@ NAP = 0.000_1
 """Seconds of sleep between two slices: the caller's loop runs then."""
 
 
-class Pace:
-    """Work in slices: `step`, after each piece of it, sleeps a little where the slice is over.
+class GilYielder:
+    """Work in slices: `maybe_yield`, after each piece of it, sleeps a little where the slice is over.
 
     On the thread of an event loop it does not, for there it would hold up those it is meant to let through.
     """
@@ -21,7 +21,7 @@ class Pace:
     def __init__(self) -> None:
         self._until = inf if _in_event_loop() else time.perf_counter() + SLICE_SECONDS
 
-    def step(self) -> None:
+    def maybe_yield(self) -> None:
         if time.perf_counter() >= self._until:
             time.sleep(NAP)
             self._until = time.perf_counter() + SLICE_SECONDS

@@ -13,7 +13,7 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import warn_once
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -59,7 +59,7 @@ def span_of_environment() -> SpanRef | None:
     context = TraceContextTextMapPropagator().extract({"traceparent": text})
     span = _ref(get_current_span(context).get_span_context())
     if span is None:
-        say_once("warning", "TRACEPARENT is malformed, it is ignored", form="00-<32 hex>-<16 hex>-<2 hex>")
+        warn_once("TRACEPARENT is malformed, it is ignored", form="00-<32 hex>-<16 hex>-<2 hex>")
     return span
 
 

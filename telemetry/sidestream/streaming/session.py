@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import error_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentEnd, AgentStart, ChunkKind, LLMChunk, Payload, Progress, StreamEvent
 from sidestream.recording.pricing import Pricing
@@ -241,7 +241,7 @@ class _StreamRecorder:
 
     def trouble(self, error: Exception) -> None:
         kind = type(error).__qualname__
-        say_once("error", "telling a stream failed, the run went on", kind, exception=kind)
+        error_once("telling a stream failed, the run went on", kind, exception=kind)
 
 
 class _SidecarGate:

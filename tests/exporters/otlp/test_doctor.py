@@ -24,7 +24,7 @@ def doctor(*arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 def endpoint(told: dict[str, Any]) -> dict[str, Any]:
-    (finding,) = [each for each in told["findings"] if each["about"] == "endpoint"]
+    (finding,) = [each for each in told["checks"] if each["subject"] == "endpoint"]
     return finding
 
 
@@ -55,7 +55,7 @@ class TestOTLP:
         with http_receiver() as received:
             code, told = doctor("--otlp", received.url)
         assert (code, told["ok"]) == (0, True)
-        assert "takes traces" in endpoint(told)["told"]
+        assert "takes traces" in endpoint(told)["message"]
         assert received.spans == []
 
     def test_over_grpc(self) -> None:
@@ -67,25 +67,25 @@ class TestOTLP:
         with http_receiver(Answer(), Answer(status=404)) as received:
             code, told = doctor(f"otlp:{received.url}?metrics=true")
         assert code == 1
-        assert "/v1/metrics" in told["findings"][-1]["told"]
+        assert "/v1/metrics" in told["checks"][-1]["message"]
 
     def test_nobody_there(self) -> None:
         with nobody() as port:
             code, told = doctor("--otlp", f"http://127.0.0.1:{port}")
         assert (code, told["ok"]) == (1, False)
-        assert "cannot be reached" in endpoint(told)["told"]
+        assert "cannot be reached" in endpoint(told)["message"]
 
     def test_something_else_there(self) -> None:
         with talker(b"SSH-2.0-OpenSSH_9\r\n") as where:
             code, told = doctor("--otlp", f"http://{where}")
         assert code == 1
-        assert "host, port and protocol" in endpoint(told)["told"]
+        assert "host, port and protocol" in endpoint(told)["message"]
 
     def test_wrong_credentials(self) -> None:
         with http_receiver(Answer(status=401)) as received:
             code, told = doctor("--otlp", received.url)
         assert code == 1
-        assert "OTEL_EXPORTER_OTLP_HEADERS" in endpoint(told)["told"]
+        assert "OTEL_EXPORTER_OTLP_HEADERS" in endpoint(told)["message"]
 
     def test_it_tells_what_would_be_sent_but_no_secret(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
@@ -95,7 +95,7 @@ class TestOTLP:
             spec = f"otlp:{received.url}?headers=authorization=s3cret&content=metadata"
             _, told = doctor("--otlp", received.url, spec)
             plain = CliRunner().invoke(app, ["doctor", spec]).stdout
-        found = {(each["about"], each["told"]) for each in told["findings"]}
+        found = {(each["subject"], each["message"]) for each in told["checks"]}
         assert ("service", "shop") in found
         assert ("sampler", "traceidratio") in found
         assert ("headers", "x-key (values not shown)") in found
@@ -107,7 +107,7 @@ class TestOTLP:
         monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
         code, told = doctor("otlp")
         assert code == 0
-        assert "OTEL_SDK_DISABLED" in endpoint(told)["told"]
+        assert "OTEL_SDK_DISABLED" in endpoint(told)["message"]
 
     def test_a_provider_of_the_applications_own(self) -> None:
         from opentelemetry.sdk.trace import TracerProvider
@@ -120,16 +120,16 @@ def test_settings_that_cannot_work_are_a_finding(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http")
     code, told = doctor("otlp", "bogus")
     assert code == 1
-    assert [each["ok"] for each in told["findings"]] == [False, False]
-    assert "http/protobuf" in told["findings"][0]["told"]
-    assert "installed are" in told["findings"][1]["told"]
+    assert [each["ok"] for each in told["checks"]] == [False, False]
+    assert "http/protobuf" in told["checks"][0]["message"]
+    assert "installed are" in told["checks"][1]["message"]
 
 
 def test_a_setting_that_cannot_work_is_told_without_secrets() -> None:
     specs = ["otlp:http://u:s3cret@host/?timeout=never", "bogus?headers=authorization=s3cret", "otlp:?key=s3cret"]
     code, told = doctor(*specs)
     assert code == 1
-    assert [each["exporter"] for each in told["findings"]] == ["otlp:http://host/", "bogus", "otlp:"]
+    assert [each["exporter"] for each in told["checks"]] == ["otlp:http://host/", "bogus", "otlp:"]
     assert "s3cret" not in json.dumps(told) + CliRunner().invoke(app, ["doctor", *specs]).stdout
 
 
@@ -137,7 +137,7 @@ def test_without_arguments_it_looks_at_the_environment(tmp_path: Path, monkeypat
     monkeypatch.setenv("SIDESTREAM_EXPORTERS", f"console,jsonl:{tmp_path}/runs/")
     code, told = doctor()
     assert code == 0
-    assert [each["exporter"] for each in told["findings"]] == ["console", f"jsonl:{tmp_path}/runs/"]
+    assert [each["exporter"] for each in told["checks"]] == ["console", f"jsonl:{tmp_path}/runs/"]
 
 
 class TestMetrics:
@@ -145,19 +145,19 @@ class TestMetrics:
         with page('# HELP sidestream_build_info x\nsidestream_build_info{version="1"} 1\n') as port:
             code, told = doctor("--prometheus", str(port))
         assert code == 0
-        assert "serves 1 series" in told["findings"][0]["told"]
+        assert "serves 1 series" in told["checks"][0]["message"]
 
     def test_somebody_elses(self) -> None:
         with page("hello") as port:
             code, told = doctor("--prometheus", str(port))
         assert code == 1
-        assert "another program" in told["findings"][0]["told"]
+        assert "another program" in told["checks"][0]["message"]
 
     def test_not_served(self) -> None:
         with nobody() as port:
             code, told = doctor("--prometheus", str(port))
         assert code == 1
-        assert "does not answer" in told["findings"][0]["told"]
+        assert "does not answer" in told["checks"][0]["message"]
 
 
 def test_for_people(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from sidestream.cli.options import AsJson
 from sidestream.errors import ConfigurationError, SidestreamError
-from sidestream.pipeline.health import Checked, Finding
+from sidestream.pipeline.health import CheckResult, SupportsCheck
 from sidestream.pipeline.registry import make_exporter, shown
 
 
@@ -44,52 +44,54 @@ def doctor(
         from sidestream.sidecar import exporters_from_environment
 
         specs = exporters_from_environment()
-    found = [(shown(each), finding) for each in specs for finding in _exporter(each)]
+    found = [(shown(each), check) for each in specs for check in _exporter(each)]
     if prometheus is not None:
         found.append((f"port {prometheus}", _metrics(f"http://127.0.0.1:{prometheus}/metrics")))
-    ok = all(finding.ok for _, finding in found)
+    ok = all(check.ok for _, check in found)
     if as_json:
-        told = [{"exporter": name, **msgspec.to_builtins(finding)} for name, finding in found]
-        typer.echo(json.dumps({"ok": ok, "findings": told}, indent=2))
+        checks = [{"exporter": name, **msgspec.to_builtins(check)} for name, check in found]
+        typer.echo(json.dumps({"ok": ok, "checks": checks}, indent=2))
     else:
-        width = max(len(finding.about) for _, finding in found)
+        width = max(len(check.subject) for _, check in found)
         before = None
-        for name, finding in found:
+        for name, check in found:
             if name != before:
                 typer.echo(name)
                 before = name
-            typer.echo(f"  {'ok   ' if finding.ok else 'WRONG'}  {finding.about:{width}}  {finding.told}")
+            typer.echo(f"  {'ok   ' if check.ok else 'WRONG'}  {check.subject:{width}}  {check.message}")
     sys.stdout.flush()
     raise typer.Exit(0 if ok else 1)
 
 
-def _exporter(spec: str) -> Iterator[Finding]:
+def _exporter(spec: str) -> Iterator[CheckResult]:
     try:
         exporter = make_exporter(spec)
     except ConfigurationError as error:
-        yield Finding(False, "settings", " ".join(str(error).split()))
+        yield CheckResult(False, "settings", " ".join(str(error).split()))
         return
-    yield Finding(True, "settings", f"content={exporter.content}")
-    if isinstance(exporter, Checked):
+    yield CheckResult(True, "settings", f"content={exporter.content}")
+    if isinstance(exporter, SupportsCheck):
         try:
             yield from exporter.check()
         except SidestreamError as error:
-            yield Finding(False, "check", str(error))
+            yield CheckResult(False, "check", str(error))
         finally:
             exporter.close()
 
 
-def _metrics(url: str) -> Finding:
+def _metrics(url: str) -> CheckResult:
     """Whether metrics of ours are served at `url`."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
             text = answer.read(1_000_000).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
-        return Finding(False, "metrics", f"{url} answers {error.code}: something else has this port")
+        return CheckResult(False, "metrics", f"{url} answers {error.code}: something else has this port")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return Finding(False, "metrics", f"{url} does not answer ({reason}): is the program running?")
+        return CheckResult(False, "metrics", f"{url} does not answer ({reason}): is the program running?")
     if "sidestream_build_info" not in text:
-        return Finding(False, "metrics", f"{url} answers, but not with Sidestream's metrics: another program's port?")
+        return CheckResult(
+            False, "metrics", f"{url} answers, but not with Sidestream's metrics: another program's port?"
+        )
     series = sum(not line.startswith("#") for line in text.splitlines())
-    return Finding(True, "metrics", f"{url} serves {series} series")
+    return CheckResult(True, "metrics", f"{url} serves {series} series")

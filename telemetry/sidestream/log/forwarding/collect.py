@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from sidestream.diagnostics import say, say_once
+from sidestream.diagnostics import error_once, warn, warn_once
 from sidestream.errors import ConfigurationError
 from sidestream.log.files import Paths
 from sidestream.pipeline.exporter import Exporter
@@ -63,7 +63,7 @@ class Collector:
         """
         for path in self._paths:
             if not os.path.exists(path):
-                say("warning", "no log there yet, waiting for it", path=path)
+                warn("no log there yet, waiting for it", path=path)
         for pipe in self._pipes:
             pipe.prepare()
         for pipe in self._pipes:
@@ -135,10 +135,10 @@ class _Pipe(threading.Thread):
         except Exception as error:  # a restart begins at the checkpoint, and may do better
             self.failed = True
             kind = type(error).__qualname__
-            say("error", "collecting for an exporter failed, all of it ends", exporter=self.name, exception=kind)
+            error_once("collecting for an exporter failed, all of it ends", exporter=self.name, exception=kind)
             self._stop_event.set()
         finally:
             self.delivery.close()
 
     def _say_away(self) -> None:
-        say_once("warning", "exporter is away, waiting for it", self.name, exporter=self.name)
+        warn_once("exporter is away, waiting for it", self.name, exporter=self.name)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent
 from sidestream.pipeline.exporter import Exporter
@@ -161,4 +161,4 @@ class Delivery:
         self._failures += 1
         self._last_error = type(error).__qualname__
         name = self.exporter.name
-        say_once("warning", "exporter failed", name, self._last_error, exporter=name, exception=self._last_error)
+        warn_once("exporter failed", name, self._last_error, exporter=name, exception=self._last_error)

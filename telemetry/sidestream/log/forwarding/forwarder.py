@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import msgspec
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import warn_once
 from sidestream.events import (
     AgentEnd,
     AgentStart,
@@ -250,7 +250,7 @@ class Forwarder:
             self._checkpoint.save(state)
         except OSError as error:
             path, reason = self._checkpoint.path, error.strerror
-            say_once("warning", "checkpoint cannot be written", path, reason or "", path=path, reason=reason)
+            warn_once("checkpoint cannot be written", path, reason or "", path=path, reason=reason)
         self._saved_at = time.monotonic()
 
     def _deliver(self, events: Sequence[StreamEvent]) -> bool:
@@ -315,4 +315,4 @@ def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:
 def told(problem: Problem) -> None:
     """Says that a line could not be read, without saying what it holds."""
     kind, file = problem.kind, problem.file
-    say_once("warning", "log has lines that cannot be read", file, kind, file=file, line=problem.line, problem=kind)
+    warn_once("log has lines that cannot be read", file, kind, file=file, line=problem.line, problem=kind)

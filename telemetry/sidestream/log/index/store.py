@@ -20,7 +20,7 @@ from typing import Any, TypeVar, Union, get_args
 
 import msgspec
 
-from sidestream.diagnostics import say_once
+from sidestream.diagnostics import warn_once
 from sidestream.events import AnyEvent, LLMChunkEvent
 from sidestream.log.reader import Problem, blocks_of, decode_block, is_compressed, start_of
 from sidestream.log.runs.summary import RunSummary, summary_of
@@ -289,7 +289,7 @@ class Index:
             return ask()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             reason = type(error).__name__
-            say_once("warning", "log index cannot be used, reading the log itself", reason, reason=reason)
+            warn_once("log index cannot be used, reading the log itself", reason, reason=reason)
             self._db.close()
             if self._place is not None and not isinstance(error, sqlite3.OperationalError):
                 with suppress(OSError):
