@@ -23,10 +23,12 @@ from .pipeline.dispatcher import Hub
 from .pipeline.exporter import Exporter
 from .pipeline.registry import check_exporter, make_exporter
 from .recording.content import Redactor
+from .recording.context import Link
 from .recording.pricing import Pricing
-from .recording.run import Link, Run, checked_tags, monotonic_ns
+from .recording.run import Run, monotonic_ns
 from .recording.sampling import head_sampler
 from .recording.span_context import span_of_environment
+from .recording.tags import checked_tags
 from .stats import SidecarStats
 
 if TYPE_CHECKING:

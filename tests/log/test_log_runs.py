@@ -18,7 +18,7 @@ import pytest
 from sidestream import ConfigurationError, log
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, StreamEvent, Usage, make_event
 from sidestream.log.writers import ELSEWHERE_SECONDS, _process_began
-from sidestream.recording.run import hostname
+from sidestream.recording.process import hostname
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.log_builder import BEGIN, chunk, lines, run_events, sequence, write
 from tests.support.paths import ROOT
@@ -153,7 +153,7 @@ import os, sys
 from datetime import UTC, datetime
 from tests.support.log_builder import BEGIN, run_events
 from sidestream.pipeline.registry import make_exporter
-from sidestream.recording.run import hostname
+from sidestream.recording.process import hostname
 
 exporter = make_exporter(sys.argv[1])
 exporter.start()

@@ -40,7 +40,7 @@ def run_of(
     after: float = 0.0,
 ) -> list[StreamEvent]:
     """A run of two requests, with `tools` tool calls between them."""
-    from sidestream.recording.run import hostname
+    from sidestream.recording.process import hostname
 
     payloads: list[Payload] = [
         AgentStart(root_run_id=run_id, model="gpt-4o", prompt="Hello?", pid=pid, host=host or hostname()),

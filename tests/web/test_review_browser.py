@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sidestream.events import AgentStart
 from sidestream.log import load_run
-from sidestream.recording.run import hostname
+from sidestream.recording.process import hostname
 from sidestream.web.app import make_app
 from sidestream.web.standalone import standalone_page
 from tests.support.loopback import served

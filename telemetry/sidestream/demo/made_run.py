@@ -37,7 +37,7 @@ from sidestream.events import (
     make_event,
 )
 from sidestream.events.ids import span_id_of, trace_id_of
-from sidestream.recording.run import Totals
+from sidestream.recording.totals import Totals
 
 Chunk: TypeAlias = tuple[str, list[int], list[int]]
 """Text, lengths and offsets of an `llm_chunk`."""

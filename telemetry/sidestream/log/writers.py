@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from sidestream.events import AgentStart
-from sidestream.recording.run import hostname
+from sidestream.recording.process import hostname
 
 from .files import is_locked
 

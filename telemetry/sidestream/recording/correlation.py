@@ -16,7 +16,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .run import current
+from .context import current
 
 _EventDict = TypeVar("_EventDict", bound=MutableMapping[str, Any])
 

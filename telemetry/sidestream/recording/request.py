@@ -15,7 +15,8 @@ from sidestream.events import Attempt, ChunkKind, Json, LLMChunk, LLMEnd, LLMSta
 from .pricing import Cost
 
 if TYPE_CHECKING:
-    from .run import Failure, Run
+    from .failure import Failure
+    from .run import Run
 
 monotonic_ns = time.monotonic_ns
 

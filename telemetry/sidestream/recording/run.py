@@ -7,18 +7,13 @@ Whoever watches a run (a pydantic-ai capability, a tap on a stream) tells a `Run
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
 from typing import Any, Literal
 
-from sidestream.errors import ConfigurationError
 from sidestream.events import (
     AgentEnd,
     AgentStart,
@@ -40,95 +35,17 @@ from sidestream.events import (
 )
 from sidestream.events.ids import span_id_of, trace_id_of
 
-from .content import safe_str
+from .context import Link
+from .failure import Failure
 from .pricing import Cost
+from .process import hostname
 from .request import Request
 from .sampling import HeadSampler
 from .span_context import SpanRef
+from .totals import Totals
 
 monotonic_ns = time.monotonic_ns
 Where = Literal["model", "tool", "output", "run"]
-
-MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 32, 64, 256
-"""Tags of a run; characters of a tag's name and of its value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception turned into data at once: a kept exception would keep its frames alive."""
-
-    type: str
-    """Qualified name; builtins bare."""
-    message: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """`error` as data, a group with the texts of its members."""
-        text = safe_str(error)
-        if isinstance(error, BaseExceptionGroup):
-            members = (cls.of(member) for member in error.exceptions)
-            text = "\n".join([text, *(f"- {member.type}: {member.message}" for member in members)])
-        kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        return cls(name, text)
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What the current code runs inside: an observed run, and the tool call within it, if any."""
-
-    run: Run
-    tool_call_id: str | None = None
-    outer: Link | None = None
-    """What this is inside of; with two sidecars on one agent, the other's link to the same run."""
-    via: Literal["tool", "output", "stream"] = "tool"
-    """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
-    seq: int = 0
-    """The event that began it, which names its span: `tool_start`, or else `agent_start`."""
-    around: SpanRef | None = None
-    """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
-
-
-current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
-"""Restored with `set(previous)`, never `reset(token)`: a run that the garbage collector tears down ends in another
-context, where `reset` raises."""
-
-
-def enclosing(owner: object) -> Link | None:
-    """The innermost run in progress that the current code is inside of, among those that `owner` observes."""
-    link = current.get()
-    while link is not None and link.run.owner is not owner:
-        link = link.outer
-    return None if link is None or link.run.ended else link
-
-
-@dataclass(slots=True)
-class Totals:
-    """What was used and paid, summed."""
-
-    tokens: dict[str, int]
-    details: dict[str, int]
-    usd: Decimal | None = None
-
-    def add(self, usage: Usage | None, usd: Decimal | None) -> None:
-        if usage is not None:
-            for name in Usage.__struct_fields__:
-                if name != "details" and (count := getattr(usage, name)) is not None:
-                    self.tokens[name] = self.tokens.get(name, 0) + count
-            for name, count in (usage.details or {}).items():
-                self.details[name] = self.details.get(name, 0) + count
-        if usd is not None:
-            self.usd = usd if self.usd is None else self.usd + usd
-
-    def usage(self) -> Usage | None:
-        return Usage(**self.tokens, details=self.details or None) if self.tokens else None
-
-    def total_tokens(self) -> int | None:
-        tokens = self.tokens
-        return tokens.get("input_tokens", 0) + tokens.get("output_tokens", 0) if tokens else None
-
-    def cost_usd(self) -> float | None:
-        return None if self.usd is None else float(self.usd)
 
 
 class Run:
@@ -433,27 +350,6 @@ class Run:
             request.flush_stale(before)
 
 
-def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """`tags` within bounds; a value that is too long is cut, for it may come with each request.
-
-    Raises `ConfigurationError` for what is wrong in the program itself.
-    """
-    if len(tags) > MAX_TAGS:
-        raise ConfigurationError(f"tags: {len(tags)} are too many, there may be {MAX_TAGS}")
-    for name, value in tags.items():
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_TAG_NAME:
-            raise ConfigurationError(f"tags: the name {name!r} must be a string of 1 to {MAX_TAG_NAME} characters")
-        if not isinstance(value, str):
-            raise ConfigurationError(f"tags: {name}={value!r} is a {type(value).__name__}, it must be a string")
-    return {name: v if len(v) <= MAX_TAG_VALUE else v[: MAX_TAG_VALUE - 1] + "…" for name, v in tags.items()}
-
-
 def seconds(ns: int) -> float:
     """Nanoseconds as seconds, to the microsecond."""
     return ns // 1_000 / 1_000_000
-
-
-@cache
-def hostname() -> str:
-    """This machine's name."""
-    return socket.gethostname()

@@ -21,9 +21,11 @@ import msgspec
 from sidestream.diagnostics import error_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentEnd, AgentStart, ChunkKind, LLMChunk, Payload, Progress, StreamEvent
+from sidestream.recording.context import Link, enclosing
+from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Pricing
-from sidestream.recording.run import Failure, Link, Run, enclosing
-from sidestream.sources.pydantic_ai.run_state import Recorder, guard
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.run import Run
 
 if TYPE_CHECKING:
     from sidestream.sidecar import Sidecar
@@ -124,7 +126,7 @@ class Feed:
                         cast("asyncio.Task[None]", asyncio.current_task()).uncancel()
         except Exception as error:
             if self.run is None:
-                guard(_recorder, self._never_began, error)
+                safely(_recorder, self._never_began, error)
             raise
 
     def _with(self, observers: Sequence[Observer]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from sidestream.events import (
     ToolStart,
 )
 from sidestream.recording.content import safe_str
+from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
-from sidestream.recording.run import Failure
 
 if TYPE_CHECKING:
     from sidestream.sources.tap.recorder import StreamRecorder

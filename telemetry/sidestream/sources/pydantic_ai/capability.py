@@ -30,14 +30,17 @@ from pydantic_ai.exceptions import (
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 
 from sidestream.events import RequestOutcome, RunOutcome, ToolOutcome
+from sidestream.recording.context import Link, current, enclosing
+from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import Request, monotonic_ns
-from sidestream.recording.run import Failure, Link, Run, current, enclosing
+from sidestream.recording.run import Run
 from sidestream.recording.span_context import Inside, current_span, records
 
 from . import convert
 from .caller_exit import raised_by_consumer
-from .event_streams import KINDS, args_text, deferred, model_events, tool_events
-from .run_state import Recorder, Watched, guard
+from .event_streams import KINDS, args_text, deferred, observe_model_stream, observe_tool_stream
+from .run_state import RunState
 
 
 class Observer(AbstractCapability[Any]):
@@ -51,7 +54,7 @@ class Observer(AbstractCapability[Any]):
     def __init__(self, recorder: Recorder, id: str = "sidestream") -> None:
         self.id = id
         self._recorder = recorder
-        self._watched: dict[str | None, Watched] = {}
+        self._runs: dict[str | None, RunState] = {}
 
     @classmethod
     def combine(cls, capabilities: Sequence[AbstractCapability[Any]]) -> AbstractCapability[Any]:
@@ -77,40 +80,40 @@ class Observer(AbstractCapability[Any]):
 
     def left(self, run_id: str | None, of_its_own_accord: bool) -> None:
         """Told by the watch around `run_stream_events()`, before the run it leaves is torn down."""
-        watched = self._watched.get(run_id)
-        if watched is not None:
-            watched.leaving = of_its_own_accord
+        state = self._runs.get(run_id)
+        if state is not None:
+            state.leaving = of_its_own_accord
 
     def forget_runs(self) -> None:
         """In a forked child: the parent's runs are not ours to end."""
-        self._watched.clear()
+        self._runs.clear()
 
     def _try(self, call: Callable[..., Any], *args: Any) -> Any:
-        return guard(self._recorder, call, *args)
+        return safely(self._recorder, call, *args)
 
     # --- the run ---
 
     async def wrap_run(self, ctx: Any, *, handler: Callable[[], Awaitable[Any]]) -> Any:
-        watched: Watched | None = self._try(self._open, ctx) if self._recorder.active else None
-        if watched is None:
+        state: RunState | None = self._try(self._open, ctx) if self._recorder.active else None
+        if state is None:
             return await handler()
         # No context variable is set here: pydantic-ai would carry it into the caller's context, and take it back with a
         # token, which raises where the run is closed in another context than the one it was opened in.
         try:
             result = await handler()
         except BaseException as error:
-            self._try(self._close, watched, ctx, None, error)
+            self._try(self._close, state, ctx, None, error)
             raise
         else:
-            self._try(self._close, watched, ctx, result, None)
+            self._try(self._close, state, ctx, result, None)
             return result
         finally:
-            self._try(self._let_go, watched)
+            self._try(self._forget, state)
 
-    def _open(self, ctx: Any) -> Watched:
+    def _open(self, ctx: Any) -> RunState:
         name = ctx.agent.name if ctx.agent is not None else None
         run = self._recorder.open_run(ctx.run_id or "", name, enclosing(self._recorder))
-        watched = self._watched[ctx.run_id] = Watched(self._recorder, run)
+        state = self._runs[ctx.run_id] = RunState(self._recorder, run)
         run.start(
             prompt=convert.content(ctx.prompt) if self._recorder.wants_content else None,
             model=getattr(ctx.model, "model_name", None),
@@ -119,27 +122,27 @@ class Observer(AbstractCapability[Any]):
             caller=current_span(),
             instrumented=records(getattr(ctx, "tracer", None)),
         )
-        return watched
+        return state
 
-    def _watch(self, ctx: Any) -> Watched | None:
-        return self._watched.get(ctx.run_id)
+    def _state(self, ctx: Any) -> RunState | None:
+        return self._runs.get(ctx.run_id)
 
     async def on_run_error(self, ctx: Any, *, error: BaseException) -> Any:
-        watched = self._watch(ctx)
-        if watched is not None:
-            watched.failed = True
-            watched.consumer_raised = bool(self._try(raised_by_consumer, error))
+        state = self._state(ctx)
+        if state is not None:
+            state.failed = True
+            state.consumer_raised = bool(self._try(raised_by_consumer, error))
         raise error
 
-    def _close(self, watched: Watched, ctx: Any, result: Any, error: BaseException | None) -> None:
-        run = watched.run
-        outcome: RunOutcome = "completed" if error is None else self._outcome(watched, ctx, error)
-        self._try(self._end_interrupted, watched, result, outcome)
+    def _close(self, state: RunState, ctx: Any, result: Any, error: BaseException | None) -> None:
+        run = state.run
+        outcome: RunOutcome = "completed" if error is None else self._outcome(state, ctx, error)
+        self._try(self._end_interrupted, state, result, outcome)
         if error is None:
             if result is not None:
                 if isinstance(result.output, DeferredToolRequests):  # `run_stream()` shows no event of them
-                    self._try(deferred, watched, result.output)
-                run.final_result(watched.content(result.output), type(result.output).__name__)
+                    self._try(deferred, state, result.output)
+                run.final_result(state.content(result.output), type(result.output).__name__)
             run.end(outcome)
             return
         failure = Failure.of(error)
@@ -147,60 +150,60 @@ class Observer(AbstractCapability[Any]):
             run.error(failure, "run", identity=id(error))
         run.end(outcome, None if isinstance(error, asyncio.CancelledError | GeneratorExit) else failure)
 
-    def _let_go(self, watched: Watched) -> None:
-        if not watched.run.ended:  # ending it failed: it ends all the same, with what is certain
-            watched.run.end("error")
-        if self._watched.get(watched.run.run_id) is watched:
-            del self._watched[watched.run.run_id]
-        self._recorder.close_run(watched.run)
+    def _forget(self, state: RunState) -> None:
+        if not state.run.ended:  # ending it failed: it ends all the same, with what is certain
+            state.run.end("error")
+        if self._runs.get(state.run.run_id) is state:
+            del self._runs[state.run.run_id]
+        self._recorder.close_run(state.run)
 
-    def _outcome(self, watched: Watched, ctx: Any, error: BaseException) -> RunOutcome:
+    def _outcome(self, state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            if not watched.failed or watched.leaving:
+            if not state.failed or state.leaving:
                 return "abandoned"
             cancellation = getattr(ctx, "_cancellation", None)  # private; without it a time-out reads as a cancellation
             return "timed_out" if getattr(cancellation, "timed_out", False) else "cancelled"
         if isinstance(error, KeyboardInterrupt | SystemExit):
             return "cancelled"
-        return "abandoned" if watched.consumer_raised and not watched.run.knows(error) else "error"
+        return "abandoned" if state.consumer_raised and not state.run.knows(error) else "error"
 
-    def _end_interrupted(self, watched: Watched, result: Any, run_outcome: RunOutcome) -> None:
-        if not watched.interrupted:
+    def _end_interrupted(self, state: RunState, result: Any, run_outcome: RunOutcome) -> None:
+        if not state.interrupted:
             return
-        messages = result.all_messages() if result is not None else watched.messages
+        messages = result.all_messages() if result is not None else state.messages
         partial = [
             message
             for message in messages
             if isinstance(message, ModelResponse)
-            and message.run_id == watched.run.run_id
+            and message.run_id == state.run.run_id
             and message.state in ("interrupted", "suspended")
         ]
-        for request, at in watched.interrupted:
+        for request, at in state.interrupted:
             facts = self._facts(request, partial.pop(0), partial=True) if partial else {}
             left = run_outcome in ("abandoned", "completed")
             outcome: RequestOutcome = "error" if request.failure else "interrupted" if left else "cancelled"
             request.end(outcome, at=at, **facts)
-        watched.interrupted.clear()
+        state.interrupted.clear()
 
     # --- model requests ---
 
     async def wrap_model_request(
         self, ctx: Any, *, request_context: Any, handler: Callable[[Any], Awaitable[ModelResponse]]
     ) -> ModelResponse:
-        watched = self._watch(ctx)
-        request: Request | None = self._try(self._request, watched, ctx, request_context) if watched else None
-        if watched is None or request is None:
+        state = self._state(ctx)
+        request: Request | None = self._try(self._request, state, ctx, request_context) if state else None
+        if state is None or request is None:
             return await handler(request_context)
         # Streaming, this task is the hook's alone, and pydantic-ai takes the context from here to where it asks the
         # provider, which is the consumer's task.
-        inside = watched.inside = self._try(self._go_inside, watched.run, request.seq)
+        inside = state.inside = self._try(self._go_inside, state.run, request.seq)
         try:
             if request.streaming:
                 response = await _NotingSuspension(handler(request_context), request)
             else:
                 response = await handler(request_context)
         except BaseException as error:
-            self._try(self._request_failed, watched, request, error)
+            self._try(self._request_failed, state, request, error)
             raise
         finally:
             if inside is not None:
@@ -208,20 +211,20 @@ class Observer(AbstractCapability[Any]):
         self._try(self._request_done, request, response)
         return response
 
-    def _request(self, watched: Watched, ctx: Any, request_context: Any) -> Request:
-        watched.messages = ctx.messages
-        watched.settled.clear()
-        watched.refused.clear()
+    def _request(self, state: RunState, ctx: Any, request_context: Any) -> Request:
+        state.messages = ctx.messages
+        state.settled.clear()
+        state.refused.clear()
         messages = request_context.messages
         for retry in convert.retries(messages):
-            watched.run.retry(**retry)
-        if watched.request is None:
-            watched.system_prompts = convert.system_prompts(messages, watched.run.run_id)
-        texts = (watched.system_prompts, getattr(messages[-1], "instructions", None) if messages else None)
+            state.run.retry(**retry)
+        if state.request is None:
+            state.system_prompts = convert.system_prompts(messages, state.run.run_id)
+        texts = (state.system_prompts, getattr(messages[-1], "instructions", None) if messages else None)
         told = "\n\n".join(text for text in texts if text) or None
-        changed, watched.instructions = told != watched.instructions, told
+        changed, state.instructions = told != state.instructions, told
         model = request_context.model
-        watched.request = watched.run.request(
+        state.request = state.run.request(
             model=model.model_name,
             provider=model.system,
             streaming=request_context.streaming,
@@ -229,7 +232,7 @@ class Observer(AbstractCapability[Any]):
             instructions=told if changed and self._recorder.wants_content else None,
             settings=convert.settings(request_context.model_settings),
         )
-        return watched.request
+        return state.request
 
     def _request_done(self, request: Request, response: ModelResponse) -> None:
         if not request.streaming:
@@ -262,7 +265,7 @@ class Observer(AbstractCapability[Any]):
                     whole = getattr(part, "args", None) or getattr(part, "content", None)
                     request.whole(index, "other", convert.content(whole), now, part_kind=part.part_kind)
 
-    def _request_failed(self, watched: Watched, request: Request, error: BaseException) -> None:
+    def _request_failed(self, state: RunState, request: Request, error: BaseException) -> None:
         if isinstance(error, SkipModelRequest):
             request.end("skipped", **self._facts(request, error.response, partial=False))
         elif isinstance(error, ModelRetry):
@@ -270,13 +273,13 @@ class Observer(AbstractCapability[Any]):
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             # Streaming: the stream failed or its consumer stopped, so pydantic-ai cancelled this hook's task. What was
             # used until then is in the history once the run unwinds.
-            if watched.run.ended or not request.streaming:
+            if state.run.ended or not request.streaming:
                 request.end("cancelled")
             else:
-                watched.interrupted.append((request, monotonic_ns()))
+                state.interrupted.append((request, monotonic_ns()))
         else:
             failure = Failure.of(error)
-            watched.run.error(failure, "model", identity=id(error), request=request.number)
+            state.run.error(failure, "model", identity=id(error), request=request.number)
             tried = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
             attempts = convert.attempts(tried, self._recorder.pricing)
             request.end("error", failure=failure, attempts=attempts)
@@ -294,13 +297,13 @@ class Observer(AbstractCapability[Any]):
     # --- the stream of events ---
 
     def wrap_run_event_stream(self, ctx: Any, *, stream: AsyncIterable[Any]) -> AsyncIterable[Any]:
-        watched = self._watch(ctx)
-        if watched is None:
+        state = self._state(ctx)
+        if state is None:
             return stream
-        request = watched.request
+        request = state.request
         if request is None or request.done:
-            return tool_events(watched, stream)
-        return model_events(watched, request, stream)
+            return observe_tool_stream(state, stream)
+        return observe_model_stream(state, request, stream)
 
     # --- tools ---
 
@@ -315,52 +318,52 @@ class Observer(AbstractCapability[Any]):
             raise
 
     def _tool_invalid(self, ctx: Any, call: Any, error: Exception) -> None:
-        watched = self._watch(ctx)
-        if watched is not None:
-            watched.settled.add(call.tool_call_id)
-            run = watched.run
-            key = run.tool_start(call.tool_name, call.tool_call_id, watched.content(call.args), ctx.retry + 1)
+        state = self._state(ctx)
+        if state is not None:
+            state.settled.add(call.tool_call_id)
+            run = state.run
+            key = run.tool_start(call.tool_name, call.tool_call_id, state.content(call.args), ctx.retry + 1)
             run.tool_end(key, "invalid", failure=Failure.of(error), executed=False)
 
     async def wrap_tool_execute(
         self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Callable[[Any], Awaitable[Any]]
     ) -> Any:
-        watched = self._watch(ctx)
-        key: int | None = self._try(self._tool_start, watched, ctx, call, args) if watched else None
-        if watched is None or key is None:
+        state = self._state(ctx)
+        key: int | None = self._try(self._tool_start, state, ctx, call, args) if state else None
+        if state is None or key is None:
             return await handler(args)
         previous = current.get()
-        current.set(Link(watched.run, call.tool_call_id, previous, seq=key, around=self._try(current_span)))
-        inside: Inside | None = self._try(self._go_inside, watched.run, key)
+        current.set(Link(state.run, call.tool_call_id, previous, seq=key, around=self._try(current_span)))
+        inside: Inside | None = self._try(self._go_inside, state.run, key)
         try:
             result = await handler(args)
         except BaseException as error:
-            self._try(self._tool_failed, watched, key, call, error)
+            self._try(self._tool_failed, state, key, call, error)
             raise
         else:
-            self._try(self._tool_done, watched, key, result)
+            self._try(self._tool_done, state, key, result)
             return result
         finally:
             if inside is not None:
                 self._try(inside.leave)
             current.set(previous)
 
-    def _tool_start(self, watched: Watched, ctx: Any, call: Any, args: Any) -> int:
-        watched.settled.add(call.tool_call_id)
-        return watched.run.tool_start(call.tool_name, call.tool_call_id, watched.content(args), ctx.retry + 1)
+    def _tool_start(self, state: RunState, ctx: Any, call: Any, args: Any) -> int:
+        state.settled.add(call.tool_call_id)
+        return state.run.tool_start(call.tool_name, call.tool_call_id, state.content(args), ctx.retry + 1)
 
-    def _tool_done(self, watched: Watched, key: int, result: Any) -> None:
-        watched.run.tool_end(key, "ok", result=convert.content(result) if self._recorder.wants_content else None)
+    def _tool_done(self, state: RunState, key: int, result: Any) -> None:
+        state.run.tool_end(key, "ok", result=convert.content(result) if self._recorder.wants_content else None)
 
-    def _tool_failed(self, watched: Watched, key: int, call: Any, error: BaseException) -> None:
-        run = watched.run
+    def _tool_failed(self, state: RunState, key: int, call: Any, error: BaseException) -> None:
+        run = state.run
         outcome: ToolOutcome
         match error:
             case asyncio.CancelledError() | GeneratorExit():
                 run.tool_end(key, "cancelled")
                 return
             case SkipToolExecution():
-                run.tool_end(key, "skipped", result=watched.content(error.result))
+                run.tool_end(key, "skipped", result=state.content(error.result))
                 return
             case CallDeferred() | ApprovalRequired():
                 run.tool_end(key, "deferred")
@@ -387,26 +390,26 @@ class Observer(AbstractCapability[Any]):
         return await self._output(ctx, output, handler)
 
     async def _output(self, ctx: Any, output: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        watched = self._watch(ctx)
-        if watched is None or ctx.partial_output:
+        state = self._state(ctx)
+        if state is None or ctx.partial_output:
             return await handler(output)
         previous = current.get()
-        current.set(Link(watched.run, None, previous, "output", around=self._try(current_span)))
-        inside: Inside | None = self._try(self._go_inside, watched.run, 0)
+        current.set(Link(state.run, None, previous, "output", around=self._try(current_span)))
+        inside: Inside | None = self._try(self._go_inside, state.run, 0)
         try:
             return await handler(output)
         except (ToolRetryError, ModelRetry, ValidationError):
             raise  # the model is asked again, which the next request tells
         except Exception as error:
-            self._try(self._output_failed, watched, error)
+            self._try(self._output_failed, state, error)
             raise
         finally:
             if inside is not None:
                 self._try(inside.leave)
             current.set(previous)
 
-    def _output_failed(self, watched: Watched, error: Exception) -> None:
-        watched.run.error(Failure.of(error), "output", identity=id(error))
+    def _output_failed(self, state: RunState, error: Exception) -> None:
+        state.run.error(Failure.of(error), "output", identity=id(error))
 
 
 class RealtimeObserver(AbstractCapability[Any]):

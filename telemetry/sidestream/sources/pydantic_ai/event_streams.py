@@ -25,17 +25,17 @@ from pydantic_ai.messages import (
 
 from sidestream.events import ChunkKind, ToolOutcome
 from sidestream.recording.content import snapshot
+from sidestream.recording.failure import Failure
 from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
-from sidestream.recording.run import Failure
 
 from . import convert
-from .run_state import Watched
+from .run_state import RunState
 
 KINDS: dict[type, ChunkKind] = {TextPart: "text", ThinkingPart: "thinking", ToolCallPart: "tool_call"}
 DELTAS: dict[type, ChunkKind] = {TextPartDelta: "text", ThinkingPartDelta: "thinking", ToolCallPartDelta: "tool_call"}
 
 
-async def model_events(watched: Watched, request: Request, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def observe_model_stream(state: RunState, request: Request, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
     """The events of one answer, as they are, with each delta's text and times noted in passing."""
     # This is the caller's path. For a delta of the part at hand: two looks at the clock and three appends.
     now = monotonic_ns
@@ -51,7 +51,7 @@ async def model_events(watched: Watched, request: Request, stream: AsyncIterable
             try:
                 event = await pull()
             except BaseException as error:
-                watched.guard(_stream_over, watched, request, part, t_pull, error)
+                state.safely(_stream_over, state, request, part, t_pull, error)
                 if isinstance(error, StopAsyncIteration):
                     break
                 raise
@@ -69,22 +69,22 @@ async def model_events(watched: Watched, request: Request, stream: AsyncIterable
                     if t >= due or len(times) >= MAX_DELTAS:
                         due = request.gathered(part, t)
                 else:
-                    part = _turn(watched, request, part, event, t_pull, t) or nothing
+                    part = _turn(state, request, part, event, t_pull, t) or nothing
                     index, times, due = part.index, part.times, request.gathered(part, t)
                     add_text, add_pull, add_time = part.texts.append, part.pulls.append, times.append
             except Exception as error:
-                watched.recorder.trouble(error)
+                state.recorder.trouble(error)
             yield event
     finally:
-        watched.guard(request.close_parts)
+        state.safely(request.close_parts)
         await _aclose(iterator)
 
 
-def _turn(watched: Watched, request: Request, part: Part, event: Any, t_pull: int, t: int) -> Part | None:
+def _turn(state: RunState, request: Request, part: Part, event: Any, t_pull: int, t: int) -> Part | None:
     """Something else than one more delta of `part`; returns the part whose deltas are expected next."""
     kind = type(event)
-    if watched.inside is not None:  # pydantic-ai brought it here for the provider's sake; it is not for the consumer
-        watched.inside.leave()
+    if state.inside is not None:  # pydantic-ai brought it here for the provider's sake; it is not for the consumer
+        state.inside.leave()
     request.noted(part, t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
     if kind is PartStartEvent:
         return _part_begins(request, event.index, event.part, t_pull, t)
@@ -97,7 +97,7 @@ def _turn(watched: Watched, request: Request, part: Part, event: Any, t_pull: in
         request.close_part(event.index, t)
         return None
     if isinstance(event, CustomEvent):
-        _custom(watched, event)
+        _custom(state, event)
     return part
 
 
@@ -123,34 +123,34 @@ def _part_begins(request: Request, index: int, begun: Any, t_pull: int, t: int) 
     return part
 
 
-def _stream_over(watched: Watched, request: Request, part: Part, t_pull: int, error: BaseException) -> None:
+def _stream_over(state: RunState, request: Request, part: Part, t_pull: int, error: BaseException) -> None:
     request.noted(part, t_pull, monotonic_ns(), chunk=False)  # the last wait, which may have been the longest
     request.close_parts()
     # A limit of the caller's own stops the stream too, and is no fault of the provider.
     if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration | UsageLimitExceeded):
         failure = Failure.of(error)
         request.failure = failure
-        watched.run.error(failure, "model", identity=id(error), request=request.number)
+        state.run.error(failure, "model", identity=id(error), request=request.number)
 
 
-async def tool_events(watched: Watched, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def observe_tool_stream(state: RunState, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
     """The events of handling an answer; they alone show tools that were never executed."""
     iterator = stream.__aiter__()
     try:
         async for event in iterator:
-            watched.guard(_tool_event, watched, event)
+            state.safely(_tool_event, state, event)
             yield event
     except Exception:
-        watched.guard(_calls_refused, watched)
+        state.safely(_calls_refused, state)
         raise
     finally:
         await _aclose(iterator)
 
 
-def _tool_event(watched: Watched, event: Any) -> None:
+def _tool_event(state: RunState, event: Any) -> None:
     if isinstance(event, ToolResultEvent):
         part = event.part
-        if part.tool_call_id in watched.settled:
+        if part.tool_call_id in state.settled:
             return
         cause = getattr(getattr(part, "retry", None), "cause", None)
         outcome: ToolOutcome | None = None
@@ -159,43 +159,43 @@ def _tool_event(watched: Watched, event: Any) -> None:
         elif getattr(part, "outcome", None) == "denied":
             outcome = "denied"
         if outcome is not None:
-            _never_executed(watched, part, outcome, result=part.content)
+            _never_executed(state, part, outcome, result=part.content)
     elif isinstance(event, FunctionToolCallEvent):
         if event.args_valid is False:
-            watched.refused.append(event.part)
+            state.refused.append(event.part)
     elif isinstance(event, DeferredToolRequestsEvent):
-        deferred(watched, event.requests)
+        deferred(state, event.requests)
     elif isinstance(event, CustomEvent):
-        _custom(watched, event)
+        _custom(state, event)
 
 
-def deferred(watched: Watched, requests: Any) -> None:
+def deferred(state: RunState, requests: Any) -> None:
     """Tools that are left to the application, or to somebody's approval (`DeferredToolRequests`)."""
     for call in (*requests.calls, *requests.approvals):
-        if call.tool_call_id not in watched.settled:
-            _never_executed(watched, call, "deferred")
+        if call.tool_call_id not in state.settled:
+            _never_executed(state, call, "deferred")
 
 
-def _calls_refused(watched: Watched) -> None:
+def _calls_refused(state: RunState) -> None:
     """The run ends over calls that could not be made; of an unknown tool, nothing else has been seen."""
-    for call in watched.refused:
-        if call.tool_call_id not in watched.settled:
-            _never_executed(watched, call, "unknown")
+    for call in state.refused:
+        if call.tool_call_id not in state.settled:
+            _never_executed(state, call, "unknown")
 
 
-def _never_executed(watched: Watched, call: Any, outcome: ToolOutcome, result: Any = None) -> None:
-    watched.settled.add(call.tool_call_id)
-    args = watched.content(getattr(call, "args", None))
-    key = watched.run.tool_start(call.tool_name, call.tool_call_id, args)
-    watched.run.tool_end(key, outcome, result=watched.content(result), executed=False)
+def _never_executed(state: RunState, call: Any, outcome: ToolOutcome, result: Any = None) -> None:
+    state.settled.add(call.tool_call_id)
+    args = state.content(getattr(call, "args", None))
+    key = state.run.tool_start(call.tool_name, call.tool_call_id, args)
+    state.run.tool_end(key, outcome, result=state.content(result), executed=False)
 
 
-def _custom(watched: Watched, event: Any) -> None:
+def _custom(state: RunState, event: Any) -> None:
     facts = {"name", "tool_call_id", "tool_name", "event_kind"}
     payload = {name: value for name, value in vars(event).items() if name not in facts and not name.startswith("_")}
-    watched.run.custom(
+    state.run.custom(
         event.name or type(event).__name__,
-        watched.content(payload),
+        state.content(payload),
         tool_name=event.tool_name,
         tool_call_id=event.tool_call_id,
     )

@@ -1,42 +1,19 @@
-"""What is known of a run beside the `Run` itself, while pydantic-ai's hooks report on it."""
+"""State of one observed run for the hooks: what they must find again, beside the `Run` itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from sidestream.recording.content import snapshot
-from sidestream.recording.pricing import Pricing
+from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import Request
-from sidestream.recording.run import Link, Run
+from sidestream.recording.run import Run
 from sidestream.recording.span_context import Inside
 
 
-class Recorder(Protocol):
-    """What the observer needs of the sidecar it belongs to."""
-
-    pricing: Pricing
-
-    @property
-    def active(self) -> bool:
-        """Whether anyone listens: False once the sidecar is closed."""
-        ...
-
-    @property
-    def wants_content(self) -> bool:
-        """Whether any exporter may see content, so that it has to be taken down."""
-        ...
-
-    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run: ...
-    def close_run(self, run: Run) -> None: ...
-    def unpriced(self, model: str | None) -> None: ...
-    def trouble(self, error: Exception) -> None:
-        """Count a failure of our own."""
-        ...
-
-
-class Watched:
-    """What is known of a run beside the `Run` itself."""
+class RunState:
+    """State of one run, from hook to hook."""
 
     __slots__ = (
         "consumer_raised",
@@ -78,19 +55,10 @@ class Watched:
         self.settled: set[str] = set()
         """Tool calls whose end has been told, so that their result event adds nothing."""
 
-    def guard(self, call: Callable[..., Any], *args: Any) -> Any:
-        """`guard` with this run's recorder."""
-        return guard(self.recorder, call, *args)
+    def safely(self, call: Callable[..., Any], *args: Any) -> Any:
+        """`safely` with this run's recorder."""
+        return safely(self.recorder, call, *args)
 
     def content(self, value: Any) -> Any:
         """`value` taken down as JSON, if any exporter may see it."""
         return snapshot(value) if self.recorder.wants_content else None
-
-
-def guard(recorder: Recorder, call: Callable[..., Any], *args: Any) -> Any:
-    """`call(*args)`, or None where that raises: whatever of ours fails inside a hook is counted, and no more."""
-    try:
-        return call(*args)
-    except Exception as error:
-        recorder.trouble(error)
-        return None

@@ -14,12 +14,12 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from sidestream.errors import ConfigurationError
 from sidestream.recording.content import snapshot
+from sidestream.recording.context import Link, current, enclosing
+from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import monotonic_ns
-from sidestream.recording.run import Link, current, enclosing
 from sidestream.recording.span_context import current_span
 from sidestream.sources.adapters.protocol import Adapter
 from sidestream.sources.adapters.registry import adapter_of
-from sidestream.sources.pydantic_ai.run_state import Recorder, guard
 
 from .recorder import StreamRecorder
 
@@ -67,7 +67,7 @@ class _Tap:
     def _left(self) -> None:
         tell, self._tell = self._tell, None
         if tell is not None:
-            guard(self._recorder, tell.end, "cancelled" if self._cancelled_at >= tell.last_at else "abandoned")
+            safely(self._recorder, tell.end, "cancelled" if self._cancelled_at >= tell.last_at else "abandoned")
 
     def _closer(self, name: str) -> Any:
         return getattr(self._stream, name, None) or getattr(self._iterator, name, None)
@@ -96,7 +96,7 @@ class AsyncTap(_Tap, AsyncIterator[T]):
         try:
             item: T = await self._pull()
         except BaseException as error:
-            guard(self._recorder, self._raised, error, t_pull)
+            safely(self._recorder, self._raised, error, t_pull)
             raise
         finally:
             if link is not None:
@@ -132,7 +132,7 @@ class Tap(_Tap, Iterator[T]):
         try:
             item: T = self._pull()
         except BaseException as error:
-            guard(self._recorder, self._raised, error, t_pull)
+            safely(self._recorder, self._raised, error, t_pull)
             raise
         finally:
             if link is not None:
@@ -190,7 +190,7 @@ def tap(recorder: Recorder, stream: Any, **about: Unpack[TapOptions]) -> Any:
         elif hasattr(stream, "__aenter__") or hasattr(stream, "__enter__"):
             advice = "it is a context manager: enter it first, and tap what it gives"
         raise ConfigurationError(f"tap(): {type(stream).__qualname__!r} is not a stream; {advice}")
-    tell = guard(recorder, _begin, recorder, adapter, about) if recorder.active else None
+    tell = safely(recorder, _begin, recorder, adapter, about) if recorder.active else None
     return kind(stream, iterator, pull, recorder, tell)
 
 

@@ -14,10 +14,11 @@ import msgspec
 
 from sidestream.events import ChunkKind, Json, RequestOutcome, RunOutcome, ToolOutcome, Usage
 from sidestream.recording.content import snapshot
+from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
+from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
-from sidestream.recording.run import Failure, Run, Where
-from sidestream.sources.pydantic_ai.run_state import Recorder, guard
+from sidestream.recording.run import Run, Where
 
 if TYPE_CHECKING:
     from sidestream.sources.adapters.protocol import Adapter
@@ -162,7 +163,7 @@ class StreamRecorder:
         usage, cost = self._usage, self._cost
         answer: dict[str, Any] = {"provider": self._provider, **self.answer}
         if usage is not None and cost is None:
-            cost = guard(self._recorder, self._price, usage, request.model)
+            cost = safely(self._recorder, self._price, usage, request.model)
             if cost is None:
                 self._recorder.unpriced(answer.get("response_model") or request.model)
         self._forget_request()
@@ -268,6 +269,6 @@ class StreamRecorder:
         if not self.run.ended:
             if outcome in ("completed", "abandoned") and self.outcome is not None:
                 outcome, failure = self.outcome, self._failure
-            guard(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
+            safely(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
             self.run.end(outcome, failure)
         self._recorder.close_run(self.run)

@@ -1,0 +1,41 @@
+"""The current run: what the code that is running belongs to, by a context variable."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .span_context import SpanRef
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the current code runs inside: an observed run, and the tool call within it, if any."""
+
+    run: Run
+    tool_call_id: str | None = None
+    outer: Link | None = None
+    """What this is inside of; with two sidecars on one agent, the other's link to the same run."""
+    via: Literal["tool", "output", "stream"] = "tool"
+    """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
+    seq: int = 0
+    """The event that began it, which names its span: `tool_start`, or else `agent_start`."""
+    around: SpanRef | None = None
+    """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
+
+
+current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
+"""Restored with `set(previous)`, never `reset(token)`: a run that the garbage collector tears down ends in another
+context, where `reset` raises."""
+
+
+def enclosing(owner: object) -> Link | None:
+    """The innermost run in progress that the current code is inside of, among those that `owner` observes."""
+    link = current.get()
+    while link is not None and link.run.owner is not owner:
+        link = link.outer
+    return None if link is None or link.run.ended else link
