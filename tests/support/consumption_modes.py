@@ -378,7 +378,7 @@ def assert_settled(sidecar: Sidecar) -> None:
     assert (stats.runs_in_progress, stats.recording_errors) == (0, 0)
     (exporter,) = stats.exporters.values()
     assert (exporter.seen, exporter.dropped, exporter.failures) == (exporter.exported, {}, 0)
-    assert sidecar.capability._watched == {}
+    assert sidecar.capability._runs == {}
 
 
 @dataclass(frozen=True)
