@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
     from .sources.pydantic_ai.capability import Observer
-    from .sources.tap.iterators import AsyncTap, Tap, TapOptions
+    from .sources.tap.iterators import AsyncTap, Tap
+    from .sources.tap.opening import AsyncSource, PlainSource, TapOptions
 
 AgentT = TypeVar("AgentT")
 ItemT = TypeVar("ItemT")
@@ -168,23 +169,30 @@ class Sidecar:
         return agent
 
     @overload
-    def tap(self, stream: AsyncIterable[ItemT], **about: Unpack[TapOptions]) -> AsyncTap[ItemT]: ...
+    def tap(self, stream: AsyncSource[ItemT], **about: Unpack[TapOptions]) -> AsyncTap[ItemT]: ...
     @overload
-    def tap(self, stream: Iterable[ItemT], **about: Unpack[TapOptions]) -> Tap[ItemT]: ...
+    def tap(self, stream: PlainSource[ItemT], **about: Unpack[TapOptions]) -> Tap[ItemT]: ...
     def tap(self, stream: Any, **about: Unpack[TapOptions]) -> Any:
         """A stream of anybody's as a run: an iterator of the same kind, async or plain, that gives the very same items.
 
+        Give what makes the stream rather than the stream, and the log has the user's time to first token:
+
+            async for chunk in sidecar.tap(client.chat.completions.create(…, stream=True)): ...
+            async with sidecar.tap(client.messages.stream(…)) as stream: ...
+            for chunk in sidecar.tap(lambda: client.chat.completions.create(…, stream=True)): ...
+
         The run begins now and ends with the stream: `completed`, `error`, `cancelled`, or `abandoned` once the iterator
-        is closed or let go of. What a stream brings after it has raised is passed on unobserved.
+        is left, closed or let go of. What a stream brings after it has raised is passed on unobserved.
 
         Args:
-            stream: An async iterator, or a plain one. (One that is both is taken as async.)
+            stream: An async iterator or a plain one (one that is both is taken as async); or what makes one: an
+                awaitable, a context manager, or a function without arguments, which is called at once.
             about: `agent_name`, `adapter`, `prompt`, `model`, `provider`, `conversation_id`; see `TapOptions`.
 
         Raises:
-            ConfigurationError: `stream` is no stream, or there is no such adapter.
+            ConfigurationError: `stream` is no stream (a text is none), or there is no such adapter.
         """
-        from .sources.tap.iterators import tap
+        from .sources.tap.opening import tap
 
         return tap(self, stream, **about)
 

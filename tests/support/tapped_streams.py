@@ -33,6 +33,9 @@ class Watching:
     def text(self) -> str:
         return "".join(event.data.text for event in self.events("llm_chunk"))
 
+    def text_of(self, kind: str) -> str:
+        return "".join(event.data.text for event in self.events("llm_chunk") if event.data.kind == kind)
+
 
 class Items(AsyncIterator[Any]):
     """An async iterator that is no generator: an exception among its items is raised, and it goes on after it."""

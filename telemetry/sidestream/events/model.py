@@ -187,6 +187,9 @@ class LLMEnd(Payload, frozen=True, kw_only=True):
     request: int
     outcome: RequestOutcome
     duration_seconds: float
+    start_unknown: bool | None = None
+    """True where the request was sent before its stream was tapped: `duration_seconds` counts from there, and nobody
+    knows the time to the first token."""
     model: str | None = None
     """The model asked, as in `llm_start`."""
     streaming: bool | None = None

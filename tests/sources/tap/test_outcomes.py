@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -326,14 +326,14 @@ def test_a_streaming_response_is_a_run_that_ends_with_the_connection(watching: W
 
 
 def test_what_is_no_stream_is_said_clearly(watching: Watching) -> None:
-    async def forgotten() -> Iterator[str]:
-        return iter([])
-
-    coroutine = forgotten()
-    for wrong, advice in ((coroutine, "await it first"), (aclosing(agen([])), "enter it first"), (5, "give an async")):
+    for wrong, advice in (
+        ("a text", r"give \[text\]"),
+        (b"bytes", r"give \[text\]"),
+        (5, "give an iterator"),
+        (list, "give an"),
+    ):
         with pytest.raises(ConfigurationError, match=advice):
             watching.sidecar.tap(wrong)  # type: ignore[call-overload]
-    coroutine.close()
     with pytest.raises(ConfigurationError, match="unknown name; there are agent_name"):
         watching.sidecar.tap([], name="x")  # type: ignore[call-overload]
     assert watching.sidecar.stats().runs == 0
@@ -354,7 +354,7 @@ def test_tapping_needs_no_pydantic_ai() -> None:
 
     code = (
         "import sys; from sidestream import Sidecar, InMemoryExporter; s = Sidecar(InMemoryExporter());"
-        "print(list(s.tap('ab')), [m for m in ('pydantic_ai', 'genai_prices', 'openai') if m in sys.modules])"
+        "print(list(s.tap(['a', 'b'])), [m for m in ('pydantic_ai', 'genai_prices', 'openai') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "['a', 'b'] []\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sidestream.events import (
     AgentEnd,
@@ -21,9 +21,7 @@ from sidestream.events import (
 from sidestream.recording.content import safe_str
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
-
-if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import StreamRecorder
+from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class Events:
@@ -31,6 +29,11 @@ class Events:
 
     def __init__(self) -> None:
         self._run_id: str | None = None
+
+    @staticmethod
+    def recognizes(item: Any) -> bool:
+        """Whether `item` is a `StreamEvent`."""
+        return isinstance(item, StreamEvent)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         event: StreamEvent = item
@@ -60,12 +63,12 @@ class Events:
                 facts = {"tool_call_id": tool.tool_call_id, "failure": _failure(tool.exception_type, tool.error)}
                 record.tool_end(tool.tool_name, tool.result, outcome=tool.outcome, **facts)
             case Retry() as retry:
-                record.run.retry(**retry)
+                record.retry(**retry)
             case Error() as error:
                 facts = {"tool_name": error.tool_name, "tool_call_id": error.tool_call_id}
                 record.error(safe_str(error.error), error.exception_type or "Error", error.where, **facts)
             case FinalResult() as final:
-                record.run.final_result(final.output, final.output_type)
+                record.final_result(final.output, final.output_type)
             case Custom() as custom:
                 record.custom(custom.name, custom.payload)
             case AgentEnd() as over:

@@ -2,66 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import suppress
 from decimal import Decimal
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sidestream.events import Usage
 from sidestream.recording.content import safe_str
 from sidestream.recording.pricing import Cost
+from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import field
-
-if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import StreamRecorder
+from .fields import field, finish_reason
 
 
 class OpenAIChat:
-    """Items are chunks of OpenAI's chat completions: the client's objects, or their dicts."""
+    """Items are chunks of OpenAI's chat completions: the client's objects, its helper's events, or their dicts."""
 
     def __init__(self) -> None:
         load_price_list()  # before the stream flows; the first time takes as long as importing pydantic
+        self._complete: dict[Hashable, bool] = {}
+        """By choice that has begun: whether its finish reason has come."""
+        self._calls: dict[Hashable, list[_Call]] = {}
+        """By choice: its tool calls, in the order in which they began."""
+
+    @staticmethod
+    def recognizes(item: Any) -> bool:
+        """Whether `item` is such a chunk. The first one of Azure says nothing but that it has no choices."""
+        return field(item, "object") == "chat.completion.chunk" or isinstance(field(_chunk(item), "choices"), list)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
-        _openai_chunk(item, record)
+        item = _chunk(item)
+        choices = field(item, "choices")
+        if not record.answer:
+            record.response(response_model=field(item, "model"), response_id=field(item, "id"))
+        for choice in choices or ():
+            self._choice(choice, record)
+        if used := field(item, "usage"):
+            _usage(used, record)
+        if error := field(item, "error"):
+            _error(error, record)
 
-
-def _openai_chunk(item: Any, record: StreamRecorder) -> None:
-    choices = field(item, "choices")
-    if not record.answer:
-        record.response(response_model=field(item, "model") or None, response_id=field(item, "id") or None)
-    for choice in choices or ():
+    def _choice(self, choice: Any, record: StreamRecorder) -> None:
         index, delta = field(choice, "index"), field(choice, "delta")
-        content, calls = field(delta, "content"), field(delta, "tool_calls")
-        if content:
+        reason = field(choice, "finish_reason")
+        if index not in self._complete:
+            self._complete[index] = False
+            record.answer_begins()
+        if thought := field(delta, "reasoning_content") or field(delta, "reasoning"):
+            record.thinking(thought, index)
+        if content := field(delta, "content"):
             record.text(content, index)
-        for call in calls or ():
-            function = field(call, "function")
-            record.tool_call(
-                (index, field(call, "index")),
-                field(function, "arguments") or "",
-                tool_name=field(function, "name"),
-                tool_call_id=field(call, "id"),
-            )
-        if not content and not calls:  # fields that few providers have are slow to miss on the client's objects
-            if thought := field(delta, "reasoning_content") or field(delta, "reasoning"):
-                record.thinking(thought, index)
-            if refusal := field(delta, "refusal"):
-                record.text(refusal, (index, "refusal"))
-        if finish_reason := field(choice, "finish_reason"):
-            record.response(finish_reason=finish_reason)
-            record.outcome = record.outcome or "completed"
-    if used := field(item, "usage"):
-        _openai_usage(used, record)
-    if (not choices or isinstance(item, dict)) and (error := field(item, "error")):
-        record.error(safe_str(field(error, "message") or error), str(field(error, "type") or "Error"), "model")
+        if refusal := field(delta, "refusal"):
+            record.text(refusal, (index, "refusal"))
+        for call in field(delta, "tool_calls") or ():
+            self._tool_call(index, call, record)
+        if reason:
+            self._complete[index] = True
+            error = field(choice, "error")
+            if error or reason == "error":
+                record.response(finish_reason="error")
+                _error(error or "the answer finished with an error", record)
+            elif all(self._complete.values()):
+                record.answer_complete(finish_reason(reason))
+
+    def _tool_call(self, choice: Hashable, call: Any, record: StreamRecorder) -> None:
+        function = field(call, "function")
+        name, args = field(function, "name"), field(function, "arguments") or ""
+        of_choice = self._calls.setdefault(choice, [])
+        found = _find(of_choice, field(call, "index"), field(call, "id"), name, args)
+        found.has_args = found.has_args or bool(args)
+        record.tool_call((choice, found.number), args, tool_name=name, tool_call_id=found.id)
 
 
-def _openai_usage(used: Any, record: StreamRecorder) -> None:
+class _Call:
+    """A tool call that is being written."""
+
+    __slots__ = ("has_args", "id", "index", "name", "number")
+
+    def __init__(self, number: int, index: int | None, id: str | None, name: str | None) -> None:
+        self.number, self.index, self.id, self.name = number, index, id, name
+        self.has_args = False
+
+
+def _find(calls: list[_Call], index: int | None, id: str | None, name: str | None, args: str) -> _Call:
+    """The call that a piece belongs to: the last one of its index (where it has one), unless it begins another.
+
+    Some gateways give every call the index 0, or none; then another id, or another name, begins another call. Some
+    repeat id and name with each piece.
+    """
+    last = next((call for call in reversed(calls) if index is None or call.index == index), None)
+    if last is not None and id:
+        same = last.id in (None, "", id)
+    elif last is not None and name:
+        same = name == last.name and index is not None and not (last.has_args and args.lstrip().startswith("{"))
+    else:
+        same = last is not None
+    if last is None or not same:
+        last = _Call(len(calls), index, id, name)
+        calls.append(last)
+    return last
+
+
+def _chunk(item: Any) -> Any:
+    """The chunk itself: the client's `.stream()` helper gives it within an event of type `chunk`."""
+    return field(item, "chunk") if field(item, "type") == "chunk" else item
+
+
+def _error(error: Any, record: StreamRecorder) -> None:
+    """An error that came within the stream, after HTTP 200."""
+    if record.outcome != "error":
+        code = field(error, "type") or field(error, "code")
+        record.error(safe_str(field(error, "message") or error), str(code or "Error"), "model")
+
+
+def _usage(used: Any, record: StreamRecorder) -> None:
     asked, answered = field(used, "prompt_tokens_details"), field(used, "completion_tokens_details")
-    charged = field(used, "cost")  # OpenRouter's
     record.usage(
         Usage(
             input_tokens=field(used, "prompt_tokens"),
@@ -71,8 +128,17 @@ def _openai_usage(used: Any, record: StreamRecorder) -> None:
             reasoning_tokens=field(answered, "reasoning_tokens") or None,
             output_audio_tokens=field(answered, "audio_tokens") or None,
         ),
-        Cost(Decimal(str(charged)), "provider") if type(charged) in (int, float) and 0 <= charged < inf else None,
+        _charged(used),
     )
+
+
+def _charged(used: Any) -> Cost | None:
+    """What OpenRouter charged; with the caller's own key, what the provider behind it charges as well."""
+    amounts = [field(used, "cost")]
+    if field(used, "is_byok") is True:
+        amounts.append(field(field(used, "cost_details"), "upstream_inference_cost"))
+    known = [Decimal(str(amount)) for amount in amounts if type(amount) in (int, float) and 0 <= amount < inf]
+    return Cost(sum(known, Decimal()), "provider") if known else None
 
 
 @cache

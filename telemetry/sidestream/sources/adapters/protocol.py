@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import StreamRecorder
+from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class Adapter(Protocol):
@@ -16,7 +15,8 @@ class Adapter(Protocol):
                 record.text(item["text"])
 
     It is called on the caller's path, once for each item, so it should do little. What it raises is counted
-    (`SidecarStats.recording_errors`) and changes nothing for the caller.
+    (`SidecarStats.recording_errors`) and changes nothing for the caller. An adapter that has a method `end(record)` is
+    called there once, when the stream is over or left.
     """
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None: ...

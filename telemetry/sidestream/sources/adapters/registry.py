@@ -1,4 +1,4 @@
-"""Adapters by name: those that are built in, those that are installed, and the choice by a stream's first item.
+"""Adapters by name: those that are built in, those that are installed, and the choice by a stream's items.
 
 A third party's adapter is a function (or class) named under the entry-point group `sidestream.adapters`.
 """
@@ -7,49 +7,69 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sidestream.errors import ConfigurationError
-from sidestream.events import StreamEvent
+from sidestream.sources.tap.recorder import StreamRecorder
 
 from .events import Events
-from .fields import field
-from .json import any_json
+from .json import any_json, name_of
 from .openai_chat import OpenAIChat
 from .protocol import Adapter
-from .text import text
-
-if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import StreamRecorder
+from .text import Text
 
 ENTRY_POINT_GROUP = "sidestream.adapters"
+MAX_NAMES = 100
+"""Kinds of items that nobody knows which are counted apart."""
 
 BUILT_IN: dict[str, Callable[..., Any]] = {
     "events": Events,
     "json": any_json,
     "openai-chat": OpenAIChat,
-    "text": text,
+    "text": Text,
 }
 
 
-class ByFirstItem:
-    """Chooses by the first item which of the built-in adapters reads the stream; `json` where none knows it."""
+class ByItem:
+    """Reads a stream with the first built-in adapter that recognizes one of its items.
+
+    Until then, items are counted by kind: the first of a kind is a `custom` event, and the counts are one at the end.
+    """
 
     def __init__(self) -> None:
         self._chosen: Adapter | None = None
+        self._unknown: dict[str, int] = {}
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if self._chosen is None:
-            self._chosen = _made(BUILT_IN[_name_for(item)])
+            self._chosen = _recognizing(item)
+            if self._chosen is None:
+                self._count(item, record)
+                return
         self._chosen(item, record)
 
+    def _count(self, item: Any, record: StreamRecorder) -> None:
+        name = name_of(item)
+        if name not in self._unknown and len(self._unknown) >= MAX_NAMES:
+            name = "other"
+        count = self._unknown[name] = self._unknown.get(name, 0) + 1
+        if count == 1:
+            record.custom(name, item)
 
-def _name_for(item: Any) -> str:
-    if isinstance(item, str | bytes):
-        return "text"
-    if isinstance(item, StreamEvent):
-        return "events"
-    return "openai-chat" if field(item, "object") == "chat.completion.chunk" else "json"
+    def end(self, record: StreamRecorder) -> None:
+        """Tell how many items there were of each kind, where they are more than have been told."""
+        if any(count > 1 for count in self._unknown.values()):
+            record.custom("unknown_items", self._unknown)
+        if (end := getattr(self._chosen, "end", None)) is not None:
+            end(record)
+
+
+def _recognizing(item: Any) -> Adapter | None:
+    for adapter in BUILT_IN.values():
+        recognizes = getattr(adapter, "recognizes", None)
+        if recognizes is not None and recognizes(item):
+            return _made(adapter)
+    return None
 
 
 # --- look-up by name -----------------------------------------------------------------------------------------------
@@ -61,12 +81,12 @@ def available_adapters() -> list[str]:
 
 
 def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
-    """The adapter meant by `choice`: a name, an adapter itself, or None to choose by the first item.
+    """The adapter meant by `choice`: a name, an adapter itself, or None to choose by the items.
 
     Raises `ConfigurationError` where there is none of that name, or it cannot be called.
     """
     if choice is None:
-        return ByFirstItem()
+        return ByItem()
     if not isinstance(choice, str):
         if not callable(choice):
             raise ConfigurationError(f"adapter={choice!r}: give a name, or a function (item, record)")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sidestream.sources.tap.recorder import StreamRecorder
+from sidestream.sources.tap.recorder import StreamRecorder
 
 
-def text(item: Any, record: StreamRecorder) -> None:
+class Text:
     """Items are pieces of text: `str`, or UTF-8 bytes."""
-    record.text(item)
+
+    @staticmethod
+    def recognizes(item: Any) -> bool:
+        """Whether `item` is such a piece."""
+        return isinstance(item, str | bytes)
+
+    def __call__(self, item: Any, record: StreamRecorder, /) -> None:
+        record.text(item)

@@ -1,207 +1,306 @@
-"""Any stream as a run: an iterator around it that passes every item on, while an adapter says what the items mean.
+"""Pass-through iterators around a stream, which report each item to its run.
 
-The iterator asks the stream once each time it is asked, and hands on the very object, or exception, that came.
+The iterator asks the stream once each time it is asked, and hands on the very object, or exception, that came. It has
+the protocols that the stream has: iteration, `async with` or `with`, closing, and the stream's own attributes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from types import FrameType
-from typing import Any, TypedDict, TypeVar, Unpack
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import FrameType, TracebackType
+from typing import Any, Literal, Self, TypeVar
 
 from sidestream.errors import ConfigurationError
-from sidestream.recording.content import snapshot
-from sidestream.recording.context import Link, current, enclosing
+from sidestream.recording.context import Link, current
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import monotonic_ns
 from sidestream.recording.span_context import current_span
-from sidestream.sources.adapters.protocol import Adapter
-from sidestream.sources.adapters.registry import adapter_of
 
-from .recorder import StreamRecorder
+from .generators import not_begun
+from .tapped_run import TappedRun
 
 T = TypeVar("T")
+
+INNER = "_raw_stream"
+"""Attribute of the OpenAI and Anthropic clients' `.stream()` helpers: the stream of raw events that all their methods
+(`get_final_message()`, `text_stream`, …) read from. Tapped there, nothing passes by unseen."""
 
 
 class _Tap:
     """What both kinds have in common: where the items come from, and the end of the run on every path."""
 
-    _tell: StreamRecorder | None = None
+    _run: TappedRun | None = None
+    _inner: _Tap | None = None
 
-    def __init__(self, stream: Any, iterator: Any, pull: Any, recorder: Recorder, tell: StreamRecorder | None) -> None:
-        self._stream = stream
-        self._iterator = iterator
-        self._pull = pull
+    def __init__(self, recorder: Recorder, run: TappedRun | None, opening: Any = None) -> None:
         self._recorder = recorder
-        # The body of a generator is the application's own code: what it starts and logs belongs to this run.
-        generator = inspect.isasyncgen(stream) or inspect.isgenerator(stream)
-        self._link = None
-        if tell is not None and generator:
-            self._link = Link(tell.run, None, current.get(), "stream", around=current_span())
+        self._opening = opening
+        """What makes the stream, while there is none: an awaitable, or a context manager."""
+        self._stream: Any = None
+        self._iterator: Any = None
+        self._pull: Any = None
+        self._exit: Any = None
+        self._link: Link | None = None
         self._cancelled_at = 0
-        self._tell = tell
+        self._run = run
+
+    def attach(self, stream: Any, iterate: Literal["__aiter__", "__iter__"], iterator: Any = None) -> Self:
+        """Read from `stream` from now on, by its `iterator`. Raises what the stream raises where it cannot be begun."""
+        self._stream, self._opening = stream, None
+        run, inner = self._run, getattr(stream, INNER, None)
+        if run is not None and hasattr(inner, iterate) and not isinstance(inner, _Tap):
+            self._inner = type(self)(self._recorder, run).attach(inner, iterate)
+            setattr(stream, INNER, self._inner)
+            self._run = run = None
+        self._iterator = getattr(stream, iterate)() if iterator is None else iterator
+        self._pull = getattr(self._iterator, iterate.replace("iter", "next"))
+        # The body of a generator is the application's own code: what it starts and logs belongs to this run.
+        if run is not None and (inspect.isasyncgen(stream) or inspect.isgenerator(stream)):
+            self._link = Link(run.run, None, current.get(), "stream", around=current_span())
+            if not_begun(stream):
+                run.begins_at_first_pull()
+        return self
 
     def _raised(self, error: BaseException, t_pull: int) -> None:
         """The stream, asked at `t_pull`, raised, be it for its end. Keeps nothing of `error`."""
-        tell = self._tell
-        if tell is None:
+        run = self._run
+        if run is None:
             return
         frame = getattr(self._iterator, "ag_frame", getattr(self._iterator, "gi_frame", False))
         if isinstance(frame, FrameType):
             return  # a generator that runs on: it was asked by two at once
-        tell.in_vain(t_pull)
+        run.in_vain(t_pull)
         if isinstance(error, asyncio.CancelledError) and frame is not None:
             self._cancelled_at = monotonic_ns()  # this pull is over; another may follow, as after a time-out
             return
-        self._tell = None
-        if isinstance(error, StopAsyncIteration | StopIteration):
-            tell.end("completed")
-        elif isinstance(error, Exception):
-            tell.failed(error)
-        else:
-            tell.end("abandoned" if isinstance(error, GeneratorExit) else "cancelled")
+        self._run = None
+        run.raised(error)
 
-    def _left(self) -> None:
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            safely(self._recorder, tell.end, "cancelled" if self._cancelled_at >= tell.last_at else "abandoned")
+    def _not_opened(self, error: BaseException) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            safely(self._recorder, run.not_opened, error)
 
-    def _closer(self, name: str) -> Any:
-        return getattr(self._stream, name, None) or getattr(self._iterator, name, None)
+    def _left(self, error: BaseException | None = None) -> None:
+        """Nobody will ask for more, because of `error` or because the consumer has had enough."""
+        if self._inner is not None:
+            self._inner._left(error)
+        run, self._run = self._run, None
+        if run is not None:
+            cancelled = isinstance(error, asyncio.CancelledError) or self._cancelled_at >= run.last_at
+            safely(self._recorder, run.end, "cancelled" if cancelled else "abandoned")
+
+    def _closer(self, *names: str) -> Any:
+        sources = [(self._stream, name) for name in names] + [(self._iterator, names[0])]
+        return next((closer for source, name in sources if (closer := getattr(source, name, None)) is not None), None)
+
+    def _closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
+        """The stream's own `close`, after which its run is over."""
+
+        def closing(*args: Any, **kwargs: Any) -> Any:
+            with _Inside(self._link):
+                made = close(*args, **kwargs)
+            if inspect.isawaitable(made):
+                return self._closed(made)
+            self._left()
+            return made
+
+        return closing
+
+    async def _closed(self, closing: Awaitable[Any]) -> Any:
+        try:
+            with _Inside(self._link):
+                return await closing
+        finally:
+            self._left()
 
     def __del__(self) -> None:
         self._left()
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._stream, name)
+        if name.startswith("_") or self._stream is None:
+            opened = "" if name.startswith("_") or self._opening is None else "; its stream has not been opened yet"
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{opened}")
+        value = getattr(self._stream, name)
+        return self._closing(value) if name == "close" and callable(value) else value
+
+
+def _expect(stream: Any, iterate: str) -> None:
+    if not hasattr(stream, iterate):
+        kind = type(stream).__qualname__
+        raise ConfigurationError(f"tap(): what came is a {kind!r} and no stream; was it asked to stream?")
+
+
+class _Inside:
+    """The run as the current one, while the stream's own code runs."""
+
+    __slots__ = ("_link", "_outside")
+
+    def __init__(self, link: Link | None) -> None:
+        self._link = link
+
+    def __enter__(self) -> Self:
+        if self._link is not None:
+            self._outside = current.get()
+            current.set(self._link)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._link is not None:
+            current.set(self._outside)
+
+
+class _Asking(_Inside):
+    """One call of the stream's: its time, and whether it raised."""
+
+    __slots__ = ("_raised", "_tap", "t")
+
+    def __init__(self, tap: _Tap, raised: Callable[..., None]) -> None:
+        super().__init__(tap._link)
+        self._tap = tap
+        self._raised = raised
+        self.t = monotonic_ns()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        if error is not None:
+            safely(self._tap._recorder, self._raised, error, self.t)
 
 
 class AsyncTap(_Tap, AsyncIterator[T]):
     """An async stream, as it is. Other attributes than the iterator's own are the stream's."""
 
     async def __anext__(self) -> T:
-        tell = self._tell
-        if tell is None:
+        if self._pull is None:
+            await self._open("await")
+        run = self._run
+        if run is None:
             return await self._pull()  # type: ignore[no-any-return]
-        link = self._link
-        if link is not None:
-            outside = current.get()
-            current.set(link)
-        t_pull = monotonic_ns()
-        try:
+        with _Asking(self, self._raised) as asking:
             item: T = await self._pull()
-        except BaseException as error:
-            safely(self._recorder, self._raised, error, t_pull)
-            raise
-        finally:
-            if link is not None:
-                current.set(outside)
-        tell.item(item, t_pull)
+        run.item(item, asking.t)
         return item
+
+    async def _open(self, how: Literal["await", "enter"]) -> None:
+        opening, run = self._opening, self._run
+        if how == "await" and not inspect.isawaitable(opening):
+            raise TypeError(
+                f"'async for' needs a stream: enter this {type(opening).__qualname__} first, by 'async with'"
+            )
+        with _Asking(self, lambda error, t: self._not_opened(error)) as asking:
+            if run is not None:
+                run.asked(asking.t)
+            stream = await (opening if how == "await" else opening.__aenter__())
+            _expect(stream, "__aiter__")
+        if run is not None:
+            run.opened()
+        if how == "enter":
+            self._exit = opening.__aexit__
+        self.attach(stream, "__aiter__")
+
+    async def _opened(self) -> Self:
+        if self._pull is None:
+            await self._open("await")
+        return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._opened().__await__()
+
+    async def __aenter__(self) -> Self:
+        if self._pull is None:
+            await self._open("await" if inspect.isawaitable(self._opening) else "enter")
+        if self._exit is None and isinstance(self._stream, AbstractAsyncContextManager):
+            stream = self._stream
+            self._exit = stream.__aexit__
+            entered = await stream.__aenter__()
+            if entered is not stream:
+                self.attach(entered, "__aiter__")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        leave, self._exit = self._exit, None
+        try:
+            with _Inside(self._link):
+                if leave is not None:
+                    return await leave(kind, error, traceback)  # type: ignore[no-any-return]
+            await self.aclose()
+            return None
+        finally:
+            self._left(error)
 
     async def aclose(self) -> None:
         """Close the stream, where it can be closed. Its run is over."""
-        outside = current.get()
-        try:
-            close = self._closer("aclose")
-            if close is not None:
-                current.set(self._link or outside)
-                await close()
-        finally:
-            current.set(outside)
-            self._left()
+        close = self._closer("aclose", "close")
+        if close is not None:
+            made = self._closing(close)()
+            if inspect.isawaitable(made):
+                await made
+        elif inspect.iscoroutine(self._opening):
+            self._opening.close()  # never awaited, and meant so
+        self._left()
 
 
 class Tap(_Tap, Iterator[T]):
     """A plain stream, as it is. Other attributes than the iterator's own are the stream's."""
 
     def __next__(self) -> T:
-        tell = self._tell
-        if tell is None:
+        if self._pull is None:
+            kind = type(self._opening).__qualname__
+            raise TypeError(f"'for' needs a stream: enter this {kind} first, by 'with'")
+        run = self._run
+        if run is None:
             return self._pull()  # type: ignore[no-any-return]
-        link = self._link
-        if link is not None:
-            outside = current.get()
-            current.set(link)
-        t_pull = monotonic_ns()
-        try:
+        with _Asking(self, self._raised) as asking:
             item: T = self._pull()
-        except BaseException as error:
-            safely(self._recorder, self._raised, error, t_pull)
-            raise
-        finally:
-            if link is not None:
-                current.set(outside)
-        tell.item(item, t_pull)
+        run.item(item, asking.t)
         return item
+
+    def __enter__(self) -> Self:
+        run = self._run
+        if self._pull is None:
+            opening = self._opening
+            with _Asking(self, lambda error, t: self._not_opened(error)) as asking:
+                if run is not None:
+                    run.asked(asking.t)
+                stream = opening.__enter__()
+                _expect(stream, "__iter__")
+            if run is not None:
+                run.opened()
+            self._exit = opening.__exit__
+            self.attach(stream, "__iter__")
+        elif self._exit is None and isinstance(self._stream, AbstractContextManager):
+            stream = self._stream
+            self._exit = stream.__exit__
+            entered = stream.__enter__()
+            if entered is not stream:
+                self.attach(entered, "__iter__")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        leave, self._exit = self._exit, None
+        try:
+            with _Inside(self._link):
+                if leave is not None:
+                    return leave(kind, error, traceback)  # type: ignore[no-any-return]
+            self.close()
+            return None
+        finally:
+            self._left(error)
 
     def close(self) -> None:
         """Close the stream, where it can be closed. Its run is over."""
-        outside = current.get()
-        try:
-            close = self._closer("close")
-            if close is not None:
-                current.set(self._link or outside)
-                close()
-        finally:
-            current.set(outside)
-            self._left()
-
-
-class TapOptions(TypedDict, total=False):
-    """What may be said of a tapped stream."""
-
-    agent_name: str | None
-    """How the log calls the run."""
-    adapter: str | Adapter | type[Adapter] | None
-    """What the items mean: `text`, `openai-chat`, `events`, `json`, another that is installed, or a function
-    `(item, record)` of your own. None: chosen by the first item."""
-    prompt: Any
-    """What was asked."""
-    model: str | None
-    """The model that was asked, if one was."""
-    provider: str | None
-    conversation_id: str | None
-    """The application's own."""
-
-
-def tap(recorder: Recorder, stream: Any, **about: Unpack[TapOptions]) -> Any:
-    """What `Sidecar.tap` does."""
-    unknown = ", ".join(sorted(about.keys() - TapOptions.__annotations__.keys()))
-    if unknown:
-        raise ConfigurationError(f"tap(): unknown {unknown}; there are {', '.join(TapOptions.__annotations__)}")
-    adapter = adapter_of(about.get("adapter"))
-    kind: type[_Tap]
-    if hasattr(stream, "__aiter__"):
-        kind, iterator = AsyncTap, stream.__aiter__()
-        pull = iterator.__anext__
-    elif hasattr(stream, "__iter__"):
-        kind, iterator = Tap, stream.__iter__()
-        pull = iterator.__next__
-    else:
-        advice = "give an async iterator or an iterator"
-        if inspect.isawaitable(stream):
-            advice = "await it first"
-        elif hasattr(stream, "__aenter__") or hasattr(stream, "__enter__"):
-            advice = "it is a context manager: enter it first, and tap what it gives"
-        raise ConfigurationError(f"tap(): {type(stream).__qualname__!r} is not a stream; {advice}")
-    tell = safely(recorder, _begin, recorder, adapter, about) if recorder.active else None
-    return kind(stream, iterator, pull, recorder, tell)
-
-
-def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> StreamRecorder:
-    model = about.get("model")
-    run = recorder.open_run(str(uuid.uuid4()), about.get("agent_name"), enclosing(recorder))
-    run.start(
-        prompt=snapshot(about.get("prompt")) if recorder.wants_content else None,
-        model=model,
-        conversation_id=about.get("conversation_id"),
-        mode=None,
-        caller=current_span(),
-    )
-    return StreamRecorder(recorder, run, adapter, model=model, provider=about.get("provider"))
+        close = self._closer("close")
+        if close is not None:
+            self._closing(close)()
+        self._left()

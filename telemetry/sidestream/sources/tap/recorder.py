@@ -1,4 +1,4 @@
-"""What an adapter can tell of a tapped stream: it says what an item means, and a `Run` hears of it.
+"""`StreamRecorder`: what an adapter reports the meaning of a stream's items to.
 
 Text is gathered as the observer of an agent does it, in the same `Request` and `Part`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from codecs import getincrementaldecoder
 from collections.abc import Hashable
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -20,26 +20,20 @@ from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
 from sidestream.recording.run import Run, Where
 
-if TYPE_CHECKING:
-    from sidestream.sources.adapters.protocol import Adapter
-
 _NOTHING = Part(-1, "other", due=0)
 _NO_KEY: Hashable = object()
-_REQUEST_OUTCOME: dict[RunOutcome, RequestOutcome] = {"completed": "ok", "error": "error", "abandoned": "interrupted"}
 
 
 class StreamRecorder:
-    """What an adapter can tell of the stream. An item may tell several things, or nothing."""
+    """Records what an adapter understands of a tapped stream. One item may mean several things, or nothing."""
 
-    def __init__(
-        self, recorder: Recorder, run: Run, adapter: Adapter, *, model: str | None, provider: str | None
-    ) -> None:
-        self.run = run
-        """The run itself, for what is told seldom: `run.retry`, `run.custom`, `run.final_result`."""
+    def __init__(self, recorder: Recorder, run: Run, *, model: str | None, provider: str | None) -> None:
         self.outcome: RunOutcome | None = None
         """How the stream itself says that it ended. It holds even if the consumer leaves after that."""
+        self.start_known = True
+        """Whether the request being read was seen being sent. Without that, nobody knows its time to first token."""
         self._recorder = recorder
-        self._adapter = adapter
+        self._run = run
         self._model = model
         self._provider = provider
         self._failure: Failure | None = None
@@ -47,6 +41,8 @@ class StreamRecorder:
         """Of the item at hand: when it was asked for and when it came. Equal once its times are in the books."""
         self._since = self._t
         """When the last item came that is in no request's books: a request that nobody announces began then."""
+        self._opened = self._t
+        """When the stream was there to be read. What has passed since is the consumer's time or the provider's."""
         self._tools: dict[str, int] = {}
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._request: Request | None = None
@@ -54,7 +50,9 @@ class StreamRecorder:
 
     def _forget_request(self) -> None:
         self.answer: dict[str, str] = {}
-        """What `response` has told of the answer being read."""
+        """What `response` has reported of the answer being read."""
+        self._complete: bool | None = None
+        """Whether the answer is complete; None while its stream has not promised to say so."""
         self._usage: Usage | None = None
         self._cost: Cost | None = None
         self._indexes: dict[tuple[ChunkKind, Hashable], int] = {}
@@ -66,35 +64,13 @@ class StreamRecorder:
         self._part = _NOTHING
         self._due = 0.0
 
-    def item(self, item: Any, t_pull: int) -> None:
-        """`item`, asked for at `t_pull` (monotonic ns), has just come."""
-        if self.run.ended:
-            return
-        self._t_pull, self._t = t_pull, monotonic_ns()
-        try:
-            self._adapter(item, self)
-            if self._t_pull != self._t:  # nothing was gathered from it
-                self._noted()
-        except Exception as error:
-            self._recorder.trouble(error)
-
-    def in_vain(self, t_pull: int) -> None:
-        """An item was asked for at `t_pull`, and none came: that wait counts too."""
-        self._t_pull, self._t = t_pull, monotonic_ns()
-        self._noted()
-
     def _noted(self) -> None:
         """Take the item's times into the books; whatever else it brings came at no further cost of time."""
         if self._request is None:
-            self._since = self._t
+            self._since = self._opened = self._t
         else:
             self._request.noted(self._part, self._t_pull, self._t, chunk=False)
         self._t_pull = self._t
-
-    @property
-    def last_at(self) -> int:
-        """When the last item came, or was waited for in vain (monotonic ns)."""
-        return self._t
 
     # --- the answer of a model ---
 
@@ -135,21 +111,37 @@ class StreamRecorder:
         """A model is asked now; `facts` are further fields of `LLMStart`. Without it, the first piece of an answer
         begins a request. One still open is over."""
         self.request_end()
+        self.start_known = True
         self._open_request(model, facts)
         self._t_pull = self._t
 
     def response(self, **facts: str | None) -> None:
         """What is known of the answer: `response_model`, `response_id`, `finish_reason`, `provider`."""
+        self.answer.update({name: value for name, value in facts.items() if isinstance(value, str) and value})
         if self._request is None:
             self._begin_request()
-        self.answer.update({name: value for name, value in facts.items() if isinstance(value, str)})
+
+    def answer_begins(self) -> None:
+        """An answer begins whose stream will say when it is complete. One that ends without is an error."""
+        self._complete = False
+        if self._request is None:
+            self._begin_request()
+
+    def answer_complete(self, finish_reason: str | None = None) -> None:
+        """The answer is complete; the stream brings no more than its usage. A consumer may leave now."""
+        self.response(finish_reason=finish_reason)
+        self._complete = True
+        self.outcome = self.outcome or "completed"
 
     def usage(self, usage: Usage, cost: Cost | None = None) -> None:
-        """What the request has used so far, all told. Unless its cost is given it is priced like any request."""
+        """What the request has used so far, all told. Unless its cost is given it is priced like any request.
+
+        Counts that are all zero are no usage: gateways that do not count say so.
+        """
         usage = msgspec.convert(msgspec.to_builtins(usage), Usage)  # nobody else checks the counts
         if self._request is None:
             self._begin_request()
-        if usage.keys():
+        if any(usage[name] for name in usage):
             self._usage, self._cost = usage, cost
 
     def request_end(self, outcome: RequestOutcome = "ok", failure: Failure | None = None) -> None:
@@ -159,13 +151,17 @@ class StreamRecorder:
         request, self._request = self._request, None
         if request is None:
             return
-        now = self._since = monotonic_ns()
+        now = self._since = self._opened = monotonic_ns()
         usage, cost = self._usage, self._cost
         answer: dict[str, Any] = {"provider": self._provider, **self.answer}
         if usage is not None and cost is None:
             cost = safely(self._recorder, self._price, usage, request.model)
             if cost is None:
                 self._recorder.unpriced(answer.get("response_model") or request.model)
+        if not self.start_known:
+            request.first, request.first_by_kind = None, {}
+            answer["start_unknown"] = True
+        self.start_known = True  # of the next request: it is sent after this answer
         self._forget_request()
         request.end(
             outcome,
@@ -181,12 +177,13 @@ class StreamRecorder:
     def _begin_request(self) -> Request:
         """The first sign of an answer, to a request that nobody announced."""
         request = self._open_request(None, {"t0": self._since})
-        request.last = self._since
+        request.last = self._opened
         return request
 
     def _open_request(self, model: str | None, facts: dict[str, Any]) -> Request:
-        facts = {"provider": self._provider, "streaming": True, **facts}
-        self._request = self.run.request(model=model or self._model or "unknown", **facts)
+        model = model or self._model or self.answer.get("response_model") or "unknown"
+        provider = self._provider or self.answer.get("provider")
+        self._request = self._run.request(model=model, **{"provider": provider, "streaming": True, **facts})
         return self._request
 
     def _turn(self, kind: ChunkKind, key: Hashable, names: dict[str, str | None]) -> None:
@@ -222,7 +219,7 @@ class StreamRecorder:
         if self._request is not None:
             self._request.close_parts()  # what the model said before stands before it
             self._leave_part()
-        self._tools[tool_call_id or tool_name] = self.run.tool_start(tool_name, tool_call_id, self._content(args))
+        self._tools[tool_call_id or tool_name] = self._run.tool_start(tool_name, tool_call_id, self._content(args))
 
     def tool_end(
         self,
@@ -237,38 +234,29 @@ class StreamRecorder:
         key = self._tools.pop(tool_call_id or tool_name, None)
         seen = key is not None
         if key is None:
-            key = self.run.tool_start(tool_name, tool_call_id)
-        self.run.tool_end(key, outcome, result=self._content(result), failure=failure, executed=seen)
+            key = self._run.tool_start(tool_name, tool_call_id)
+        self._run.tool_end(key, outcome, result=self._content(result), failure=failure, executed=seen)
 
     def error(self, message: str, exception_type: str = "Error", where: Where = "run", **facts: Any) -> None:
-        """The stream says that something failed; from `where` `model` or `run`, it has failed itself."""
+        """The stream reports a failure; from `where` `model` or `run`, the stream itself has failed."""
         failure = Failure(exception_type, message)
-        self.run.error(failure, where, **facts)
+        if self._request is not None and where == "model":
+            facts.setdefault("request", self._request.number)
+        self._run.error(failure, where, **facts)
         if where in ("model", "run"):
             self._failure, self.outcome = failure, "error"
 
+    def retry(self, **facts: Any) -> None:
+        """The model is asked again; `facts` are the fields of `Retry`."""
+        self._run.retry(**facts)
+
+    def final_result(self, output: Any, output_type: str | None = None) -> None:
+        """The output of the run is known."""
+        self._run.final_result(self._content(output), output_type)
+
     def custom(self, name: str, payload: Any = None) -> None:
         """Anything else."""
-        self.run.custom(name, self._content(payload))
+        self._run.custom(name, self._content(payload))
 
     def _content(self, value: Any) -> Json:
         return snapshot(value) if self._recorder.wants_content else None
-
-    # --- the end ---
-
-    def failed(self, error: Exception) -> None:
-        """The stream raised `error`."""
-        failure = Failure.of(error)
-        request = self._request
-        facts = {"request": request.number} if request is not None else {}
-        self.run.error(failure, "run" if request is None else "model", **facts)
-        self.end("error", failure)
-
-    def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
-        """The stream is over, or nobody will ask for more of it."""
-        if not self.run.ended:
-            if outcome in ("completed", "abandoned") and self.outcome is not None:
-                outcome, failure = self.outcome, self._failure
-            safely(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
-            self.run.end(outcome, failure)
-        self._recorder.close_run(self.run)

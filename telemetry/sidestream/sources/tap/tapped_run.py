@@ -1,0 +1,111 @@
+"""The run of a tapped stream: the adapter that reads its items, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sidestream.events import RequestOutcome, RunOutcome
+from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request import monotonic_ns
+from sidestream.recording.run import Run
+from sidestream.sources.adapters.protocol import Adapter
+
+from .recorder import StreamRecorder
+
+_REQUEST_OUTCOME: dict[RunOutcome, RequestOutcome] = {"completed": "ok", "error": "error", "abandoned": "interrupted"}
+_TRUNCATED = Failure("IncompleteStream", "the stream ended before its answer was complete: no finish reason came")
+
+
+class TappedRun(StreamRecorder):
+    """Run of one tapped stream: a `StreamRecorder` with what only the tap may call."""
+
+    def __init__(
+        self, recorder: Recorder, run: Run, adapter: Adapter, *, model: str | None, provider: str | None
+    ) -> None:
+        super().__init__(recorder, run, model=model, provider=provider)
+        self._adapter = adapter
+        self._begins_at_first_pull = False
+
+    @property
+    def run(self) -> Run:
+        """The run that events are made from."""
+        return self._run
+
+    @property
+    def last_at(self) -> int:
+        """When the last item came, or was waited for in vain (monotonic ns)."""
+        return self._t
+
+    def begins_at_first_pull(self) -> None:
+        """The stream is a generator that has not begun: its work begins when its first item is asked for."""
+        self._begins_at_first_pull = self.start_known = True
+
+    def asked(self, t: int) -> None:
+        """The stream was asked for at `t` (monotonic ns): its first request was sent then."""
+        self._since = t
+        self.start_known = True
+
+    def opened(self) -> None:
+        """The stream is there to be read."""
+        self._opened = monotonic_ns()
+
+    def item(self, item: Any, t_pull: int) -> None:
+        """`item`, asked for at `t_pull` (monotonic ns), has just come."""
+        if self._run.ended:
+            return
+        self._t_pull, self._t = t_pull, monotonic_ns()
+        if self._begins_at_first_pull:
+            self._first_pull()
+        try:
+            self._adapter(item, self)
+            if self._t_pull != self._t:  # nothing was gathered from it
+                self._noted()
+        except Exception as error:
+            self._recorder.trouble(error)
+
+    def in_vain(self, t_pull: int) -> None:
+        """An item was asked for at `t_pull`, and none came: that wait counts too."""
+        self._t_pull, self._t = t_pull, monotonic_ns()
+        if self._begins_at_first_pull:
+            self._first_pull()
+        self._noted()
+
+    def _first_pull(self) -> None:
+        self._begins_at_first_pull = False
+        self._since = self._opened = self._t_pull
+
+    def not_opened(self, error: BaseException) -> None:
+        """Whatever should have made the stream raised `error`: its request, for that is what it sends, has failed."""
+        if self._request is None:
+            self._begin_request()
+        self.raised(error)
+
+    def raised(self, error: BaseException) -> None:
+        """The stream raised `error`, be it for its end. Keeps nothing of `error`."""
+        if isinstance(error, StopAsyncIteration | StopIteration):
+            self.end("completed")
+        elif isinstance(error, Exception):
+            failure = Failure.of(error)
+            request = self._request
+            facts = {"request": request.number} if request is not None else {}
+            self._run.error(failure, "run" if request is None else "model", **facts)
+            self.end("error", failure)
+        else:
+            self.end("abandoned" if isinstance(error, GeneratorExit) else "cancelled")
+
+    def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
+        """The stream is over, or nobody will ask for more of it."""
+        if not self._run.ended:
+            finish: Callable[[StreamRecorder], None] | None = getattr(self._adapter, "end", None)
+            if finish is not None:
+                safely(self._recorder, finish, self)
+            if outcome in ("completed", "abandoned") and self.outcome is not None:
+                outcome, failure = self.outcome, self._failure
+            if outcome == "completed" and self._complete is False and self._request is not None:
+                outcome, failure = "error", _TRUNCATED
+                self._run.error(failure, "model", request=self._request.number)
+            safely(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
+            self._run.end(outcome, failure)
+        self._recorder.close_run(self._run)
