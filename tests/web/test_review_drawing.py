@@ -14,50 +14,14 @@ from sidestream.log import RunSummary, load_run
 from sidestream.web.charts import BINS, HEIGHT, charts
 from sidestream.web.run_page import run_page
 from sidestream.web.waterfall import ticks, waterfall
-from sidestream.web.wording import ago, as_text, money, plural, seconds, short_count
+from sidestream.web.wording import ago, as_text, money, seconds, short_count
 from tests.support.web_log import BEGUN, BILLING, SHOP, asks, chunk, lines
 
 
 class TestWording:
-    @pytest.mark.parametrize(
-        ("usd", "shown"),
-        [
-            (None, "–"),
-            (0, "$0"),
-            (12.3, "$12.30"),
-            (1234.5, "$1,234.50"),
-            (0.996, "$1.00"),
-            (0.42, "$0.42"),
-            (0.042, "$0.042"),
-            (0.00067, "$0.00067"),
-            (0.000666, "$0.00067"),
-            (0.0000001, "<$0.000001"),
-        ],
-    )
-    def test_money_has_as_many_digits_as_say_something(self, usd: float | None, shown: str) -> None:
-        assert money(usd) == shown
-
-    @given(st.floats(0.000001, 1e9))
-    def test_money_is_shown_within_five_percent(self, usd: float) -> None:
-        assert float(money(usd)[1:].replace(",", "")) == pytest.approx(usd, rel=0.051)
-
-    @pytest.mark.parametrize(
-        ("duration", "shown"),
-        [
-            (None, "–"),
-            (0, "0 s"),
-            (0.00025, "250 µs"),
-            (0.0042, "4.2 ms"),
-            (0.042, "42 ms"),
-            (0.9996, "1.00 s"),
-            (3.21, "3.21 s"),
-            (59.96, "1 min 00 s"),
-            (245, "4 min 05 s"),
-            (7380, "2 h 03 min"),
-        ],
-    )
-    def test_durations_are_in_the_unit_that_fits(self, duration: float | None, shown: str) -> None:
-        assert seconds(duration) == shown
+    def test_what_nobody_knows_is_a_dash_and_the_rest_as_in_the_terminal(self) -> None:
+        assert [money(None), seconds(None), short_count(None)] == ["–", "–", "–"]
+        assert [money(0.042), seconds(0.042), short_count(1256)] == ["$0.042", "42ms", "1.3k"]
 
     @pytest.mark.parametrize(
         ("passed", "shown"), [(0, "now"), (12, "12 s ago"), (300, "5 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")]
@@ -70,9 +34,7 @@ class TestWording:
         assert ago(BEGUN, BEGUN + timedelta(days=30)).endswith("Nov 2026")
         assert ago(BEGUN, BEGUN - timedelta(days=1)).startswith("2026-11-")
 
-    def test_the_rest(self) -> None:
-        assert [plural(1, "run"), plural(2, "run"), plural(2, "retry")] == ["1 run", "2 runs", "2 retries"]
-        assert [short_count(7), short_count(1256), short_count(2_500_000)] == ["7", "1.26k", "2.5M"]
+    def test_values_that_are_no_text_are_json(self) -> None:
         assert as_text({"a": 1}) == '{"a": 1}'
         assert as_text({"a": "x" * 80}).startswith('{\n  "a"')
 

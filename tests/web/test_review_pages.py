@@ -109,7 +109,7 @@ class TestARun:
             "cache_miss",
             "Within days.",
             "Your bag arrives on Thursday \N{BICYCLE}.",
-            "$0.00050",
+            "$0.0005",
             "env=test",
         ):
             assert expected in text

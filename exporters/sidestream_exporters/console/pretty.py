@@ -257,16 +257,19 @@ class PrettyRenderer:
             return Cell("no usage", YELLOW, width)
         bound = self.layout.glyphs.at_least if event.get("usage_source") == "partial" else ""
         unit = " tok" if self.layout.wide else ""
-        return Cell(f"{bound}{humanize_count(sent)}{self.layout.glyphs.to}{humanize_count(got)}{unit}", "", width)
+        return Cell(
+            f"{bound}{humanize_count(sent) or '?'}{self.layout.glyphs.to}{humanize_count(got) or '?'}{unit}", "", width
+        )
 
     def _cost(self, event: EventDict, suffix: str = "") -> Cell:
         """The cost, or that it is not known: never a zero that nobody stated."""
         cost = event.get(f"cost_usd{suffix}")
         unpriced = event.get("unpriced") or event.get("unpriced_requests")
+        width = 9 if self.layout.wide else 8
         if cost is None:
-            return Cell("unpriced" if unpriced else "$?", YELLOW, 8)
+            return Cell("unpriced" if unpriced else "$?", YELLOW, width)
         bound = self.layout.glyphs.at_least if unpriced or event.get("usage_source") == "partial" else ""
-        return Cell(f"{bound}{humanize_usd(cost)}", "", 8)
+        return Cell(f"{bound}{humanize_usd(cost)}", "", width)
 
     def _run_end(self, page: _Page, event: EventDict) -> list[str]:
         outcome = event.get("outcome") or "completed"

@@ -17,8 +17,8 @@ import msgspec
 
 from sidestream.events import Payload, StreamEvent
 from sidestream.terminal.layout import ASCII, UNICODE, Glyphs, Layout
-from sidestream.terminal.numbers import humanize_count, humanize_seconds, humanize_usd, plural
-from sidestream.terminal.text import one_line, sanitize
+from sidestream.terminal.numbers import humanize_count, humanize_usd
+from sidestream.terminal.text import sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,11 +160,6 @@ def safe(text: object, style: str = "") -> Text:
     return Text(sanitize(str(text)), style)
 
 
-def folded(value: object, limit: int = 300) -> str:
-    """Content on one line: harmless, at most `limit` characters."""
-    return one_line(value, limit)
-
-
 # --- words and numbers ---------------------------------------------------------------------------------------------
 
 
@@ -199,11 +194,6 @@ def sign_of(outcome: str) -> str:
     return known.ok if outcome in _GOOD else known.bad if outcome in _BAD else "!"
 
 
-def counted(number: int | None, noun: str) -> str:
-    """`1 run`, `1,200 runs`; empty where nobody knows."""
-    return "" if number is None else f"{number:,} {plural(number, noun)}"
-
-
 def outcome(value: str) -> Text:
     """An outcome with its sign."""
     return safe(f"{sign_of(value)} {value}", style_of(value))
@@ -213,7 +203,7 @@ def tokens(usage: Usage | None) -> str:
     """Input and output tokens; empty where nobody told."""
     if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
         return ""
-    return f"{humanize_count(usage.input_tokens)}{glyphs().to}{humanize_count(usage.output_tokens)}"
+    return f"{humanize_count(usage.input_tokens) or '?'}{glyphs().to}{humanize_count(usage.output_tokens) or '?'}"
 
 
 def cost(usd: float | None, unpriced: int = 0) -> str:
@@ -221,11 +211,6 @@ def cost(usd: float | None, unpriced: int = 0) -> str:
     if usd is None:
         return "unpriced" if unpriced else ""
     return f"{glyphs().at_least if unpriced else ''}{humanize_usd(usd)}"
-
-
-def took(value: float | None) -> str:
-    """A duration."""
-    return humanize_seconds(value)
 
 
 def local(moment: datetime | None) -> str:

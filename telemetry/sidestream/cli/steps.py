@@ -10,9 +10,10 @@ import msgspec
 from sidestream.events import Json
 from sidestream.log import RunLog, RunSummary, Step
 from sidestream.terminal.layout import BOLD, DIM, RED, YELLOW, Cell, Layout
+from sidestream.terminal.numbers import counted, humanize_seconds
 from sidestream.terminal.text import display_width, one_line, paragraphs, sanitize, truncate, wrap
 
-from .rendering import ansi_of, cost, counted, incomplete, local, sign_of, time_bar, tokens, took
+from .rendering import ansi_of, cost, incomplete, local, sign_of, time_bar, tokens
 
 _CUT_SHORT = ("length", "content_filter", "error")
 """Reasons to finish that an outcome of `ok` must not hide."""
@@ -53,7 +54,7 @@ def _tags(known: RunSummary) -> list[tuple[str, str]]:
 
 def _sums(known: RunSummary) -> list[Cell]:
     return [
-        Cell(took(known.duration_seconds)),
+        Cell(humanize_seconds(known.duration_seconds)),
         Cell(tokens(known.usage)),
         Cell(cost(known.cost_usd, known.unpriced_requests)),
         Cell(counted(known.requests, "request"), DIM),
@@ -112,7 +113,7 @@ class Sheet:
             Cell(indent + sign, style),
             Cell(truncate(subject(step), room, self.layout.glyphs.more), "", room),
             Cell(bar, "" if style == ansi_of("ok") else style, self._bar),
-            Cell(took(step.duration_seconds).rjust(6), "", 6),
+            Cell(humanize_seconds(step.duration_seconds).rjust(6), "", 6),
             Cell(tokens(step.usage), "", 9),
             Cell(cost(step.cost_usd, step.unpriced), "", 8),
             *self._words(step, style),
@@ -145,7 +146,7 @@ class Sheet:
         if outcome:
             words.append(Cell(sanitize(outcome), style))
         if step.time_to_first_token_seconds is not None:
-            words.append(Cell(f"ttft {took(step.time_to_first_token_seconds)}", DIM))
+            words.append(Cell(f"ttft {humanize_seconds(step.time_to_first_token_seconds)}", DIM))
         if step.usage is not None and step.usage.cache_read_tokens:
             words.append(Cell(f"{step.usage.cache_read_tokens:,} cached", DIM))
         if step.usage is not None and step.usage.reasoning_tokens:

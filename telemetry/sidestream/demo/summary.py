@@ -13,6 +13,7 @@ import msgspec
 
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, StreamEvent
 from sidestream.stats import ExporterStats
+from sidestream.terminal.numbers import counted, humanize_seconds, humanize_usd
 
 RUN_COLUMNS = ("run", "outcome", "tokens", "cost", "1st token", "took", "question")
 EXPORTER_COLUMNS = ("exporter", "seen", "exported", "dropped", "pending")
@@ -130,25 +131,21 @@ def _tree(runs: Sequence[RunSummary]) -> Iterable[tuple[RunSummary, int]]:
 
 
 def _run_row(run: RunSummary, depth: int) -> tuple[str, ...]:
-    retried = f", {run.retries} retr{'y' if run.retries == 1 else 'ies'}" if run.retries else ""
+    retried = f", {counted(run.retries, 'retry')}" if run.retries else ""
     question = "".join(sign if sign.isprintable() else " " for sign in run.question or "")
     return (
         f"{'  ' * depth}{run.agent_name or 'agent'} {run.run_id[-4:]}",
         run.outcome + retried,
         "-" if run.tokens is None else f"{run.tokens:,}",
-        "unknown" if run.cost_usd is None else f"${run.cost_usd:.6f}",
-        _seconds(run.time_to_first_token_seconds),
-        _seconds(run.duration_seconds),
+        humanize_usd(run.cost_usd) or "unknown",
+        humanize_seconds(run.time_to_first_token_seconds) or "-",
+        humanize_seconds(run.duration_seconds) or "-",
         question if len(question) <= 40 else f"{question[:37]}...",
     )
 
 
 def _exporter_row(name: str, stats: ExporterStats) -> tuple[str, ...]:
     return (name, *map(str, (stats.seen, stats.exported, sum(stats.dropped.values()), stats.pending)))
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} s"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> str:

@@ -1,4 +1,7 @@
-"""Numbers, durations and money in the few characters that a person reads at a glance."""
+"""Numbers, durations and money in the few characters that a person reads at a glance.
+
+One kit for console, commands, pages and demo. Unknown values (None) are the empty string, never a zero.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +14,57 @@ def plural(number: int, noun: str) -> str:
 
 
 def counted(number: int | None, noun: str) -> str:
-    """1 run, 2 runs; empty where nobody knows."""
-    return "" if number is None else f"{number} {plural(number, noun)}"
+    """Number and noun: `1 run`, `1,200 runs`."""
+    return "" if number is None else f"{number:,} {plural(number, noun)}"
 
 
 def humanize_seconds(seconds: float | None) -> str:
-    """<1ms, 42ms, 3.20s, 4m05s, 2h03m; empty where nobody knows."""
+    """Duration: 0.25ms, 5.3ms, 42ms, 3.20s, 12.3s, 4m05s, 2h03m."""
     if seconds is None:
         return ""
-    if 0 < seconds < 0.0005:
-        return "<1ms"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f}ms"
+        return _milliseconds(seconds * 1000)
     if seconds < 9.995:
         return f"{seconds:.2f}s"
-    if seconds < 99.95:
+    if seconds < 59.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60:,}h{minutes % 60:02}m"
+
+
+def _milliseconds(value: float) -> str:
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f}ms"
+    if value < 0.01:
+        return "<0.01ms"
+    return f"{value:.1f}ms" if value >= 0.995 else f"{value:.2f}ms"
 
 
 def humanize_count(number: int | None) -> str:
-    """86, 1.2k, 12k, 1.2M; ? where nobody knows."""
+    """Count of up to four digits: 86, 1.2k, 12k, 1.2M, 1.2G."""
     if number is None:
-        return "?"
+        return ""
     if number < 1_000:
         return str(number)
-    if number < 9_950:
-        return f"{number / 1_000:.1f}k"
-    if number < 999_500:
-        return f"{number / 1_000:.0f}k"
-    return f"{number / 1_000_000:.1f}M"
+    for size, unit in ((1e3, "k"), (1e6, "M")):
+        if number < 9.95 * size:
+            return f"{number / size:.1f}{unit}"
+        if number < 999.5 * size:
+            return f"{number / size:.0f}{unit}"
+    return f"{number / 1e9:.1f}G"
 
 
-def humanize_usd(cost: float) -> str:
-    """US dollars, with as many digits as say something: $12.30, $0.0420, $0.00067."""
+def humanize_usd(cost: float | None) -> str:
+    """US dollars to three digits that count, a millionth at least: $12.30, $0.42, $0.0421, $0.00067, <$0.000001."""
+    if cost is None:
+        return ""
     if cost == 0:
         return "$0"
-    if cost < 0.00001:
-        return "<$.00001"
-    digits = 5 if cost < 0.001 else 4 if cost < 1 else 2
-    return f"${cost:.{digits}f}"
+    sign, cost = ("-", -cost) if cost < 0 else ("", cost)
+    if cost < 0.0000005:
+        return f"{sign}<$0.000001"
+    digits = 2
+    while digits < 6 and cost < 0.9995 * 10 ** (2 - digits):
+        digits += 1
+    whole, _, part = f"{cost:,.{digits}f}".partition(".")
+    return f"{sign}${whole}.{part.rstrip('0'):0<2}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from sidestream.log import RunSummary
+from sidestream.terminal.numbers import counted
 
-from .wording import money, plural, seconds, tone
+from .wording import money, seconds, tone
 
 BINS = 48
 HEIGHT = 100.0
@@ -98,7 +99,7 @@ def _outcomes(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
     ended = total - every["running"]
     failed = every["error"] + every["timed_out"] + every["lost"]
     note = f"{100 * failed / ended:.1f} % failed" if ended else "none has ended"
-    return Chart("Runs", f"{total:,}", note, plural(top, "run"), chart)
+    return Chart("Runs", f"{total:,}", note, counted(top, "run"), chart)
 
 
 def _cost(bins: list[list[float | None]], unpriced: int, edges: list[datetime]) -> Chart:
@@ -109,7 +110,7 @@ def _cost(bins: list[list[float | None]], unpriced: int, edges: list[datetime]) 
         for number, (costs, usd) in enumerate(zip(bins, sums, strict=True))
     ]
     known = any(usd is not None for costs in bins for usd in costs)
-    note = f"at least: {plural(unpriced, 'request')} without a price" if unpriced else ""
+    note = f"at least: {counted(unpriced, 'request')} without a price" if unpriced else ""
     return Chart("Cost", money(math.fsum(sums) if known else None), note, money(top) if top else "", chart)
 
 

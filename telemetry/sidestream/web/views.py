@@ -14,13 +14,13 @@ from starlette.responses import RedirectResponse, Response
 from sidestream.errors import ConfigurationError
 from sidestream.log import Filter, Hit, RunLog, RunSummary, diff, load_run, search
 from sidestream.log.runs.filters import OUTCOMES
+from sidestream.terminal.numbers import counted
 
 from .catalogue import Catalogue
 from .charts import charts
 from .run_page import FOLDED_TEXT, MAX_TEXT, all_events, as_json, as_line, run_page
 from .templating import asset, render
 from .waterfall import MAX_ROWS, duration, waterfall
-from .wording import plural
 
 RUNS_A_PAGE = 100
 EVENTS_A_PAGE = 200
@@ -291,11 +291,11 @@ def search_view(request: Request) -> Response:
             if time.monotonic() > deadline:
                 in_time = False
                 break
-        note = "not found" if not hits else f"found in {plural(len({hit.run_id for hit in hits}), 'run')}"
+        note = "not found" if not hits else f"found in {counted(len({hit.run_id for hit in hits}), 'run')}"
         if len(hits) > MAX_HITS:
             hits, note = hits[:MAX_HITS], f"the first {MAX_HITS} places"
         elif not in_time:
-            note = f"the first {plural(len(hits), 'place')}, found in {SEARCH_SECONDS:.0f} s"
+            note = f"the first {counted(len(hits), 'place')}, found in {SEARCH_SECONDS:.0f} s"
     groups: dict[str, list[Hit]] = {}
     for hit in hits:
         groups.setdefault(hit.run_id, []).append(hit)

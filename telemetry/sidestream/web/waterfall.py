@@ -129,12 +129,10 @@ def ticks(total: float) -> list[tuple[float, str]]:
 def tick_label(at: float, size: float) -> str:
     if at == 0:
         return "0"
-    if size < 0.001:
-        return f"{at * 1e6:.0f} µs"
     if size < 1 and at < 1:
-        return f"{at * 1e3:.0f} ms"
+        return f"{at * 1e3:.6f}".rstrip("0").rstrip(".") + "ms"
     if at < 60:
-        return f"{at:.3f}".rstrip("0").rstrip(".") + " s"
+        return f"{at:.3f}".rstrip("0").rstrip(".") + "s"
     return seconds(at)
 
 

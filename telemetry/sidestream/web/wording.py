@@ -53,52 +53,23 @@ def words(name: str | None) -> str:
 
 
 def money(usd: float | None) -> str:
-    """US dollars, with as many digits as say something: $12.30, $0.042, $0.00067."""
-    if usd is None:
-        return UNKNOWN
-    if usd == 0:
-        return "$0"
-    if abs(usd) >= 0.995:
-        return f"${usd:,.2f}"
-    if abs(usd) < 0.000001:
-        return "<$0.000001"
-    digits = next(digits for digits in range(2, 8) if abs(usd) >= 10.0 ** (1 - digits) * 0.995 or digits == 7)
-    return f"${usd:.{digits}f}"
+    """US dollars, as in the terminal."""
+    return numbers.humanize_usd(usd) or UNKNOWN
 
 
 def seconds(duration: float | None) -> str:
-    """250 µs, 42 ms, 3.2 s, 4 min 05 s, 2 h 03 min."""
-    if duration is None:
-        return UNKNOWN
-    if duration == 0:
-        return "0 s"
-    if duration < 0.0009995:
-        return f"{duration * 1e6:.0f} µs"
-    if duration < 0.9995:
-        return f"{duration * 1e3:.1f} ms" if duration < 0.00995 else f"{duration * 1e3:.0f} ms"
-    if duration < 59.95:
-        return f"{duration:.2f} s" if duration < 9.995 else f"{duration:.1f} s"
-    whole = round(duration)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+    """A duration, as in the terminal."""
+    return numbers.humanize_seconds(duration) or UNKNOWN
 
 
 def count(number: int | None) -> str:
+    """A count with all its digits."""
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def short_count(number: float) -> str:
-    """1,234 as 1.2k."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= limit * 0.9995:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.3g}"
-
-
-def plural(number: int, noun: str) -> str:
-    """`1 run`, `2 runs`; `1 retry`, `2 retries`."""
-    return f"{number:,} {numbers.plural(number, noun)}"
+def short_count(number: int | None) -> str:
+    """A count where room is little: 1,234 as 1.2k."""
+    return numbers.humanize_count(number) or UNKNOWN
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:
@@ -153,7 +124,7 @@ FILTERS = {
     "count": count,
     "iso": iso,
     "money": money,
-    "plural": plural,
+    "plural": numbers.counted,
     "seconds": seconds,
     "short_class": short_class,
     "short_count": short_count,

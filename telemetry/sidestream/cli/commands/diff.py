@@ -88,7 +88,8 @@ def _as_plain(found: RunDiff) -> dict[str, Any]:
 def _show(found: RunDiff, full: bool) -> None:
     from rich.text import Text
 
-    from sidestream.cli.rendering import BAD, BOLD, DIM, GOOD, counted, local, outcome, safe, show
+    from sidestream.cli.rendering import BAD, BOLD, DIM, GOOD, local, outcome, safe, show
+    from sidestream.terminal.numbers import counted
 
     for sign, run, style in (("-", found.a.summary, BAD), ("+", found.b.summary, GOOD)):
         name = safe(f"{run.agent_name or 'agent'} {run.run_id}", BOLD)
@@ -112,8 +113,9 @@ def _is_fact(pair: StepDiff) -> bool:
 def _step(pair: StepDiff, full: bool) -> Iterator[Text]:
     from rich.text import Text
 
-    from sidestream.cli.rendering import BAD, BOLD, GOOD, ODD, safe, took
+    from sidestream.cli.rendering import BAD, BOLD, GOOD, ODD, safe
     from sidestream.cli.steps import subject
+    from sidestream.terminal.numbers import humanize_seconds
 
     step = pair.b or pair.a
     assert step is not None
@@ -121,7 +123,7 @@ def _step(pair: StepDiff, full: bool) -> Iterator[Text]:
     indent = "  " * min(pair.depth, 8)
     line = Text(f"{sign} {indent}", style).append(safe(subject(step), BOLD if pair.status == "changed" else style))
     if pair.status != "changed":
-        line.append(f"  {step.outcome or ''}  {took(step.duration_seconds)}".rstrip(), "dim")
+        line.append(f"  {step.outcome or ''}  {humanize_seconds(step.duration_seconds)}".rstrip(), "dim")
     yield line
     if pair.status == "changed" or full:
         yield from _changes(pair.changes, indent + "    ", full)
@@ -189,13 +191,15 @@ def _is_short(a: str, b: str) -> bool:
 
 
 def _value(what: str, value: Any) -> str:
-    from sidestream.cli.rendering import cost, folded, took
+    from sidestream.cli.rendering import cost
+    from sidestream.terminal.numbers import humanize_seconds
+    from sidestream.terminal.text import one_line
 
     if value is None:
         return "not known" if what in MEASURES else "none"
     if isinstance(value, int | float):
-        return took(value) if what.endswith("_seconds") else cost(value) if "cost" in what else f"{value:,}"
-    return folded(value, 120)
+        return humanize_seconds(value) if what.endswith("_seconds") else cost(value) if "cost" in what else f"{value:,}"
+    return one_line(value, 120)
 
 
 def _difference(change: Change) -> str:

@@ -41,7 +41,8 @@ def export(
 
     Example:  sidestream export --run b855 --out run.html
     """
-    from sidestream.cli.rendering import busy, counted, write, write_json
+    from sidestream.cli.rendering import busy, write, write_json
+    from sidestream.terminal.numbers import counted
 
     target = Path(out).expanduser()
     if target.suffix not in FORMATS:

@@ -41,9 +41,10 @@ def redact(
 
     Example:  sidestream redact --out bug/ --content 'truncated(40)' --outcome error --since 1d
     """
-    from sidestream.cli.rendering import busy, counted, write, write_json
+    from sidestream.cli.rendering import busy, write, write_json
     from sidestream.log import Filter, log_files, runs
     from sidestream.recording.content import ContentPolicy
+    from sidestream.terminal.numbers import counted
 
     policy = ContentPolicy.parse(content)
     files = log_files(*(paths or [DEFAULT_LOG]))

@@ -77,8 +77,9 @@ def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
 
 
 def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> object:
-    from sidestream.cli.rendering import NARROW, cell, cost, local, outcome, safe, table, took, width
+    from sidestream.cli.rendering import NARROW, cell, cost, local, outcome, safe, table, width
     from sidestream.cli.rendering import tokens as tokens_of
+    from sidestream.terminal.numbers import humanize_seconds
 
     narrow = width() < NARROW
     columns = ["started", "agent", "run", "outcome", "took", "tokens", "cost"]
@@ -90,18 +91,19 @@ def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> object:
             cell("  " * depth + (run.agent_name or "agent")),
             safe(run.run_id[-length:]),
             outcome(run.outcome),
-            took(run.duration_seconds),
+            humanize_seconds(run.duration_seconds),
             tokens_of(run.usage),
             cost(run.cost_usd, run.unpriced_requests),
         ]
         if not narrow:
-            cells += [took(run.time_to_first_token_seconds), cell(run.model or ""), cell(_notes(run))]
+            cells += [humanize_seconds(run.time_to_first_token_seconds), cell(run.model or ""), cell(_notes(run))]
         made.add_row(*cells)
     return made
 
 
 def _notes(run: RunSummary) -> str:
-    from sidestream.cli.rendering import counted, incomplete
+    from sidestream.cli.rendering import incomplete
+    from sidestream.terminal.numbers import counted
 
     notes = [
         (run.exception_type or "").rpartition(".")[2] if not run.success else "",

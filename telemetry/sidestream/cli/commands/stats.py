@@ -67,7 +67,8 @@ def stats(
 def _total(found: Statistics) -> Text:
     from rich.text import Text
 
-    from sidestream.cli.rendering import DIM, ODD, cost, counted, tokens
+    from sidestream.cli.rendering import DIM, ODD, cost, tokens
+    from sidestream.terminal.numbers import counted
 
     total = found.total
     facts = [
@@ -99,8 +100,9 @@ def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> Text
 
 
 def _table(by: str, groups: Sequence[Group]) -> Table:
-    from sidestream.cli.rendering import NARROW, cell, cost, meter, table, took, width
+    from sidestream.cli.rendering import NARROW, cell, cost, meter, table, width
     from sidestream.cli.rendering import tokens as tokens_of
+    from sidestream.terminal.numbers import humanize_seconds
 
     tools, hours, narrow = by == "tool", by == "hour", width() < NARROW
     most = max(group.count for group in groups)
@@ -115,11 +117,11 @@ def _table(by: str, groups: Sequence[Group]) -> Table:
         cells: list[str | Text] = [cell(group.name or "(none)"), f"{group.count:,}"]
         if not tools:
             cells += [tokens_of(group.usage), cost(group.cost_usd, group.unpriced_requests)]
-        cells += [took(times.p50 if times else None), took(times.p95 if times else None)]
+        cells += [humanize_seconds(times.p50 if times else None), humanize_seconds(times.p95 if times else None)]
         if not narrow:
-            cells.append(took(times.p99 if times else None))
+            cells.append(humanize_seconds(times.p99 if times else None))
         if not tools and not narrow:
-            cells += [took(first.p50 if first else None), took(first.p95 if first else None)]
+            cells += [humanize_seconds(first.p50 if first else None), humanize_seconds(first.p95 if first else None)]
         if hours and not narrow:
             cells.append(meter(group.count / most, 20))
         ends = _ends(group)

@@ -26,8 +26,9 @@ def validate(where: Filter, paths: Paths = None, as_json: AsJson = False) -> Non
 
     Example:  sidestream validate 'logs/*.jsonl.gz' --json
     """
-    from sidestream.cli.rendering import counted, safe, show, write_json
+    from sidestream.cli.rendering import safe, show, write_json
     from sidestream.log import Filter, log_files, runs
+    from sidestream.terminal.numbers import counted
 
     from .checking import Check, Fault
 

@@ -17,10 +17,11 @@ function svg(name, attributes) {
 }
 
 function seconds(value) {
-  if (value < 1) return `${Math.round(value * 1000)} ms`;
-  if (value < 60) return `${value.toFixed(2)} s`;
+  if (value < 1) return `${Math.round(value * 1000)}ms`;
+  if (value < 60) return `${value.toFixed(2)}s`;
   const whole = Math.round(value);
-  return whole < 3600 ? `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s` : `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, "0")} min`;
+  const digits = (number) => String(number).padStart(2, "0");
+  return whole < 3600 ? `${Math.floor(whole / 60)}m${digits(whole % 60)}s` : `${Math.floor(whole / 3600)}h${digits(Math.floor((whole % 3600) / 60))}m`;
 }
 
 // --- theme ---------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ function roundTimes(total) {
   const power = 10 ** Math.floor(Math.log10(shown / 5));
   const size = [1, 2, 5, 10].map((digit) => digit * power).find((each) => shown / each <= 7);
   const digits = Math.max(0, -Math.floor(Math.log10(size) + 1e-9));
-  const label = (at) => at < 1 ? `${(at * 1000).toFixed(Math.max(0, digits - 3))} ms` : at < 60 ? `${at.toFixed(digits)} s` : seconds(at);
+  const label = (at) => at < 1 ? `${(at * 1000).toFixed(Math.max(0, digits - 3))}ms` : at < 60 ? `${at.toFixed(digits)}s` : seconds(at);
   const marks = [];
   for (let number = Math.ceil(total * view.from / size); number * size <= total * view.to; number++)
     marks.push({ x: `${100 * number * size / total}%`, label: label(number * size) });
