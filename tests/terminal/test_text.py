@@ -35,3 +35,12 @@ def test_cut_text_fits_and_says_that_it_is_cut(text: str, width: int) -> None:
     shorter = truncate(text, width, "…")
     assert display_width(shorter) <= width
     assert shorter == text or shorter.endswith("…")
+
+
+def test_a_picture_of_several_characters_has_the_width_of_one() -> None:
+    assert [display_width(text) for text in ("👩‍🚀", "👨‍👩‍👧‍👦", "☂️", "作家", "é", "→≥✓")] == [2, 2, 2, 4, 1, 3]
+
+
+def test_a_picture_of_several_characters_is_not_cut_in_its_middle() -> None:
+    assert truncate("👩‍🚀👩‍🚀👩‍🚀", 5, "…") == "👩‍🚀👩‍🚀…"
+    assert list(wrap("👩‍🚀👩‍🚀👩‍🚀", 4)) == ["👩‍🚀👩‍🚀", "👩‍🚀"]

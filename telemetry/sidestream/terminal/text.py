@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 
 MAX_TEXT = 20_000
@@ -46,28 +46,28 @@ def _dumps(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=repr)
 
 
+# One column each: the usual letters of Europe, and the glyphs of our own lines. Everything else is looked up by rich.
+_SINGLE_WIDTH = re.compile("[ -~\xa0-\xac\xae-\u02ff\u0370-\u0482…→≥│✓✗↻▶Σ·─━█▏▎▍▌▋▊▉]*").fullmatch
+
+
 def display_width(text: str) -> int:
     """Columns that `text` takes on a terminal."""
-    return len(text) if text.isascii() else sum(map(_column, text))
+    if text.isascii() or _SINGLE_WIDTH(text):
+        return len(text)
+    from rich.cells import cell_len  # imported when first needed, for it is no part of the exporters' start
 
-
-def _column(character: str) -> int:
-    if character < "\u0300":  # the usual case, below all that combines or is wide
-        return 1
-    if unicodedata.combining(character) or character in "\u200b\u200c\u200d\ufe0f":
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return cell_len(text)
 
 
 def _fitting(text: str, start: int, width: int) -> int:
-    """Where the part of `text` from `start` that takes at most `width` columns ends."""
+    """Index at which the longest part of `text` ends that begins at `start` and takes at most `width` columns."""
+    end = min(start + width, len(text))
     if text.isascii():
-        return min(start + width, len(text))
-    for end in range(start, len(text)):
-        width -= _column(text[end])
-        if width < 0:
-            return end
-    return len(text)
+        return end
+    while end < len(text) and display_width(text[start:end]) <= width:
+        end = min(end + max(width, 1), len(text))  # combining marks take no column
+    # The width of a part never falls as the part grows, so that where it grows too wide can be found by halving.
+    return start - 1 + bisect_right(range(start, end + 1), width, key=lambda stop: display_width(text[start:stop]))
 
 
 def truncate(text: str, width: int, more: str) -> str:

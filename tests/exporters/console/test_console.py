@@ -30,7 +30,8 @@ def test_a_nested_run_in_a_file() -> None:
     """One line a step, sub-agents indented, an error once, unknown cost said, sums at the end, nothing cut."""
     assert shown(nested()) == [
         "12:00:00  planner 3f9a            ▶  gpt-5",
-        "12:00:01  planner 3f9a            ✓  gpt-5 #1                     1.22s  1.2k→86 tok     $0.0031    ttft 410ms",
+        "12:00:01  planner 3f9a            ✓  gpt-5 #1                     1.22s  1.2k→86 tok     $0.0031"
+        "    ttft 410ms",
         "12:00:01  planner 3f9a            …  research()",
         "12:00:02    researcher 77b1       ▶  gpt-5",
         "12:00:03    researcher 77b1       ✓  gpt-5-mini #1                940ms  1.2k→86 tok     unpriced",
