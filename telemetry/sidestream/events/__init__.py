@@ -1,5 +1,6 @@
 """THE contract: what one event is, for the log, every exporter and every reader."""
 
+from .bounds import counts_are_bounds, is_lower_bound, is_partial, is_unmeasured, unpriced_requests
 from .codec import (
     decode_line,
     encode_line,
@@ -47,8 +48,10 @@ from .model import (
     UsageSource,
     make_event,
 )
+from .outcomes import OUTCOMES, Verdict, verdict_of
 
 __all__ = [
+    "OUTCOMES",
     "SCHEMA_VERSION",
     "AgentEnd",
     "AgentEndEvent",
@@ -87,9 +90,16 @@ __all__ = [
     "ToolStartEvent",
     "Usage",
     "UsageSource",
+    "Verdict",
+    "counts_are_bounds",
     "decode_line",
     "encode_line",
+    "is_lower_bound",
+    "is_partial",
+    "is_unmeasured",
     "json_schema",
     "make_event",
     "split_pieces",
+    "unpriced_requests",
+    "verdict_of",
 ]

@@ -294,12 +294,20 @@ class AgentEnd(Payload, frozen=True, kw_only=True):
     usage: Usage | None = None
     """This run's own requests, failed fallback attempts included."""
     cost_usd: float | None = None
-    """Absent where nothing was priced. With `unpriced_requests`, a lower bound."""
+    """Absent where nothing was priced. A lower bound where `events.is_lower_bound` says so."""
     usage_with_children: Usage | None = None
     """With all sub-agents; absent where there were none."""
     cost_usd_with_children: float | None = None
     unpriced_requests: int | None = None
+    """Own requests that used tokens of which no price is known: `cost_usd` lacks them."""
+    partial_requests: int | None = None
+    """Own requests that were cut off before their whole usage was told: `usage` and `cost_usd` have what was."""
+    unmeasured_requests: int | None = None
+    """Own requests that were answered without anybody telling what they used: `usage` and `cost_usd` lack them."""
     sub_agents: int | None = None
+    """Runs that this run's tools, outputs or stream started."""
+    incomplete_sub_agents: int | None = None
+    """Sub-agents that were still going on at the end of this run, or whose own figures are lower bounds."""
     exception_type: str | None = None
 
 

@@ -306,26 +306,25 @@ class Request:
                     "gap_max_seconds": _seconds(self.gap_max) if self.gap_max else None,
                     "stalls": self.stalls,
                 }
-            run.emit(
-                LLMEnd(
-                    request=self.number,
-                    outcome=outcome,
-                    duration_seconds=_seconds(now - self.t0),
-                    model=self.model,
-                    streaming=self.streaming,
-                    usage=usage,
-                    usage_source=usage_source,
-                    cost_usd=None if cost is None else float(cost.usd),
-                    cost_source=None if cost is None else cost.source,
-                    price_version=None if cost is None else cost.version,
-                    unpriced=True if unpriced else None,
-                    failed_attempts=attempts or None,
-                    exception_type=failure.type if failure else None,
-                    error=failure.message if failure else None,
-                    **facts,
-                )
+            end = LLMEnd(
+                request=self.number,
+                outcome=outcome,
+                duration_seconds=_seconds(now - self.t0),
+                model=self.model,
+                streaming=self.streaming,
+                usage=usage,
+                usage_source=usage_source,
+                cost_usd=None if cost is None else float(cost.usd),
+                cost_source=None if cost is None else cost.source,
+                price_version=None if cost is None else cost.version,
+                unpriced=True if unpriced else None,
+                failed_attempts=attempts or None,
+                exception_type=failure.type if failure else None,
+                error=failure.message if failure else None,
+                **facts,
             )
-            run.request_ended(self, usage, cost, unpriced, attempts or [])
+            run.emit(end)
+            run.request_ended(self, end, cost)
 
 
 def _seconds(ns: int) -> float:

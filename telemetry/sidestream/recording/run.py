@@ -17,11 +17,11 @@ from typing import Any, Literal
 from sidestream.events import (
     AgentEnd,
     AgentStart,
-    Attempt,
     Custom,
     Error,
     FinalResult,
     Json,
+    LLMEnd,
     Payload,
     Progress,
     Retry,
@@ -30,8 +30,10 @@ from sidestream.events import (
     ToolEnd,
     ToolOutcome,
     ToolStart,
-    Usage,
+    is_partial,
+    is_unmeasured,
     make_event,
+    unpriced_requests,
 )
 from sidestream.events.ids import span_id_of, trace_id_of
 
@@ -55,7 +57,9 @@ class Run:
         "_children",
         "_clock_start",
         "_errors",
+        "_incomplete_children",
         "_of_children",
+        "_partial",
         "_remote",
         "_retries",
         "_sampler",
@@ -63,6 +67,8 @@ class Run:
         "_tool_calls",
         "_tools",
         "_totals",
+        "_unended_children",
+        "_unmeasured",
         "_unpriced",
         "agent_name",
         "chunk_ns",
@@ -122,7 +128,8 @@ class Run:
         self._tools: dict[int, tuple[ToolStart, int]] = {}
         self._tool_calls = 0
         self._retries = 0
-        self._unpriced = 0
+        self._unpriced = self._partial = self._unmeasured = 0
+        self._unended_children = self._incomplete_children = 0
         self._children = 0
         self._errors: set[int] = set()
         self._totals = Totals({}, {})
@@ -166,6 +173,8 @@ class Run:
     ) -> None:
         """The run begins, inside the span `caller`. `instrumented`: others make spans of what happens in it."""
         parent = self.parent
+        if parent is not None:
+            parent.run.child_started()
         if parent is None:
             caller = caller or self._remote
         elif caller in (None, parent.around) and not parent.run.instrumented:
@@ -213,6 +222,7 @@ class Run:
             own, everything = self._totals, Totals({}, {})
             for totals in (own, self._of_children):
                 everything.add(totals.usage(), totals.usd)
+            incomplete = self._incomplete_children + self._unended_children
             self.emit(
                 AgentEnd(
                     outcome=outcome,
@@ -227,24 +237,35 @@ class Run:
                     usage_with_children=everything.usage() if self._children else None,
                     cost_usd_with_children=everything.cost_usd() if self._children else None,
                     unpriced_requests=self._unpriced or None,
+                    partial_requests=self._partial or None,
+                    unmeasured_requests=self._unmeasured or None,
                     sub_agents=self._children or None,
+                    incomplete_sub_agents=incomplete or None,
                     exception_type=failure.type if failure else None,
                 ),
                 at=now,
             )
             self.ended = True
         if self.parent is not None:
-            self.parent.run.add_child(everything)
+            bound = self._unpriced or self._partial or self._unmeasured or incomplete
+            self.parent.run.add_child(everything, complete=not bound)
 
     def disown(self) -> None:
         """In a forked child: this run is the parent's to tell, and a lock may have been held at the fork."""
         self.lock = threading.RLock()
         self.ended = True
 
-    def add_child(self, totals: Totals) -> None:
-        """A sub-agent of this run is over: what it and its own sub-agents used."""
+    def child_started(self) -> None:
+        """A sub-agent of this run begins, whether or not anybody waits for its end."""
         with self.lock:
             self._children += 1
+            self._unended_children += 1
+
+    def add_child(self, totals: Totals, *, complete: bool) -> None:
+        """A sub-agent is over: what it and its own sub-agents used, and whether that is `complete` or a lower bound."""
+        with self.lock:
+            self._unended_children -= 1
+            self._incomplete_children += not complete
             self._of_children.add(totals.usage(), totals.usd)
 
     # --- what a run consists of ---
@@ -256,18 +277,17 @@ class Run:
             self._errors.clear()  # what failed before has been dealt with, and its id may come again
             return Request(self, self.requests, **facts)
 
-    def request_ended(
-        self, request: Request, usage: Usage | None, cost: Cost | None, unpriced: bool, attempts: list[Attempt]
-    ) -> None:
-        """Take the books of a request that is over into the run's, and tell the progress."""
+    def request_ended(self, request: Request, end: LLMEnd, cost: Cost | None) -> None:
+        """Take a request that is over into the totals of the run, and tell the progress."""
         with self.lock:
             if request in self.requests_open:
                 self.requests_open.remove(request)
-            paid: list[tuple[Usage | None, Decimal | None]] = [(usage, cost.usd if cost else None)]
-            paid += [(a.usage, None if a.cost_usd is None else Decimal(str(a.cost_usd))) for a in attempts]
-            for used, usd in paid:
-                self._totals.add(used, usd)
-            self._unpriced += unpriced + sum(a.usage is not None and a.cost_usd is None for a in attempts)
+            self._totals.add(end.usage, cost.usd if cost else None)
+            for each in end.failed_attempts or ():
+                self._totals.add(each.usage, None if each.cost_usd is None else Decimal(str(each.cost_usd)))
+            self._unpriced += unpriced_requests(end)
+            self._partial += is_partial(end)
+            self._unmeasured += is_unmeasured(end)
             self.emit(
                 Progress(
                     iteration=request.number,

@@ -1,0 +1,48 @@
+"""Outcomes of runs, requests and tools: the one table of what each means and whose doing it was.
+
+Console, commands, pages, spans, metrics and boards colour and count by `verdict_of` and by nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+Verdict: TypeAlias = Literal["ok", "neutral", "caller", "fault"]
+"""`ok`: it did what it was for. `neutral`: no result, and nothing is wrong; the run goes on or is yet to end.
+`caller`: the caller, or a person, stopped it. `fault`: something failed, and somebody may want to know."""
+
+
+class Outcome(NamedTuple):
+    """One outcome, wherever it may stand."""
+
+    verdict: Verdict
+    meaning: str
+
+
+OUTCOMES: dict[str, Outcome] = {
+    # runs
+    "completed": Outcome("ok", "the run gave its result"),
+    "error": Outcome("fault", "a provider, a tool or the program failed"),
+    "cancelled": Outcome("caller", "the caller cancelled it, or the program was interrupted"),
+    "timed_out": Outcome("fault", "a limit of time passed"),
+    "abandoned": Outcome("caller", "the consumer left before the end"),
+    "lost": Outcome("fault", "the process that wrote it is gone; given by readers alone"),
+    "running": Outcome("neutral", "it goes on; given by readers alone"),
+    # requests
+    "ok": Outcome("ok", "the answer, or the tool's result, is whole"),
+    "interrupted": Outcome("caller", "the consumer left in mid-stream"),
+    "skipped": Outcome("neutral", "answered without the model, or the tool was not needed any more"),
+    "retry": Outcome("neutral", "sent back, to be tried again"),
+    # tools
+    "failed": Outcome("fault", "the tool raised"),
+    "deferred": Outcome("neutral", "left to the application, or to somebody's approval"),
+    "denied": Outcome("caller", "somebody refused it"),
+    "invalid": Outcome("neutral", "the model's arguments do not fit; it is asked again"),
+    "unknown": Outcome("neutral", "the model called a tool that there is not; it is asked again"),
+}
+
+
+def verdict_of(outcome: str | None) -> Verdict:
+    """The verdict on `outcome`; `neutral` for one that is not known, or not there yet."""
+    known = OUTCOMES.get(outcome or "")
+    return known.verdict if known is not None else "neutral"
