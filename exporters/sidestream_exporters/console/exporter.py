@@ -1,46 +1,34 @@
 """The console exporter: what the agents of this program are doing, live, one line a step.
 
-One idea: each event that is worth a line becomes a flat dict, and a chain of structlog processors turns that into
-text. `format` chooses the last processor of the chain, and `processors` puts others before it.
+Two ways from an event to a line: `pretty` lays it out for people; `structured` makes a flat dict of it, which a chain
+of structlog processors turns into JSON, logfmt or whatever the application's own `processors` make of it.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Sequence
+from typing import TextIO
 
 from structlog import DropEvent
-from structlog.processors import JSONRenderer, LogfmtRenderer
-from structlog.typing import EventDict, Processor
+from structlog.typing import Processor
 
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
-from sidestream.events import AgentStart, Json, StreamEvent, Usage
+from sidestream.events import AgentEndEvent, AgentStartEvent, StreamEvent
 from sidestream.pipeline.exporter import Exporter
-from sidestream.pipeline.yielding import NAP
+from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import ContentPolicy
-from sidestream.terminal.layout import ASCII, UNICODE, Layout
-from sidestream.terminal.text import sanitize
+from sidestream.terminal.streams import layout_for
 
-from .pretty import MAX_RUNS, PrettyRenderer, Recent
+from .pretty import MAX_RUNS, PrettyLines, Recent
+from .structured import RENDERERS, Place, StructuredLine
 
-LINES_A_SLICE = 2
-"""Lines rendered, about 100 µs, before the interpreter is handed back to the agents for a moment."""
+LINES_A_SLICE = 8
+"""Lines laid out, about 100 µs, before the agents' threads get the GIL if the slice is over."""
 
 _NOT_VERBOSE = frozenset({"llm_chunk"})
 _QUIET_UNLESS_VERBOSE = frozenset({"llm_chunk", "llm_start", "final_result"})
-_BAD = frozenset({"error", "failed", "timed_out"})
-_GOOD = frozenset({"ok", "completed", "skipped", "deferred"})
-_LEFT_OUT = frozenset({"lengths", "offsets_us", "pid", "host", "span_id", "parent_span_id", "price_version"})
-
-
-class _Run(NamedTuple):
-    root: str
-    depth: int
 
 
 class ConsoleExporter(Exporter):
@@ -75,8 +63,9 @@ class ConsoleExporter(Exporter):
         content: str | ContentPolicy = "full",
         processors: Sequence[Processor] = (),
     ) -> None:
-        if format not in _RENDERERS:
-            raise ConfigurationError(f"console: format {format!r} does not exist; choose {', '.join(_RENDERERS)}")
+        formats = ("pretty", *RENDERERS)
+        if format not in formats:
+            raise ConfigurationError(f"console: format {format!r} does not exist; choose {', '.join(formats)}")
         if isinstance(stream, str) and stream not in ("stderr", "stdout"):
             raise ConfigurationError(
                 f"console: stream {stream!r} does not exist; choose stderr, stdout or a text stream"
@@ -87,33 +76,37 @@ class ConsoleExporter(Exporter):
         self._color = color
         self._stream = stream
         self._broken: TextIO | None = None
-        self._pretty = PrettyRenderer(verbose)
-        self._chain: list[Processor] = [*processors, *_RENDERERS[format](self._pretty)]
-        self._runs: Recent[_Run] = Recent(MAX_RUNS)
+        self._pretty = PrettyLines(verbose)
+        self._structured = (
+            None if format == "pretty" and not processors else StructuredLine(format, processors, verbose)
+        )
+        self._runs: Recent[Place] = Recent(MAX_RUNS)
 
     def export(self, events: Sequence[StreamEvent]) -> dict[str, int] | None:
         stream = self._out()
         if stream is None:
-            self._follow(events)
+            for event in events:
+                self._place_of(event)
             return {"no_stream": len(events)}
-        self._pretty.layout = _layout(stream, self._color)
+        self._pretty.show_on(layout_for(stream, self._color))
         lines: list[str] = []
-        failed = rendered = 0
+        failed = laid_out = 0
         ended = {_call(event) for event in events if event.event_type == "tool_end"}
+        yielder = GilYielder()
         for event in events:
-            run = self._run_of(event)
+            place = self._place_of(event)
             if not self._is_shown(event, ended):
                 continue
             try:
-                lines.append(self._line(event, run))
+                lines += self._lines(event, place)
             except DropEvent:
                 pass
             except Exception as error:  # of a processor: the other lines are not to suffer
                 failed += 1
                 warn_once("console line failed", exception=type(error).__qualname__)
-            rendered += 1
-            if rendered % LINES_A_SLICE == 0:
-                time.sleep(NAP)
+            laid_out += 1
+            if laid_out % LINES_A_SLICE == 0:
+                yielder.maybe_yield()
         if not self._write(stream, lines):
             return {"stream_failed": len(events)}
         return {"render_failed": failed} if failed else None
@@ -132,24 +125,18 @@ class ConsoleExporter(Exporter):
         self._runs.clear()
         self._pretty.clear()
 
-    # --- runs ---
+    # --- lines ---
 
-    def _run_of(self, event: StreamEvent) -> _Run:
-        """Where the run of `event` stands; one whose start was not seen stands alone."""
-        data = event.data
-        if isinstance(data, AgentStart):
+    def _place_of(self, event: StreamEvent) -> Place:
+        """Where the run of `event` stands among the others; a run whose start was not seen stands alone."""
+        if isinstance(event, AgentStartEvent):
+            data = event.data
             parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
             depth = parent.depth + 1 if parent else 1 if data.parent_run_id else 0
-            run = self._runs[event.run_id] = _Run(data.root_run_id or event.run_id, depth)
-            return run
-        known = self._runs.pop if event.event_type == "agent_end" else self._runs.get
-        return known(event.run_id, None) or _Run(event.run_id, 0)
-
-    def _follow(self, events: Sequence[StreamEvent]) -> None:
-        for event in events:
-            self._run_of(event)
-
-    # --- lines ---
+            place = self._runs[event.run_id] = Place(data.root_run_id or event.run_id, depth)
+            return place
+        known = self._runs.pop if isinstance(event, AgentEndEvent) else self._runs.get
+        return known(event.run_id, None) or Place(event.run_id, 0)
 
     def _is_shown(self, event: StreamEvent, ended: set[tuple[str, str]]) -> bool:
         kind = event.event_type
@@ -159,15 +146,13 @@ class ConsoleExporter(Exporter):
             return True
         return kind not in _QUIET_UNLESS_VERBOSE and not (kind == "tool_start" and _call(event) in ended)
 
-    def _line(self, event: StreamEvent, run: _Run) -> str:
-        fields: Any = _flat(event, run, self._verbose)
-        for processor in self._chain:
-            fields = processor(None, fields.get("level", "info"), fields)
-            if isinstance(fields, str):
-                return fields
-            if isinstance(fields, bytes | bytearray):
-                return fields.decode("utf-8", "backslashreplace")
-        raise TypeError("the processors of a console exporter rendered no text")  # pragma: no cover
+    def _lines(self, event: StreamEvent, place: Place) -> Sequence[str]:
+        if self._structured is not None:
+            made = self._structured.line(event, place)
+            if isinstance(made, str):
+                return (made,)
+            event = made
+        return self._pretty.lines(event, place.root, place.depth)
 
     # --- the stream ---
 
@@ -199,119 +184,3 @@ class ConsoleExporter(Exporter):
 
 def _call(event: StreamEvent) -> tuple[str, str]:
     return event.run_id, event.data.tool_call_id or event.data.tool_name
-
-
-# --- one event, one flat dict --------------------------------------------------------------------------------------
-
-
-def _flat(event: StreamEvent, run: _Run, verbose: bool) -> EventDict:
-    """`event` as one level of plain values, under the names of the contract."""
-    data = event.data
-    fields: dict[str, Any] = {
-        "timestamp": event.timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        "level": _level(event),
-        "event": event.event_type.value,
-        "agent": event.agent_name,
-        "run_id": event.run_id,
-        "seq": event.seq,
-        "root_run_id": run.root,
-        "depth": run.depth,
-    }
-    for name in data:
-        value = getattr(data, name)
-        if name in _LEFT_OUT or (not verbose and name in data.content_fields and name not in ("error", "message")):
-            continue
-        if isinstance(value, Usage):
-            suffix = name.removeprefix("usage")
-            fields |= {f"{count}{suffix}": getattr(value, count) for count in value if count != "details"}
-        elif name == "time_to_first_token_seconds":
-            if value:
-                fields[name] = min(value.values())
-        elif name == "failed_attempts":
-            fields[name] = len(value)
-        else:
-            fields[name] = value
-    return fields
-
-
-def _level(event: StreamEvent) -> str:
-    outcome = event.data.get("outcome")
-    if event.event_type == "error" or outcome in _BAD:
-        return "error"
-    return "warning" if event.event_type == "retry" or (outcome and outcome not in _GOOD) else "info"
-
-
-# --- the last processors -------------------------------------------------------------------------------------------
-
-
-def _dumps(value: Json, **options: Any) -> str:
-    """JSON in ASCII, which no terminal takes for a command; NaN and infinities, which JSON lacks, become null."""
-    try:
-        return json.dumps(value, allow_nan=False, **options)
-    except ValueError:
-        plain = json.loads(json.dumps(value, **options), parse_constant=lambda constant: None)
-        return json.dumps(plain)
-
-
-def _scalars(_logger: Any, _method: str, fields: EventDict) -> EventDict:
-    """What logfmt can carry: numbers, booleans, and text without control characters; the rest as JSON."""
-    return {
-        key: sanitize(value, keep="\n")
-        if isinstance(value, str)
-        else value
-        if isinstance(value, bool | int | float)
-        else _dumps(value, default=repr)
-        for key, value in fields.items()
-        if value is not None
-    }
-
-
-_RENDERERS: dict[str, Callable[[PrettyRenderer], list[Processor]]] = {
-    "pretty": lambda pretty: [pretty],
-    "json": lambda _: [JSONRenderer(serializer=_dumps)],
-    "logfmt": lambda _: [_scalars, LogfmtRenderer(bool_as_flag=False)],
-}
-
-
-# --- the terminal --------------------------------------------------------------------------------------------------
-
-
-def _layout(stream: TextIO, color: bool | None) -> Layout:
-    terminal = _is_terminal(stream)
-    return Layout(
-        width=_width(stream) if terminal else None,
-        color=_wants_color(terminal) if color is None else color,
-        glyphs=UNICODE if _can_encode(stream, "".join(UNICODE)) else ASCII,
-    )
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    try:
-        return stream.isatty()
-    except (AttributeError, ValueError):  # an object that only writes; a closed file
-        return False
-
-
-def _width(stream: TextIO) -> int | None:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or None
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _wants_color(terminal: bool) -> bool:
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    if sys.platform == "win32" and not any(os.environ.get(v) for v in ("WT_SESSION", "TERM", "ANSICON", "ConEmuANSI")):
-        return False  # an old console prints the escapes as they are
-    return terminal and os.environ.get("TERM") != "dumb"
-
-
-def _can_encode(stream: TextIO, text: str) -> bool:
-    try:
-        text.encode(getattr(stream, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True

@@ -1,27 +1,44 @@
-"""How the console exporter's lines look to people: a structlog renderer, the last processor of its chain.
+"""Lines for people: an event is laid out as a table row, in verbose mode with the lines of its content below it.
 
-A line is a table row: time, run, sign, what was done, how long it took, tokens, cost, time to first token, notes.
+A row is: time, run, glyph, what was done, how long it took, tokens, cost, time to first token, notes.
 What is not as it should be says so in a word right after the duration, coloured, with the error's text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from zlib import crc32
 
-from structlog import DropEvent
-from structlog.typing import EventDict
-
-from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, TIME, YELLOW, Cell, Layout
-from sidestream.terminal.numbers import counted, humanize_count, humanize_seconds, humanize_usd
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    Custom,
+    Error,
+    FinalResult,
+    Json,
+    LLMChunk,
+    LLMEnd,
+    LLMStart,
+    Retry,
+    StreamEvent,
+    ToolEnd,
+    ToolStart,
+    Usage,
+    is_lower_bound,
+)
+from sidestream.terminal.layout import BOLD, DIM, RED, TIME, YELLOW, Cell, Layout
+from sidestream.terminal.numbers import counted, humanize_count, humanize_seconds
 from sidestream.terminal.text import one_line, paragraphs, sanitize, truncate, wrap
 
 MAX_RUNS = 4_096
 """Runs kept in mind at once; the oldest is forgotten first, and its later lines lose their indent and colour."""
 NO_TERMINAL_WIDTH = 200
 """Where text that streams without newlines is broken when it does not go to a terminal."""
+CUT_SHORT = ("length", "content_filter", "error")
+"""Reasons to finish that an outcome of `ok` must not hide."""
 
 RUN_COLORS = ("36", "35", "34", "96", "95", "94")
 """Of the runs, in turn: none that means good or bad."""
@@ -30,7 +47,7 @@ V = TypeVar("V")
 
 
 class Recent(dict[str, V]):
-    """A dict that forgets its oldest entry when it would grow beyond `limit`."""
+    """Dict that forgets its oldest entry when it would grow beyond `limit`."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -42,78 +59,105 @@ class Recent(dict[str, V]):
         super().__setitem__(key, value)
 
 
-@dataclass
+_NO_LABEL = Cell("")
+
+
+@dataclass(slots=True)
 class _Page:
     """What is being written about one run."""
 
-    open: tuple[Any, ...] | None = None
+    run_id: str
+    root: str
+    depth: int
+    agent: str | None = None
+    label: Cell = _NO_LABEL
+    open: tuple[int | None, int | None, str] | None = None
     """The part that streams: request, part, kind."""
     rest: str = ""
     """Its text since the last whole line."""
     headed: bool = False
-    agent: str | None = None
-    depth: int = 0
-    root: str = ""
-    run_id: str = ""
     streamed: int = 0
     """Checksum of the text of the current request: an output that was just read is not shown again."""
-    request: Any = None
-    error: tuple[Any, Any] | None = None
-    """The last one told."""
-    held: EventDict | None = None
+    request: int | None = None
+    error: tuple[str | None, Json] | None = None
+    """Exception type and message that were told last."""
+    held: StreamEvent | None = None
     """An error that the next row will most likely tell, since it belongs to a request or a tool that ends with it."""
 
 
-@dataclass
-class PrettyRenderer:
-    """Renders the flat dict of one event as one line, and in verbose mode as the lines of its content below it."""
+class PrettyLines:
+    """Lays out events, one after the other; keeps what is open of each run."""
 
-    verbose: bool = False
-    layout: Layout = field(default_factory=Layout)
-    _pages: Recent[_Page] = field(default_factory=lambda: Recent(MAX_RUNS))
-    _colors: Recent[str] = field(default_factory=lambda: Recent(MAX_RUNS))
-    _roots: int = 0
+    def __init__(self, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self.layout = Layout()
+        self._pages: Recent[_Page] = Recent(MAX_RUNS)
+        self._colors: Recent[str] = Recent(MAX_RUNS)
+        self._roots = 0
+        self._second: tuple[datetime, Cell] | None = None
+        self._rows: dict[type, Callable[[_Page, StreamEvent, Any], list[str]]] = {
+            AgentStart: self._agent_start,
+            LLMStart: self._llm_start,
+            LLMEnd: self._llm_end,
+            ToolStart: self._tool_start,
+            ToolEnd: self._tool_end,
+            Retry: self._retry,
+            FinalResult: self._final_result,
+            Custom: self._custom,
+            AgentEnd: self._agent_end,
+        }
 
-    def __call__(self, _logger: Any, _method: str, event: EventDict) -> str:
-        page = self._page(event)
-        if event["event"] == "llm_chunk":
-            lines = [*self._held(page, event), *self._stream(page, event)]
-        elif event["event"] == "error":
-            lines = [*self._finish_part(page), *self._held(page, event)]
+    def show_on(self, layout: Layout) -> None:
+        """Lay out for this output from now on."""
+        if layout != self.layout:
+            self.layout, self._second = layout, None
+            for page in self._pages.values():
+                page.label = self._label(page)
+
+    def lines(self, event: StreamEvent, root: str, depth: int) -> list[str]:
+        """The lines of one event of a run that stands `depth` deep below the run `root`; there may be none."""
+        page = self._page(event, root, depth)
+        data = event.data
+        if type(data) is LLMChunk:
+            return [*self._held(page, None), *self._stream(page, data)]
+        before = self._finish_part(page) if page.open else []
+        if page.held:
+            before += self._held(page, data)
+        if type(data) is Error:
             page.held = event
-        else:
-            lines = [*self._finish_part(page), *self._held(page, event), *self._step(page, event)]
-        if event["event"] == "agent_end":
+            return before
+        row = self._rows.get(type(data), self._unknown)
+        lines = row(page, event, data)
+        if type(data) is AgentEnd:
             self._pages.pop(page.run_id, None)
             self._colors.pop(page.run_id, None)
-        if not lines:
-            raise DropEvent
-        return "\n".join(lines)
+        return before + lines if before else lines
 
     def remainders(self) -> list[str]:
         """The last lines of every run that has not ended: of text that streams, an error that is held."""
-        return [line for page in self._pages.values() for line in (*self._finish_part(page), *self._held(page, {}))]
+        return [line for page in self._pages.values() for line in (*self._finish_part(page), *self._held(page, None))]
 
     def clear(self) -> None:
         """Forget all runs."""
         self._pages.clear()
         self._colors.clear()
 
-    def _page(self, event: EventDict) -> _Page:
-        run_id = event.get("run_id") or ""
-        page = self._pages.get(run_id)
+    # --- rows ---
+
+    def _page(self, event: StreamEvent, root: str, depth: int) -> _Page:
+        page = self._pages.get(event.run_id)
         if page is None:
-            page = self._pages[run_id] = _Page(run_id=run_id)
-        page.agent, page.depth = event.get("agent"), event.get("depth", 0)
-        page.root = event.get("root_run_id") or run_id
+            page = self._pages[event.run_id] = _Page(event.run_id, root, depth)
+        if page.label is _NO_LABEL or page.agent != event.agent_name or page.depth != depth:
+            page.agent, page.root, page.depth = event.agent_name, root, depth
+            page.label = self._label(page)
+        return page
+
+    def _label(self, page: _Page) -> Cell:
+        """The run's name with the end of its id, in the colour of its outermost run."""
         if page.root not in self._colors:
             self._colors[page.root] = RUN_COLORS[self._roots % len(RUN_COLORS)]
             self._roots += 1
-        return page
-
-    # --- rows ---
-
-    def _label(self, page: _Page) -> Cell:
         width = self.layout.label
         indent = "  " * min(page.depth, 4)
         tag = sanitize(page.run_id[-4:])
@@ -121,12 +165,14 @@ class PrettyRenderer:
         name = truncate(sanitize(page.agent or "agent"), max(room, 3), self.layout.glyphs.more)
         return Cell(f"{indent}{name} {tag}", self._colors[page.root], width)
 
-    def _head(self, page: _Page, event: EventDict) -> list[Cell]:
-        moment = datetime.fromisoformat(event["timestamp"]).astimezone()
-        return [Cell(f"{moment:%H:%M:%S}", DIM, TIME), self._label(page)]
+    def _time(self, moment: datetime) -> Cell:
+        second = moment.replace(microsecond=0)
+        if self._second is None or self._second[0] != second:
+            self._second = second, Cell(f"{moment.astimezone():%H:%M:%S}", DIM, TIME)
+        return self._second[1]
 
-    def _row(self, page: _Page, event: EventDict, *cells: Cell) -> str:
-        return self.layout.row([*self._head(page, event), *cells])
+    def _row(self, page: _Page, event: StreamEvent, *cells: Cell) -> str:
+        return self.layout.row((self._time(event.timestamp), page.label, *cells))
 
     def _subject(self, text: object, suffix: str = "", style: str = "") -> Cell:
         width = 26 if self.layout.wide else 16
@@ -135,187 +181,193 @@ class PrettyRenderer:
             name = truncate(name, width - len(suffix), self.layout.glyphs.more)
         return Cell(name + suffix, style, width)
 
-    def _duration(self, event: EventDict) -> Cell:
+    def _model(self, data: LLMStart | LLMEnd) -> Cell:
+        name = data.model or (data.response_model if isinstance(data, LLMEnd) else None) or "model"
+        return self._subject(name, f" #{data.request}")
+
+    def _tool(self, data: ToolStart | ToolEnd | Retry | Error) -> Cell:
+        return self._subject(data.tool_name, "()")
+
+    def _duration(self, seconds: float | None) -> Cell:
         width = 6 if self.layout.wide else 5
-        return Cell(humanize_seconds(event.get("duration_seconds")).rjust(width), "", width)
+        return Cell(humanize_seconds(seconds).rjust(width), "", width)
+
+    def _tokens(self, usage: Usage | None, at_least: bool) -> Cell:
+        width = 14 if self.layout.wide else 9
+        text = self.layout.tokens(usage.input_tokens, usage.output_tokens, at_least=at_least) if usage else ""
+        if not text:
+            return Cell("no usage", YELLOW, width)
+        return Cell(f"{text} tok" if self.layout.wide else text, "", width)
+
+    def _cost(self, usd: float | None, at_least: bool, unpriced: bool) -> Cell:
+        """The cost, or that it is not known: never a zero that nobody stated."""
+        width = 9 if self.layout.wide else 8
+        if usd is None:
+            return Cell("unpriced" if unpriced else "$?", YELLOW, width)
+        return Cell(self.layout.cost(usd, at_least=at_least), "", width)
 
     # --- one event ---
 
-    def _step(self, page: _Page, event: EventDict) -> list[str]:
-        kind = event["event"]
-        glyphs = self.layout.glyphs
-        match kind:
-            case "agent_start":
-                color = self._colors[page.root]
-                sign, subject = Cell(glyphs.start, color), self._subject(event.get("model") or "started", "", BOLD)
-                mode = Cell("realtime" if event.get("mode") == "realtime" else "")
-                return [
-                    self._row(page, event, sign, subject, mode, *_facts(event, "tags")),
-                    *self._block(page, "prompt", event.get("prompt")),
-                ]
-            case "llm_start":
-                page.request, page.streamed = event.get("request"), 0
-                messages = Cell(counted(event.get("messages"), "message"), DIM)
-                row = self._row(
-                    page, event, Cell(glyphs.going, DIM), self._model(event), messages, *_facts(event, "settings")
-                )
-                return [row, *self._block(page, "instructions", event.get("instructions"))]
-            case "llm_end":
-                return self._end(page, event, self._model(event), self._request_cells(event))
-            case "tool_start":
-                attempt = event.get("attempt") or 1
-                again = Cell(f"attempt {attempt}" if attempt > 1 else "", YELLOW)
-                row = self._row(page, event, Cell(glyphs.going, DIM), self._tool(event), again)
-                return [row, *self._block(page, "args", event.get("args"))]
-            case "tool_end":
-                lines = self._end(page, event, self._tool(event), [])
-                return lines + self._block(page, "result", event.get("result"))
-            case "agent_end":
-                return self._run_end(page, event)
-            case "retry":
-                return self._retry(page, event)
-            case "final_result":
-                output = event.get("output")
-                read = isinstance(output, str) and page.streamed == _checksum(output)
-                facts = [*_facts(event, "output_type"), Cell("as above" if read else "", DIM)]
-                row = self._row(page, event, Cell(glyphs.note, DIM), self._subject("output"), *facts)
-                return [row, *self._block(page, "output", None if read else output)]
-            case "custom":
-                row = self._row(page, event, Cell(glyphs.note, DIM), self._subject(event.get("name")))
-                return [row, *self._block(page, "payload", event.get("payload"))]
-            case _:  # a type of an event yet to come
-                return [self._row(page, event, Cell(glyphs.note, DIM), self._subject(kind))]
+    def _agent_start(self, page: _Page, event: StreamEvent, data: AgentStart) -> list[str]:
+        glyph = Cell(self.layout.glyphs.start, page.label.style)
+        subject = self._subject(data.model or "started", "", BOLD)
+        mode = Cell("realtime" if data.mode == "realtime" else "")
+        row = self._row(page, event, glyph, subject, mode, *_pairs(data.tags))
+        return [row, *self._block(page, "prompt", data.prompt)]
 
-    def _model(self, event: EventDict) -> Cell:
-        name = event.get("model") or event.get("response_model") or "model"
-        return self._subject(name, f" #{event['request']}" if "request" in event else "")
+    def _llm_start(self, page: _Page, event: StreamEvent, data: LLMStart) -> list[str]:
+        page.request, page.streamed = data.request, 0
+        messages = Cell(counted(data.messages, "message"), DIM)
+        glyph = Cell(self.layout.glyphs.going, DIM)
+        row = self._row(page, event, glyph, self._model(data), messages, *_fact(data.settings))
+        return [row, *self._block(page, "instructions", data.instructions)]
 
-    def _tool(self, event: EventDict) -> Cell:
-        return self._subject(event.get("tool_name"), "()")
+    def _llm_end(self, page: _Page, event: StreamEvent, data: LLMEnd) -> list[str]:
+        outcome: str = data.outcome
+        if outcome == "ok" and data.finish_reason in CUT_SHORT:
+            outcome = data.finish_reason or outcome
+        cells = [*self._spent(data), *self._notes(data)]
+        return self._ended(page, event, data, outcome, self._model(data), cells)
 
-    def _end(self, page: _Page, event: EventDict, subject: Cell, cells: list[Cell]) -> list[str]:
+    def _spent(self, data: LLMEnd) -> list[Cell]:
+        if data.outcome == "skipped":
+            return [Cell(""), Cell("")]
+        cost = self._cost(data.cost_usd, is_lower_bound(data, "cost"), bool(data.unpriced))
+        return [self._tokens(data.usage, is_lower_bound(data, "usage")), cost]
+
+    def _notes(self, data: LLMEnd) -> list[Cell]:
+        first = min(data.time_to_first_token_seconds.values()) if data.time_to_first_token_seconds else None
+        cells = [Cell("" if first is None else f"ttft {humanize_seconds(first)}", DIM, 10)]
+        if data.failed_attempts:
+            cells.append(Cell(counted(len(data.failed_attempts), "failed attempt"), YELLOW))
+        if data.stalls:
+            cells.append(Cell(counted(data.stalls, "stall"), YELLOW))
+        if (usage := data.usage) is not None:
+            if usage.cache_read_tokens:
+                cells.append(Cell(f"{humanize_count(usage.cache_read_tokens)} cached", DIM))
+            if usage.reasoning_tokens:
+                cells.append(Cell(f"{humanize_count(usage.reasoning_tokens)} reasoning", DIM))
+        return cells
+
+    def _tool_start(self, page: _Page, event: StreamEvent, data: ToolStart) -> list[str]:
+        again = Cell(f"attempt {data.attempt}" if (data.attempt or 1) > 1 else "", YELLOW)
+        row = self._row(page, event, Cell(self.layout.glyphs.going, DIM), self._tool(data), again)
+        return [row, *self._block(page, "args", data.args)]
+
+    def _tool_end(self, page: _Page, event: StreamEvent, data: ToolEnd) -> list[str]:
+        lines = self._ended(page, event, data, data.outcome, self._tool(data), [])
+        return lines + self._block(page, "result", data.result)
+
+    def _ended(
+        self, page: _Page, event: StreamEvent, data: LLMEnd | ToolEnd, outcome: str, subject: Cell, cells: list[Cell]
+    ) -> list[str]:
         """The rows of something that is over; the outcome is said only where it is not plain success."""
-        outcome = event.get("outcome") or "ok"
-        if outcome == "ok" and event.get("finish_reason") in _CUT_SHORT:
-            outcome = event["finish_reason"]
-        sign, style = self._verdict(outcome)
+        if outcome in CUT_SHORT and outcome != data.outcome:  # it ended well, yet not because all was said
+            glyph, style = self.layout.glyphs.caller, YELLOW
+        else:
+            glyph, style = self.layout.verdict(outcome)
+        duration = self._duration(data.duration_seconds)
         if outcome == "ok":
-            return [self._row(page, event, Cell(sign, style), subject, self._duration(event), *cells)]
+            return [self._row(page, event, Cell(glyph, style), subject, duration, *cells)]
         known = [Cell(cell.text, cell.style) for cell in cells if cell.text]
-        cells = [Cell(sign, style), subject, self._duration(event), Cell(sanitize(outcome), style), *known]
-        return self._rows_with_problem(page, event, cells)
+        cells = [Cell(glyph, style), subject, duration, Cell(sanitize(outcome), style), *known]
+        kind = "" if data.outcome == "retry" else data.exception_type  # a retry has said its word
+        return self._rows_with_problem(page, event, cells, kind, data.error, _cause(data))
 
-    def _rows_with_problem(self, page: _Page, event: EventDict, cells: list[Cell]) -> list[str]:
-        """A row that says what went wrong, at its end or below it; the events after it that report the same name it."""
-        kind = sanitize(str(event.get("exception_type") or "").rpartition(".")[2])
-        if event.get("outcome") == "retry":
-            kind = ""  # the word is there already
-        error = event.get("error")
-        cause = _cause(event)
+    def _retry(self, page: _Page, event: StreamEvent, data: Retry) -> list[str]:
+        subject = self._tool(data) if data.tool_name else self._subject("output")
+        attempt, most = data.attempt, data.max_attempts
+        of = f" {attempt}/{most}" if attempt and most else f" {attempt}" if attempt else ""
+        cause = Cell(sanitize(f"retry{of} {data.cause or ''}".strip()), YELLOW)
+        cells = [Cell(self.layout.glyphs.again, YELLOW), subject, cause]
+        # The row of the tool may have said it.
+        message = None if page.error is not None and page.error[1] == data.message else data.message
+        return self._rows_with_problem(page, event, cells, None, message, (None, message))
+
+    def _final_result(self, page: _Page, event: StreamEvent, data: FinalResult) -> list[str]:
+        output = data.output
+        read = isinstance(output, str) and page.streamed == _checksum(output)
+        facts = [*_fact(data.output_type), Cell("as above" if read else "", DIM)]
+        row = self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject("output"), *facts)
+        return [row, *self._block(page, "output", None if read else output)]
+
+    def _custom(self, page: _Page, event: StreamEvent, data: Custom) -> list[str]:
+        row = self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject(data.name))
+        return [row, *self._block(page, "payload", data.payload)]
+
+    def _unknown(self, page: _Page, event: StreamEvent, data: Any) -> list[str]:
+        """The row of an event of a type yet to come."""
+        return [self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject(event.event_type.value))]
+
+    def _agent_end(self, page: _Page, event: StreamEvent, data: AgentEnd) -> list[str]:
+        glyph, style = self.layout.verdict(data.outcome)
+        duration = self._duration(data.duration_seconds)
+        unpriced = bool(data.unpriced_requests)
+        spent = []
+        if data.total_iterations:
+            cost = self._cost(data.cost_usd, is_lower_bound(data, "cost"), unpriced)
+            spent = [self._tokens(data.usage, is_lower_bound(data, "usage")), cost]
+        counts = ((data.total_iterations, "request"), (data.tool_calls, "tool"), (data.retries, "retry"))
+        row = self._row(
+            page,
+            event,
+            Cell(glyph, style),
+            self._subject(data.outcome, "", f"{BOLD};{style}"),
+            duration,
+            *spent,
+            Cell(sanitize((data.exception_type or "").rpartition(".")[2]), style, elastic=True),
+            *(Cell(counted(number, noun), DIM) for number, noun in counts if number),
+        )
+        if not data.sub_agents:
+            return [row]
+        width = self._subject("").width + self.layout.gap + duration.width
+        told = Cell(f"with {counted(data.sub_agents, 'sub-agent')}", "", width)
+        usage = self._tokens(data.usage_with_children, is_lower_bound(data, "usage", with_children=True))
+        at_least = is_lower_bound(data, "cost", with_children=True)
+        cost = self._cost(data.cost_usd_with_children, at_least, unpriced)
+        return [row, self._row(page, event, Cell(self.layout.glyphs.total), told, usage, cost)]
+
+    # --- problems ---
+
+    def _rows_with_problem(
+        self,
+        page: _Page,
+        event: StreamEvent,
+        cells: list[Cell],
+        exception_type: str | None,
+        error: Json,
+        cause: tuple[str | None, Json],
+    ) -> list[str]:
+        """A row that tells what went wrong, at its end or below it; where that was told before, only its type."""
+        kind = sanitize((exception_type or "").rpartition(".")[2])
         if error is None or page.error == cause:
             return [self._row(page, event, *cells, Cell(kind, elastic=True))]
         page.error = cause
         whole = f"{kind}: {paragraphs(error)}" if kind else paragraphs(error)
         text = Cell(one_line(whole))
-        if self.layout.fits([*self._head(page, event), *cells, text]) and (text.text == whole or not self.verbose):
-            return [self._row(page, event, *cells, text)]
+        row = [self._time(event.timestamp), page.label, *cells, text]
+        if self.layout.fits(row) and (text.text == whole or not self.verbose):
+            return [self.layout.row(row)]
         return [self._row(page, event, *cells), *self._block(page, "", whole if self.verbose else text.text)]
 
-    def _verdict(self, outcome: str) -> tuple[str, str]:
-        match outcome:
-            case "ok" | "completed":
-                return self.layout.glyphs.ok, GREEN
-            case "error" | "failed" | "timed_out":
-                return self.layout.glyphs.bad, RED
-            case "skipped" | "deferred":
-                return self.layout.glyphs.note, DIM
-            case _:
-                return "!", YELLOW
-
-    def _request_cells(self, event: EventDict) -> list[Cell]:
-        skipped = event.get("outcome") == "skipped"
-        first = event.get("time_to_first_token_seconds")
-        cells = [
-            Cell("") if skipped else self._tokens(event),
-            Cell("") if skipped else self._cost(event),
-            Cell("" if first is None else f"ttft {humanize_seconds(first)}", DIM, 10),
-        ]
-        if event.get("failed_attempts"):
-            cells.append(Cell(counted(event["failed_attempts"], "failed attempt"), YELLOW))
-        if event.get("stalls"):
-            cells.append(Cell(counted(event["stalls"], "stall"), YELLOW))
-        if event.get("cache_read_tokens"):
-            cells.append(Cell(f"{humanize_count(event['cache_read_tokens'])} cached", DIM))
-        if event.get("reasoning_tokens"):
-            cells.append(Cell(f"{humanize_count(event['reasoning_tokens'])} reasoning", DIM))
-        return cells
-
-    def _tokens(self, event: EventDict, suffix: str = "") -> Cell:
-        width = 14 if self.layout.wide else 9
-        sent, got = event.get(f"input_tokens{suffix}"), event.get(f"output_tokens{suffix}")
-        if sent is None and got is None:
-            return Cell("no usage", YELLOW, width)
-        bound = self.layout.glyphs.at_least if event.get("usage_source") == "partial" else ""
-        unit = " tok" if self.layout.wide else ""
-        return Cell(
-            f"{bound}{humanize_count(sent) or '?'}{self.layout.glyphs.to}{humanize_count(got) or '?'}{unit}", "", width
-        )
-
-    def _cost(self, event: EventDict, suffix: str = "") -> Cell:
-        """The cost, or that it is not known: never a zero that nobody stated."""
-        cost = event.get(f"cost_usd{suffix}")
-        unpriced = event.get("unpriced") or event.get("unpriced_requests")
-        width = 9 if self.layout.wide else 8
-        if cost is None:
-            return Cell("unpriced" if unpriced else "$?", YELLOW, width)
-        bound = self.layout.glyphs.at_least if unpriced or event.get("usage_source") == "partial" else ""
-        return Cell(f"{bound}{humanize_usd(cost)}", "", width)
-
-    def _run_end(self, page: _Page, event: EventDict) -> list[str]:
-        outcome = event.get("outcome") or "completed"
-        sign, style = self._verdict(outcome)
-        kind = str(event.get("exception_type") or "").rpartition(".")[2]
-        row = self._row(
-            page,
-            event,
-            Cell(sign, style),
-            self._subject(outcome, "", f"{BOLD};{style}"),
-            self._duration(event),
-            *([self._tokens(event), self._cost(event)] if event.get("total_iterations") else []),
-            Cell(sanitize(kind), style, elastic=True),
-            *(Cell(counted(event[name], word), DIM) for name, word in _RUN_COUNTS if event.get(name)),
-        )
-        if not event.get("sub_agents"):
-            return [row]
-        width = self._subject("").width + self.layout.gap + self._duration(event).width
-        told = Cell(f"with {counted(event['sub_agents'], 'sub-agent')}", "", width)
-        sums = self._tokens(event, "_with_children"), self._cost(event, "_with_children")
-        return [row, self._row(page, event, Cell(self.layout.glyphs.total), told, *sums)]
-
-    def _retry(self, page: _Page, event: EventDict) -> list[str]:
-        subject = self._tool(event) if event.get("tool_name") else self._subject("output")
-        attempt, most = event.get("attempt"), event.get("max_attempts")
-        of = f" {attempt}/{most}" if attempt and most else f" {attempt}" if attempt else ""
-        cause = Cell(sanitize(f"retry{of} {event.get('cause') or ''}".strip()), YELLOW)
-        cells = [Cell(self.layout.glyphs.again, YELLOW), subject, cause]
-        message = event.get("message")
-        if page.error is not None and page.error[1] == message:
-            message = None  # the row of the tool has said it
-        return self._rows_with_problem(page, {**event, "error": message}, cells)
-
-    def _held(self, page: _Page, following: EventDict) -> list[str]:
+    def _held(self, page: _Page, following: Any) -> list[str]:
         """The row of the error that was held, unless the event before it or the one `following` it tells the same."""
         event, page.held = page.held, None
-        if event is None or _cause(event) in (page.error, _cause(following)):
+        if event is None:
             return []
-        subject = self._tool(event) if event.get("tool_name") else self._subject(event.get("where", "run"))
-        return self._rows_with_problem(page, event, [Cell(self.layout.glyphs.bad, RED), subject, Cell("error", RED)])
+        data: Error = event.data
+        cause = _cause(data)
+        if cause == page.error or (isinstance(following, LLMEnd | ToolEnd | Error) and cause == _cause(following)):
+            return []
+        subject = self._tool(data) if data.tool_name else self._subject(data.where)
+        cells = [Cell(self.layout.glyphs.fault, RED), subject, Cell("error", RED)]
+        return self._rows_with_problem(page, event, cells, data.exception_type, data.error, cause)
 
     # --- content ---
 
     def _block(self, page: _Page, heading: str, value: object) -> list[str]:
-        """`value` below its row, each line marked with its run: runs may take turns."""
-        if value is None:
+        """`value` below its row in verbose mode, each line marked with its run: runs may take turns."""
+        if value is None or not (self.verbose or not heading):
             return []
         lines = [piece for line in paragraphs(value).split("\n") for piece in self._fold(line, heading)]
         return [self._content(page, line, heading if number == 0 else "") for number, line in enumerate(lines)]
@@ -330,22 +382,21 @@ class PrettyRenderer:
         return [line] if room is None else list(wrap(line, room))
 
     def _content(self, page: _Page, line: str, heading: str = "", style: str = "") -> str:
-        label = self._label(page)
         head = self.layout.paint(f"{heading}:", DIM) + " " if heading else ""
-        prefix = self.layout.row([Cell("", width=TIME), label, Cell(self.layout.glyphs.bar, DIM)])
+        prefix = self.layout.row([Cell("", width=TIME), page.label, Cell(self.layout.glyphs.bar, DIM)])
         return f"{prefix}{' ' * self.layout.gap}{head}{self.layout.paint(line, style)}".rstrip()
 
-    def _stream(self, page: _Page, event: EventDict) -> list[str]:
-        text, kind = event.get("text"), event.get("kind")
+    def _stream(self, page: _Page, data: LLMChunk) -> list[str]:
+        text, kind = data.text, data.kind
         if not isinstance(text, str) or kind not in ("text", "thinking"):
             return []
         lines: list[str] = []
-        part = (event.get("request"), event.get("part"), kind)
+        part = (data.request, data.part, kind)
         if part != page.open:
             lines = self._finish_part(page)
             page.open, page.headed = part, False
-        if page.request != event.get("request"):
-            page.request, page.streamed = event.get("request"), 0
+        if page.request != data.request:
+            page.request, page.streamed = data.request, 0
         if kind == "text":
             page.streamed = _checksum(text, page.streamed)
         *whole, page.rest = (page.rest + text).split("\n")
@@ -372,17 +423,17 @@ class PrettyRenderer:
         return lines
 
 
-_CUT_SHORT = ("length", "content_filter", "error")
-"""Reasons to finish that an outcome of `ok` must not hide."""
-_RUN_COUNTS = (("total_iterations", "request"), ("tool_calls", "tool"), ("retries", "retry"))
+def _fact(value: Json) -> list[Cell]:
+    return [] if value is None else [Cell(one_line(value), DIM, elastic=True)]
 
 
-def _facts(event: EventDict, *names: str) -> list[Cell]:
-    return [Cell(one_line(event[name]), DIM, elastic=True) for name in names if event.get(name) is not None]
+def _pairs(tags: Mapping[str, str] | None) -> list[Cell]:
+    """Tags as the other displays write them: `tenant=acme`."""
+    return [Cell(one_line(f"{name}={value}"), DIM, elastic=True) for name, value in (tags or {}).items()]
 
 
-def _cause(event: EventDict) -> tuple[Any, Any]:
-    return event.get("exception_type"), event.get("error")
+def _cause(data: LLMEnd | ToolEnd | Error) -> tuple[str | None, Json]:
+    return data.exception_type, data.error
 
 
 def _checksum(text: str, before: int = 0) -> int:

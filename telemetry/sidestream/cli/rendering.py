@@ -10,14 +10,16 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sidestream.events import Payload, StreamEvent
-from sidestream.terminal.layout import ASCII, UNICODE, Glyphs, Layout
-from sidestream.terminal.numbers import humanize_count, humanize_usd
+from sidestream.terminal import layout as layouts
+from sidestream.terminal import streams
+from sidestream.terminal.layout import ASCII, GREEN, RED, YELLOW, Glyphs, Layout
 from sidestream.terminal.text import sanitize
 
 if TYPE_CHECKING:
@@ -35,8 +37,6 @@ LARGE = 50_000_000
 UNCUT = 1_000_000
 """Columns of what is no terminal."""
 
-_GOOD = frozenset({"ok", "completed", "skipped", "deferred"})
-_BAD = frozenset({"error", "failed", "timed_out", "lost"})
 DIM, BOLD, GOOD, BAD, ODD, HIT = "dim", "bold", "green", "bold red", "yellow", "bold reverse"
 
 
@@ -45,10 +45,7 @@ DIM, BOLD, GOOD, BAD, ODD, HIT = "dim", "bold", "green", "bold red", "yellow", "
 
 def is_terminal() -> bool:
     """Whether a person reads along."""
-    try:
-        return sys.stdout.isatty()
-    except (AttributeError, ValueError):
-        return False
+    return streams.is_terminal(sys.stdout)
 
 
 def width() -> int:
@@ -148,9 +145,9 @@ def cell(text: object, style: str = "") -> Text:
 
 
 def layout() -> Layout:
-    """What the output can show, for lines that are laid out cell by cell."""
-    terminal = is_terminal()
-    return Layout(width() if terminal else None, terminal and not os.environ.get("NO_COLOR"), glyphs())
+    """Layout of the output, for lines that are laid out cell by cell."""
+    found = streams.layout_for(sys.stdout) if sys.stdout is not None else Layout()
+    return replace(found, width=width()) if found.width is not None else found
 
 
 def safe(text: object, style: str = "") -> Text:
@@ -164,53 +161,34 @@ def safe(text: object, style: str = "") -> Text:
 
 
 def glyphs() -> Glyphs:
-    """The console exporter's glyphs, in ASCII where the output knows no others."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        "".join(UNICODE).encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return ASCII
-    return UNICODE
+    """Glyphs of the console exporter, in ASCII where the output knows no others."""
+    return layout().glyphs
 
 
-def style_of(outcome: str) -> str:
-    """Colour of an outcome."""
-    return GOOD if outcome in _GOOD else BAD if outcome in _BAD else DIM if outcome == "running" else ODD
+_RICH_STYLES = {GREEN: GOOD, RED: BAD, YELLOW: ODD, layouts.DIM: DIM}
 
 
-_ANSI = {GOOD: "32", BAD: "1;31", ODD: "33", DIM: "2"}
-
-
-def ansi_of(outcome: str) -> str:
-    """The same as an escape sequence has it."""
-    return _ANSI[style_of(outcome)]
-
-
-def sign_of(outcome: str) -> str:
-    """The sign that stands before an outcome."""
-    known = glyphs()
-    if outcome == "running":
-        return known.going
-    return known.ok if outcome in _GOOD else known.bad if outcome in _BAD else "!"
+def outcome_style(outcome: str) -> str:
+    """Colour of an outcome, as rich names it."""
+    return _RICH_STYLES[layout().verdict(outcome)[1]]
 
 
 def outcome(value: str) -> Text:
-    """An outcome with its sign."""
-    return safe(f"{sign_of(value)} {value}", style_of(value))
+    """An outcome with its glyph."""
+    glyph, style = layout().verdict(value)
+    return safe(f"{glyph} {value}", _RICH_STYLES[style])
 
 
-def tokens(usage: Usage | None) -> str:
+def tokens(usage: Usage | None, at_least: bool = False) -> str:
     """Input and output tokens; empty where nobody told."""
-    if usage is None or (usage.input_tokens is None and usage.output_tokens is None):
-        return ""
-    return f"{humanize_count(usage.input_tokens) or '?'}{glyphs().to}{humanize_count(usage.output_tokens) or '?'}"
+    return "" if usage is None else layout().tokens(usage.input_tokens, usage.output_tokens, at_least=at_least)
 
 
-def cost(usd: float | None, unpriced: int = 0) -> str:
+def cost(usd: float | None, at_least: int = 0) -> str:
     """US dollars; a lower bound says so, and a cost that nobody knows is no zero."""
     if usd is None:
-        return "unpriced" if unpriced else ""
-    return f"{glyphs().at_least if unpriced else ''}{humanize_usd(usd)}"
+        return "unpriced" if at_least else ""
+    return layout().cost(usd, at_least=bool(at_least))
 
 
 def local(moment: datetime | None) -> str:

@@ -9,11 +9,11 @@ import msgspec
 
 from sidestream.events import Json
 from sidestream.log import RunLog, RunSummary, Step
-from sidestream.terminal.layout import BOLD, DIM, RED, YELLOW, Cell, Layout
+from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, YELLOW, Cell, Layout
 from sidestream.terminal.numbers import counted, humanize_seconds
 from sidestream.terminal.text import display_width, one_line, paragraphs, sanitize, truncate, wrap
 
-from .rendering import ansi_of, cost, incomplete, local, sign_of, time_bar, tokens
+from .rendering import cost, incomplete, local, time_bar, tokens
 
 _CUT_SHORT = ("length", "content_filter", "error")
 """Reasons to finish that an outcome of `ok` must not hide."""
@@ -27,9 +27,9 @@ FOLDED = 300
 def head(run: RunLog, layout: Layout) -> Iterator[str]:
     """What there is to say of a run as a whole."""
     known = run.summary
-    style = ansi_of(known.outcome)
+    glyph, style = layout.verdict(known.outcome)
     cells = [
-        Cell(sign_of(known.outcome), style),
+        Cell(glyph, style),
         Cell(sanitize(known.agent_name or "agent"), BOLD),
         Cell(known.outcome, style),
         Cell(short_type(known.exception_type) if not known.success else "", style),
@@ -112,7 +112,7 @@ class Sheet:
         cells = [
             Cell(indent + sign, style),
             Cell(truncate(subject(step), room, self.layout.glyphs.more), "", room),
-            Cell(bar, "" if style == ansi_of("ok") else style, self._bar),
+            Cell(bar, "" if style == GREEN else style, self._bar),
             Cell(humanize_seconds(step.duration_seconds).rjust(6), "", 6),
             Cell(tokens(step.usage), "", 9),
             Cell(cost(step.cost_usd, step.unpriced), "", 8),
@@ -126,15 +126,15 @@ class Sheet:
             case "retry":
                 return glyphs.again, YELLOW
             case "error":
-                return glyphs.bad, RED
+                return glyphs.fault, RED
             case "custom" | "final_result":
                 return glyphs.note, DIM
         outcome = step.outcome
         if outcome is None:
             return glyphs.going, DIM
         if outcome == "ok" and step.finish_reason in _CUT_SHORT:
-            return "!", YELLOW
-        return sign_of(outcome), ansi_of(outcome)
+            return glyphs.caller, YELLOW
+        return self.layout.verdict(outcome)
 
     def _words(self, step: Step, style: str) -> list[Cell]:
         words = []

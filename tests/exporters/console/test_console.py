@@ -36,7 +36,7 @@ def test_a_nested_run_in_a_file() -> None:
         "12:00:02    researcher 77b1       ▶  gpt-5",
         "12:00:03    researcher 77b1       ✓  gpt-5-mini #1                940ms  1.2k→86 tok     unpriced",
         "12:00:03    researcher 77b1       …  fetch()",
-        "12:00:03    researcher 77b1       !  fetch()                       30ms  retry  no",
+        "12:00:03    researcher 77b1       ·  fetch()                       30ms  retry  no",
         "12:00:03    researcher 77b1       ↻  fetch()                     retry 1/3 model_retry",
         "12:00:04    researcher 77b1       ✗  fetch()                      3.00s  failed"
         "  ConnectTimeout: connecting to host took too long",

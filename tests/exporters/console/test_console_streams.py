@@ -173,7 +173,7 @@ def test_a_nested_run_on_80_columns() -> None:
         "12:00:01 planner 3f9a    ✓ gpt-5 #1         1.22s 1.2k→86   $0.0031  ttft 410ms",
         "12:00:02   researc… 77b1 ▶ gpt-5",
         "12:00:03   researc… 77b1 ✓ gpt-5-mini #1    940ms 1.2k→86   unpriced",
-        "12:00:03   researc… 77b1 ! fetch()           30ms retry no",
+        "12:00:03   researc… 77b1 · fetch()           30ms retry no",
         "12:00:03   researc… 77b1 ↻ fetch()          retry 1/3 model_retry",
         "12:00:04   researc… 77b1 ✗ fetch()          3.00s failed",
         "           researc… 77b1 │ ConnectTimeout: connecting to host took too long",

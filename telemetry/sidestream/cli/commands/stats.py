@@ -89,10 +89,10 @@ def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> Text
     """How many ended how, the usual end left out."""
     from rich.text import Text
 
-    from sidestream.cli.rendering import style_of
+    from sidestream.cli.rendering import outcome_style
 
     words = [
-        Text(f"{number:,} {name}", style_of(name))
+        Text(f"{number:,} {name}", outcome_style(name))
         for name, number in sorted(group.outcomes.items(), key=lambda item: -item[1])
         if name not in apart_from
     ]

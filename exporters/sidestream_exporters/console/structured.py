@@ -1,0 +1,127 @@
+"""Structured lines: an event as one flat dict, and the chain of structlog processors that renders it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+from structlog.processors import JSONRenderer, LogfmtRenderer
+from structlog.typing import EventDict, Processor
+
+from sidestream.events import Json, StreamEvent, Usage, verdict_of
+from sidestream.terminal.text import sanitize
+
+_LEFT_OUT = frozenset({"lengths", "offsets_us", "pid", "host", "span_id", "parent_span_id", "price_version"})
+
+
+class Place(NamedTuple):
+    """Where a run stands among the others."""
+
+    root: str
+    """Id of the outermost run."""
+    depth: int
+
+
+class StructuredLine:
+    """Renders events by a chain of processors: the application's own, then the one of the format.
+
+    In the format `pretty` there is none at the end: what the application's processors changed is put back into the
+    event, and the event is laid out like any other.
+    """
+
+    def __init__(self, format: str, processors: Sequence[Processor], verbose: bool) -> None:
+        self._chain = [*processors, *RENDERERS.get(format, ())]
+        self._verbose = verbose
+
+    def line(self, event: StreamEvent, place: Place) -> str | StreamEvent:
+        """The text of a line, or the event as the processors left it. Raises what a processor raises."""
+        before = _flat(event, place, self._verbose)
+        fields: Any = dict(before)
+        for processor in self._chain:
+            fields = processor(None, fields.get("level", "info"), fields)
+            if isinstance(fields, str):
+                return fields
+            if isinstance(fields, bytes | bytearray):
+                return fields.decode("utf-8", "backslashreplace")
+        return _changed(event, before, fields)
+
+
+def _changed(event: StreamEvent, before: EventDict, after: EventDict) -> StreamEvent:
+    """`event` with the values that processors changed or took out. Counts within `usage` stay as they are."""
+    names = (name for name in event.data if name in before and before[name] is event.data[name])
+    changes = {name: after.get(name) for name in names if after.get(name) is not before[name]}
+    data = replace(event.data, **changes) if changes else event.data
+    agent = after.get("agent")
+    return event if data is event.data and agent == event.agent_name else replace(event, data=data, agent_name=agent)
+
+
+def _flat(event: StreamEvent, place: Place, verbose: bool) -> EventDict:
+    """`event` as one level of plain values, under the names of the contract."""
+    data = event.data
+    fields: dict[str, Any] = {
+        "timestamp": event.timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "level": _level(event),
+        "event": event.event_type.value,
+        "agent": event.agent_name,
+        "run_id": event.run_id,
+        "seq": event.seq,
+        "root_run_id": place.root,
+        "depth": place.depth,
+    }
+    for name in data:
+        value = getattr(data, name)
+        if name in _LEFT_OUT or (not verbose and name in data.content_fields and name not in ("error", "message")):
+            continue
+        if isinstance(value, Usage):
+            suffix = name.removeprefix("usage")
+            fields |= {f"{count}{suffix}": getattr(value, count) for count in value if count != "details"}
+        elif name == "time_to_first_token_seconds":
+            if value:
+                fields[name] = min(value.values())
+        elif name == "failed_attempts":
+            fields[name] = len(value)
+        else:
+            fields[name] = value
+    return fields
+
+
+def _level(event: StreamEvent) -> str:
+    """Level by the verdict on the outcome: an error is a fault, a warning is what the caller did or a retry."""
+    outcome = event.data.get("outcome")
+    if event.event_type == "error":
+        return "error"
+    if event.event_type == "retry" or outcome == "retry":
+        return "warning"
+    verdict = verdict_of(outcome) if outcome else "ok"
+    return {"fault": "error", "caller": "warning"}.get(verdict, "info")
+
+
+def _dumps(value: Json, **options: Any) -> str:
+    """JSON in ASCII, which no terminal takes for a command; NaN and infinities, which JSON lacks, become null."""
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        plain = json.loads(json.dumps(value, **options), parse_constant=lambda constant: None)
+        return json.dumps(plain)
+
+
+def _scalars(_logger: Any, _method: str, fields: EventDict) -> EventDict:
+    """What logfmt can carry: numbers, booleans, and text without control characters; the rest as JSON."""
+    return {
+        key: sanitize(value, keep="\n")
+        if isinstance(value, str)
+        else value
+        if isinstance(value, bool | int | float)
+        else _dumps(value, default=repr)
+        for key, value in fields.items()
+        if value is not None
+    }
+
+
+RENDERERS: dict[str, list[Processor]] = {
+    "json": [JSONRenderer(serializer=_dumps)],
+    "logfmt": [_scalars, LogfmtRenderer(bool_as_flag=False)],
+}
+"""The last processors of the chain, by format."""
