@@ -61,7 +61,7 @@ class TestTree:
     def test_retry(self, log: Path) -> None:
         """The tool's outcome, and the retry within it."""
         lines = shown(log, summaries(log)[2]["run_id"])
-        assert any(line.startswith("!  look_up_order()") and line.endswith("retry") for line in lines)
+        assert any(line.startswith("·  look_up_order()") and line.endswith("retry") for line in lines)
         assert any(line.startswith("  ↻  model_retry") for line in lines)
         assert sum("An order number is digits only." in line for line in lines) == 1
 

@@ -155,6 +155,33 @@ def test_a_cost_with_unpriced_requests_is_a_lower_bound() -> None:
     assert "≥$1.50" in line
 
 
+@pytest.mark.parametrize("count", ["partial_requests", "unmeasured_requests"])
+def test_what_a_run_used_is_a_lower_bound_where_a_request_was_not_measured_whole(count: str) -> None:
+    usage = Usage(input_tokens=50, output_tokens=2)
+    (line,) = shown([Run("r", "a").end(total_iterations=2, usage=usage, cost_usd=0.00002, **{count: 1})])
+    assert "≥50→2 tok" in line
+    assert "≥$0.00002" in line
+
+
+def test_figures_with_sub_agents_are_lower_bounds_where_a_sub_agent_s_are() -> None:
+    usage = Usage(input_tokens=50, output_tokens=2)
+    totals = {"usage_with_children": usage, "cost_usd_with_children": 0.5, "usage": usage, "cost_usd": 0.25}
+    own, both = shown([Run("r", "a").end(total_iterations=1, sub_agents=1, incomplete_sub_agents=1, **totals)])
+    assert "≥" not in own
+    assert "≥50→2 tok" in both
+    assert "≥$0.50" in both
+
+
+@pytest.mark.parametrize(
+    ("outcome", "glyph", "color"),
+    [("ok", "✓", "32"), ("failed", "✗", "1;31"), ("cancelled", "!", "33"), ("skipped", "·", "2")],
+)
+def test_a_verdict_has_one_glyph_and_one_colour(outcome: Any, glyph: str, color: str) -> None:
+    end = Run("r", "a")(ToolEnd(tool_name="t", outcome=outcome, duration_seconds=0.1))
+    (line,) = shown([end], color=True)
+    assert f"\x1b[{color}m{glyph}\x1b[0m" in line
+
+
 def test_an_error_that_no_request_or_tool_tells_has_its_own_line() -> None:
     run = Run("r", "a")
     error = run(Error(where="run", exception_type="pydantic_ai.exceptions.UsageLimitExceeded", error="limit of 5"))

@@ -87,6 +87,22 @@ def test_processors_may_add_leave_out_and_render() -> None:
     assert lines[:2] == ["info agent_start", "info llm_end"]
 
 
+def test_a_line_for_people_shows_what_processors_made_of_it() -> None:
+    """An error that a processor masks stays masked, and counts and content are as they were."""
+
+    def mask(_logger: Any, _method: str, fields: Any) -> Any:
+        return {**fields, "error": "***", "agent": "somebody"} if "error" in fields else fields
+
+    run = Run("r", "a")
+    events = [run.request(), run.request(2, outcome="error", error="secret")]
+    plain, masked = shown(events, processors=[mask], verbose=True), shown(events, processors=[mask])
+    assert plain[0] == shown(events)[0]
+    for lines in (plain, masked):
+        assert "***" in lines[1]
+        assert "somebody" in lines[1]
+        assert "secret" not in "".join(lines)
+
+
 def test_a_processor_that_raises_loses_its_line_alone() -> None:
     def picky(_logger: Any, _method: str, fields: Any) -> Any:
         return fields if fields["event"] != "llm_end" else 1 / 0
