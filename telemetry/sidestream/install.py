@@ -23,6 +23,7 @@ from typing import Any
 from .diagnostics import error_once, warn
 from .errors import ConfigurationError
 from .pipeline.exporter import Exporter
+from .settings import exporters_from_environment, exporters_that_work, is_disabled
 from .sidecar import Sidecar
 
 AGENTS = "pydantic_ai.agent"
@@ -38,8 +39,9 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
     """Observe every agent of the process, those that exist and those that will; returns the sidecar.
 
     May be called before pydantic-ai is imported, which it does not import, and from any thread. Twice is once: a second
-    call returns the sidecar of the first, and warns if it asked for other settings. Runs already in progress go on
-    unobserved. Not found are agents that `gc.freeze()` hid from the garbage collector before the call.
+    call returns the sidecar of the first, and warns if it asked for other settings; but a program's own call takes over
+    from `sidestream run`. Runs already in progress go on unobserved. Not found are agents that `gc.freeze()` hid from
+    the garbage collector before. An exporter that the environment names and that cannot work is said, and left out.
 
     Args:
         exporters: As for `Sidecar`.
@@ -47,11 +49,11 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
         settings: As for `Sidecar`.
 
     Raises:
-        ConfigurationError: a setting cannot work.
+        ConfigurationError: an argument cannot work.
     """
     global _installed
     with _lock:
-        if _installed is not None and not _installed.sidecar.active:
+        if _installed is not None and (not _installed.sidecar.active or _installed.sidecar.stands_aside):
             uninstall()
         if _installed is not None:
             if exporters or settings or sidecar not in (None, _installed.sidecar):
@@ -59,9 +61,11 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
             return _installed.sidecar
         if sidecar is not None and (exporters or settings):
             raise ConfigurationError("install: give a sidecar, or exporters and settings to make one, not both")
-        if sidecar is not None and not sidecar.active:
+        if sidecar is not None and not sidecar.active and not sidecar.disabled:
             raise ConfigurationError("install: this sidecar is closed, make a new one")
-        made = sidecar if sidecar is not None else Sidecar(*exporters, **settings)
+        made = sidecar if sidecar is not None else _made(exporters, settings)
+        if made.disabled:
+            return made
         installation = _installed = _Installation(made, ours=sidecar is None)
         installation.listen()
     if AGENTS in sys.modules:
@@ -70,6 +74,13 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
         installation.wrap(module)
         installation.attach_existing(module)
     return made
+
+
+def _made(exporters: Sequence[Exporter | str], settings: dict[str, Any]) -> Sidecar:
+    """A sidecar for a program that may know nothing of it: what of its environment cannot work is said and left out."""
+    if not exporters and not is_disabled():
+        exporters = exporters_that_work(exporters_from_environment()) or ["none"]
+    return Sidecar(*exporters, **settings)
 
 
 def uninstall() -> None:
@@ -136,8 +147,10 @@ class _Installation:
         with _lock:
             if _installed is not self or not self.sidecar.active:
                 return
-            observer = self.sidecar.capability
-            if not any(capability is observer for capability in agent.root_capability.capabilities):
+            observer, present = self.sidecar.capability, agent.root_capability.capabilities
+            if self.sidecar.stands_aside and any(type(each) is type(observer) for each in present):
+                return
+            if not any(capability is observer for capability in present):
                 self.sidecar.observe(agent)
                 key, attached = id(agent), self._attached
                 attached[key] = weakref.ref(agent, lambda _: attached.pop(key, None))

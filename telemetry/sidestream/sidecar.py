@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -21,14 +21,14 @@ from .diagnostics import error_once, forget, warn_once
 from .errors import ConfigurationError
 from .pipeline.dispatcher import Hub
 from .pipeline.exporter import Exporter
-from .pipeline.registry import check_exporter, make_exporter
 from .recording.content import Redactor
 from .recording.context import Link
 from .recording.pricing import Pricing
 from .recording.run import Run, monotonic_ns
 from .recording.sampling import head_sampler
 from .recording.span_context import span_of_environment
-from .recording.tags import checked_tags
+from .recording.tags import TagsHere
+from .settings import exporters_of
 from .stats import SidecarStats
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 AgentT = TypeVar("AgentT")
 ItemT = TypeVar("ItemT")
 
-DEFAULT_EXPORTERS = "console,jsonl:runs/"
 TICK = 0.1
 """Seconds between two looks at streams that stand still, while runs are in progress."""
 
@@ -62,8 +61,8 @@ class Sidecar:
     closes it. After a fork, the child starts with empty buffers and books and its own workers.
 
     Args:
-        exporters: Exporters, or their names as in `SIDESTREAM_EXPORTERS`. None given: that variable, else
-            `console,jsonl:runs/`.
+        exporters: Exporters, or their names as in `SIDESTREAM_EXPORTERS`; `"none"` for none. Not given: that variable,
+            else `console,jsonl:runs/`. With `SIDESTREAM_DISABLED=1` nothing is observed, whatever is given here.
         redact: Takes each text of content and returns what may be shown of it. With it, the text of an answer's part is
             exported when the part ends, so that nothing can hide in the seam of two chunks.
         prices: Prices of models that the offline list does not know, or that you pay differently, by model name.
@@ -96,18 +95,21 @@ class Sidecar:
         for name, seconds in (("close_timeout", close_timeout), ("stall_seconds", stall_seconds)):
             if not seconds >= 0:
                 raise ConfigurationError(f"{name}={seconds!r}: must be a number of seconds, 0 or more")
-        made = [_exporter(item) for item in exporters or exporters_from_environment()]
+        made = exporters_of(exporters)
         self._hub = Hub(made, max_events=buffer_events, max_bytes=buffer_bytes, redact=redact)
         self._sampler = head_sampler() if self._hub.spans else None
         self._remote = span_of_environment()
         self.pricing = Pricing(prices)
-        self._tags = checked_tags(tags or {})
-        self._tags_here: ContextVar[Mapping[str, str]] = ContextVar("sidestream_tags", default=self._tags)
+        self._tags_here = TagsHere(tags or {})
         self._close_timeout = close_timeout
         self._stall_seconds = stall_seconds
         self._whole_parts = redact is not None
         self.wants_content = any(policy.mode != "none" for policy in self._hub.policies)
-        self.active = True
+        self.disabled = not made
+        """Whether nothing is to be observed: `SIDESTREAM_DISABLED=1`, or no exporters."""
+        self.active = not self.disabled
+        self.stands_aside = False
+        """Whether it leaves an agent to any other sidecar that observes it, as that of `sidestream run` does."""
         self._lock = threading.RLock()
         self._number = next(_names)
         self._observer: Observer | None = None
@@ -147,9 +149,12 @@ class Sidecar:
         from .sources.pydantic_ai.attach import attach
 
         if not self.active:
-            warn_once("observe() on a sidecar that is closed: nothing will be recorded")
+            if not self.disabled:
+                warn_once("observe() on a sidecar that is closed: nothing will be recorded")
             return agent
         observer = self.capability
+        for other in [each for each in _live if each.stands_aside and each is not self]:
+            other.unobserve(agent)
         with self._lock:
             attach(agent, observer)
             key = id(agent)
@@ -196,21 +201,17 @@ class Sidecar:
 
         return tap(self, stream, **about)
 
-    @contextmanager
-    def tags(self, **tags: str) -> Iterator[None]:
+    def tags(self, **tags: str) -> AbstractContextManager[None]:
         """Tags of every run that starts inside the `with` block, in its tasks and `asyncio.to_thread` too.
 
-        Blocks within blocks add, the inner one wins. A value longer than 256 characters is cut.
+        Blocks within blocks add, the inner one wins. A value longer than 256 characters is cut. A block in an async
+        generator holds for the runs that the generator starts, and not for those of its consumer; in a plain generator
+        it holds for both, as a context variable does.
 
         Raises:
             ConfigurationError: a value is not a string, a name is longer than 64 characters, or there are more than 32.
         """
-        before = self._tags_here.get()
-        self._tags_here.set(checked_tags({**before, **tags}))
-        try:
-            yield
-        finally:
-            self._tags_here.set(before)
+        return self._tags_here.block(tags, sys._getframe(1))
 
     # --- life ---
 
@@ -258,6 +259,22 @@ class Sidecar:
             unpriced_requests=self._unpriced,
             recording_errors=self._recording_errors,
         )
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        exporters = ", ".join(stats.exporters) or "no exporters"
+        state = "" if self.active else ", disabled" if self.disabled else ", closed"
+        return f"<Sidecar {exporters}: {stats.runs} runs, {stats.runs_in_progress} in progress{state}>"
+
+    def _repr_html_(self) -> str:
+        """The books as a table, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{each.seen}</td><td>{each.exported}</td><td>{each.pending}</td>"
+            f"<td>{sum(each.dropped.values())}</td></tr>"
+            for name, each in self.stats().exporters.items()
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("exporter", "seen", "exported", "pending", "dropped"))
+        return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>"
 
     def __enter__(self) -> Sidecar:
         return self
@@ -375,16 +392,6 @@ class Sidecar:
             caller_exit.after_fork()
             self._observer.forget_runs()
         self._hub.after_fork()
-
-
-def _exporter(item: Exporter | str) -> Exporter:
-    return make_exporter(item) if isinstance(item, str) else check_exporter(item, repr(item))
-
-
-def exporters_from_environment() -> list[str]:
-    """`SIDESTREAM_EXPORTERS`, separated by commas (semicolons where a target holds a comma)."""
-    text = os.environ.get("SIDESTREAM_EXPORTERS", "").strip() or DEFAULT_EXPORTERS
-    return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
 
 
 # --- exit and fork -------------------------------------------------------------------------------------------------

@@ -76,6 +76,44 @@ def test_multiprocessing(tmp_path: Path, method: str) -> None:
     assert ended(tmp_path / "logs") == ["greeter"]
 
 
+class TestOnce:
+    """A program that observes itself is observed once: by itself, with its own settings."""
+
+    @pytest.mark.parametrize(
+        "program",
+        [
+            "sidecar.observe(agent).run_sync('?')",
+            "Agent(TestModel(), name='greeter', capabilities=[sidecar.capability]).run_sync('?')",
+        ],
+    )
+    def test_sidecar(self, tmp_path: Path, program: str) -> None:
+        write(
+            tmp_path / "app.py",
+            f"{AGENT}    from sidestream import Sidecar\n    sidecar = Sidecar('jsonl:own/')\n    {program}\n",
+        )
+        run([*sidestream("--exporter", "jsonl:logs/"), "app.py"], tmp_path)
+        assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["greeter"], [])
+
+    def test_other_agents(self, tmp_path: Path) -> None:
+        """Those that it does not observe itself are observed as ever."""
+        more = """
+    from sidestream import Sidecar
+    Sidecar('jsonl:own/').observe(Agent(TestModel(), name="mine")).run_sync('?')
+    agent.run_sync('?')
+        """
+        write(tmp_path / "app.py", AGENT + more)
+        run([*sidestream("--exporter", "jsonl:logs/"), "app.py"], tmp_path)
+        assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["mine"], ["greeter"])
+
+    def test_install(self, tmp_path: Path) -> None:
+        write(
+            tmp_path / "app.py",
+            AGENT + "    import sidestream\n    sidestream.install('jsonl:own/')\n    agent.run_sync('?')\n",
+        )
+        run([*sidestream("--exporter", "jsonl:logs/"), "app.py"], tmp_path)
+        assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["greeter"], [])
+
+
 class TestSubprocesses:
     def test_only_when_asked(self, tmp_path: Path) -> None:
         """A Python that the program starts is not observed, and finds the environment that it would find without us."""

@@ -144,28 +144,47 @@ class TestSitecustomize:
 
 
 class TestMistakes:
+    """A setting that cannot work is one line on standard error, and the program runs."""
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             (["--exporter", "nope"], "there is no exporter 'nope'"),
+            (["--exporter", "console,memory"], "give them one by one"),
             (["--exporter", "memory:?colour=red"], "unknown option 'colour'"),
             (["--tag", "prod"], "tag 'prod': write it as key=value"),
             (["--content", "some"], "content policy 'some': choose none, metadata"),
             (["--buffer-events", "0"], "buffer_events=0: must be at least 1"),
-            (["--exportr", "memory"], "no such option: --exportr"),
+            (["--stall-seconds", "long"], "stall_seconds='long': must be a number"),
         ],
     )
     def test_settings(self, tmp_path: Path, options: list[str], message: str) -> None:
-        """One clear line and exit code 2, before the program starts."""
-        done = run([*sidestream(*options), sys.executable, "-c", "print('started')"], tmp_path, code=2)
-        assert done.stdout == ""
+        more = [] if "--exporter" in options else ["--exporter", "memory"]
+        done = run([*sidestream(*options, *more), sys.executable, "-c", "print('started')"], tmp_path)
+        assert done.stdout == "started\n"
+        assert done.stderr.startswith("sidestream: ")
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+    def test_option(self, tmp_path: Path) -> None:
+        """One that does not exist is a mistake in the command itself, which does nothing then."""
+        done = run([*sidestream("--exportr", "memory"), sys.executable, "-c", "print('started')"], tmp_path, code=2)
+        assert (done.stdout, "no such option: --exportr" in done.stderr) == ("", True)
+
+    @pytest.mark.parametrize("name", ["OTEL_TRACES_SAMPLER=jaeger_remote", "OTEL_TRACES_SAMPLER=xray"])
+    def test_values_of_the_specification(self, tmp_path: Path, name: str) -> None:
+        """A fleet's environment may hold what is not implemented here."""
+        variable, _, value = name.partition("=")
+        env = environment(**{variable: value})
+        done = run([*sidestream("--exporter", "otlp"), sys.executable, "-c", "print('started')"], tmp_path, env=env)
+        assert done.stdout == "started\n"
+        assert value in done.stderr
 
     @pytest.mark.parametrize("options", [["-I"], ["-uE"], ["-W", "error", "-Xdev", "-S"]])
     def test_isolated(self, tmp_path: Path, options: list[str]) -> None:
         """A Python that is told to ignore what starts Sidestream."""
-        done = run([*sidestream("--"), "python3", *options, "-c", "print('started')"], tmp_path, code=2)
+        done = run([*sidestream("--"), "python3", *options, "-c", "print('started')"], tmp_path)
+        assert done.stdout == "started\n"
         assert "leave out -E, -I and -S" in done.stderr
 
     def test_not_isolated(self, tmp_path: Path) -> None:
@@ -176,8 +195,11 @@ class TestMistakes:
 
     def test_environment(self, tmp_path: Path) -> None:
         """The same for settings from the environment."""
-        env = environment(SIDESTREAM_TAGS="a=b,prod")
-        assert "tag 'prod'" in run([*sidestream("x")], tmp_path, env=env, code=2).stderr
+        env = environment(SIDESTREAM_TAGS="a=b,prod", SIDESTREAM_EXPORTERS="nope", SIDESTREAM_BUFFER_EVENTS="many")
+        done = run([*sidestream("--"), sys.executable, "-c", "print('started')"], tmp_path, env=env)
+        assert done.stdout == "started\n"
+        for mistake in ("tag 'prod'", "no exporter 'nope'", "buffer_events='many'"):
+            assert mistake in done.stderr
 
     def test_command_not_found(self, tmp_path: Path) -> None:
         """Exit code 127, as of a shell."""

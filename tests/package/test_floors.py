@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"errors", "stats", "diagnostics"},
     {"events", "terminal"},
     {"recording"},
-    {"metrics", "pipeline", "sources"},
+    {"metrics", "pipeline", "sources", "settings"},
     {"exporters", "sidecar"},
     {"install", "adapters", "logs", "streaming", "log"},
     {"web", "testing", "autostart", "sidestream", "demo"},

@@ -15,8 +15,8 @@ import msgspec
 
 from sidestream.install import install
 from sidestream.pipeline.exporter import Exporter
-from sidestream.pipeline.registry import make_exporter
 from sidestream.recording.content import ContentPolicy
+from sidestream.settings import exporter_of, is_disabled
 from sidestream.sidecar import Sidecar
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")
@@ -40,10 +40,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """A sidecar with these settings. Raises `ConfigurationError` where they cannot work."""
         names = ("buffer_events", "buffer_bytes", "close_timeout", "stall_seconds")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        return Sidecar(*map(self._exporter, self.exporters), tags=self.tags, **given)
+        if is_disabled() or not self.exporters:
+            return Sidecar("none")
+        return Sidecar(*map(self.exporter, self.exporters), tags=self.tags, **given)
 
-    def _exporter(self, spec: str) -> Exporter:
-        exporter = make_exporter(spec)
+    def exporter(self, spec: str) -> Exporter:
+        """The exporter that `spec` describes. Raises `ConfigurationError` where it cannot work."""
+        exporter = exporter_of(spec)
         if self.content is not None and "content" not in parse_qs(spec.partition("?")[2]):
             exporter.content = ContentPolicy.parse(self.content)
         return exporter
@@ -59,8 +62,12 @@ def put_into(environment: MutableMapping[str, str], settings: Settings, *, subpr
 
 
 def start(settings: str) -> None:
-    """Observe every agent of this process, with the settings that `put_into` left."""
-    sidecar = install(sidecar=msgspec.json.decode(settings, type=Settings).sidecar())
+    """Observe every agent of this process, but those that it observes itself, as `put_into` has it."""
+    sidecar = msgspec.json.decode(settings, type=Settings).sidecar()
+    if sidecar.disabled:
+        return
+    sidecar.stands_aside = True
+    install(sidecar=sidecar)
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         # A child of multiprocessing leaves past the interpreter's exit handlers, by way of its own.

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 
 HeadSampler: TypeAlias = Callable[[str, bool | None], bool]
@@ -37,12 +38,17 @@ def head_sampler(environment: Mapping[str, str] | None = None) -> HeadSampler:
     Args:
         environment: Where the variables are looked up: `os.environ`, unless given.
 
+    `jaeger_remote` and `xray`, which the specification knows and this does not, are said and taken for unset.
+
     Raises:
         ConfigurationError: there is no such sampler, or the argument is not a share.
     """
     environment = os.environ if environment is None else environment
     name = environment.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
     kind = name.removeprefix("parentbased_")
+    if kind in ("jaeger_remote", "xray"):
+        warn_once("sampler not implemented, parentbased_always_on is taken", name, OTEL_TRACES_SAMPLER=name)
+        name, kind = "parentbased_always_on", "always_on"
     match kind:
         case "always_on":
             root: HeadSampler = always

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dis import opmap
+from inspect import CO_ASYNC_GENERATOR
+from types import FrameType
 
 from sidestream.errors import ConfigurationError
 
@@ -23,3 +28,82 @@ def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
         if not isinstance(value, str):
             raise ConfigurationError(f"tags: {name}={value!r} is a {type(value).__name__}, it must be a string")
     return {name: v if len(v) <= MAX_TAG_VALUE else v[: MAX_TAG_VALUE - 1] + "…" for name, v in tags.items()}
+
+
+class TagsHere:
+    """Tags of the runs that start in the current context, by blocks within blocks.
+
+    A context variable that an async generator sets is its consumer's, too, whenever the generator stands at a `yield`:
+
+        async def answers(tenant):
+            with sidecar.tags(tenant=tenant):
+                yield ...   # here the consumer goes on, and its own runs are not the tenant's
+
+    So a block that an async generator opened holds while that generator is at work, or awaits what it started.
+    """
+
+    def __init__(self, tags: Mapping[str, str]) -> None:
+        outermost = _Block(checked_tags(tags))
+        self._block: ContextVar[_Block] = ContextVar("sidestream_tags", default=outermost)
+
+    def get(self) -> Mapping[str, str]:
+        """The tags of a run that starts now."""
+        block = self._block.get()
+        while block.outer is not None and not block.holds():
+            block = block.outer
+        return block.tags
+
+    @contextmanager
+    def block(self, tags: Mapping[str, str], opener: FrameType) -> Iterator[None]:
+        """Add `tags` within a `with` block that the code of the frame `opener` opens."""
+        before = self._block.get()
+        block = _Block(checked_tags({**self.get(), **tags}), before, opener if _leaks(opener) else None)
+        self._block.set(block)
+        try:
+            yield
+        finally:
+            block.close()
+            self._block.set(before)
+
+
+class _Block:
+    """Tags, and the async generator that they belong to, if they do."""
+
+    __slots__ = ("_generator", "_open", "outer", "tags")
+
+    def __init__(
+        self, tags: Mapping[str, str], outer: _Block | None = None, generator: FrameType | None = None
+    ) -> None:
+        self.tags = tags
+        self.outer = outer
+        self._generator = generator
+        self._open = True
+
+    def holds(self) -> bool:
+        return self._open and (self._generator is None or not _stands_at_yield(self._generator))
+
+    def close(self) -> None:
+        """The block is over, also for contexts that another task's closing of its generator does not reach."""
+        self._open = False
+        self._generator = None  # whose variables must not live on for our sake
+
+
+def _leaks(opener: FrameType) -> bool:
+    """Whether strangers see a context variable set in `opener`: an async generator, unless it makes a `with` block."""
+    if not opener.f_code.co_flags & CO_ASYNC_GENERATOR:
+        return False
+    driver = opener.f_back
+    return driver is None or driver.f_globals.get("__name__") != "contextlib"
+
+
+_YIELD_VALUE, _RESUME, _AFTER_YIELD = opmap["YIELD_VALUE"], opmap["RESUME"], 1
+
+
+def _stands_at_yield(generator: FrameType) -> bool:
+    """Whether the generator of this frame has given its consumer an item, as opposed to running, or awaiting.
+
+    Both suspend it at a YIELD_VALUE; the argument of the RESUME that follows tells them apart (module `dis`).
+    """
+    code, at = generator.f_code.co_code, generator.f_lasti
+    suspended = 0 <= at < len(code) - 3 and code[at] == _YIELD_VALUE and code[at + 2] == _RESUME
+    return suspended and code[at + 3] & 3 == _AFTER_YIELD

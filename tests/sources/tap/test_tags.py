@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any
 
@@ -104,6 +107,105 @@ def test_a_block_may_be_left_in_another_context(watching: Watching) -> None:
     suspended.close()
     run(watching)
     assert tags_of(watching) == [None]
+
+
+class TestGenerators:
+    """A context variable that an async generator sets is its consumer's, too; a block of tags is not."""
+
+    @staticmethod
+    async def of(watching: Watching, tenant: str) -> AsyncIterator[str]:
+        with watching.sidecar.tags(tenant=tenant):
+            for _ in range(2):
+                run(watching)
+                await asyncio.to_thread(run, watching)
+                await asyncio.create_task(asyncio.to_thread(run, watching))
+                yield tenant
+
+    def tenants(self, watching: Watching) -> list[str | None]:
+        return [(tags or {}).get("tenant") for tags in tags_of(watching)]
+
+    def test_what_a_generator_starts_has_its_tags(self, watching: Watching) -> None:
+        async def main() -> None:
+            async for _ in self.of(watching, "red"):
+                pass
+
+        asyncio.run(main())
+        assert self.tenants(watching) == ["red"] * 6
+
+    def test_what_its_consumer_starts_does_not(self, watching: Watching) -> None:
+        """While it stands at its `yield`, once it is left early, and once it is closed in another task."""
+
+        async def main() -> None:
+            async for _ in self.of(watching, "red"):
+                tags_of(watching)
+                run(watching)
+                break
+            run(watching)
+            left = self.of(watching, "blue")
+            await anext(left)
+            await asyncio.create_task(left.aclose())  # type: ignore[attr-defined]
+            tags_of(watching)
+            run(watching)
+
+        asyncio.run(main())
+        assert self.tenants(watching) == [None]
+
+    def test_two_in_turn_have_each_its_own(self, watching: Watching) -> None:
+        async def main() -> None:
+            red, blue = self.of(watching, "red"), self.of(watching, "blue")
+            for each in (red, blue, red, blue):
+                await anext(each)
+                run(watching)
+                await asyncio.create_task(asyncio.to_thread(run, watching))
+
+        asyncio.run(main())
+        assert self.tenants(watching) == [*["red"] * 3, None, None, *["blue"] * 3, None, None] * 2
+
+    def test_its_variables_live_no_longer_than_without_the_block(self, watching: Watching) -> None:
+        class Thing:
+            pass
+
+        things: list[weakref.ref[Thing]] = []
+
+        async def of() -> AsyncIterator[str]:
+            thing = Thing()
+            things.append(weakref.ref(thing))
+            with watching.sidecar.tags(tenant="red"):
+                yield "a"
+
+        async def main() -> None:
+            async for _ in of():
+                break
+            await asyncio.sleep(0.01)
+            gc.collect()
+            assert things[0]() is None
+
+        asyncio.run(main())
+
+    def test_a_block_of_the_consumers_own_stands(self, watching: Watching) -> None:
+        async def main() -> None:
+            with watching.sidecar.tags(tenant="mine"):
+                async for _ in self.of(watching, "red"):
+                    tags_of(watching)
+                    run(watching)
+                    break
+
+        asyncio.run(main())
+        assert self.tenants(watching) == ["mine"]
+
+    def test_one_that_stands_for_a_with_block_is_a_block(self, watching: Watching) -> None:
+        @asynccontextmanager
+        async def tenant(name: str) -> AsyncIterator[None]:
+            with watching.sidecar.tags(tenant=name):
+                yield
+
+        async def main() -> None:
+            async with tenant("red"):
+                run(watching)
+            run(watching)
+
+        asyncio.run(main())
+        assert self.tenants(watching) == ["red", None]
 
 
 def test_tags_of_one_sidecar_are_not_those_of_another(watching: Watching) -> None:

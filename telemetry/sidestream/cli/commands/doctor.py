@@ -41,7 +41,7 @@ def doctor(
     """
     specs = [*(spec or ()), *([f"otlp:{otlp}"] if otlp else [])]
     if not specs and prometheus is None:
-        from sidestream.sidecar import exporters_from_environment
+        from sidestream.settings import exporters_from_environment
 
         specs = exporters_from_environment()
     found = [(shown(each), check) for each in specs for check in _exporter(each)]
@@ -52,7 +52,7 @@ def doctor(
         checks = [{"exporter": name, **msgspec.to_builtins(check)} for name, check in found]
         typer.echo(json.dumps({"ok": ok, "checks": checks}, indent=2))
     else:
-        width = max(len(check.subject) for _, check in found)
+        width = max((len(check.subject) for _, check in found), default=0)
         before = None
         for name, check in found:
             if name != before:

@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from sidestream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidestream.autostart import Settings
 
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 """What follows the first word that is no option of ours is the program's, `-m` with it."""
@@ -40,20 +43,20 @@ def run(
         ),
     ] = None,
     buffer_events: Annotated[
-        int | None,
+        str | None,
         typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_EVENTS", help="Events that may wait for an exporter."),
     ] = None,
     buffer_bytes: Annotated[
-        int | None, typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_BYTES", help="The same in bytes of content.")
+        str | None, typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_BYTES", help="The same in bytes of content.")
     ] = None,
     close_timeout: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="SECONDS", envvar="SIDESTREAM_CLOSE_TIMEOUT", help="How long the end may take to deliver the rest."
         ),
     ] = None,
     stall_seconds: Annotated[
-        float | None,
+        str | None,
         typer.Option(metavar="SECONDS", envvar="SIDESTREAM_STALL_SECONDS", help="A wait that counts as a stall."),
     ] = None,
     subprocesses: Annotated[
@@ -68,7 +71,7 @@ def run(
     """Run a program with every pydantic-ai agent in it observed; not a line of it changes.
 
     Its arguments, input, output, exit code and signals are its own. An option beats the environment, which beats the
-    default. A script that ends in .py, and -m, run with this Python.
+    default. A script that ends in .py, and -m, run with this Python. A setting that cannot work is said, and left out.
 
     Example:  sidestream run -- python app.py
 
@@ -76,49 +79,90 @@ def run(
     """
     if command[0].startswith("-") and command[0] != "-m":
         raise ConfigurationError(f"run: no such option: {command[0]}; a program's own options come after its name")
-    from sidestream.autostart import Settings, put_into
-    from sidestream.sidecar import exporters_from_environment
+    from sidestream.autostart import put_into
+    from sidestream.settings import exporters_from_environment
 
-    _refuse_isolated(command)
-    settings = Settings(
+    settings = _settings(
         exporters=exporter or exporters_from_environment(),
-        tags=_tags(tag or [each for each in os.environ.get("SIDESTREAM_TAGS", "").split(",") if each.strip()]),
+        tags=tag or [each for each in os.environ.get("SIDESTREAM_TAGS", "").split(",") if each.strip()],
         content=content,
-        buffer_events=buffer_events,
-        buffer_bytes=buffer_bytes,
-        close_timeout=close_timeout,
-        stall_seconds=stall_seconds,
+        numbers={
+            "buffer_events": buffer_events,
+            "buffer_bytes": buffer_bytes,
+            "close_timeout": close_timeout,
+            "stall_seconds": stall_seconds,
+        },
     )
-    settings.sidecar().close()  # a mistake in the settings comes to light here, and not within the program
     environment = _environment()
-    put_into(environment, settings, subprocesses=subprocesses)
+    if settings is not None and not _is_isolated(command):
+        put_into(environment, settings, subprocesses=subprocesses)
     _become(command, environment)
 
 
-def _refuse_isolated(command: Sequence[str]) -> None:
-    """Python's options -E, -I and -S make it pass over what starts Sidestream: refused, for nobody would notice."""
+def _settings(
+    exporters: Sequence[str], tags: Sequence[str], content: str | None, numbers: Mapping[str, str | None]
+) -> Settings | None:
+    """The settings that can work; None where the program has to run unobserved. What cannot work is said."""
+    from sidestream.autostart import Settings
+    from sidestream.recording.content import ContentPolicy
+
+    given: dict[str, Any] = {"exporters": [], "tags": {}}
+    for text in tags:
+        key, equals, value = text.partition("=")
+        if equals and key.strip():
+            given["tags"][key.strip()] = value.strip()
+        else:
+            _say(f"tag {text!r}: write it as key=value; left out")
+    for name, number in numbers.items():
+        try:
+            given[name] = number if number is None else float(number)
+        except ValueError:
+            _say(f"{name}={number!r}: must be a number; the default is taken")
+    if content is not None:
+        try:
+            ContentPolicy.parse(content)
+            given["content"] = content
+        except ConfigurationError as error:
+            given["content"] = "none"
+            _say(f"{error}; none is taken")  # the default may show more than was meant
+    given |= {name: int(given[name]) for name in ("buffer_events", "buffer_bytes") if given.get(name) is not None}
+    settings = Settings(**given)
+    for spec in exporters:
+        try:
+            settings.exporter(spec)
+            settings.exporters.append(spec)
+        except ConfigurationError as error:
+            _say(f"{error}; left out")
+    if not settings.exporters:
+        return None
+    try:
+        settings.sidecar().close()
+    except ConfigurationError as error:
+        _say(f"not observing: {error}")
+        return None
+    return settings
+
+
+def _say(message: str) -> None:
+    print(f"sidestream: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _is_isolated(command: Sequence[str]) -> bool:
+    """Whether Python is told by -E, -I or -S to pass over what starts Sidestream. That is said."""
     words = iter(command[1:] if os.path.basename(command[0]).startswith("python") else ())
     for word in words:
         option = re.fullmatch("-([^-cmWX]*)([cmWX]?)(.*)", word, re.DOTALL)
         if option is None:
-            return
+            return False
         flags, takes_value, value = option.groups()
         if set(flags) & set("EIS"):
-            raise ConfigurationError(f"run: {command[0]} {word} cannot be observed: leave out -E, -I and -S")
+            _say(f"not observing: {command[0]} {word} passes over Sidestream; leave out -E, -I and -S")
+            return True
         if not flags + takes_value or takes_value in ("c", "m"):
-            return
+            return False
         if takes_value and not value:
             next(words, None)
-
-
-def _tags(texts: Sequence[str]) -> dict[str, str]:
-    tags = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigurationError(f"tag {text!r}: write it as key=value")
-        tags[key.strip()] = value.strip()
-    return tags
+    return False
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""Settings of a sidecar: by argument, by environment, and none at all."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+import sidestream
+from sidestream import ConfigurationError, InMemoryExporter, Sidecar, run_stream
+from sidestream.diagnostics import forget
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SIDESTREAM_DISABLED", "1"), ("SIDESTREAM_DISABLED", "true"), ("SIDESTREAM_EXPORTERS", "none")]
+)
+def test_the_environment_can_switch_it_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    """The program goes on as it is, nothing is written or said, and nothing of an exporter is begun."""
+    monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    with Sidecar() as sidecar:
+        agent = sidecar.observe(Agent(TestModel(custom_output_text="hi"), capabilities=[sidecar.capability]))
+        assert agent.run_sync("?").output == "hi"
+        assert list(sidecar.tap(["a"])) == ["a"]
+        assert sidecar.flush() == {}
+        assert (sidecar.stats().runs, sidecar.stats().exporters) == (0, {})
+    assert list(tmp_path.iterdir()) == []
+    assert caplog.text == ""
+
+
+def test_switched_off_the_programs_own_exporters_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDESTREAM_DISABLED", "1")
+    memory = InMemoryExporter()
+    with Sidecar(memory) as sidecar:
+        list(sidecar.tap(["a"]))
+    assert memory.events == []
+
+
+def test_switched_off_the_streaming_functions_still_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> list[str]:
+        return [event.event_type async for event in run_stream(Agent(TestModel()), "?", sidecar=Sidecar())]
+
+    monkeypatch.setenv("SIDESTREAM_DISABLED", "1")
+    events = asyncio.run(main())
+    assert (events[0], events[-1]) == ("agent_start", "agent_end")
+
+
+def test_switched_off_install_installs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIDESTREAM_DISABLED", "1")
+    original = Agent.__init__
+    sidecar = sidestream.install()
+    assert sidecar.disabled
+    assert Agent.__init__ is original
+    assert sidestream.install(sidecar=sidecar) is sidecar
+    sidestream.uninstall()
+
+
+def test_an_exporter_of_the_environments_that_cannot_work_does_not_end_a_program_that_installs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others work; an argument that cannot is the program's own mistake, and is raised."""
+    forget()
+    monkeypatch.setenv("SIDESTREAM_EXPORTERS", "nope,memory")
+    sidecar = sidestream.install()
+    assert list(sidecar.stats().exporters) == ["memory"]
+    assert "exporter left out" in caplog.text
+    assert "no exporter 'nope'" in caplog.text
+    sidestream.uninstall()
+
+
+@pytest.mark.parametrize("value", ["0", "false", "no", ""])
+def test_other_values_do_not_switch_it_off(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SIDESTREAM_DISABLED", value)
+    assert Sidecar(InMemoryExporter()).active
+
+
+def test_several_exporters_in_one_string_are_a_hint() -> None:
+    """The form of the environment variable, given as an argument."""
+    with pytest.raises(ConfigurationError, match=r"several; give them one by one: 'console', 'jsonl:runs/'"):
+        Sidecar("console, jsonl:runs/")
+
+
+def test_a_comma_in_a_target_is_no_list(tmp_path: Path) -> None:
+    with Sidecar(f"jsonl:{tmp_path}/a,b/") as sidecar:
+        list(sidecar.tap(["a"]))
+    assert (tmp_path / "a,b").is_dir()
+
+
+def test_it_shows_what_it_is() -> None:
+    sidecar = Sidecar(InMemoryExporter())
+    list(sidecar.tap(["a"]))
+    assert repr(sidecar) == "<Sidecar memory: 1 runs, 0 in progress>"
+    assert "<td>memory</td>" in sidecar._repr_html_()
+    sidecar.close()
+    assert repr(sidecar) == "<Sidecar memory: 1 runs, 0 in progress, closed>"
