@@ -12,7 +12,23 @@ from typing import Any
 
 import msgspec
 
-from sidestream.events import AgentEnd, AgentStart, Error, LLMEnd, LLMStart, StreamEvent, ToolEnd, ToolStart, Usage
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    Error,
+    LLMEnd,
+    LLMStart,
+    StreamEvent,
+    ToolEnd,
+    ToolStart,
+    Usage,
+    is_partial,
+    is_unmeasured,
+    unpriced_requests,
+)
+
+UNKNOWN_MODEL = "unknown"
+"""Name of the model of a request that was announced by nobody, such as a tapped stream's: the answer may name it."""
 
 
 class RequestFacts(msgspec.Struct, array_like=True, gc=False):
@@ -35,6 +51,10 @@ class RequestFacts(msgspec.Struct, array_like=True, gc=False):
     """With what failed attempts of a fallback model cost."""
     unpriced: int
     """Requests and attempts that used tokens of no known price."""
+    partial: bool
+    """Whether it was cut off before its whole usage was told."""
+    unmeasured: bool
+    """Whether it was answered without anybody telling what it used."""
     stalls: int
     finish_reason: str | None
 
@@ -348,14 +368,13 @@ def _note(part: RunPart, event: StreamEvent) -> None:
 def _request(event: StreamEvent, data: LLMEnd, when: datetime) -> RequestFacts:
     attempts = data.failed_attempts or []
     costs = [cost for cost in (data.cost_usd, *(attempt.cost_usd for attempt in attempts)) if cost is not None]
-    unpriced = bool(data.unpriced) + sum(a.usage is not None and a.cost_usd is None for a in attempts)
     first_tokens = (data.time_to_first_token_seconds or {}).values()
     return RequestFacts(
         seq=event.seq,
         timestamp=when,
         offset=event.offset,
         request=data.request,
-        model=data.model,
+        model=data.response_model or data.model if data.model == UNKNOWN_MODEL else data.model,
         response_model=data.response_model,
         provider=data.provider,
         outcome=data.outcome,
@@ -363,7 +382,9 @@ def _request(event: StreamEvent, data: LLMEnd, when: datetime) -> RequestFacts:
         time_to_first_token_seconds=min(first_tokens, default=None),
         usage=data.usage,
         cost_usd=sum(costs) if costs else None,
-        unpriced=unpriced,
+        unpriced=unpriced_requests(data),
+        partial=is_partial(data),
+        unmeasured=is_unmeasured(data),
         stalls=data.stalls or 0,
         finish_reason=data.finish_reason,
     )

@@ -22,10 +22,12 @@ from sidestream.events import (
     Retry,
     ToolEnd,
     ToolStart,
+    is_lower_bound,
     split_pieces,
 )
 from sidestream.log.files import Paths
 from sidestream.log.index.listing import events_of, join, parts_of_tree
+from sidestream.log.index.parts import UNKNOWN_MODEL
 from sidestream.log.writers import Writers
 
 from .summary import RunSummary, summary_of
@@ -204,8 +206,14 @@ class _Builder:
             self.requests[data.request] = step
         step.duration_seconds, step.outcome = data.duration_seconds, data.outcome
         step.provider = data.provider or step.provider
+        if step.name == UNKNOWN_MODEL:
+            step.name = data.response_model or step.name
         step.finish_reason, step.usage = data.finish_reason, data.usage
         step.cost_usd, step.unpriced = data.cost_usd, bool(data.unpriced)
+        step.usage_is_lower_bound, step.cost_is_lower_bound = (
+            is_lower_bound(data, "usage"),
+            is_lower_bound(data, "cost"),
+        )
         step.time_to_first_token_seconds = min((data.time_to_first_token_seconds or {}).values(), default=None)
         step.exception_type, step.error = data.exception_type, data.error
 
@@ -282,6 +290,8 @@ def _hang(parent: RunLog, child: RunLog) -> None:
         usage=summary.usage_with_children or summary.usage,
         cost_usd=summary.cost_usd_with_children if summary.cost_usd_with_children is not None else summary.cost_usd,
         unpriced=summary.unpriced_requests > 0,
+        usage_is_lower_bound=summary.is_lower_bound("usage", with_children=True),
+        cost_is_lower_bound=summary.is_lower_bound("cost", with_children=True),
         exception_type=summary.exception_type,
         input=child.prompt,
         output=child.output,

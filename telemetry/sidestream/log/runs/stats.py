@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from sidestream.events import Usage
+from sidestream.events import Usage, counts_are_bounds
+from sidestream.events.bounds import Figure
 from sidestream.log.files import Paths
 from sidestream.log.index.listing import every_run
 from sidestream.log.index.parts import RequestFacts
@@ -46,13 +47,28 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_usd: float | None = None
     """None where nothing was priced."""
     unpriced_requests: int = 0
-    """With any, the cost is a lower bound."""
+    """Requests that used tokens of which no price is known."""
+    partial_requests: int = 0
+    """Requests that were cut off before their whole usage was told."""
+    unmeasured_requests: int = 0
+    """Requests that were answered without anybody telling what they used."""
+    unended_runs: int = 0
+    """Runs whose end is not in the log: what they used since their last whole request is not known."""
     duration: Quantiles | None = None
     time_to_first_token: Quantiles | None = None
     """Of runs: of their first request."""
     requests: int | None = None
     tool_calls: int | None = None
     retries: int | None = None
+
+    def is_lower_bound(self, figure: Figure) -> bool:
+        """Whether the sum of `usage` or `cost` is less than what was really used."""
+        return self.unended_runs > 0 or counts_are_bounds(
+            figure,
+            partial=self.partial_requests,
+            unmeasured=self.unmeasured_requests,
+            unpriced=self.unpriced_requests,
+        )
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +139,7 @@ class _Tally:
         self.usages: Counter[str] = Counter()
         self.total_tokens: int | None = None
         self.costs: list[float] = []
-        self.unpriced = 0
+        self.unpriced = self.partial = self.unmeasured = self.unended = 0
         self.of_runs: Counter[str] = Counter()
 
     def add(self, outcome: str, duration: float | None, first_token: float | None = None) -> None:
@@ -137,7 +153,11 @@ class _Tally:
         # How long a run takes is not known before it is over.
         duration = None if run.outcome == "running" else run.duration_seconds
         self.add(run.outcome, duration, run.time_to_first_token_seconds)
-        self.add_used(run.usage, run.total_tokens, run.cost_usd, run.unpriced_requests)
+        self.add_used(run.usage, run.total_tokens, run.cost_usd)
+        self.unpriced += run.unpriced_requests
+        self.partial += run.partial_requests
+        self.unmeasured += run.unmeasured_requests
+        self.unended += run.outcome in ("running", "lost")
         of_runs = self.of_runs
         of_runs["requests"] += run.requests
         of_runs["tool_calls"] += run.tool_calls
@@ -146,9 +166,12 @@ class _Tally:
     def add_request(self, facts: RequestFacts) -> None:
         self.add(facts.outcome, facts.duration_seconds, facts.time_to_first_token_seconds)
         usage = facts.usage
-        self.add_used(usage, usage.total_tokens if usage else None, facts.cost_usd, facts.unpriced)
+        self.add_used(usage, usage.total_tokens if usage else None, facts.cost_usd)
+        self.unpriced += facts.unpriced
+        self.partial += facts.partial
+        self.unmeasured += facts.unmeasured
 
-    def add_used(self, usage: Usage | None, tokens: int | None, cost: float | None, unpriced: int) -> None:
+    def add_used(self, usage: Usage | None, tokens: int | None, cost: float | None) -> None:
         if usage is not None:
             for name in TOKENS:
                 if (count := getattr(usage, name)) is not None:
@@ -157,7 +180,6 @@ class _Tally:
             self.total_tokens = (self.total_tokens or 0) + tokens
         if cost is not None:
             self.costs.append(cost)
-        self.unpriced += unpriced
 
     def group(self, name: str | None) -> Group:
         return Group(
@@ -168,6 +190,9 @@ class _Tally:
             total_tokens=self.total_tokens,
             cost_usd=sum_usd(self.costs),
             unpriced_requests=self.unpriced,
+            partial_requests=self.partial,
+            unmeasured_requests=self.unmeasured,
+            unended_runs=self.unended,
             duration=quantiles(self.durations),
             time_to_first_token=quantiles(self.first_tokens),
             **self.of_runs,

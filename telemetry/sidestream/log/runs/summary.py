@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from sidestream.events import RunOutcome, Usage
-from sidestream.log.index.parts import RunPart
+from sidestream.events import RunOutcome, Usage, counts_are_bounds
+from sidestream.events.bounds import Figure
+from sidestream.log.index.parts import UNKNOWN_MODEL, RunPart
 from sidestream.log.writers import Writers
 
 SeenOutcome: TypeAlias = RunOutcome | Literal["lost", "running"]
@@ -71,7 +72,13 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     cost_usd_with_children: float | None = None
     """With all sub-agents; None where there were none."""
     unpriced_requests: int = 0
-    """With any, the cost is a lower bound."""
+    """Own requests that used tokens of which no price is known."""
+    partial_requests: int = 0
+    """Own requests that were cut off before their whole usage was told."""
+    unmeasured_requests: int = 0
+    """Own requests that were answered without anybody telling what they used."""
+    incomplete_sub_agents: int = 0
+    """Sub-agents that were still going on at the end, or whose own figures are lower bounds."""
     time_to_first_token_seconds: float | None = None
     """Of the first request."""
     stalls: int = 0
@@ -85,6 +92,16 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Lines that are there more than once."""
     files: list[str] = []
 
+    def is_lower_bound(self, figure: Figure, *, with_children: bool = False) -> bool:
+        """Whether `usage` or `cost` is less than what was really used; of a run without an end it may always be."""
+        return self.outcome in ("running", "lost") or counts_are_bounds(
+            figure,
+            partial=self.partial_requests,
+            unmeasured=self.unmeasured_requests,
+            unpriced=self.unpriced_requests,
+            incomplete_sub_agents=self.incomplete_sub_agents if with_children else 0,
+        )
+
 
 def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSummary:
     """What the log says of one run."""
@@ -94,6 +111,8 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSumm
     usage = end.usage if end else total_usage([facts.usage for facts in part.requests])
     cost = end.cost_usd if end else sum_usd([facts.cost_usd for facts in part.requests])
     models = list(dict.fromkeys([facts.model for facts in part.begun]))
+    if UNKNOWN_MODEL in models:  # the answers name it
+        models = list(dict.fromkeys([facts.model for facts in part.requests if facts.model])) or models
     providers = list(dict.fromkeys([facts.provider for facts in part.begun if facts.provider]))
     first = part.requests[0] if part.requests and part.requests[0].request == 1 else None
     error = part.errors[-1] if part.errors else None
@@ -135,6 +154,11 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSumm
         usage_with_children=end.usage_with_children if end else None,
         cost_usd_with_children=end.cost_usd_with_children if end else None,
         unpriced_requests=(end.unpriced_requests or 0) if end else sum([facts.unpriced for facts in part.requests]),
+        partial_requests=(end.partial_requests or 0) if end else sum([facts.partial for facts in part.requests]),
+        unmeasured_requests=(end.unmeasured_requests or 0)
+        if end
+        else sum([facts.unmeasured for facts in part.requests]),
+        incomplete_sub_agents=(end.incomplete_sub_agents or 0) if end else 0,
         time_to_first_token_seconds=first.time_to_first_token_seconds if first else None,
         stalls=sum([facts.stalls for facts in part.requests]),
         events=events,
