@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidestream import ConfigurationError, log
-from sidestream.log.files import is_locked
+from sidestream.logfiles.locks import is_locked
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.log_builder import Problems, keys, lines, run_events, write
 

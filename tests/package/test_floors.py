@@ -19,7 +19,7 @@ ROOTS = {
 }
 
 FLOORS: list[set[str]] = [
-    {"errors", "stats", "diagnostics"},
+    {"errors", "stats", "diagnostics", "logfiles"},
     {"events", "terminal"},
     {"recording"},
     {"metrics", "pipeline", "sources", "settings"},

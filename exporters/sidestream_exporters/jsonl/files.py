@@ -18,47 +18,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from sidestream.diagnostics import warn, warn_once
+from sidestream.logfiles.locks import lock, try_lock, unlock
+from sidestream.logfiles.naming import GZIP_PART_SUFFIX, STEM, TORN_SUFFIX, first_timestamp
 
-TORN_SUFFIX = ".torn"
-GZIP_PART_SUFFIX = ".gz.part"
 BLOCK = 256 * 1024
 """Bytes moved or compressed at a time."""
 
-_FLAGS = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
-_FIRST_TIMESTAMP = re.compile(rb'"timestamp":"([^"]{1,40})"')
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _FAR = 1 << 62  # locks are mandatory on Windows: lock a byte that nobody reads
-
-    def _lock(fd: int, *, wait: bool) -> bool:
-        while True:
-            os.lseek(fd, _FAR, os.SEEK_SET)
-            try:
-                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-                return True
-            except OSError:
-                if not wait:
-                    return False
-            time.sleep(0.01)
-
-    def _unlock(fd: int) -> None:
-        os.lseek(fd, _FAR, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(fd: int, *, wait: bool) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+_FLAGS = os.O_RDWR | os.O_APPEND
 
 
 # --- one open file -------------------------------------------------------------------------------------------------
@@ -76,7 +42,7 @@ class LogFile:
         """Bytes, as of the last look (`is_current`) or append."""
         self._whole = 0
         """A size at which the file ended in a newline: nothing to heal while it is no other."""
-        self.begun = _first_timestamp(fd) or time.time()
+        self.begun = first_timestamp(_read_at(fd, 0, 4096)) or time.time()
         """Unix time of the first line, or of now where there is none yet."""
 
     @classmethod
@@ -92,7 +58,7 @@ class LogFile:
         except OSError:
             return None
         with suppress(OSError):
-            if _lock(file.fd, wait=False) and file.is_current():
+            if try_lock(file.fd) and file.is_current():
                 return file
         file.close()
         return None
@@ -100,14 +66,14 @@ class LogFile:
     def lock(self) -> None:
         """Wait until no other process (or exporter) writes here."""
         try:
-            _lock(self.fd, wait=True)
+            lock(self.fd)
         except OSError as error:  # some network file systems
             reason = error.strerror or str(error)
             warn_once("file system has no locks, other writers are not kept apart", reason, reason=reason)
 
     def unlock(self) -> None:
         with suppress(OSError):
-            _unlock(self.fd)
+            unlock(self.fd)
 
     def is_current(self) -> bool:
         """Whether the path still leads to this file, which others may have rotated, renamed or removed."""
@@ -178,14 +144,6 @@ class LogFile:
         self.close()
 
 
-def _first_timestamp(fd: int) -> float | None:
-    try:
-        found = _FIRST_TIMESTAMP.search(_read_at(fd, 0, 4096))
-        return datetime.fromisoformat(found[1].decode()).timestamp() if found else None
-    except (OSError, ValueError):
-        return None
-
-
 def _read_at(fd: int, offset: int, size: int) -> bytes:
     os.lseek(fd, offset, os.SEEK_SET)  # O_APPEND writes at the end wherever this is; Windows has no pread
     return os.read(fd, size)
@@ -229,7 +187,7 @@ class Log(ABC):
         self.prefix = prefix
         self.file: LogFile | None = None
         self._stem, self._count = "", 0
-        self._finished_name = re.compile(re.escape(prefix) + r"\d{8}T\d{6}Z-\d+(_\d+)?\.jsonl(\.gz)?")
+        self._finished_name = re.compile(re.escape(prefix) + STEM + r"(\.gz)?")
 
     @abstractmethod
     def acquire(self) -> LogFile:

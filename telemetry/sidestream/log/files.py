@@ -1,26 +1,20 @@
-"""Which files a log consists of, in order of time, and whether somebody still writes to one."""
+"""Log files at given paths, in order of time."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
-import sys
 import zlib
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from sidestream.errors import ConfigurationError
+from sidestream.logfiles.naming import SUFFIXES, first_timestamp
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A folder, a file or a glob, or several of them."""
 
-SUFFIXES = (".jsonl", ".jsonl.gz")
-"""How the files of a folder must end to be taken for a log. A file that is named itself may be called anything."""
-
-_FIRST_TIMESTAMP = re.compile(rb'"timestamp":\s*"([^"]{1,40})"')
 _UNKNOWN_TIME = float("inf")
 
 
@@ -66,52 +60,7 @@ def _begun(file: Path) -> float:
             head = source.read(4096)
         if head.startswith(b"\x1f\x8b"):
             head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-        found = _FIRST_TIMESTAMP.search(head)
-        return datetime.fromisoformat(found[1].decode()).timestamp() if found else _UNKNOWN_TIME
-    except (OSError, ValueError, zlib.error):
+    except (OSError, zlib.error):
         return _UNKNOWN_TIME
-
-
-# --- writers -------------------------------------------------------------------------------------------------------
-
-
-def is_locked(file: str | os.PathLike[str]) -> bool | None:
-    """Whether a writer holds the lock of `file`; None where the system cannot tell.
-
-    A writer with a file of its own holds its lock for as long as it lives; one that shares a file, while it appends.
-    """
-    try:
-        fd = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except OSError:
-        return None
-    try:
-        return _is_locked(fd)
-    except OSError:  # a file system without locks
-        return None
-    finally:
-        os.close(fd)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _is_locked(fd: int) -> bool:
-        os.lseek(fd, 1 << 62, os.SEEK_SET)  # the byte that writers lock
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return True
-        os.lseek(fd, 1 << 62, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-        return False
-
-else:
-    import fcntl
-
-    def _is_locked(fd: int) -> bool:
-        try:
-            # Shared, so that two readers do not take each other for a writer. Closing lets go of it.
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+    begun = first_timestamp(head)
+    return _UNKNOWN_TIME if begun is None else begun

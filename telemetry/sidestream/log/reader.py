@@ -16,8 +16,9 @@ from typing import Any, Literal, TypeAlias, Union, cast, get_args
 import msgspec
 
 from sidestream.events import SCHEMA_VERSION, AnyEvent
+from sidestream.logfiles.locks import is_locked
 
-from .files import Paths, files_of, is_locked
+from .files import Paths, files_of
 
 BLOCK = 256 * 1024
 """Bytes read at a time. A block ends with a line, so it can be longer."""

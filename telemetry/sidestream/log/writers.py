@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from sidestream.events import AgentStart
+from sidestream.logfiles.locks import is_locked
+from sidestream.logfiles.naming import pid_in_name
 from sidestream.recording.process import hostname
-
-from .files import is_locked
 
 ELSEWHERE_SECONDS = 3600.0
 """A writer on another machine, whose process cannot be seen, counts as gone when its file was still for so long."""
@@ -31,7 +30,7 @@ class Writers:
         pid, host = (start.pid, start.host) if start else (None, None)
         if pid is None or pid <= 0:
             return False
-        own = [file for file in files if _pid_in_name(file) == pid]
+        own = [file for file in files if pid_in_name(file) == pid]
         if own:
             # Each process has files of its own there, and locks the one it writes to: perhaps a younger one by now.
             folder = Path(own[-1]).parent
@@ -42,11 +41,6 @@ class Writers:
         if host == hostname():
             return _process_lives(pid, last)
         return any(_written_within(file, ELSEWHERE_SECONDS) for file in files)
-
-
-def _pid_in_name(file: str) -> int | None:
-    found = re.search(r"\d{8}T\d{6}Z-(\d+)(_\d+)?\.jsonl$", file)
-    return int(found[1]) if found else None
 
 
 def _written_within(file: str, seconds: float) -> bool:

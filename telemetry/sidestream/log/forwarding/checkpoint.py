@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Generic, TypeVar
 
 import msgspec
 
 from sidestream.errors import ConfigurationError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from sidestream.logfiles.locks import try_lock
 
 StateT = TypeVar("StateT")
 
@@ -34,17 +29,14 @@ class Checkpoint(Generic[StateT]):
         except OSError as error:
             raise ConfigurationError(f"checkpoint {self.path}: {error.strerror}: choose another place") from None
         try:
-            if sys.platform == "win32":
-                msvcrt.locking(self._lock, msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            os.close(self._lock)
+            free = try_lock(self._lock)
+        except OSError:  # a file system without locks
+            free = True
+        if not free:
+            self.close()
             raise ConfigurationError(
                 f"checkpoint {self.path}: another process works with it: stop that one, or give each its own"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+            )
 
     def load(self) -> StateT | None:
         """What was saved last; None where nothing was.

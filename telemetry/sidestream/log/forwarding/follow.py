@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sidestream.log.files import SUFFIXES, Paths
+from sidestream.log.files import Paths
 from sidestream.log.reader import Block, OnProblem, Problem, Skipped, blocks_of, decode_block, decoder_of
+from sidestream.logfiles.naming import SUFFIXES
 
 HEAD = 4096
 """Bytes of the first line that tell a file from others: when, which run, which agent."""
