@@ -16,9 +16,7 @@ import msgspec
 import pytest
 
 from sidestream import ConfigurationError, log
-from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, StreamEvent, Usage, make_event
-from sidestream.log.writers import ELSEWHERE_SECONDS, _process_began
-from sidestream.recording.process import hostname
+from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, StreamEvent, Usage
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.log_builder import BEGIN, chunk, lines, run_events, sequence, write
 from tests.support.paths import ROOT
@@ -222,28 +220,6 @@ def test_a_run_is_running_though_its_writer_has_begun_another_file(tmp_path: Pat
         assert outcome(tmp_path / "runs") == "running"
         _tell(process, "close")
         assert outcome(tmp_path / "runs") == "lost"
-
-
-def test_a_number_that_another_process_has_by_now_does_not_make_it_running(tmp_path: Path) -> None:
-    """Ours began long after that run was last seen."""
-    if _process_began(os.getpid()) is None:
-        pytest.skip("this system does not tell when a process began")
-    write(tmp_path / "a.jsonl", run_events("one", ended=False, pid=os.getpid(), host=hostname()))
-    assert outcome(tmp_path) == "lost"
-
-
-def test_a_process_of_this_machine_that_is_there_may_tell_more(tmp_path: Path) -> None:
-    start = AgentStart(root_run_id="one", pid=os.getpid(), host=hostname())
-    write(tmp_path / "a.jsonl", [make_event(start, run_id="one")])
-    assert outcome(tmp_path) == "running"
-
-
-def test_a_writer_elsewhere_counts_as_gone_when_its_file_was_still_for_long(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", run_events("one", ended=False, pid=1, host="another machine"))
-    assert outcome(tmp_path) == "running"
-    old = file.stat().st_mtime - ELSEWHERE_SECONDS - 60
-    os.utime(file, (old, old))
-    assert outcome(tmp_path) == "lost"
 
 
 def test_the_torn_line_of_a_living_writer_is_waited_for_and_of_a_dead_one_told(tmp_path: Path) -> None:

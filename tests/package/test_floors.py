@@ -126,7 +126,7 @@ def test_few_floors_and_few_files_beside_the_folders() -> None:
 
 def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
     """Nor each other: a folder is one exporter's own."""
-    allowed = {"errors", "diagnostics", "stats", "events", "terminal", "metrics", "pipeline"}
+    allowed = {"errors", "diagnostics", "stats", "logfiles", "events", "terminal", "metrics", "pipeline"}
     for module, targets in imports().items():
         if module.startswith("sidestream_exporters."):
             for target in filter(own, targets):

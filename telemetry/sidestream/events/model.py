@@ -144,6 +144,8 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     pid: int | None = None
     """Process that observed the run, so that a reader can tell a writer that is gone."""
     host: str | None = None
+    process: str | None = None
+    """Identity of that process on its machine, `boot/PID namespace/start`; absent where the system has none."""
 
 
 class LLMStart(Payload, frozen=True, kw_only=True):

@@ -1,46 +1,95 @@
-"""Whether whoever was writing a run can still tell more of it, or is gone and has left it lost."""
+"""Whether the writer of a run without an end lives, or is gone and has left the run lost.
+
+Locks decide, and where there are none the identity of the process; never a clock that can be set. In this order:
+
+    a file of the run is locked                          alive
+    its writer had files of its own, and locks none      gone
+    its process can be seen from here                    alive if that very process is there, else gone
+    it cannot: another machine, another PID namespace    alive while a file of the run is written to (an hour)
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from sidestream.events import AgentStart
 from sidestream.logfiles.locks import is_locked
 from sidestream.logfiles.naming import pid_in_name
-from sidestream.recording.process import hostname
+from sidestream.recording.process import ProcessIdentity, hostname, process_identity, start_ticks
+
+from .reader import Skipped, blocks_of, decode_block, decoder_of
 
 ELSEWHERE_SECONDS = 3600.0
-"""A writer on another machine, whose process cannot be seen, counts as gone when its file was still for so long."""
+"""A writer whose process cannot be seen from here counts as gone when its files were still for so long."""
 
 
 class Writers:
-    """Who still writes. Each file and process is looked at once."""
+    """Writers of one log. Each file and process is looked at once."""
 
     def __init__(self) -> None:
         self._locked = cache(is_locked)
 
-    def alive(self, start: AgentStart | None, last: datetime | None, files: list[str]) -> bool:
-        """Whether the process that told `start`, and `last` something into `files`, can still tell more."""
+    def alive(self, start: AgentStart | None, files: list[str]) -> bool:
+        """Whether the process that wrote `start`, and its run into `files`, can still write more of the run."""
         if any(self._locked(file) for file in files):
             return True
-        pid, host = (start.pid, start.host) if start else (None, None)
-        if pid is None or pid <= 0:
+        if start is None or start.pid is None or start.pid <= 0:
             return False
-        own = [file for file in files if pid_in_name(file) == pid]
+        own = [file for file in files if pid_in_name(file) == start.pid]
         if own:
-            # Each process has files of its own there, and locks the one it writes to: perhaps a younger one by now.
-            folder = Path(own[-1]).parent
-            if any(self._locked(str(file)) for file in folder.glob(f"*-{pid}*.jsonl")):
+            # It has files of its own, and locks the one it writes to: perhaps a younger one by now.
+            if any(
+                self._locked(file) and _may_be_of(file, start) for file in _files_of(start.pid, Path(own[-1]).parent)
+            ):
                 return True
             if self._locked(own[-1]) is False:
                 return False
-        if host == hostname():
-            return _process_lives(pid, last)
-        return any(_written_within(file, ELSEWHERE_SECONDS) for file in files)
+        lives = _lives(start, start.pid)
+        return any(_written_within(file, ELSEWHERE_SECONDS) for file in files) if lives is None else lives
+
+
+def _files_of(pid: int, folder: Path) -> list[str]:
+    try:
+        return [str(file) for file in folder.glob(f"*-{pid}*.jsonl") if pid_in_name(file.name) == pid]
+    except OSError:
+        return []
+
+
+def _may_be_of(file: str, start: AgentStart) -> bool:
+    """Whether the writer of `file` may be that of `start`: the first processes of two containers have one number."""
+    if start.process is None:
+        return True
+    block = next(blocks_of(file), None)
+    for event in decode_block(block, decoder_of(frozenset({"agent_start"})), file, None) if block else ():
+        if not isinstance(event, Skipped):
+            return event.data.process in (None, start.process)
+    return True
+
+
+def _lives(start: AgentStart, pid: int) -> bool | None:
+    """Whether the very process that wrote `start` is there; None where it cannot be seen from here."""
+    here, there = process_identity(), ProcessIdentity.parse(start.process)
+    if here is None or there is None:
+        return _is_there(pid) if start.host == hostname() else None
+    if there.boot != here.boot:
+        return False if start.host == hostname() else None  # this machine was started anew, or it is another
+    if there.namespace != here.namespace:
+        return None
+    began = start_ticks(pid)
+    return _is_there(pid) if began is None else began == there.started  # /proc may hide what others own
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0) if os.name == "posix" else None
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 def _written_within(file: str, seconds: float) -> bool:
@@ -48,26 +97,3 @@ def _written_within(file: str, seconds: float) -> bool:
         return time.time() - os.stat(file).st_mtime < seconds
     except OSError:
         return False
-
-
-def _process_lives(pid: int, last: datetime | None) -> bool:
-    """Whether the process `pid` is there, and is not a younger one that was given the same number."""
-    try:
-        os.kill(pid, 0) if os.name == "posix" else None
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        pass
-    begun = _process_began(pid)
-    return begun is None or last is None or begun <= last + timedelta(seconds=2)
-
-
-def _process_began(pid: int) -> datetime | None:
-    """When the process `pid` began, by Linux' own account; None elsewhere."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        seconds = time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
-        return datetime.fromtimestamp(seconds).astimezone()
-    except (OSError, ValueError, IndexError):
-        return None

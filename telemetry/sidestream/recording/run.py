@@ -40,7 +40,7 @@ from sidestream.events.ids import span_id_of, trace_id_of
 from .context import Link
 from .failure import Failure
 from .pricing import Cost
-from .process import hostname
+from .process import hostname, process_identity
 from .request import Request
 from .sampling import HeadSampler
 from .span_context import SpanRef
@@ -201,6 +201,7 @@ class Run:
                 tags=self.tags,
                 pid=os.getpid(),
                 host=hostname(),
+                process=str(identity) if (identity := process_identity()) else None,
             ),
             at=self._clock_start,
         )

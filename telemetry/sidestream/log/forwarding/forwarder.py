@@ -295,7 +295,7 @@ class Forwarder:
         return {
             run_id: self._heard.get(run_id, 0.0)
             for run_id, run in quiet
-            if not writers.alive(run.start, run.last, [os.fsdecode(raw) for raw in run.files])
+            if not writers.alive(run.start, [os.fsdecode(raw) for raw in run.files])
         }
 
 

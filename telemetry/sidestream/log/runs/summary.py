@@ -107,7 +107,7 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSumm
     """What the log says of one run."""
     start, end, files, events = part.start, part.end, list(files), part.events
     last = _after(part.started, part.last_offset) or part.last
-    outcome: SeenOutcome = end.outcome if end else "running" if writers.alive(start, last, files) else "lost"
+    outcome: SeenOutcome = end.outcome if end else "running" if writers.alive(start, files) else "lost"
     usage = end.usage if end else total_usage([facts.usage for facts in part.requests])
     cost = end.cost_usd if end else sum_usd([facts.cost_usd for facts in part.requests])
     models = list(dict.fromkeys([facts.model for facts in part.begun]))
