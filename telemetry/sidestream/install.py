@@ -152,6 +152,8 @@ class _Installation:
                 return
             if not any(capability is observer for capability in present):
                 self.sidecar.observe(agent)
+                if self.sidecar.stands_aside:  # `sidestream run`: the program has nobody else to say it
+                    _silence_banner()
                 key, attached = id(agent), self._attached
                 attached[key] = weakref.ref(agent, lambda _: attached.pop(key, None))
 
@@ -174,6 +176,13 @@ class _Installation:
             if agent is not None:
                 self.sidecar.unobserve(agent)
         self._attached.clear()
+
+
+def _silence_banner() -> None:
+    """Keep away pydantic-ai's banner, which says at the first run that observability is off: it is on."""
+    pydantic_ai = sys.modules.get("pydantic_ai")
+    if hasattr(pydantic_ai, "BANNER_ENABLED"):
+        setattr(pydantic_ai, "BANNER_ENABLED", False)  # noqa: B010
 
 
 def _guarded(call: Callable[[Any], None], argument: Any) -> None:

@@ -76,6 +76,15 @@ def test_multiprocessing(tmp_path: Path, method: str) -> None:
     assert ended(tmp_path / "logs") == ["greeter"]
 
 
+def test_no_banner_says_that_observability_is_off(tmp_path: Path) -> None:
+    """pydantic-ai's own, which does not know who observes; a program that is not observed has it as ever."""
+    write(tmp_path / "app.py", AGENT + "    agent.run_sync('?')\n")
+    env = environment(PYDANTIC_AI_NO_BANNER=None, CI=None, PYTEST_VERSION=None, AI_AGENT="1")
+    bare = run([sys.executable, "app.py"], tmp_path, env=env)
+    observed = run([*sidestream("--exporter", "memory"), "app.py"], tmp_path, env=env)
+    assert ("observability: off" in bare.stderr, observed.stderr) == (True, "")
+
+
 class TestOnce:
     """A program that observes itself is observed once: by itself, with its own settings."""
 
