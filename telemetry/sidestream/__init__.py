@@ -6,6 +6,8 @@ sidecar = Sidecar("console", "jsonl:runs/")
 agent = sidecar.observe(agent)  # the same agent, unchanged
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     ConfigurationError,
     ExporterUnavailable,
@@ -32,9 +34,14 @@ from .recording.correlation import CurrentRun, current_run
 from .sidecar import Sidecar
 from .stats import ExporterStats, SidecarStats
 from .streaming.api import collect_stream_result, run_stream, run_stream_with_tools, stream_text, stream_tool_calls
+from .streaming.tracing import TraceContext
+
+if TYPE_CHECKING:
+    from sidestream_exporters.console import ConsoleExporter
 
 __all__ = [
     "ConfigurationError",
+    "ConsoleExporter",
     "ContentPolicy",
     "CurrentRun",
     "Exporter",
@@ -47,6 +54,7 @@ __all__ = [
     "SidestreamError",
     "StreamEvent",
     "StreamEventType",
+    "TraceContext",
     "UnknownExporterError",
     "agent_end_event",
     "agent_start_event",
@@ -67,3 +75,11 @@ __all__ = [
     "tool_start_event",
     "uninstall",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ConsoleExporter":  # an exporter, and what it needs, is imported when it is used
+        from sidestream_exporters.console import ConsoleExporter
+
+        return ConsoleExporter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

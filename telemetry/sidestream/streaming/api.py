@@ -4,7 +4,8 @@
         if event.event_type == StreamEventType.LLM_CHUNK:
             print(event.data["text"], end="", flush=True)
 
-The events are those of the log, told by the same observer, but with one `llm_chunk` for each delta, as it comes. The
+The events are those of the log, told by the same observer, but with one `llm_chunk` for each delta, as it comes, and
+with `data` as a dict that `json.dumps` writes. The
 run goes on in a task of its own and waits at each of pydantic-ai's events until the consumer asks for more, so a slow
 consumer slows the model down, and a tool's start is told while the tool is at work.
 """
@@ -20,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from sidestream.events import ChunkKind, Json, StreamEvent, StreamEventType, ToolEnd
 
+from .event_data import with_event_data
 from .session import ALL_KINDS, Feed
+from .tracing import sidecar_in
 
 if TYPE_CHECKING:
     from pydantic_ai import AgentRunResult, ModelMessage, UserContent
@@ -62,7 +65,8 @@ def run_stream(
         message_history: What was said before. It is not told again.
         emit_progress: Whether to tell `progress` (tokens, cost in US dollars) after each model request.
         kinds: Which pieces of the answer to tell as `llm_chunk`: of `text`, `thinking`, `tool_call`, `other`.
-        sidecar: Exports this run too, once, whether it observes the agent or not; its prices are used.
+        sidecar: Exports this run too, once, whether it observes the agent or not; its prices are used. Not given: the
+            one in `deps.trace_context`, if there is one.
         options: Further arguments of `agent.run_stream_events`: `model`, `usage_limits`, `output_type`, `timeout`, …
 
     Raises:
@@ -70,6 +74,7 @@ def run_stream(
     """
     _infer_name(agent, options, sys._getframe())
     options |= {"deps": deps, "message_history": message_history}
+    sidecar = sidecar_in(deps) if sidecar is None else sidecar
     return EventStream(Feed(agent, prompt, options, kinds, emit_progress, sidecar))
 
 
@@ -234,7 +239,7 @@ async def _told(feed: Feed) -> AsyncGenerator[StreamEvent, None]:
                 while opening:
                     opening -= 1
                     await asyncio.sleep(0)
-                yield feed.queue.popleft()
+                yield with_event_data(feed.queue.popleft())
             if pump.done():
                 pump.result()  # raises what the run raised
                 return

@@ -42,7 +42,7 @@ class Events:
         if event.run_id != self._run_id:
             return
         facts: dict[str, Any]
-        match event.data:
+        match getattr(event.data, "struct", event.data):  # the streaming functions give dicts around them
             case LLMChunk(text=str(piece)) as chunk:
                 names = {"tool_name": chunk.tool_name, "tool_call_id": chunk.tool_call_id, "part_kind": chunk.part_kind}
                 record.piece(chunk.kind, chunk.part, piece, names)
