@@ -134,7 +134,13 @@ class TestCharts:
 
     def test_a_cost_that_is_a_lower_bound_says_so(self) -> None:
         cost = charts([summary(1, BEGUN, unpriced_requests=2)], lambda run: run.cost_usd)[1]
-        assert cost.note == "at least: 2 requests without a price"
+        assert (cost.total, cost.note) == ("≥$0.50", "at least: 1 run not known in full")
+
+    @pytest.mark.parametrize(("outcome", "failed"), [("timed_out", True), ("lost", True), ("cancelled", False)])
+    def test_a_run_has_failed_where_its_outcome_is_a_fault(self, outcome: str, failed: bool) -> None:
+        ends = charts([summary(1, BEGUN, outcome=outcome)], lambda run: run.cost_usd)[0]
+        assert ends.note == ("100.0 % failed" if failed else "0.0 % failed")
+        assert [piece.tone for each in ends.bins for piece in each.pieces] == ["bad" if failed else "warn"]
 
     def test_a_link_of_a_bin_takes_the_runs_of_that_bin(self) -> None:
         runs = [summary(number, BEGUN + timedelta(minutes=7 * number)) for number in range(30)]

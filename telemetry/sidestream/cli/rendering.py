@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from sidestream.events import Usage
-    from sidestream.log import RunSummary
+    from sidestream.log import Group, RunSummary
 
 NARROW = 100
 """Terminals with fewer columns are spared what is least needed."""
@@ -180,15 +180,25 @@ def outcome(value: str) -> Text:
 
 
 def tokens(usage: Usage | None, at_least: bool = False) -> str:
-    """Input and output tokens; empty where nobody told."""
+    """Input and output tokens; empty where nobody told, and marked where they are a lower bound."""
     return "" if usage is None else layout().tokens(usage.input_tokens, usage.output_tokens, at_least=at_least)
 
 
-def cost(usd: float | None, at_least: int = 0) -> str:
-    """US dollars; a lower bound says so, and a cost that nobody knows is no zero."""
+def cost(usd: float | None, at_least: bool = False, *, unpriced: bool = False) -> str:
+    """US dollars; a lower bound is marked, and a cost that nobody knows is no zero."""
     if usd is None:
-        return "unpriced" if at_least else ""
-    return layout().cost(usd, at_least=bool(at_least))
+        return "unpriced" if unpriced else ""
+    return layout().cost(usd, at_least=at_least)
+
+
+def own_tokens(what: RunSummary | Group) -> str:
+    """Tokens of a run or of a group, without those of sub-agents."""
+    return tokens(what.usage, what.is_lower_bound("usage"))
+
+
+def own_cost(what: RunSummary | Group) -> str:
+    """Cost of a run or of a group, without that of sub-agents."""
+    return cost(what.cost_usd, what.is_lower_bound("cost"), unpriced=what.unpriced_requests > 0)
 
 
 def local(moment: datetime | None) -> str:

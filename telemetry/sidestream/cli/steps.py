@@ -13,7 +13,7 @@ from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, YELLOW, Cell, Layo
 from sidestream.terminal.numbers import counted, humanize_seconds
 from sidestream.terminal.text import display_width, one_line, paragraphs, sanitize, truncate, wrap
 
-from .rendering import cost, incomplete, local, time_bar, tokens
+from .rendering import cost, incomplete, local, own_cost, own_tokens, time_bar, tokens
 
 _CUT_SHORT = ("length", "content_filter", "error")
 """Reasons to finish that an outcome of `ok` must not hide."""
@@ -55,8 +55,8 @@ def _tags(known: RunSummary) -> list[tuple[str, str]]:
 def _sums(known: RunSummary) -> list[Cell]:
     return [
         Cell(humanize_seconds(known.duration_seconds)),
-        Cell(tokens(known.usage)),
-        Cell(cost(known.cost_usd, known.unpriced_requests)),
+        Cell(own_tokens(known)),
+        Cell(own_cost(known)),
         Cell(counted(known.requests, "request"), DIM),
         Cell(counted(known.tool_calls, "tool") if known.tool_calls else "", DIM),
         Cell(counted(known.retries, "retry") if known.retries else "", DIM),
@@ -67,7 +67,9 @@ def _with_children(known: RunSummary, layout: Layout) -> Iterator[str]:
     usage, usd = known.usage_with_children, known.cost_usd_with_children
     if usage is not None or usd is not None:
         agents = counted(known.sub_agents, "sub-agent") if known.sub_agents else "sub-agents"
-        yield layout.row([Cell(f"  with {agents}: {tokens(usage)}  {cost(usd, known.unpriced_requests)}".rstrip())])
+        spent = tokens(usage, known.is_lower_bound("usage", with_children=True))
+        paid = cost(usd, known.is_lower_bound("cost", with_children=True), unpriced=known.unpriced_requests > 0)
+        yield layout.row([Cell(f"  with {agents}: {spent}  {paid}".rstrip())])
 
 
 def short_type(name: str | None) -> str:
@@ -114,8 +116,8 @@ class Sheet:
             Cell(truncate(subject(step), room, self.layout.glyphs.more), "", room),
             Cell(bar, "" if style == GREEN else style, self._bar),
             Cell(humanize_seconds(step.duration_seconds).rjust(6), "", 6),
-            Cell(tokens(step.usage), "", 9),
-            Cell(cost(step.cost_usd, step.unpriced), "", 8),
+            Cell(tokens(step.usage, step.usage_is_lower_bound), "", 9),
+            Cell(cost(step.cost_usd, step.cost_is_lower_bound, unpriced=step.unpriced), "", 8),
             *self._words(step, style),
         ]
         return self.layout.row(cells).rstrip()

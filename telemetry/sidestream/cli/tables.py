@@ -38,7 +38,11 @@ RUN_COLUMNS = {
     "reasoning_tokens": "BIGINT",
     "total_tokens": "BIGINT",
     "cost_usd": "DOUBLE",
+    "usage_is_lower_bound": "BOOLEAN",
+    "cost_is_lower_bound": "BOOLEAN",
     "unpriced_requests": "BIGINT",
+    "partial_requests": "BIGINT",
+    "unmeasured_requests": "BIGINT",
     "requests": "BIGINT",
     "tool_calls": "BIGINT",
     "failed_tool_calls": "BIGINT",
@@ -87,6 +91,10 @@ def run_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]
 def _cell(run: RunSummary, usage: Usage, name: str) -> Any:
     if name == "provider":
         return run.providers[0] if run.providers else None
+    if name == "usage_is_lower_bound":
+        return run.is_lower_bound("usage")
+    if name == "cost_is_lower_bound":
+        return run.is_lower_bound("cost")
     return getattr(run, name) if name in run.__struct_fields__ else getattr(usage, name)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from sidestream.events import verdict_of
 from sidestream.log import RunSummary
 from sidestream.terminal.numbers import counted
 
@@ -76,9 +77,7 @@ def charts(runs: Sequence[RunSummary], cost: Callable[[RunSummary], float | None
         bins[min(BINS - 1, int((at - begin) / size))].append(run)
     edges = [datetime.fromtimestamp(begin + number * size, UTC) for number in range(BINS)]
     edges.append(datetime.fromtimestamp(end + 0.001, UTC))
-    unpriced = sum(run.unpriced_requests for run in timed)
-    costs = [[cost(run) for run in runs] for runs in bins]
-    return [_outcomes(bins, edges), _cost(costs, unpriced, edges), _duration(bins, edges)]
+    return [_outcomes(bins, edges), _cost(bins, cost, edges), _duration(bins, edges)]
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -97,21 +96,26 @@ def _outcomes(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
     every = Counter(run.outcome for runs in bins for run in runs)
     total = sum(every.values())
     ended = total - every["running"]
-    failed = every["error"] + every["timed_out"] + every["lost"]
+    failed = sum(number for outcome, number in every.items() if verdict_of(outcome) == "fault")
     note = f"{100 * failed / ended:.1f} % failed" if ended else "none has ended"
     return Chart("Runs", f"{total:,}", note, counted(top, "run"), chart)
 
 
-def _cost(bins: list[list[float | None]], unpriced: int, edges: list[datetime]) -> Chart:
-    sums = [math.fsum(usd for usd in costs if usd is not None) for costs in bins]
+def _cost(bins: list[list[RunSummary]], cost: Callable[[RunSummary], float | None], edges: list[datetime]) -> Chart:
+    costs = [[usd for run in runs if (usd := cost(run)) is not None] for runs in bins]
+    sums = [math.fsum(each) for each in costs]
+    bounds = [sum(run.is_lower_bound("cost", with_children=True) for run in runs) for runs in bins]
     top = max(sums)
     chart = [
-        _bin(edges, number, money(usd) if costs else "no runs", [("accent", usd / top)] if top and usd else [])
-        for number, (costs, usd) in enumerate(zip(bins, sums, strict=True))
+        _bin(
+            edges, number, money(usd, bounds[number] > 0) if runs else "no runs", [("accent", usd / top)] if usd else []
+        )
+        for number, (runs, usd) in enumerate(zip(bins, sums, strict=True))
     ]
-    known = any(usd is not None for costs in bins for usd in costs)
-    note = f"at least: {counted(unpriced, 'request')} without a price" if unpriced else ""
-    return Chart("Cost", money(math.fsum(sums) if known else None), note, money(top) if top else "", chart)
+    total = math.fsum(sums) if any(costs) else None
+    note = f"at least: {counted(sum(bounds), 'run')} not known in full" if any(bounds) else ""
+    peak = money(top, bounds[sums.index(top)] > 0) if top else ""
+    return Chart("Cost", money(total, any(bounds)), note, peak, chart)
 
 
 def _duration(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:

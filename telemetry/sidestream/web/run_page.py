@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from sidestream.events import verdict_of
 from sidestream.log import Located, RunLog, Step
 
 from .waterfall import MAX_ROWS, Waterfall, duration, identified, waterfall
@@ -47,7 +48,7 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
         failures=[
             Failure(each.id, each.step, each.run.summary.agent_name)
             for each in shown
-            if each.step.kind == "error" or (each.step.kind == "tool" and each.step.outcome in ("failed", "unknown"))
+            if each.step.kind == "error" or (each.step.kind == "tool" and verdict_of(each.step.outcome) == "fault")
         ],
         requests=[(each.id, each.run, each.step) for each in shown if each.step.kind == "request"],
         timing={

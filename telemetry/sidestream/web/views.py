@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from sidestream.errors import ConfigurationError
+from sidestream.events.bounds import Figure
 from sidestream.log import Filter, Hit, RunLog, RunSummary, diff, load_run, search
 from sidestream.log.runs.filters import OUTCOMES
 from sidestream.terminal.numbers import counted
@@ -90,7 +91,6 @@ def runs_page(request: Request) -> Response:
         sub_agents=len(matching) - len(narrowed),
         total=len(every),
         charts=charts(narrowed, (lambda run: run.cost_usd) if with_sub_agents else _cost),
-        cost=_cost,
         problem=problem,
         query=query,
         is_filtered=bool(set(query) & {"agent", "model", "outcome", "tag", "since", "until"}),
@@ -242,6 +242,8 @@ FACTS: Sequence[tuple[str, str, str]] = (
     ("errors", "Errors", "count"),
     ("sub_agents", "Sub-agents", "count"),
 )
+FIGURES: dict[str, Figure] = {"cost": "cost", "total_tokens": "usage"}
+"""Which of them may be lower bounds, and of what."""
 
 
 def compare_view(request: Request) -> Response:
@@ -259,7 +261,9 @@ def compare_view(request: Request) -> Response:
     facts = []
     for field, label, kind in FACTS:
         values = [_cost(log.summary) if field == "cost" else getattr(log.summary, field) for log in logs]
-        facts.append((label, kind, *values))
+        figure = FIGURES.get(field)
+        bounds = [figure is not None and log.summary.is_lower_bound(figure, with_children=True) for log in logs]
+        facts.append((label, kind, *values, *bounds))
     return page(
         "compare.html",
         q="",

@@ -37,6 +37,8 @@ class Row:
     usage: Usage | None
     cost_usd: float | None
     unpriced: bool
+    usage_is_lower_bound: bool
+    cost_is_lower_bound: bool
     left: float
     width: float
     first_token: float | None
@@ -150,6 +152,8 @@ def _root(log: RunLog, total: float) -> Row:
         usage=summary.usage_with_children or summary.usage,
         cost_usd=summary.cost_usd if summary.cost_usd_with_children is None else summary.cost_usd_with_children,
         unpriced=summary.unpriced_requests > 0,
+        usage_is_lower_bound=summary.is_lower_bound("usage", with_children=True),
+        cost_is_lower_bound=summary.is_lower_bound("cost", with_children=True),
         left=0.0,
         width=_percent(summary.duration_seconds or total, total),
         first_token=None,
@@ -181,6 +185,8 @@ def _row(found: Identified, total: float) -> Row:
         usage=step.usage,
         cost_usd=step.cost_usd,
         unpriced=step.unpriced,
+        usage_is_lower_bound=step.usage_is_lower_bound,
+        cost_is_lower_bound=step.cost_is_lower_bound,
         left=min(left, 100 - LEAST_WIDTH),
         width=min(width, 100 - min(left, 100 - LEAST_WIDTH)),
         first_token=None if first is None else _percent(start + first, total),
@@ -222,15 +228,26 @@ def _details(step: Step, start: float) -> list[tuple[str, str]]:
         ("took", seconds(step.duration_seconds) if step.duration_seconds is not None else None),
         ("outcome", words(step.outcome) if step.outcome else None),
         ("first token after", seconds(first) if (first := step.time_to_first_token_seconds) is not None else None),
-        ("tokens", f"{count(usage.input_tokens)} in, {count(usage.output_tokens)} out" if usage else None),
+        ("tokens", _tokens(step, usage) if usage else None),
         ("from cache", count(usage.cache_read_tokens) if usage and usage.cache_read_tokens else None),
-        ("cost", money(step.cost_usd) if step.cost_usd is not None else ("unknown" if step.unpriced else None)),
+        ("cost", _paid(step)),
         ("provider", step.provider),
         ("finish reason", step.finish_reason),
         ("exception", step.exception_type),
         ("pieces", count(pieces) if (pieces := sum(len(part.deltas) for part in step.parts)) else None),
     ]
     return [(name, value) for name, value in known if value is not None]
+
+
+def _paid(step: Step) -> str | None:
+    if step.cost_usd is None:
+        return "unknown" if step.unpriced else None
+    return money(step.cost_usd, step.cost_is_lower_bound)
+
+
+def _tokens(step: Step, usage: Usage) -> str:
+    at_least = step.usage_is_lower_bound
+    return f"{count(usage.input_tokens, at_least)} in, {count(usage.output_tokens, at_least)} out"
 
 
 def _strokes(run: RunLog, step: Step, start: float, length: float, width: float) -> str:

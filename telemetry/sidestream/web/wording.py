@@ -6,45 +6,23 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from sidestream.events import Verdict, verdict_of
 from sidestream.terminal import numbers
 
 UNKNOWN = "–"
 
-OUTCOME_SIGNS = {
-    "completed": "✓",
-    "ok": "✓",
-    "error": "✗",
-    "failed": "✗",
-    "invalid": "✗",
-    "unknown": "✗",
-    "timed_out": "⧖",
-    "cancelled": "⊘",
-    "interrupted": "⊘",
-    "abandoned": "⊘",
-    "denied": "⊘",
-    "lost": "?",
-    "retry": "↻",
-    "running": "●",
-    "deferred": "…",
-    "skipped": "»",
-}
-
-_TONES = {
-    "good": ("completed", "ok"),
-    "bad": ("error", "failed", "invalid", "unknown", "lost"),
-    "warn": ("retry", "timed_out", "denied"),
-    "live": ("running",),
-}
+_TONES: dict[Verdict, str] = {"ok": "good", "neutral": "calm", "caller": "warn", "fault": "bad"}
+_SIGNS = {"good": "✓", "calm": "·", "warn": "!", "bad": "✗", "live": "●"}
 
 
 def tone(outcome: str | None) -> str:
-    """How an outcome is coloured: `good`, `bad`, `warn`, `live` or `calm`."""
-    return next((tone for tone, outcomes in _TONES.items() if outcome in outcomes), "calm")
+    """How an outcome is coloured, by its verdict: `good`, `calm`, `warn` or `bad`; `live` of a run that goes on."""
+    return "live" if outcome == "running" else _TONES[verdict_of(outcome)]
 
 
 def sign(outcome: str | None) -> str:
-    """The outcome without colour."""
-    return OUTCOME_SIGNS.get(outcome or "", "·")
+    """The outcome's verdict without colour: the glyph of the terminal."""
+    return _SIGNS[tone(outcome)]
 
 
 def words(name: str | None) -> str:
@@ -52,9 +30,14 @@ def words(name: str | None) -> str:
     return (name or UNKNOWN).replace("_", " ")
 
 
-def money(usd: float | None) -> str:
+def money(usd: float | None, at_least: bool = False) -> str:
     """US dollars, as in the terminal."""
-    return numbers.humanize_usd(usd) or UNKNOWN
+    return bound(numbers.humanize_usd(usd) or UNKNOWN, at_least and usd is not None)
+
+
+def bound(text: str, at_least: bool) -> str:
+    """A figure, marked where it is a lower bound."""
+    return f"≥{text}" if at_least else text
 
 
 def seconds(duration: float | None) -> str:
@@ -62,14 +45,14 @@ def seconds(duration: float | None) -> str:
     return numbers.humanize_seconds(duration) or UNKNOWN
 
 
-def count(number: int | None) -> str:
+def count(number: int | None, at_least: bool = False) -> str:
     """A count with all its digits."""
-    return UNKNOWN if number is None else f"{number:,}"
+    return UNKNOWN if number is None else bound(f"{number:,}", at_least)
 
 
-def short_count(number: int | None) -> str:
+def short_count(number: int | None, at_least: bool = False) -> str:
     """A count where room is little: 1,234 as 1.2k."""
-    return numbers.humanize_count(number) or UNKNOWN
+    return UNKNOWN if number is None else bound(numbers.humanize_count(number), at_least)
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:

@@ -15,11 +15,15 @@ from sidestream.errors import ConfigurationError
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from sidestream.events.bounds import Figure
     from sidestream.log import Change, Filter, RunDiff, RunSummary, Step, StepDiff
 
 MEASURES = ("duration_seconds", "time_to_first_token_seconds", "cost_usd", "input_tokens", "output_tokens")
 SHORT = 24
 """Characters of texts that are set side by side."""
+SMALL_SECONDS = 0.01
+"""Durations below which a difference is not told in percent."""
+FIGURES: tuple[Figure, ...] = ("usage", "cost")
 FOLDED = 6
 """Lines shown of a text's differences."""
 
@@ -95,7 +99,7 @@ def _show(found: RunDiff, full: bool) -> None:
         name = safe(f"{run.agent_name or 'agent'} {run.run_id}", BOLD)
         show(Text(f"{sign} ", style).append(name).append(f"  {local(run.started)}  ").append(outcome(run.outcome)))
     if found.facts:
-        show("", *_changes(found.facts, "", full))
+        show("", *_changes(found.facts, "", full, _run_bounds(found.a.summary), _run_bounds(found.b.summary)))
     steps = [pair for pair in found.steps if not _is_fact(pair)]
     for same, pairs in groupby(steps, lambda pair: pair.status == "same" and not full):
         if same:
@@ -126,17 +130,34 @@ def _step(pair: StepDiff, full: bool) -> Iterator[Text]:
         line.append(f"  {step.outcome or ''}  {humanize_seconds(step.duration_seconds)}".rstrip(), "dim")
     yield line
     if pair.status == "changed" or full:
-        yield from _changes(pair.changes, indent + "    ", full)
+        yield from _changes(pair.changes, indent + "    ", full, _step_bounds(pair.a), _step_bounds(pair.b))
 
 
-def _changes(changes: Sequence[Change], indent: str, full: bool) -> Iterator[Text]:
+def _run_bounds(run: RunSummary) -> frozenset[str]:
+    """Names of the figures of a run that are lower bounds."""
+    own = {"cost": ["cost_usd"], "usage": ["input_tokens", "output_tokens", "total_tokens"]}
+    named = {name for figure in FIGURES if run.is_lower_bound(figure) for name in own[figure]}
+    if run.is_lower_bound("cost", with_children=True):
+        named.add("cost_usd_with_children")
+    return frozenset(named)
+
+
+def _step_bounds(step: Step | None) -> frozenset[str]:
+    named = ["cost_usd"] if step and step.cost_is_lower_bound else []
+    return frozenset([*named, *(["input_tokens", "output_tokens"] if step and step.usage_is_lower_bound else [])])
+
+
+def _changes(
+    changes: Sequence[Change], indent: str, full: bool, a_bounds: frozenset[str], b_bounds: frozenset[str]
+) -> Iterator[Text]:
     """What is measured on one line, then what is said differently."""
     from rich.text import Text
 
     from sidestream.cli.rendering import BAD, DIM, GOOD, safe
 
     measured = [change for change in changes if _is_number(change.a) or _is_number(change.b)]
-    yield from _filled([_from_to(change) for change in measured], indent)
+    bounds = [(change.what in a_bounds, change.what in b_bounds) for change in measured]
+    yield from _filled([_from_to(change, *at_least) for change, at_least in zip(measured, bounds, strict=True)], indent)
     for change in changes:
         if change in measured:
             continue
@@ -167,13 +188,13 @@ def _filled(pieces: Sequence[Text], indent: str) -> Iterator[Text]:
         yield line
 
 
-def _from_to(change: Change) -> Text:
+def _from_to(change: Change, a_at_least: bool = False, b_at_least: bool = False) -> Text:
     from rich.text import Text
 
     from sidestream.cli.rendering import BAD, DIM, GOOD, glyphs, safe
 
-    line = Text(f"{_name(change)}: ", DIM).append(safe(_value(change.what, change.a), BAD))
-    line.append(f" {glyphs().to} ", DIM).append(safe(_value(change.what, change.b), GOOD))
+    line = Text(f"{_name(change)}: ", DIM).append(safe(_value(change.what, change.a, a_at_least), BAD))
+    line.append(f" {glyphs().to} ", DIM).append(safe(_value(change.what, change.b, b_at_least), GOOD))
     return line.append(_difference(change), DIM)
 
 
@@ -190,15 +211,17 @@ def _is_short(a: str, b: str) -> bool:
     return all("\n" not in text and len(text) <= SHORT for text in (a, b))
 
 
-def _value(what: str, value: Any) -> str:
-    from sidestream.cli.rendering import cost
+def _value(what: str, value: Any, at_least: bool) -> str:
+    from sidestream.cli.rendering import cost, glyphs
     from sidestream.terminal.numbers import humanize_seconds
     from sidestream.terminal.text import one_line
 
     if value is None:
         return "not known" if what in MEASURES else "none"
     if isinstance(value, int | float):
-        return humanize_seconds(value) if what.endswith("_seconds") else cost(value) if "cost" in what else f"{value:,}"
+        if what.endswith("_seconds"):
+            return humanize_seconds(value)
+        return cost(value, at_least) if "cost" in what else f"{glyphs().at_least if at_least else ''}{value:,}"
     return one_line(value, 120)
 
 
@@ -206,6 +229,8 @@ def _difference(change: Change) -> str:
     a, b = change.a, change.b
     if change.difference is None or not a or isinstance(a, bool):
         return ""
+    if change.what.endswith("_seconds") and max(a, b) < SMALL_SECONDS:
+        return ""  # some milliseconds more or less are no news
     return f" {(b - a) / a:+.0%}" if change.what in MEASURES or a > 20 else f" {b - a:+,}"
 
 

@@ -77,8 +77,7 @@ def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
 
 
 def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> object:
-    from sidestream.cli.rendering import NARROW, cell, cost, local, outcome, safe, table, width
-    from sidestream.cli.rendering import tokens as tokens_of
+    from sidestream.cli.rendering import NARROW, cell, local, outcome, own_cost, own_tokens, safe, table, width
     from sidestream.terminal.numbers import humanize_seconds
 
     narrow = width() < NARROW
@@ -92,8 +91,8 @@ def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> object:
             safe(run.run_id[-length:]),
             outcome(run.outcome),
             humanize_seconds(run.duration_seconds),
-            tokens_of(run.usage),
-            cost(run.cost_usd, run.unpriced_requests),
+            own_tokens(run),
+            own_cost(run),
         ]
         if not narrow:
             cells += [humanize_seconds(run.time_to_first_token_seconds), cell(run.model or ""), cell(_notes(run))]

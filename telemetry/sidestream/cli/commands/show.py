@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sidestream.log import Filter, RunLog, RunSummary
     from sidestream.terminal.layout import Layout
 
-FAILED = ("error", "timed_out", "lost")
 WHOLE_ID = 36
 """Characters of an id."""
 
@@ -62,7 +61,9 @@ def show(
 
 def _chosen(name: str | None, known: Sequence[RunSummary], failed: bool) -> str:
     """The id of the run that is meant."""
-    known = [each for each in known if not failed or each.outcome in FAILED]
+    from sidestream.events import verdict_of
+
+    known = [each for each in known if not failed or verdict_of(each.outcome) == "fault"]
     if name is not None:
         return named_run(name, known).run_id
     if not known:

@@ -67,13 +67,13 @@ def stats(
 def _total(found: Statistics) -> Text:
     from rich.text import Text
 
-    from sidestream.cli.rendering import DIM, ODD, cost, tokens
+    from sidestream.cli.rendering import DIM, ODD, own_cost, own_tokens
     from sidestream.terminal.numbers import counted
 
     total = found.total
     facts = [
-        tokens(total.usage),
-        cost(total.cost_usd, total.unpriced_requests),
+        own_tokens(total),
+        own_cost(total),
         counted(total.requests, "request"),
         counted(total.tool_calls, "tool call"),
         counted(total.retries, "retry") if total.retries else "",
@@ -100,8 +100,7 @@ def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> Text
 
 
 def _table(by: str, groups: Sequence[Group]) -> Table:
-    from sidestream.cli.rendering import NARROW, cell, cost, meter, table, width
-    from sidestream.cli.rendering import tokens as tokens_of
+    from sidestream.cli.rendering import NARROW, cell, meter, own_cost, own_tokens, table, width
     from sidestream.terminal.numbers import humanize_seconds
 
     tools, hours, narrow = by == "tool", by == "hour", width() < NARROW
@@ -116,7 +115,7 @@ def _table(by: str, groups: Sequence[Group]) -> Table:
         times, first = group.duration, group.time_to_first_token
         cells: list[str | Text] = [cell(group.name or "(none)"), f"{group.count:,}"]
         if not tools:
-            cells += [tokens_of(group.usage), cost(group.cost_usd, group.unpriced_requests)]
+            cells += [own_tokens(group), own_cost(group)]
         cells += [humanize_seconds(times.p50 if times else None), humanize_seconds(times.p95 if times else None)]
         if not narrow:
             cells.append(humanize_seconds(times.p99 if times else None))
