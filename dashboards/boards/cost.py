@@ -11,6 +11,7 @@ from dashboards.queries import or_zero, over, share, top
 
 cost = BOARD["sidestream_cost_usd_total"]
 saved = BOARD["sidestream_cache_saved_usd_total"]
+written = BOARD["sidestream_cache_write_usd_total"]
 unpriced = BOARD["sidestream_unpriced_requests_total"]
 tokens = BOARD["sidestream_tokens_total"]
 runs = BOARD["sidestream_runs_total"]
@@ -59,8 +60,9 @@ def board() -> dashboard.Dashboard:
         ),
         number(
             "Saved by the cache",
-            "US dollars by which requests were cheaper than without the provider's prompt cache.",
-            Query(or_zero(saved.total())),
+            "US dollars by which requests were cheaper than without the provider's prompt cache: what reading saved, "
+            "less what writing cost beyond plain input.",
+            Query(f"({or_zero(saved.total())}) - ({or_zero(written.total())})"),
             unit=USD,
         ),
         number(
@@ -137,7 +139,7 @@ def board() -> dashboard.Dashboard:
             "Saved by the cache per hour",
             "US dollars per hour by which requests were cheaper than without the cache, by model. Writing to a cache "
             "costs extra: a line below zero is a cache that is written and not read.",
-            Query(f"{saved.rate('model')} * 3600", "{{model}}"),
+            Query(f"({saved.rate('model')} - {written.rate('model')}) * 3600", "{{model}}"),
             unit=USD,
             empty="Nothing was read from a cache",
         ),

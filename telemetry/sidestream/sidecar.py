@@ -99,7 +99,7 @@ class Sidecar:
         self._hub = Hub(made, max_events=buffer_events, max_bytes=buffer_bytes, redact=redact)
         self._sampler = head_sampler() if self._hub.spans else None
         self._remote = span_of_environment()
-        self.pricing = Pricing(prices)
+        self.pricing = Pricing(prices, on_error=self.trouble)
         self._tags_here = TagsHere(tags or {})
         self._close_timeout = close_timeout
         self._stall_seconds = stall_seconds

@@ -14,7 +14,7 @@ from sidestream.events.ids import span_id_of
 from sidestream.metrics.aggregator import MAX_RUNS, Measurer
 from sidestream.metrics.definitions import BY_NAME, METRICS
 from sidestream.metrics.store import Origin
-from sidestream.recording.pricing import cache_saving
+from sidestream.recording.pricing import cache_effect
 from sidestream.stats import ExporterStats, SidecarStats
 from tests.support.metric_samples import (
     answered,
@@ -288,9 +288,20 @@ def test_a_saving_that_cannot_be_told_is_absent(facts: dict[str, Any]) -> None:
     assert points(measured(run_of(started(), answered(**facts))), "sidestream_cache_saved_usd_total") == []
 
 
-def test_a_cache_that_costs_more_than_it_saves_is_no_saving() -> None:
-    """Written to, and read from by nobody."""
-    assert cache_saving(usage(10, 1, cache_write_tokens=10), model="claude-sonnet-4-5", provider="anthropic") == 0
+def test_a_cache_that_is_written_and_read_by_nobody_costs_more_than_it_saves() -> None:
+    """Counters never fall, so what writing cost is a counter of its own."""
+    written = usage(100_000, 0, cache_write_tokens=100_000)
+    effect = cache_effect(written, model="claude-sonnet-4-5", provider="anthropic")
+    assert effect is not None
+    assert effect.saved == 0
+    assert effect.spent == pytest.approx(0.375 - 0.3)
+
+
+def test_writes_that_are_kept_for_an_hour_cost_more() -> None:
+    written = usage(100_000, 0, cache_write_tokens=100_000, cache_write_1h_tokens=100_000)
+    effect = cache_effect(written, model="claude-sonnet-4-5", provider="anthropic")
+    assert effect is not None
+    assert effect.spent == pytest.approx(0.6 - 0.3)
 
 
 # --- what may come -------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class Point:
 
 # --- which fields are content --------------------------------------------------------------------------------------
 
-NO_CONTENT = {"LLMStart.settings"}
+NO_CONTENT = {"LLMStart.settings", "LLMEnd.provider_details"}
 """Fields that could hold anything by their type, and hold numbers and names alone by what is put there."""
 
 

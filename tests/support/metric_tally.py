@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args
 
 from sidestream.events import RunOutcome, StreamEvent
 from sidestream.metrics.definitions import BY_NAME, convention_name
-from sidestream.recording.pricing import cache_saving
+from sidestream.recording.pricing import cache_effect
 
 Labels: TypeAlias = frozenset[tuple[str, str]]
 """Without those that are empty, as in Prometheus."""
@@ -76,9 +76,11 @@ class Tally:
                 self._note("sidestream_cost_usd_total", cost, agent, served_by, model)
             elif used is not None:
                 self._note("sidestream_unpriced_requests_total", 1, agent, served_by, model)
-        if data.usage is not None and data.usage.cache_read_tokens and data.cost_source == "genai-prices":
-            saved = cache_saving(data.usage, model=data.response_model, provider=provider)
-            self._note("sidestream_cache_saved_usd_total", saved, agent, provider, data.model)
+        cached = data.usage is not None and (data.usage.cache_read_tokens or data.usage.cache_write_tokens)
+        if cached and data.cost_source == "genai-prices":
+            effect = cache_effect(data.usage, model=data.response_model, provider=provider)
+            self._note("sidestream_cache_saved_usd_total", effect.saved, agent, provider, data.model)
+            self._note("sidestream_cache_write_usd_total", effect.spent, agent, provider, data.model)
         if data.streaming:
             self._streamed(event, data, chat)
 

@@ -151,7 +151,7 @@ class MadeRun:
         self.run_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
         self.root: MadeRun = parent[0].root if parent else self
         self.seq = self.requests = self.calls = self.retries = self.unpriced = self.children = 0
-        self.own, self.all = Totals({}, {}), Totals({}, {})
+        self.own, self.all = Totals(), Totals()
 
     def emit(self, data: Payload, at: float | None = None) -> None:
         self.log.append(

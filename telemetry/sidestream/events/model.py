@@ -93,11 +93,15 @@ class Usage(Payload, frozen=True, kw_only=True):
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    """Of the cache writes: those that are kept for an hour, which cost more."""
     reasoning_tokens: int | None = None
     input_audio_tokens: int | None = None
     cache_audio_read_tokens: int | None = None
     output_audio_tokens: int | None = None
-    details: dict[str, int] | None = None
+    counts: dict[str, int | float] | None = None
+    """Further counts that a price depends on, under genai-prices' names: `web_searches`, `output_image_tokens` …"""
+    details: dict[str, int | float] | None = None
     """The provider's own counters, under the provider's own names."""
 
     @property
@@ -199,6 +203,13 @@ class LLMEnd(Payload, frozen=True, kw_only=True):
     response_id: str | None = None
     provider: str | None = None
     finish_reason: str | None = None
+    raw_finish_reason: str | None = None
+    """The provider's own word for it, where pydantic-ai's is another."""
+    service_tier: str | None = None
+    served_by: str | None = None
+    """The provider behind a gateway."""
+    provider_details: dict[str, Json] | None = None
+    """What else the provider says of its answer: `batch`, `moderation`, `safety_ratings`, `requests` …"""
     usage: Usage | None = None
     usage_source: UsageSource
     cost_usd: float | None = None

@@ -34,7 +34,7 @@ from sidestream.events import (
     Usage,
 )
 from sidestream.events.ids import span_id_of
-from sidestream.recording.pricing import cache_saving
+from sidestream.recording.pricing import CacheEffect, cache_effect
 from sidestream.stats import SidecarStats
 
 from .definitions import BY_NAME, OTHER, UNKNOWN, convention_name
@@ -209,8 +209,9 @@ class Measurer:
         self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
         self._used(data.usage, where, chat[:-1], origin)
         self._paid(data.cost_usd, bool(data.unpriced), where, origin)
-        if (saved := _cache_saved(data, provider)) is not None:
-            self.store.add("sidestream_cache_saved_usd_total", where, saved, origin)
+        if (effect := _cache_effect(data, provider)) is not None:
+            self.store.add("sidestream_cache_saved_usd_total", where, effect.saved, origin)
+            self.store.add("sidestream_cache_write_usd_total", where, effect.spent, origin)
         for tried in data.failed_attempts or ():
             other = tried.provider or ""
             where = (run.agent, other, tried.model)
@@ -296,11 +297,13 @@ def _origin(run: _Run, event: StreamEvent, seq: int = 0) -> Origin | None:
     return Origin("", "", run_id, event.timestamp.timestamp()) if run_id else None
 
 
-def _cache_saved(data: LLMEnd, provider: str) -> float | None:
-    model = data.response_model or data.model
-    if data.usage is None or not data.usage.cache_read_tokens or data.cost_source != "genai-prices" or not model:
+def _cache_effect(data: LLMEnd, provider: str) -> CacheEffect | None:
+    model, usage = data.response_model or data.model, data.usage
+    if usage is None or data.cost_source != "genai-prices" or not model:
         return None
-    return cache_saving(data.usage, model=model, provider=provider or None)
+    if not usage.cache_read_tokens and not usage.cache_write_tokens:
+        return None
+    return cache_effect(usage, model=model, provider=provider or None)
 
 
 # --- the sidecar's books -------------------------------------------------------------------------------------------

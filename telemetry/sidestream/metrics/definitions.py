@@ -240,7 +240,16 @@ METRICS: tuple[Metric, ...] = (
         otlp="sidestream.cache_saved",
         kind="counter",
         unit="USD",
-        help="US dollars by which requests were cheaper than without the provider's prompt cache.",
+        help="US dollars by which reading the provider's prompt cache made requests cheaper.",
+        labels=("agent", "provider", "model"),
+    ),
+    Metric(
+        name="sidestream_cache_write_usd_total",
+        otlp="sidestream.cache_write",
+        kind="counter",
+        unit="USD",
+        help="US dollars that writing to the provider's prompt cache cost beyond plain input: what the cache saved is "
+        "sidestream_cache_saved_usd_total less this.",
         labels=("agent", "provider", "model"),
     ),
     Metric(

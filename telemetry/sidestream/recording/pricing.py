@@ -8,11 +8,12 @@ request whose tokens nobody counted: absent, never zero.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal, InvalidOperation
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidestream.errors import ConfigurationError
 from sidestream.events import CostSource, Usage
@@ -31,11 +32,14 @@ class Cost:
     """Of the price list, for `genai-prices`."""
 
 
-@cache
 def price_list_version() -> str:
-    """The version of the price list that pydantic-ai's estimates come from."""
+    """The version of the price list that estimates come from now: the package's, or the time of an updated list."""
     import genai_prices
+    from genai_prices.data_snapshot import get_snapshot
 
+    prices = get_snapshot()
+    if prices.from_auto_update:
+        return f"genai-prices of {prices.timestamp.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return f"genai-prices {genai_prices.__version__}"
 
 
@@ -45,13 +49,19 @@ class Pricing:
     Args:
         overrides: The user's prices by model name (`gpt-5`, or `openai:gpt-5` for one provider's alone), as it is asked
             for or as the provider calls it in its answer (`gpt-5-2025-08-07`).
+        on_error: Told of a price of the user's that raises.
 
     Raises:
         ConfigurationError: a price that cannot be used.
     """
 
-    def __init__(self, overrides: Mapping[str, ModelPrice] | None = None) -> None:
+    def __init__(
+        self,
+        overrides: Mapping[str, ModelPrice] | None = None,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
         self._overrides = dict(overrides or {})
+        self._on_error = on_error
         for name, price in self._overrides.items():
             _check(name, price)
         self._estimating: set[tuple[str | None, str]] = set()
@@ -91,7 +101,10 @@ class Pricing:
         if override is not None:
             try:
                 return Cost(override.calc_price(usage)["total_price"], "override")
-            except Exception:  # counts that contradict each other: more tokens from the cache than there were
+            except ValueError:  # counts that contradict each other: more tokens from the cache than there were
+                return None
+            except Exception as error:  # a calculation of the user's own
+                self._on_error(error)
                 return None
         return None if filled is None else Cost(filled, "genai-prices", price_list_version())
 
@@ -105,30 +118,46 @@ class Pricing:
             return True
         try:
             same: bool = estimate is None or estimate() == filled
-        except Exception:
-            same = False
+        except LookupError:  # the list does not know the model, so the cost is none of its estimates
+            return False
+        except Exception as error:  # it cannot be told: what may be an estimate is not called the provider's
+            self._on_error(error)
+            return True
         if same and filled and len(self._estimating) < 1_000:  # a zero of both says nothing
             self._estimating.add(endpoint)
         return same
 
 
-def cache_saving(usage: Usage, *, model: str, provider: str | None) -> float | None:
-    """US dollars by which genai-prices' estimate is lower than if nothing had been read from the provider's cache.
+class CacheEffect(NamedTuple):
+    """What the provider's prompt cache did to the cost of a request, in US dollars; its saving is the difference."""
 
-    None where that cannot be told. Takes about 0.2 ms, so it is not for the caller's path.
+    saved: float
+    """By reading: what was read would have cost so much more as plain input."""
+    spent: float
+    """On writing: what was written cost so much more than plain input."""
+
+
+def cache_effect(usage: Usage, *, model: str, provider: str | None) -> CacheEffect | None:
+    """What the provider's cache saved and cost, by genai-prices' estimate.
+
+    None where that cannot be told. Takes about 0.3 ms, so it is not for the caller's path.
     """
     from genai_prices import Usage as Counts
 
+    counts = {**{name: getattr(usage, name) or 0 for name in _PRICED}, **(usage.counts or {})}
     try:
         price = _listed_price(provider, model)
-        counts = {name: getattr(usage, name) or 0 for name in _PRICED}
-        plain = {**counts, "cache_read_tokens": 0, "cache_audio_read_tokens": 0}
-        cached, uncached = (price.calc_price(Counts(**each))["total_price"] for each in (counts, plain))
-    except Exception:  # not listed, or counts that contradict each other
+        actual, unread, unwritten = (
+            price.calc_price(Counts(**{**counts, **dict.fromkeys(left_out, 0)}))["total_price"]
+            for left_out in ((), _CACHE_READS, _CACHE_WRITES)
+        )
+    except (LookupError, ValueError):  # not listed, or counts that contradict each other
         return None
-    return float(uncached - cached)
+    return CacheEffect(float(unread - actual), float(actual - unwritten))
 
 
+_CACHE_READS = ("cache_read_tokens", "cache_audio_read_tokens")
+_CACHE_WRITES = ("cache_write_tokens", "cache_write_1h_tokens")
 _PRICED = tuple(name for name in Usage.__struct_fields__ if name.endswith("_tokens") and name != "reasoning_tokens")
 """Reasoning is output like any other."""
 

@@ -132,8 +132,8 @@ class Run:
         self._unended_children = self._incomplete_children = 0
         self._children = 0
         self._errors: set[int] = set()
-        self._totals = Totals({}, {})
-        self._of_children = Totals({}, {})
+        self._totals = Totals()
+        self._of_children = Totals()
 
     # --- emission ---
 
@@ -220,7 +220,7 @@ class Run:
             for key in list(self._tools):
                 self.tool_end(key, "cancelled")
             now = monotonic_ns()
-            own, everything = self._totals, Totals({}, {})
+            own, everything = self._totals, Totals()
             for totals in (own, self._of_children):
                 everything.add(totals.usage(), totals.usd)
             incomplete = self._incomplete_children + self._unended_children

@@ -18,7 +18,7 @@ SeenOutcome: TypeAlias = RunOutcome | Literal["lost", "running"]
 """How a run ended, as a reader sees it: `lost` if there is no `agent_end` and its writer is gone, `running` if not."""
 
 
-TOKENS = [name for name in Usage.__struct_fields__ if name != "details"]
+TOKENS = [name for name in Usage.__struct_fields__ if name.endswith("_tokens")]
 """The fields of `Usage` that are counts of tokens."""
 
 

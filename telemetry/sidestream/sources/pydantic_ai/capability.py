@@ -245,9 +245,9 @@ class Observer(AbstractCapability[Any]):
     def _facts(self, request: Request, response: ModelResponse, *, partial: bool) -> dict[str, Any]:
         pricing = self._recorder.pricing
         facts = convert.response_facts(response, pricing, partial=partial, asked=request.model)
-        if facts["unpriced"]:
+        if facts.unpriced:
             self._recorder.unpriced(response.model_name)
-        return facts
+        return facts._asdict()
 
     def _parts_unstreamed(self, request: Request, response: ModelResponse) -> None:
         if not self._recorder.wants_content:

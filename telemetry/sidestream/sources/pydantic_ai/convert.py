@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_ai import BinaryContent
 
 from sidestream.events import Attempt, Json, Usage, UsageSource
 from sidestream.recording.content import snapshot
 from sidestream.recording.pricing import Cost, Pricing
+from sidestream.recording.usage import usage_of
 
 GENERATED_WITHIN = 5.0
 """Seconds: a UUID7 no older than this, in a run that did not bring it along, was made up for the run."""
@@ -103,52 +104,70 @@ def conversation_id(value: str | None, history: Sequence[Any]) -> str | None:
 
 
 def usage(value: Any) -> Usage | None:
-    """A `RequestUsage`; None where the provider gave no numbers at all."""
-    if value is None:
-        return None
-    counted = value.input_tokens or value.output_tokens  # pydantic-ai's zeros stand for absent counts as well
-    counts = Usage(
-        input_tokens=value.input_tokens if counted else None,
-        output_tokens=value.output_tokens if counted else None,
-        cache_read_tokens=value.cache_read_tokens or None,
-        cache_write_tokens=value.cache_write_tokens or None,
-        reasoning_tokens=getattr(value, "output_reasoning_tokens", 0)
-        or value.details.get("reasoning_tokens")
-        or value.details.get("thoughts_tokens")
-        or None,
-        input_audio_tokens=value.input_audio_tokens or None,
-        cache_audio_read_tokens=value.cache_audio_read_tokens or None,
-        output_audio_tokens=value.output_audio_tokens or None,
-        details=dict(value.details) or None,
-    )
-    return counts if counts.keys() else None
+    """A `RequestUsage` or `RunUsage`; None where the provider gave no numbers at all."""
+    return None if value is None else usage_of(vars(value), value.details)
 
 
-def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> dict[str, Any]:
-    """What a `ModelResponse` to a request of the model `asked` says of it, as arguments of `Request.end`."""
+_DETAILS = (
+    *("batch", "processing", "background", "status", "phase", "route", "traffic_type", "requests"),
+    *("moderation", "safety_ratings", "content_filters", "content_filter_result", "block_reason"),
+    *("container_id", "conversation_id", "server_tool_use"),
+)
+"""Of a provider's details, those that are no content and no secret."""
+
+
+class ResponseFacts(NamedTuple):
+    """What a `ModelResponse` says of its request."""
+
+    usage: Usage | None
+    usage_source: UsageSource
+    cost: Cost | None
+    unpriced: bool
+    attempts: list[Attempt]
+    response_model: str | None
+    response_id: str | None
+    provider: str | None
+    finish_reason: str | None
+    raw_finish_reason: str | None
+    service_tier: str | None
+    served_by: str | None
+    provider_details: dict[str, Json] | None
+
+
+def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> ResponseFacts:
+    """What a `ModelResponse` to a request of the model `asked` says of it."""
     used = usage(response.usage)
     source: UsageSource = "none" if used is None else "partial" if partial else "provider"
+    details: Mapping[str, Any] = response.provider_details or {}
     cost = pricing.cost(
         response.usage,
         model=response.model_name,
         asked=asked,
         provider=response.provider_name,
         provider_url=response.provider_url,
-        details=response.provider_details,
+        details=details,
         estimate=lambda: response.cost().total_price,
     )
-    failed = attempts(getattr(response, "failed_attempts", None), pricing)
-    return {
-        "usage": used,
-        "usage_source": source,
-        "cost": cost,
-        "unpriced": used is not None and cost is None,
-        "attempts": failed,
-        "response_model": response.model_name,
-        "response_id": response.provider_response_id,
-        "provider": response.provider_name,
-        "finish_reason": response.finish_reason,
-    }
+    reason = _text(details.get("finish_reason"))
+    return ResponseFacts(
+        usage=used,
+        usage_source=source,
+        cost=cost,
+        unpriced=used is not None and used.total_tokens > 0 and cost is None,
+        attempts=attempts(getattr(response, "failed_attempts", None), pricing),
+        response_model=response.model_name,
+        response_id=response.provider_response_id,
+        provider=response.provider_name,
+        finish_reason=response.finish_reason,
+        raw_finish_reason=reason if reason != response.finish_reason else None,
+        service_tier=_text(details.get("service_tier")),
+        served_by=_text(details.get("downstream_provider")),
+        provider_details={name: snapshot(details[name]) for name in _DETAILS if details.get(name) is not None} or None,
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def attempts(values: Sequence[Any] | None, pricing: Pricing) -> list[Attempt]:
