@@ -14,6 +14,7 @@ from .errors import (
     InvalidEventError,
     SidestreamError,
     UnknownExporterError,
+    UnreadableLogError,
 )
 from .events import StreamEvent, StreamEventType, decode_line, encode_line
 from .events.factories import (
@@ -56,6 +57,7 @@ __all__ = [
     "StreamEventType",
     "TraceContext",
     "UnknownExporterError",
+    "UnreadableLogError",
     "agent_end_event",
     "agent_start_event",
     "available_exporters",

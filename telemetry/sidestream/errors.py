@@ -4,6 +4,7 @@
     ├── ConfigurationError(ValueError)     a setting that cannot work
     │   └── UnknownExporterError           no exporter of that name is installed
     ├── InvalidEventError(ValueError)      an event that lacks or contradicts the contract
+    ├── UnreadableLogError                 a log is there, and the system does not let us read it
     └── ExporterUnavailable                raised BY an exporter: its sink is away, keep the batch, try later
 
 None of them ever reaches a run that is being observed: there, failures are counted and said once.
@@ -26,6 +27,15 @@ class UnknownExporterError(ConfigurationError):
 
 class InvalidEventError(SidestreamError, ValueError):
     """An event was made without a required field, or with one of the wrong kind."""
+
+
+class UnreadableLogError(SidestreamError):
+    """A log is there and cannot be read: permission, a failing disk. The message says which file, and why."""
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> UnreadableLogError:
+        """The error for `path`, of which the system said `error`."""
+        return cls(f"cannot read {path}: {error.strerror or error}")
 
 
 class ExporterUnavailable(SidestreamError):

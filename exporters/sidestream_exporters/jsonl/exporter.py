@@ -294,6 +294,8 @@ def _log_at(path: str | os.PathLike[str]) -> Log:
         raise ConfigurationError(f"jsonl: path {path!r}: give a folder, or a file whose name ends in .jsonl")
     full = os.path.abspath(os.path.expanduser(given))
     named = full.endswith(".jsonl") and not given.endswith(("/", os.sep)) and not os.path.isdir(full)
+    if named and os.path.islink(full):
+        raise ConfigurationError(f"jsonl: {full} is a link, which is not written through: give the file itself")
     if os.path.exists(full):
         if named and not stat.S_ISREG(os.stat(full).st_mode):
             raise ConfigurationError(f"jsonl: {full} is not a regular file: give another name, or a folder")

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from sidestream.diagnostics import warn, warn_once
 from sidestream.logfiles.locks import lock, try_lock, unlock
 from sidestream.logfiles.naming import GZIP_PART_SUFFIX, STEM, TORN_SUFFIX, first_timestamp
+from sidestream.logfiles.opening import open_regular
 
 BLOCK = 256 * 1024
 """Bytes moved or compressed at a time."""
@@ -47,14 +48,14 @@ class LogFile:
 
     @classmethod
     def open(cls, path: str, *, new: bool = False) -> LogFile:
-        """Open `path`; made with mode 0600 where it does not exist. `new`: `FileExistsError` where it does."""
-        return cls(path, os.open(path, _FLAGS | os.O_CREAT | (os.O_EXCL if new else 0), 0o600))
+        """Open `path`, our own file; made with mode 0600 where there is none. `new`: `FileExistsError` where it is."""
+        return cls(path, open_regular(path, _FLAGS | os.O_CREAT | (os.O_EXCL if new else 0), own=True))
 
     @classmethod
     def claim(cls, path: str) -> LogFile | None:
-        """Open and lock `path`; None where a living writer has it, or where it cannot be had. Never raises."""
+        """Open and lock `path`; None where a living writer has it, or where it is not ours. Never raises."""
         try:
-            file = cls(path, os.open(path, _FLAGS))
+            file = cls(path, open_regular(path, _FLAGS, own=True))
         except OSError:
             return None
         with suppress(OSError):
@@ -78,7 +79,7 @@ class LogFile:
     def is_current(self) -> bool:
         """Whether the path still leads to this file, which others may have rotated, renamed or removed."""
         try:
-            there = os.stat(self.path)
+            there = os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         self.size = there.st_size
@@ -111,7 +112,7 @@ class LogFile:
             self._whole = size
             return
         whole = _end_of_last_line(self.fd, size)
-        torn = os.open(self.path + TORN_SUFFIX, _FLAGS | os.O_CREAT, 0o600)
+        torn = open_regular(self.path + TORN_SUFFIX, _FLAGS | os.O_CREAT, own=True)
         try:
             for start in range(whole, size, BLOCK):
                 _write_all(torn, _read_at(self.fd, start, min(BLOCK, size - start)))
@@ -329,6 +330,13 @@ def prune(log: Log, keep_files: int | None, keep_seconds: float | None) -> None:
             file.close()
 
 
+def _made_anew(path: str) -> int:
+    """Descriptor of a new file at `path`, in place of whatever is there: a link there is removed, never followed."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return open_regular(path, _FLAGS | os.O_CREAT | os.O_EXCL)
+
+
 class Compression:
     """Turns one finished log file into `<path>.gz`, block by block.
 
@@ -339,7 +347,7 @@ class Compression:
     def __init__(self, source: LogFile) -> None:
         self._source = source  # locked, so that no other process prunes or compresses it
         self._part = source.path + GZIP_PART_SUFFIX
-        self._out = os.open(self._part, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._out = _made_anew(self._part)
         self._gzip = zlib.compressobj(wbits=31)
         self._offset = 0
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sidestream.errors import ConfigurationError
+from sidestream.errors import SidestreamError
 
 from .commands import (
     collect,
@@ -40,10 +40,13 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point of the `sidestream` command. A mistake in a setting is one line on stderr and exit code 2."""
+    """Entry point of the `sidestream` command.
+
+    A mistake in a setting, or a log that cannot be read, is one line on stderr and exit code 2.
+    """
     try:
         app()
-    except ConfigurationError as error:
+    except SidestreamError as error:
         print(f"sidestream: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
     finally:

@@ -10,13 +10,16 @@ import os
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Union, cast, get_args
 
 import msgspec
 
+from sidestream.errors import UnreadableLogError
 from sidestream.events import SCHEMA_VERSION, AnyEvent
 from sidestream.logfiles.locks import is_locked
+from sidestream.logfiles.opening import open_regular
 
 from .files import Paths, files_of
 
@@ -82,7 +85,8 @@ def read(
         on_problem: called for each line that could not be read. A last line without its end is left for later
             without a word, as long as its writer lives.
 
-    Raises `ConfigurationError` where a path leads nowhere, and nothing else.
+    Raises `ConfigurationError` where a path leads nowhere, `UnreadableLogError` where a folder or a file that is named
+    cannot be read; without `on_problem`, also where any other file cannot be.
     """
     return _read(files_of(paths), None if types is None else frozenset(types), on_problem)
 
@@ -192,6 +196,8 @@ def blocks_of(
     """The lines of `file` from byte `start` on, where line `line` begins, in blocks of about `BLOCK` bytes.
 
     A last line without a newline comes as a block of its own if it is whole all the same and nobody writes here.
+
+    Raises `UnreadableLogError` where the file cannot be read and there is no `on_problem` to be told.
     """
 
     def tell(kind: ProblemKind, message: str, at: int) -> None:
@@ -233,6 +239,8 @@ def blocks_of(
         tell("damaged", "the compressed data is damaged from here on", line)
         return
     except OSError as error:
+        if on_problem is None and not isinstance(error, FileNotFoundError):  # which was renamed or pruned just now
+            raise UnreadableLogError.of(os.fspath(file), error) from None
         tell("unreadable", error.strerror or str(error), 0)
         return
     if skipped:
@@ -257,7 +265,7 @@ def _has_grown(file: str | os.PathLike[str], size: int) -> bool:
 
 def is_compressed(file: str | os.PathLike[str]) -> bool:
     """Whether `file` is gzip, by its first bytes. Raises `OSError`."""
-    with open(file, "rb", buffering=0) as source:
+    with _opened(file) as source:
         return source.read(2) == _GZIP
 
 
@@ -277,9 +285,14 @@ def start_of(file: str | os.PathLike[str], size: int) -> bytes:
 _GZIP = b"\x1f\x8b"
 
 
+def _opened(file: str | os.PathLike[str]) -> FileIO:
+    """`file`, open for reading; never a pipe, which might be waited for. Raises `OSError`."""
+    return FileIO(open_regular(file, os.O_RDONLY, follow_links=True), "rb")
+
+
 def _chunks(file: str | os.PathLike[str], start: int) -> Iterator[bytes]:
     """The bytes of `file`, uncompressed, from `start` on. Raises `EOFError` where it is compressed and cut off."""
-    with open(file, "rb", buffering=0) as source:
+    with _opened(file) as source:
         if source.read(2) == _GZIP:
             source.seek(0)
             yield from _inflated(source, start)
@@ -289,7 +302,7 @@ def _chunks(file: str | os.PathLike[str], start: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _inflated(source: Any, start: int) -> Iterator[bytes]:
+def _inflated(source: FileIO, start: int) -> Iterator[bytes]:
     gzip = zlib.decompressobj(wbits=31)
     position = 0
     while compressed := source.read(BLOCK):

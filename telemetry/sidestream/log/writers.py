@@ -62,7 +62,7 @@ def _may_be_of(file: str, start: AgentStart) -> bool:
     """Whether the writer of `file` may be that of `start`: the first processes of two containers have one number."""
     if start.process is None:
         return True
-    block = next(blocks_of(file), None)
+    block = next(blocks_of(file, lambda problem: None), None)
     for event in decode_block(block, decoder_of(frozenset({"agent_start"})), file, None) if block else ():
         if not isinstance(event, Skipped):
             return event.data.process in (None, start.process)

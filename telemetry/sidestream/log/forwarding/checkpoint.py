@@ -9,6 +9,7 @@ import msgspec
 
 from sidestream.errors import ConfigurationError
 from sidestream.logfiles.locks import try_lock
+from sidestream.logfiles.opening import open_regular
 
 StateT = TypeVar("StateT")
 
@@ -25,7 +26,7 @@ class Checkpoint(Generic[StateT]):
         self._encoder = msgspec.json.Encoder()
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            self._lock = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock = open_regular(self.path + ".lock", os.O_RDWR | os.O_CREAT, own=True)
         except OSError as error:
             raise ConfigurationError(f"checkpoint {self.path}: {error.strerror}: choose another place") from None
         try:
@@ -56,7 +57,7 @@ class Checkpoint(Generic[StateT]):
     def save(self, state: StateT) -> None:
         """Replace what was saved. Killed at any moment, the one or the other is there. Raises `OSError`."""
         part = self.path + ".part"
-        with open(part, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        with open(part, "wb", opener=lambda path, flags: open_regular(path, flags, own=True)) as file:
             file.write(self._encoder.encode(state))
             file.flush()
             os.fsync(file.fileno())

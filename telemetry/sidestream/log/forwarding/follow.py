@@ -6,7 +6,6 @@ names the run that began it, and stays. Positions are those of the uncompressed 
 
 from __future__ import annotations
 
-import glob
 import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,9 +14,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from sidestream.log.files import Paths
+from sidestream.errors import UnreadableLogError
+from sidestream.log.files import Paths, matching_files
 from sidestream.log.reader import Block, OnProblem, Problem, Skipped, blocks_of, decode_block, decoder_of
-from sidestream.logfiles.naming import SUFFIXES
+from sidestream.logfiles.opening import open_regular
 
 HEAD = 4096
 """Bytes of the first line that tell a file from others: when, which run, which agent."""
@@ -112,18 +112,30 @@ class Follower:
         """The files that are there, by what they are known by; of copies the longest, which has it all."""
         before, self._seen = self._seen, {}
         files: dict[str, _File] = {}
-        for path in _files_at(self._paths):
+        for path in self._paths_there():
             try:
                 stat = os.stat(path)
                 file = before.get(path)
                 if file is None or (file.inode, file.size, file.mtime_ns) != _state(stat):
                     file = _File(path, _key_of(path), *_state(stat))
-            except OSError:
+            except FileNotFoundError:
                 continue  # renamed or removed just now: the next look finds it
+            except OSError as error:
+                self._tell(Problem(file=path, line=0, kind="unreadable", message=error.strerror or str(error)))
+                continue
             self._seen[path] = file
             if file.key is not None and (file.key not in files or file.rank > files[file.key].rank):
                 files[file.key] = file
         return dict(sorted(files.items(), key=lambda item: item[1].path))
+
+    def _paths_there(self) -> list[str]:
+        found: set[str] = set()
+        for path in self._paths:
+            try:
+                found.update(matching_files(path))
+            except UnreadableLogError as error:
+                self._tell(Problem(file=path, line=0, kind="unreadable", message=str(error)))
+        return sorted(found)
 
     def _tell(self, problem: Problem) -> None:
         if self._on_problem is not None and problem.kind not in ("torn", "truncated"):  # what may be going on
@@ -147,21 +159,8 @@ def _state(stat: os.stat_result) -> tuple[int, int, int]:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _files_at(paths: Sequence[str]) -> list[str]:
-    """The log files that are there now."""
-    found: set[str] = set()
-    for path in paths:
-        if os.path.isdir(path):
-            found.update(os.path.join(path, name) for name in os.listdir(path) if name.endswith(SUFFIXES))
-        elif os.path.exists(path) or not glob.has_magic(path):
-            found.update(each for each in (path, path + ".gz") if os.path.isfile(each))
-        else:
-            found.update(each for each in glob.glob(path, recursive=True) if os.path.isfile(each))
-    return sorted(found)
-
-
 def _key_of(path: str) -> str | None:
-    with open(path, "rb") as source:
+    with open(open_regular(path, os.O_RDONLY, follow_links=True), "rb") as source:
         head = source.read(HEAD)
     if head.startswith(b"\x1f\x8b"):
         try:

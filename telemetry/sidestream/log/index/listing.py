@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from sidestream.errors import UnreadableLogError
 from sidestream.events import AnyEvent
 from sidestream.log.files import Paths, files_of
 from sidestream.log.reader import NOT_READABLE, Block, OnProblem, blocks_of, decode_block, decode_line, decoder_of
@@ -27,9 +29,11 @@ def every_run(
 ) -> Iterator[tuple[RunSummary, Facts | None]]:
     """The runs of a log in no order, with their single requests and tool calls where `facts` are wanted."""
     with _indexed(paths) as files:
-        if on_problem is not None:
-            for problem in [problem for file, index in files for problem in index.problems(file)]:
+        for problem in [problem for file, index in files for problem in index.problems(file)]:
+            if on_problem is not None:
                 on_problem(problem)
+            elif problem.kind == "unreadable" and os.path.exists(problem.file):
+                raise UnreadableLogError(f"cannot read {problem.file}: {problem.message}")
         known: set[str] = set()
         spread: set[str] = set()  # over several files, or without an end
         for file, index in files:

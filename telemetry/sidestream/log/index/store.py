@@ -25,6 +25,7 @@ from sidestream.events import AnyEvent, LLMChunkEvent
 from sidestream.log.reader import Problem, blocks_of, decode_block, is_compressed, start_of
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.writers import Writers
+from sidestream.logfiles.opening import open_regular
 
 from .parts import ChunkHead, Facts, Gatherer, RunPart
 
@@ -317,7 +318,7 @@ def _opened(place: Path | None) -> sqlite3.Connection:
     """The database at `place`, or one in memory. Raises `OSError` or `sqlite3.Error`."""
     if place is not None:
         os.makedirs(place.parent, mode=0o700, exist_ok=True)
-        os.close(os.open(place, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(open_regular(place, os.O_RDWR | os.O_CREAT, own=True))
     # One thread at a time uses an index, though not always the one that made it.
     db = sqlite3.connect(place or ":memory:", timeout=10, isolation_level=None, check_same_thread=False)
     try:
@@ -369,7 +370,7 @@ def _goes_on(file: Path, size: int, compressed: bool, before: _Known) -> bool:
         return False
     try:
         if compressed:
-            with open(file, "rb") as source:
+            with open(open_regular(file, os.O_RDONLY, follow_links=True), "rb") as source:
                 source.seek(-4, os.SEEK_END)
                 uncompressed = int.from_bytes(source.read(4), "little")
             return uncompressed == before.size % 2**32 and _proof(file, before.size, True)[0] == before.head
@@ -384,7 +385,7 @@ def _proof(file: Path, size: int, compressed: bool) -> tuple[bytes, bytes]:
         head = start_of(file, min(size, _PROOF))
         if compressed:
             return _digest(head), b""
-        with open(file, "rb") as source:
+        with open(open_regular(file, os.O_RDONLY, follow_links=True), "rb") as source:
             source.seek(max(0, size - _PROOF))
             return _digest(head), _digest(source.read(min(size, _PROOF)))
     except OSError:
