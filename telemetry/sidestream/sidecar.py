@@ -1,4 +1,4 @@
-"""`Sidecar`: the face users meet. Settings, attaching to agents, and the life of the hub behind it."""
+"""`Sidecar`: the face users meet. Settings, attaching to agents, and the life of the pipeline behind it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import asyncio
 import atexit
 import itertools
 import os
-import queue
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from html import escape
 from types import TracebackType
@@ -19,8 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from .diagnostics import error_once, forget, warn_once
 from .errors import ConfigurationError
-from .pipeline.dispatcher import Hub
+from .pipeline.assembler import Emit
 from .pipeline.exporter import Exporter
+from .pipeline.pipeline import Pipeline
 from .recording.content import Redactor
 from .recording.context import Link
 from .recording.pricing import Pricing
@@ -42,10 +41,7 @@ AgentT = TypeVar("AgentT")
 ItemT = TypeVar("ItemT")
 
 TICK = 0.1
-"""Seconds between two looks at streams that stand still, while runs are in progress."""
-
-SAY_SECONDS = 0.5
-"""For how long a close waits for a diagnostic that is just being said."""
+"""Seconds that deltas of a stream that stands still may wait."""
 
 _names = itertools.count(1)
 
@@ -96,15 +92,24 @@ class Sidecar:
             if not seconds >= 0:
                 raise ConfigurationError(f"{name}={seconds!r}: must be a number of seconds, 0 or more")
         made = exporters_of(exporters)
-        self._hub = Hub(made, max_events=buffer_events, max_bytes=buffer_bytes, redact=redact)
-        self._sampler = head_sampler() if self._hub.spans else None
+        self._runs: dict[int, Run] = {}
+        self._pipeline = Pipeline(
+            made,
+            assembler=_StandingStreams(self._flush_stale),
+            max_events=buffer_events,
+            max_bytes=buffer_bytes,
+            redact=redact,
+            is_recording=lambda: bool(self._runs),
+            on_error=self.trouble,
+        )
+        self._sampler = head_sampler() if self._pipeline.spans else None
         self._remote = span_of_environment()
         self.pricing = Pricing(prices, on_error=self.trouble)
         self._tags_here = TagsHere(tags or {})
         self._close_timeout = close_timeout
         self._stall_seconds = stall_seconds
         self._whole_parts = redact is not None
-        self.wants_content = any(policy.mode != "none" for policy in self._hub.policies)
+        self.wants_content = any(policy.mode != "none" for policy in self._pipeline.policies)
         self.disabled = not made
         """Whether nothing is to be observed: `SIDESTREAM_DISABLED=1`, or no exporters."""
         self.active = not self.disabled
@@ -114,15 +119,11 @@ class Sidecar:
         self._number = next(_names)
         self._observer: Observer | None = None
         self._attached: dict[int, weakref.ref[Any]] = {}  # agents cannot be hashed
-        self._runs: dict[int, Run] = {}
         self._run_count = self._unpriced = self._recording_errors = 0
         self._unpriced_models: set[str] = set()
         self._last_trouble: str | None = None
-        self._ticker: threading.Thread | None = None
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # may be put to from a finalizer or signal handler
-        self._asleep = False
         _live.add(self)
-        self._hub.begin(self.stats)
+        self._pipeline.begin(self.stats, self._report)
 
     # --- attaching ---
 
@@ -221,7 +222,7 @@ class Sidecar:
         Returns by exporter how many events were not delivered: empty when all were.
         """
         self._flush_stale(monotonic_ns())
-        return self._hub.flush(timeout)
+        return self._pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> dict[str, int]:
         """Deliver what is pending and release the exporters, within `timeout` seconds (default `close_timeout`).
@@ -241,23 +242,17 @@ class Sidecar:
         # Not under the lock: whoever emits holds its run's lock, and may be asked to end another run meanwhile.
         self._flush_stale(monotonic_ns())
         _live.discard(self)
-        self._wake.put(None)
-        deadline = time.monotonic() + (self._close_timeout if timeout is None else timeout)
-        if self._ticker is not None and self._ticker is not threading.current_thread():
-            # It may be in the middle of saying something; or wait for a run's lock that a signal handler, which called
-            # this, has interrupted the owner of.
-            self._ticker.join(min(SAY_SECONDS, max(0.0, deadline - time.monotonic())))
-        self._report()
-        return self._hub.close(max(0.0, deadline - time.monotonic()))
+        return self._pipeline.close(self._close_timeout if timeout is None else timeout)
 
     def stats(self) -> SidecarStats:
-        """The books of every exporter and of the sidecar itself, at this moment."""
+        """The statistics of every exporter and of the sidecar itself, as of the exporters' last calls."""
         return SidecarStats(
-            exporters=self._hub.stats(),
+            exporters=self._pipeline.stats(),
             runs=self._run_count,
             runs_in_progress=len(self._runs),
             unpriced_requests=self._unpriced,
             recording_errors=self._recording_errors,
+            pending_records=len(self._pipeline.records),
         )
 
     def __repr__(self) -> str:
@@ -297,7 +292,7 @@ class Sidecar:
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
         """A run begins, under `parent` if it runs inside another."""
         run = Run(
-            self._hub.put,
+            self._pipeline.put,
             run_id=run_id,
             owner=self,
             agent_name=agent_name,
@@ -311,16 +306,13 @@ class Sidecar:
         with self._lock:
             self._run_count += 1
             self._runs[id(run)] = run
-            if self._ticker is None:
-                self._start_ticker()
-        if self._asleep:
-            self._asleep = False
-            self._wake.put(None)
+        self._pipeline.start()
         return run
 
     def close_run(self, run: Run) -> None:
         """A run is over. Takes no lock: the garbage collector may end a run anywhere."""
         self._runs.pop(id(run), None)
+        self._pipeline.wake()
 
     def unpriced(self, model: str | None) -> None:
         """A request used tokens of a model that has no known price."""
@@ -330,7 +322,7 @@ class Sidecar:
                 self._unpriced_models.add(model or "unknown")
 
     def trouble(self, error: Exception) -> None:
-        """Count a failure of our own; the ticker says it, for logging may block."""
+        """Count a failure of our own; a worker says it, for logging may block."""
         self._recording_errors += 1
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -338,39 +330,23 @@ class Sidecar:
         where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "?"
         self._last_trouble = f"{type(error).__qualname__} in {where}"
 
-    # --- the ticker ---
+    # --- what the worker asks ---
 
-    def _start_ticker(self) -> None:
-        self._ticker = threading.Thread(target=self._tick, name="sidestream-ticker", daemon=True)
-        try:
-            self._ticker.start()
-        except RuntimeError:  # the interpreter is going down
-            self._ticker = None
+    def _flush_stale(self, before: int, *, wait: bool = True) -> None:
+        """Send the deltas that have waited since `before` (monotonic ns).
 
-    def _tick(self) -> None:
-        """Send the last deltas of streams that stand still, and say what there is to say."""
-        while self.active:
-            if self._runs:
-                try:
-                    self._wake.get(timeout=TICK)
-                except queue.Empty:
-                    pass
-                self._flush_stale(monotonic_ns() - int(TICK * 1e9))
-                self._report()
-            else:
-                self._asleep = True
-                if not self._runs:  # else one has begun meanwhile, and may have seen nobody asleep
-                    self._wake.get()
-
-    def _flush_stale(self, before: int) -> None:
+        A worker does not wait for a run's lock: a signal handler that interrupted its owner may wait for the worker.
+        """
         for run in list(self._runs.values()):
-            try:
-                run.flush_stale(before)
-            except Exception as error:
-                self.trouble(error)
+            if run.lock.acquire(blocking=wait):
+                try:
+                    run.flush_stale(before)
+                except Exception as error:
+                    self.trouble(error)
+                finally:
+                    run.lock.release()
 
     def _report(self) -> None:
-        self._hub.report()
         for model in sorted(self._unpriced_models):
             if model not in ("test", "function") and not model.startswith("function:"):
                 warn_once("no price known for model, its cost is left out", model, model=model)
@@ -379,9 +355,6 @@ class Sidecar:
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
-        self._wake = queue.SimpleQueue()
-        self._asleep = False
-        self._ticker = None
         for run in self._runs.values():
             run.disown()  # it is the parent's, and a tap that came along must not tell it twice
         self._runs.clear()
@@ -391,7 +364,20 @@ class Sidecar:
 
             caller_exit.after_fork()
             self._observer.forget_runs()
-        self._hub.after_fork()
+        self._pipeline.after_fork()
+
+
+class _StandingStreams:
+    """Assembler of today's runs, which make their events themselves: it has their last deltas sent."""
+
+    def __init__(self, flush_stale: Callable[..., None]) -> None:
+        self._flush_stale = flush_stale
+
+    def feed(self, record: Any, emit: Emit) -> None:
+        raise TypeError(f"{type(record).__qualname__} is no event")
+
+    def flush_stale(self, now_ns: int, emit: Emit) -> None:
+        self._flush_stale(now_ns - int(TICK * 1e9), wait=False)
 
 
 # --- exit and fork -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ State: TypeAlias = Literal["ok", "failing", "closed"]
 
 
 class ExporterStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The books of one exporter. `seen == exported + sum(dropped.values()) + pending`, always."""
+    """Statistics of one exporter. `seen == exported + sum(dropped.values()) + pending`, always."""
 
     seen: int
     exported: int
@@ -39,3 +39,5 @@ class SidecarStats(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that used tokens of a model without a known price."""
     recording_errors: int
     """Failures of Sidestream's own while recording. Each one is a bug worth a report; no run noticed."""
+    pending_records: int = 0
+    """What was seen of runs and is in no exporter's statistics yet, since its events are still to be made."""

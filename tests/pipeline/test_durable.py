@@ -13,12 +13,12 @@ import pytest
 
 from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent, decode_line
-from sidestream.pipeline import channel as channel_module
-from sidestream.pipeline.channel import BATCH
-from sidestream.pipeline.dispatcher import Hub
-from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline import subscription as subscription_module
+from sidestream.pipeline.pipeline import Pipeline
+from sidestream.pipeline.subscription import BATCH
 from sidestream_exporters import JSONLExporter
-from tests.support.faulty_exporters import SAFETY, Hanging, Scripted, an_event, raising
+from tests.support.faulty_exporters import SAFETY, Hanging, Scripted, a_pipeline, an_event, raising
+from tests.support.loopback import until
 
 NEVER = 3 * SAFETY
 """Seconds of a deadline that is never reached: a hanging exporter comes back before it."""
@@ -29,17 +29,13 @@ class Durable(Scripted):
     durable = True
 
 
-def a_hub(*exporters: Exporter) -> Hub:
-    return Hub(exporters, max_events=20_000, max_bytes=10**9, redact=None)
-
-
 @contextmanager
-def entered(hub: Hub, *exporters: Hanging) -> Iterator[None]:
+def entered(pipeline: Pipeline, *exporters: Hanging) -> Iterator[None]:
     """With three events recorded, and `exporters` hanging in the first of them until the block is left."""
     try:
         for _ in range(3):
-            hub.put(an_event())
-        assert all(exporter.entered.wait(SAFETY) for exporter in exporters)
+            pipeline.put(an_event())
+        until(lambda: all(exporter.entered.is_set() or not pipeline.stats() for exporter in exporters))
         yield
     finally:
         for exporter in exporters:
@@ -49,23 +45,23 @@ def entered(hub: Hub, *exporters: Hanging) -> Iterator[None]:
 class TestAnExporterThatHangs:
     def test_is_given_up_long_before_the_deadline_once_the_log_holds_everything(self, tmp_path: Path) -> None:
         hanging = Hanging()
-        hub = a_hub(hanging, JSONLExporter(tmp_path))
-        with entered(hub, hanging):
-            assert hub.close(NEVER) == {"hanging": 3}
+        pipeline = a_pipeline(hanging, JSONLExporter(tmp_path))
+        with entered(pipeline, hanging):
+            assert pipeline.close(NEVER) == {"hanging": 3}
             assert not hanging.events, "it was waited for"
         [log] = tmp_path.glob("*.jsonl")
         assert [decode_line(line).event_type for line in log.read_bytes().splitlines()] == ["tool_start"] * 3
 
     def test_is_given_up_together_with_others_and_not_one_after_the_other(self) -> None:
         exporters = [Hanging() for _ in range(10)]
-        hub = a_hub(*exporters, Durable())
-        with entered(hub, *exporters):
+        pipeline = a_pipeline(*exporters, Durable())
+        with entered(pipeline, *exporters):
             begun = time.monotonic()
-            assert len(hub.close(NEVER)) == len(exporters)
-            assert time.monotonic() - begun < len(exporters) * channel_module.PATIENCE
+            assert len(pipeline.close(NEVER)) == len(exporters)
+            assert time.monotonic() - begun < len(exporters) * subscription_module.PATIENCE
 
     def test_is_given_up_at_once_where_it_has_failed_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(channel_module, "PATIENCE", NEVER)
+        monkeypatch.setattr(subscription_module, "PATIENCE", NEVER)
         failed, released = threading.Event(), threading.Event()
 
         def fails_then_hangs(events: Sequence[StreamEvent]) -> None:
@@ -74,12 +70,12 @@ class TestAnExporterThatHangs:
             failed.set()
             raise ExporterUnavailable("away")
 
-        hub = a_hub(Scripted(fails_then_hangs), Durable())
+        pipeline = a_pipeline(Scripted(fails_then_hangs), Durable())
         try:
-            hub.put(an_event())
+            pipeline.put(an_event())
             assert failed.wait(SAFETY)
-            assert hub.close(NEVER) == {"scripted": 1}
-            assert hub.stats()["scripted"].dropped == {"shutdown": 1}
+            assert pipeline.close(NEVER) == {"scripted": 1}
+            assert pipeline.stats()["scripted"].dropped == {"shutdown": 1}
         finally:
             released.set()
 
@@ -87,14 +83,14 @@ class TestAnExporterThatHangs:
     def test_has_until_the_deadline_where_no_log_holds_everything(
         self, beside: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(channel_module, "GRACE", 0.01)
-        monkeypatch.setattr(channel_module, "PATIENCE", 0.01)
+        monkeypatch.setattr(subscription_module, "GRACE", 0.01)
+        monkeypatch.setattr(subscription_module, "PATIENCE", 0.01)
         hanging = Hanging()
         others = [Scripted()] if beside == "nothing durable" else [Durable(raising(ValueError()))]
-        hub = a_hub(hanging, *others)
-        with entered(hub, hanging):
+        pipeline = a_pipeline(hanging, *others)
+        with entered(pipeline, hanging):
             threading.Timer(0.3, hanging.released.set).start()
-            assert "hanging" not in hub.close(SAFETY)
+            assert "hanging" not in pipeline.close(SAFETY)
         assert len(hanging.events) == 3
 
 
@@ -102,36 +98,36 @@ class TestAnExporterThatGetsOn:
     def test_has_until_the_deadline(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [time.monotonic()]
         clock = SimpleNamespace(monotonic=lambda: now[0], time=time.time, sleep=time.sleep)
-        monkeypatch.setattr(channel_module, "time", clock)
+        monkeypatch.setattr(subscription_module, "time", clock)
 
         def slowly(events: Sequence[StreamEvent]) -> None:
-            now[0] += channel_module.PATIENCE * 0.9
+            now[0] += subscription_module.PATIENCE * 0.9
 
         slow = Scripted(slowly)
         slow.interval = SAFETY
-        hub = a_hub(slow, Durable())
+        pipeline = a_pipeline(slow, Durable())
         for _ in range(4 * BATCH):
-            hub.put(an_event())
-        assert hub.close(1_000.0) == {}
+            pipeline.put(an_event())
+        assert pipeline.close(1_000.0) == {}
         assert len(slow.events) == 4 * BATCH
 
     def test_may_take_a_while_to_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A connection to a collector far away is often made by the very last batch."""
-        monkeypatch.setattr(channel_module, "GRACE", 0.01)
-        monkeypatch.setattr(channel_module, "PATIENCE", SAFETY)
+        monkeypatch.setattr(subscription_module, "GRACE", 0.01)
+        monkeypatch.setattr(subscription_module, "PATIENCE", SAFETY)
         slow = Scripted(lambda events: time.sleep(0.3))
         slow.interval = SAFETY
-        hub = a_hub(slow, Durable())
-        hub.put(an_event())
-        assert hub.close(NEVER) == {}
+        pipeline = a_pipeline(slow, Durable())
+        pipeline.put(an_event())
+        assert pipeline.close(NEVER) == {}
         assert len(slow.events) == 1
 
 
 def test_what_a_durable_exporter_has_not_written_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "GRACE", 0.01)
-    monkeypatch.setattr(channel_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(subscription_module, "GRACE", 0.01)
+    monkeypatch.setattr(subscription_module, "PATIENCE", 0.01)
     durable = Durable(lambda events: time.sleep(0.3))
-    hub = a_hub(durable)
-    hub.put(an_event())
-    assert hub.close(SAFETY) == {}
+    pipeline = a_pipeline(durable)
+    pipeline.put(an_event())
+    assert pipeline.close(SAFETY) == {}
     assert len(durable.events) == 1

@@ -165,10 +165,11 @@ def test_a_child_does_not_inherit_the_locks_that_others_held(tmp_path: Path) -> 
         sidecar.flush()
         held, done = threading.Event(), threading.Event()
         def hold():
-            channel = sidecar._hub._channels[0]
-            with sidecar._lock, channel._lock, memory._lock, going_on.lock:
-                held.set()
-                done.wait(20)
+            pipeline = sidecar._pipeline
+            with sidecar._lock, pipeline._feeding, pipeline._role, pipeline._starting, memory._lock, going_on.lock:
+                with pipeline._subscriptions[0]._lock:
+                    held.set()
+                    done.wait(20)
         threading.Thread(target=hold).start()
         held.wait()
         def work():

@@ -32,7 +32,7 @@ def same_noise(bare: Ended, observed: Ended) -> bool:
 
 def dropped(err: str) -> int:
     """How many events were dropped, by what the program said last for each reason."""
-    return sum({key: int(count) for key, count in re.findall(r"events dropped' (.*) so_far=(\d+)", err)}.values())
+    return sum({key: int(count) for key, count in re.findall(r"events dropped (.*) so_far=(\d+)", err)}.values())
 
 
 class TestEndOfAProgram:

@@ -18,8 +18,9 @@ from sidestream.events import (
     ToolStart,
     make_event,
 )
-from sidestream.pipeline.channel import Channel
+from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.memory import InMemoryExporter
+from sidestream.pipeline.pipeline import Pipeline
 from sidestream.stats import ExporterStats
 
 SAFETY = 20.0
@@ -103,24 +104,27 @@ class Hanging(Scripted):
         self.released.wait(SAFETY)
 
 
-def a_channel(
-    exporter: InMemoryExporter, *, max_events: int = 10_000, max_bytes: int = 10**9, name: str = "x"
-) -> Channel:
-    return Channel(name, exporter, max_events=max_events, max_bytes=max_bytes, redact=None)
+def a_pipeline(*exporters: Exporter, max_events: int = 10_000, max_bytes: int = 10**9) -> Pipeline:
+    return Pipeline(exporters, max_events=max_events, max_bytes=max_bytes)
+
+
+def stats_of(pipeline: Pipeline) -> ExporterStats:
+    """The statistics of a pipeline's first exporter."""
+    return next(iter(pipeline.stats().values()))
 
 
 @contextmanager
-def hung(*, max_events: int = 10_000, max_bytes: int = 10**9) -> Iterator[tuple[Channel, Hanging]]:
-    """A channel whose exporter hangs in its first call, holding one event."""
+def hung(*beside: Exporter, max_events: int = 10_000) -> Iterator[tuple[Pipeline, Hanging]]:
+    """A pipeline whose first exporter hangs in its first call, holding one event."""
     exporter = Hanging()
-    channel = a_channel(exporter, max_events=max_events, max_bytes=max_bytes)
+    pipeline = a_pipeline(exporter, *beside, max_events=max_events)
     try:
-        channel.put(an_event(), 1)
+        pipeline.put(an_event())
         assert exporter.entered.wait(SAFETY)
-        yield channel, exporter
+        yield pipeline, exporter
     finally:
         exporter.released.set()
-        channel.request_close()
+        pipeline.close(SAFETY)
 
 
 def is_balanced(stats: ExporterStats) -> bool:

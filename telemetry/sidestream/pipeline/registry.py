@@ -20,7 +20,7 @@ from .exporter import Exporter
 ENTRY_POINT_GROUP = "sidestream.exporters"
 
 _MEMBERS = (
-    *("name", "content", "skip", "interval", "durable", "eager", "spans"),
+    *("name", "content", "skip", "interval", "durable", "eager", "threaded", "spans"),
     *("bind", "start", "export", "flush", "close", "after_fork"),
 )
 

@@ -1,0 +1,388 @@
+"""Subscription of one exporter: its queue, the calls of its methods, its breaker, and its statistics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from sidestream.diagnostics import debug_traceback, error_once, info, warn, warn_once
+from sidestream.errors import ExporterUnavailable
+from sidestream.recording.content import Redactor, apply_policy
+from sidestream.stats import ExporterStats
+
+from .backoff import Backoff
+from .exporter import Exporter
+from .queue import EventQueue, Item
+
+BATCH = 1_024
+"""Events handed over at once, at most."""
+FAILURES_TO_OPEN = 5
+"""Failed calls in a row after which the breaker opens."""
+BACKOFF = (0.25, 30.0)
+"""Seconds of the first and the longest pause before a failing exporter is tried again."""
+GRACE = 0.2
+"""Seconds that every exporter has on close, even where a durable one holds everything already."""
+PATIENCE = 1.0
+"""Seconds after which, on such a close, a call that has not come back is taken for one that never will."""
+
+
+class Ticket:
+    """A wish that someone waits for: all exporters have delivered what came before it, and then are closed if so said.
+
+    `done` is a doorbell: rung for each exporter that has. `SimpleQueue` is reentrant, unlike `Event` and `Condition`: a
+    finalizer or signal handler that interrupts a wait may ring it.
+    """
+
+    def __init__(self, *, close: bool = False) -> None:
+        self.close = close
+        self.done: SimpleQueue[None] = SimpleQueue()
+        self.passed_on = False
+        """Whether every subscription has it."""
+
+
+class Counts(NamedTuple):
+    """What became of the events so far. Replaced as a whole, so that readers need no lock."""
+
+    exported: int = 0
+    pending: int = 0
+    dropped: Mapping[str, int] = {}
+
+    def drop(self, reason: str, count: int) -> Counts:
+        """The same, with `count` more dropped; they are not taken from `pending`."""
+        return self._replace(dropped={**self.dropped, reason: self.dropped.get(reason, 0) + count}) if count else self
+
+
+class Subscription:
+    """One exporter and all that the pipeline knows of it.
+
+    Workers call `put`, `request` and `serve`, the last from one thread at a time. Threads that wait for a flush or a
+    close call `forget` and `abandon`, possibly in a signal handler that interrupted the very same call: the lock is
+    reentrant, and a second call changes nothing that the first has changed.
+    """
+
+    def __init__(
+        self, name: str, exporter: Exporter, *, max_events: int, max_bytes: int, redact: Redactor | None
+    ) -> None:
+        self.name = name
+        self.exporter = exporter
+        self._skip = frozenset(exporter.skip)
+        self._bounds = (max_events, max_bytes)
+        self._redact = redact
+        self._reset(closed=False)
+
+    def _reset(self, *, closed: bool) -> None:
+        """Start with an empty queue and new statistics."""
+        self.alone = self.exporter.threaded
+        """Whether the exporter is served by a thread of its own."""
+        self.has_thread = False
+        """Whether that thread has been started."""
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """Wakes that thread."""
+        self._idle = False
+        self.closed = self._closing = self.finished = closed
+        self.busy_since: float | None = None
+        """When (monotonic) the call began that the exporter is in."""
+        self._lock = threading.RLock()
+        self._queue = EventQueue(*self._bounds)
+        self._in_hand: list[Item] = []
+        self._counts = Counts()
+        self._last_number = 0
+        self._reported: dict[str, int] = {}
+        self._tickets: list[tuple[int, Ticket]] = []
+        self._started = self._hurry = False
+        self._backoff = Backoff(*BACKOFF)
+        self._failures = 0
+        self._due = self._failed_at = self._retry_at = 0.0
+        self._came_back = self._close_asked = 0.0
+        self._last_success: float | None = None
+        self._last_error: str | None = None
+
+    # --- what workers put in ---
+
+    def put(self, items: Sequence[Item]) -> None:
+        """Queue `items`, but for those that the exporter skips."""
+        skip = self._skip
+        wanted = [item for item in items if item[2].event_type not in skip] if skip else items
+        if not wanted:
+            return
+        with self._lock:
+            if self._closing:
+                self._counts = self._counts.drop("closed", len(wanted))
+                return
+            if not self._queue.events:
+                self._due = time.monotonic() + self.exporter.interval
+            put = self._queue.put
+            dropped = 0
+            for item in wanted:
+                dropped += put(item)
+            self._last_number = wanted[-1][0]
+            self._counts = self._counts.drop("overflow", dropped)._replace(pending=self._queue.events)
+
+    def request(self, ticket: Ticket) -> None:
+        """Answer `ticket` when all that has been put so far is delivered."""
+        with self._lock:
+            if ticket.close:
+                self._close_asked = time.monotonic()
+                self._closing = True
+            if self.closed:
+                ticket.done.put(None)
+            else:
+                self._tickets.append((self._last_number, ticket))
+
+    def hurry(self) -> None:
+        """Deliver what waits at the next call of `serve`, without regard to the exporter's interval."""
+        self._hurry = self._queue.events > 0
+
+    def has_work(self) -> bool:
+        """Whether there is anything to call `serve` for, now or when it is due."""
+        return bool(
+            self._queue.events
+            or self._tickets
+            or (self._closing and not self.finished)
+            or (self.exporter.eager and not self._started)
+        )
+
+    def ring(self) -> None:
+        """Wake the exporter's own thread, if it sleeps and would not wake in time."""
+        urgent = self._closing or self._tickets or self._hurry or self._queue.is_half_full()
+        if (urgent or self._idle) and self._bell.empty():
+            self._bell.put(None)
+
+    # --- what those who wait ask ---
+
+    def is_done(self, ticket: Ticket) -> bool:
+        """Whether `ticket` has been answered."""
+        return self.closed or (
+            not ticket.close and ticket.passed_on and all(each is not ticket for _, each in self._tickets)
+        )
+
+    def forget(self, ticket: Ticket) -> int:
+        """Nobody waits for `ticket` any longer; returns how many events it still lacks."""
+        with self._lock:
+            if not ticket.passed_on:
+                return self._counts.pending
+            asked = [number for number, each in self._tickets if each is ticket]
+            self._tickets = [entry for entry in self._tickets if entry[1] is not ticket]
+            if not asked:
+                return 0
+            return sum(item[0] <= asked[0] for item in self._in_hand) + self._queue.count_until(asked[0])
+
+    def hangs_from(self) -> float:
+        """When (monotonic) the exporter's present call is to be taken for one that hangs."""
+        begun = self.busy_since or max(self._came_back, self._close_asked)
+        return max(self._close_asked + GRACE, begun + (GRACE if self._backoff.failures else PATIENCE))
+
+    def abandon(self) -> None:
+        """Give up: what is pending counts as dropped, and a call that comes back later changes nothing."""
+        with self._lock:
+            self._closing = self.closed = True
+            counts = self._counts
+            self._counts = counts.drop("shutdown", counts.pending)._replace(pending=0)
+            self._queue = EventQueue(*self._bounds)
+            self._in_hand = []
+            tickets, self._tickets = self._tickets, []
+        for _, ticket in tickets:
+            ticket.done.put(None)
+        self._bell.put(None)
+
+    def stats(self) -> ExporterStats:
+        """The statistics at this moment. Takes no lock."""
+        counts, busy = self._counts, self.busy_since
+        return ExporterStats(
+            seen=counts.exported + sum(counts.dropped.values()) + counts.pending,
+            exported=counts.exported,
+            dropped=dict(counts.dropped),
+            pending=counts.pending,
+            failures=self._failures,
+            state="closed" if self.closed else "failing" if self._backoff.failures else "ok",
+            busy_seconds=None if busy is None else time.monotonic() - busy,
+            last_success=self._last_success,
+            last_error=self._last_error,
+        )
+
+    def report(self, *, final: bool = False) -> None:
+        """Say once for each reason that events were dropped, and at the end how many it came to."""
+        for reason, count in self._counts.dropped.items():
+            said = self._reported.get(reason)
+            if said is None or (final and count > said):
+                self._reported[reason] = count
+                warn("events dropped", exporter=self.name, reason=reason, so_far=count)
+
+    def after_fork(self, *, closed: bool) -> None:
+        """In a forked child: begin with nothing."""
+        self._reset(closed=closed)
+        try:
+            self.exporter.after_fork()
+        except Exception as error:
+            kind = type(error).__qualname__
+            error_once("exporter failed after fork", self.name, exporter=self.name, exception=kind)
+
+    # --- the exporter's calls ---
+
+    def work(self) -> None:
+        """Serve the exporter on a thread of its own, until it is closed."""
+        while not self.finished:
+            self._idle = False
+            due = self.serve()
+            self._idle = due is None
+            if not self.finished and not (self._idle and self.has_work()):
+                with suppress(Empty):
+                    self._bell.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+
+    def serve(self) -> float | None:
+        """Do what is due, one batch at most. May take as long as the exporter likes.
+
+        Returns when (monotonic) there is more to do; None: when something new comes.
+        """
+        if self.closed:
+            self._finish()
+            return None
+        hurry, self._hurry = self._hurry or bool(self._tickets), False
+        if not self._closing and (pause := self._pause()) is not None:
+            return pause
+        now = time.monotonic()
+        if self._queue.events and not (self._closing or hurry or now >= self._due or self._queue.is_half_full()):
+            return self._due
+        delivered = self._start_early() and self._deliver()
+        self._answer()
+        if self._closing and not (delivered and self._queue.events):
+            self._finish()  # an exporter that is away had one more try
+            return None
+        if not delivered:
+            return self._pause() or now
+        if self._queue.events:
+            self._hurry |= hurry
+            return now
+        return None
+
+    def _pause(self) -> float | None:
+        """Until when (monotonic) the breaker leaves the exporter alone; a flush shortens that."""
+        if self._tickets:
+            self._retry_at = min(self._retry_at, self._failed_at + self._backoff.first)
+        return self._retry_at if time.monotonic() < self._retry_at else None
+
+    def _start_early(self) -> bool:
+        """Start an exporter that does not wait for events. False where it cannot start yet."""
+        if self._started or not self.exporter.eager:
+            return True
+        try:
+            with self._call():
+                self.exporter.start()
+            self._started = True
+        except BaseException as error:
+            self._note_failure(error)
+            self._leave_alone()
+        return self._started
+
+    def _deliver(self) -> bool:
+        """Hand over a batch, if there is one. False where the exporter is to be left alone for a while."""
+        exporter, batch = self.exporter, self._take()
+        if not batch:
+            return True
+        try:
+            with self._call():
+                if not self._started:
+                    exporter.start()
+                    self._started = True
+                content, redact = exporter.content, self._redact
+                events = [apply_policy(event, content, redact) for _, _, event in batch]
+                lost = _losses(exporter.export(events), len(batch))
+        except ExporterUnavailable as error:
+            self._note_failure(error)
+            self._leave_alone()
+            return False
+        except BaseException as error:  # a worker outlives whatever an exporter raises, SystemExit too
+            self._settle(batch, {"error": len(batch)})
+            self._note_failure(error)
+            if self._backoff.failures < FAILURES_TO_OPEN:
+                return True
+            self._leave_alone()
+            return False
+        self._last_success = time.time()
+        self._settle(batch, lost)
+        if self._backoff.succeed() >= FAILURES_TO_OPEN:
+            info("exporter works again", exporter=self.name)
+        return True
+
+    def _take(self) -> list[Item]:
+        with self._lock:
+            if not self._in_hand and self._queue.events:  # else the batch that an unavailable exporter gave back
+                self._in_hand = self._queue.take(BATCH)
+            return self._in_hand
+
+    def _settle(self, batch: Sequence[Item], lost: Mapping[str, int]) -> None:
+        with self._lock:
+            if self.closed:
+                return  # abandoned in the meantime, and counted as dropped then
+            self._in_hand = []
+            self._queue.release(batch)
+            counts = self._counts
+            for reason, count in lost.items():
+                counts = counts.drop(reason, count)
+            exported = counts.exported + len(batch) - sum(lost.values())
+            self._counts = Counts(exported, self._queue.events, counts.dropped)
+
+    def _answer(self) -> None:
+        """Answer the tickets whose events are all delivered, after a flush of the exporter."""
+        with self._lock:
+            oldest = self._in_hand[0][0] if self._in_hand else self._queue.oldest()
+            ready = [entry for entry in self._tickets if not entry[1].close and (oldest is None or oldest > entry[0])]
+        if ready:
+            self._guarded(self.exporter.flush)
+            with self._lock:
+                self._tickets = [entry for entry in self._tickets if entry not in ready]
+            for _, ticket in ready:
+                ticket.done.put(None)
+
+    def _finish(self) -> None:
+        """Close the exporter, once: everything is delivered, or it cannot be."""
+        if not self.finished:
+            self._guarded(self.exporter.flush)
+            self._guarded(self.exporter.close)
+            self.abandon()
+            self.finished = True
+
+    def _note_failure(self, error: BaseException) -> None:
+        self._failures += 1
+        self._backoff.fail()
+        self._last_error = type(error).__qualname__
+        if not isinstance(error, ExporterUnavailable):
+            debug_traceback(error)
+        if self._backoff.failures == FAILURES_TO_OPEN:
+            warn("exporter keeps failing, pausing it", exporter=self.name, exception=self._last_error)
+
+    def _leave_alone(self) -> None:
+        self._failed_at = time.monotonic()
+        self._retry_at = self._failed_at + self._backoff.delay()
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        try:
+            if self._started:
+                with self._call():
+                    call()
+        except BaseException as error:
+            self._failures += 1
+            self._last_error = type(error).__qualname__
+            debug_traceback(error)
+            warn_once("exporter failed", self.name, exporter=self.name, exception=self._last_error)
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Around a call of the exporter: whether it is busy, and when it last came back."""
+        self.busy_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._came_back, self.busy_since = time.monotonic(), None
+
+
+def _losses(reported: Mapping[str, int] | None, offered: int) -> Mapping[str, int]:
+    """What an exporter says it could not deliver, if that can be."""
+    lost = dict(reported or {})
+    if any(type(count) is not int or count < 0 for count in lost.values()) or sum(lost.values()) > offered:
+        raise ValueError(f"export() reported {lost} as lost of {offered} events")
+    return lost
