@@ -5,6 +5,7 @@
     │   └── UnknownExporterError           no exporter of that name is installed
     ├── InvalidEventError(ValueError)      an event that lacks or contradicts the contract
     ├── UnreadableLogError                 a log is there, and the system does not let us read it
+    ├── OutputError                        a command's output cannot be written
     └── ExporterUnavailable                raised BY an exporter: its sink is away, keep the batch, try later
 
 None of them ever reaches a run that is being observed: there, failures are counted and said once.
@@ -36,6 +37,10 @@ class UnreadableLogError(SidestreamError):
     def of(cls, path: str, error: OSError) -> UnreadableLogError:
         """The error for `path`, of which the system said `error`."""
         return cls(f"cannot read {path}: {error.strerror or error}")
+
+
+class OutputError(SidestreamError):
+    """The output of a command cannot be written."""
 
 
 class ExporterUnavailable(SidestreamError):

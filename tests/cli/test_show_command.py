@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,9 +153,10 @@ def test_json(log: Path) -> None:
 
 def test_lost(events: list[AnyEvent], tmp_path: Path) -> None:
     """Of a run whose process was killed, what was going on is shown so, to the end of the time there is."""
-    first = [event for event in events if event.run_id == events[0].run_id][:2]
-    old = [msgspec.structs.replace(event, timestamp=event.timestamp - timedelta(days=400)) for event in first]
-    (tmp_path / "x.jsonl").write_bytes(b"".join(map(encode_line, old)))
+    start, *rest = [event for event in events if event.run_id == events[0].run_id][:2]
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True)
+    gone = msgspec.structs.replace(start.data, pid=int(ended.stdout), process=None)
+    (tmp_path / "x.jsonl").write_bytes(b"".join(map(encode_line, [msgspec.structs.replace(start, data=gone), *rest])))
     lines = shown(tmp_path)
     assert lines[0].startswith("✗  support  lost")
     assert "no end in the log" in lines[-1]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sidestream.errors import SidestreamError
+from sidestream.errors import OutputError, SidestreamError
 
 from .commands import (
     collect,
@@ -33,7 +33,6 @@ app = typer.Typer(
     name="sidestream",
     help="The observability sidecar for agent streams.\n\nSee it work, offline:  sidestream demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -42,24 +41,40 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the `sidestream` command.
 
-    A mistake in a setting, or a log that cannot be read, is one line on stderr and exit code 2.
+    A mistake in a setting, and a file that cannot be read, is one line on stderr and exit code 2. Output that cannot be
+    written is exit code 1, with a line unless nobody listens any more.
     """
     try:
-        app()
-    except SidestreamError as error:
-        print(f"sidestream: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
-    finally:
-        _say_the_rest()
-
-
-def _say_the_rest() -> None:
-    """Write what is still buffered; where nobody listens any more, end without a word."""
-    try:
-        sys.stdout.flush()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter will flush once more
+        _drop_output()
         raise SystemExit(1) from None
+    except OutputError as error:
+        raise SystemExit(_tell(error, 1)) from None
+    except SidestreamError as error:
+        raise SystemExit(_tell(error, 2)) from None
+    except OSError as error:
+        if error.filename is None:  # no file was opened: what failed is to write the output
+            _drop_output()
+            raise SystemExit(_tell(f"cannot write the output: {error.strerror or error}", 1)) from None
+        raise SystemExit(_tell(f"cannot read {error.filename}: {error.strerror}", 2)) from None
+
+
+def _tell(what: object, code: int) -> int:
+    """One line on stderr; returns the exit code."""
+    if sys.stderr is not None:
+        print(f"sidestream: {' '.join(str(what).split())}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Let go of what is still buffered, which the interpreter would try to write once more."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_version(wanted: bool) -> None:

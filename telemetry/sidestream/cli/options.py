@@ -14,7 +14,7 @@ import typer
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sidestream.log import Problem, RunSummary
+    from sidestream.log import Filter, Problem, RunSummary
 
 DEFAULT_LOG = "runs/"
 SHORTEST_ID = 4
@@ -128,25 +128,47 @@ def id_length(shown: Iterable[RunSummary], known: Iterable[RunSummary]) -> int:
 
 
 class Unread:
-    """Counts the lines that could not be read, and says so at the end: what is printed is then not the whole truth."""
+    """Count of what could not be read, told at the end: what is printed is then not the whole truth."""
 
     def __init__(self) -> None:
         self.count = 0
         self._files: set[str] = set()
+        self._unreadable: dict[str, str] = {}
 
     def __call__(self, problem: Problem) -> None:
-        self.count += 1
-        self._files.add(problem.file)
+        self.file_problem(problem)
+        if problem.kind != "unreadable":
+            self.count += 1
+            self._files.add(problem.file)
+
+    def file_problem(self, problem: Problem) -> None:
+        """Note `problem` if it is of a file as a whole; for readers that begin within a line."""
+        if problem.kind == "unreadable":
+            self._unreadable[problem.file] = problem.message
 
     def say(self) -> None:
-        """One line on stderr, if there was anything."""
+        """Tell what could not be read, a line each for files, and one for lines. Nothing where all was read.
+
+        Raises `typer.Exit` with code 2 where a file could not be read at all.
+        """
+        for file, reason in self._unreadable.items():
+            print(f"sidestream: cannot read {file}: {reason}", file=sys.stderr)
         if self.count:
             lines = "1 line" if self.count == 1 else f"{self.count:,} lines"
             files = next(iter(self._files)) if len(self._files) == 1 else f"{len(self._files):,} files"
             print(f"sidestream: could not read {lines} of {files}; `sidestream validate` tells why", file=sys.stderr)
+        if self._unreadable:
+            raise typer.Exit(2)
+
+
+def no_runs(where: Filter) -> typer.Exit:
+    """Tell on stderr that there is no run that `where` takes; the exit code is grep's."""
+    from sidestream.log import Filter
+
+    return nothing_found("this log has no runs yet" if where == Filter() else "no such runs in this log")
 
 
 def nothing_found(what: str) -> typer.Exit:
-    """Says on stderr that nothing was found; the exit code is that of grep for it."""
+    """Tell on stderr that nothing was found; the exit code is grep's."""
     print(f"sidestream: {what}", file=sys.stderr)
     return typer.Exit(1)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from sidestream.errors import OutputError
 from sidestream.events import Payload, StreamEvent
 from sidestream.terminal import layout as layouts
 from sidestream.terminal import streams
 from sidestream.terminal.layout import ASCII, GREEN, RED, YELLOW, Glyphs, Layout
-from sidestream.terminal.text import sanitize
+from sidestream.terminal.text import sanitize, sanitize_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +95,12 @@ def _console(out: io.StringIO) -> Console:
 
 
 def write(text: str) -> None:
-    """Print `text` as it is; what the output cannot encode is escaped."""
+    """Print `text` as it is; what the output cannot encode is escaped.
+
+    Raises `OutputError` where standard output is closed.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
     encoding = getattr(sys.stdout, "encoding", None)
     if encoding and not text.isascii():
         text = text.encode(encoding, "backslashreplace").decode(encoding)
@@ -104,7 +110,7 @@ def write(text: str) -> None:
 def write_json(value: Any, *, indent: int = 2) -> None:
     """Print one JSON document; with `indent=0` on one line."""
     encoded = msgspec.json.encode(every_field(value))
-    write((msgspec.json.format(encoded, indent=indent) if indent else encoded).decode() + "\n")
+    write(sanitize_json((msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()) + "\n")
 
 
 def every_field(value: Any) -> Any:

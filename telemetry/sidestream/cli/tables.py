@@ -16,7 +16,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.events import Usage
 from sidestream.log import Filter, RunSummary, read, runs
 
-from .options import Unread, nothing_found
+from .options import Unread, no_runs
 
 Row = dict[str, Any]
 
@@ -82,10 +82,14 @@ LARGEST = 256 * 1024 * 1024
 
 
 def run_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]:
-    """The runs of a log, as rows of `RUN_COLUMNS`."""
+    """The runs of a log, as rows of `RUN_COLUMNS`. Raises `typer.Exit` where there is none."""
+    run = None
     for run in runs(log, where, on_problem=unread):
         usage = run.usage or Usage()
         yield {name: _cell(run, usage, name) for name in RUN_COLUMNS}
+    if run is None:
+        unread.say()
+        raise no_runs(where)
 
 
 def _cell(run: RunSummary, usage: Usage, name: str) -> Any:
@@ -99,11 +103,16 @@ def _cell(run: RunSummary, usage: Usage, name: str) -> Any:
 
 
 def event_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]:
-    """The events of a log, as rows of `EVENT_COLUMNS`."""
+    """The events of a log, as rows of `EVENT_COLUMNS`. Raises `typer.Exit` where there is none."""
     wanted = None if where == Filter() else {run.run_id for run in runs(log, where)}
+    empty = True
     for event in read(log, on_problem=unread):
         if wanted is None or event.run_id in wanted:
+            empty = False
             yield {name: getattr(event, name) for name in EVENT_COLUMNS}
+    if empty:
+        unread.say()
+        raise no_runs(where)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -124,15 +133,19 @@ def new_file(target: Path) -> Iterator[Path]:
 
 
 def write_csv(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> int:
-    """Write `rows` with a head to `target`; returns their number. Raises `typer.Exit` where there is none."""
+    """Write `rows` with a head to `target`; returns their number."""
     count = 0
     with new_file(target) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.writer(file)
         table.writerow(columns)
-        for row in _some(rows):
+        for row in rows:
             table.writerow([_as_text(row[name]) for name in columns])
             count += 1
     return count
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How text begins that a spreadsheet runs as a formula. An apostrophe before it makes it text again."""
 
 
 def _as_text(value: Any) -> str:
@@ -140,20 +153,11 @@ def _as_text(value: Any) -> str:
         case None:
             return ""
         case str():
-            return value
+            return f"'{value}" if value.startswith(_FORMULA) else value
         case datetime():
             return value.isoformat(timespec="microseconds").replace("+00:00", "Z")
         case _:
             return msgspec.json.encode(value).decode()
-
-
-def _some(rows: Iterable[Row]) -> Iterator[Row]:
-    empty = True
-    for row in rows:
-        empty = False
-        yield row
-    if empty:
-        raise nothing_found("no such runs in this log")
 
 
 def write_parquet(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> int:
@@ -167,7 +171,7 @@ def write_parquet(rows: Iterable[Row], columns: Mapping[str, str], target: Path)
     count = 0
     try:
         with new_file(lines) as part, open(part, "wb") as file:
-            for row in _some(rows):
+            for row in rows:
                 file.write(encode([row]))
                 count += 1
         with new_file(target) as part, duckdb.connect() as database:

@@ -26,6 +26,11 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
+def sanitize_json(text: str) -> str:
+    """JSON `text` with the same characters as JSON's own escapes: no terminal obeys them, and the value is the same."""
+    return _HARMFUL.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
+
+
 def one_line(value: object, limit: int = MAX_ERROR) -> str:
     """`value` as harmless text without newlines, at most `limit` characters of it."""
     text = value if isinstance(value, str) else _dumps(value)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from sidestream.events import verdict_of
 from sidestream.log import RunSummary
+from sidestream.log.runs.stats import quantiles
 from sidestream.terminal.numbers import counted
 
 from .wording import money, seconds, tone
@@ -80,11 +81,6 @@ def charts(runs: Sequence[RunSummary], cost: Callable[[RunSummary], float | None
     return [_outcomes(bins, edges), _cost(bins, cost, edges), _duration(bins, edges)]
 
 
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """The value at `share` of the way through the sorted `values`; None where there are none."""
-    return values[min(len(values) - 1, math.ceil(share * len(values)) - 1)] if values else None
-
-
 def _outcomes(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
     counts = [Counter(tone(run.outcome) for run in runs) for runs in bins]
     top = max(sum(count.values()) for count in counts)
@@ -119,23 +115,20 @@ def _cost(bins: list[list[RunSummary]], cost: Callable[[RunSummary], float | Non
 
 
 def _duration(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
-    sorted_bins = [
-        sorted(run.duration_seconds for run in runs if run.duration_seconds is not None and run.outcome != "running")
-        for runs in bins
-    ]
-    every = sorted(value for values in sorted_bins for value in values)
-    top = max((quantile(values, 0.95) or 0.0 for values in sorted_bins), default=0.0)
+    taken = [[run.duration_seconds for run in runs if run.outcome != "running"] for runs in bins]
+    spread = [quantiles(values) for values in taken]
+    every = quantiles([value for values in taken for value in values])
+    top = max((each.p95 for each in spread if each), default=0.0)
     chart = []
-    for number, values in enumerate(sorted_bins):
-        half, most = quantile(values, 0.5), quantile(values, 0.95)
-        pieces = []
-        if half is not None and most is not None and top:
-            pieces = [("accent", half / top), ("accent-faint", (most - half) / top)]
-        chart.append(
-            _bin(edges, number, f"median {seconds(half)}, p95 {seconds(most)}" if values else "no runs", pieces)
-        )
-    note = f"p95 {seconds(quantile(every, 0.95))}"
-    return Chart("Duration, median", seconds(quantile(every, 0.5)), note, seconds(top) if top else "", chart)
+    for number, each in enumerate(spread):
+        title, pieces = "no runs", []
+        if each is not None:
+            title = f"median {seconds(each.p50)}, p95 {seconds(each.p95)}"
+            if top:
+                pieces = [("accent", each.p50 / top), ("accent-faint", (each.p95 - each.p50) / top)]
+        chart.append(_bin(edges, number, title, pieces))
+    median, most = (every.p50, every.p95) if every else (None, None)
+    return Chart("Duration, median", seconds(median), f"p95 {seconds(most)}", seconds(top) if top else "", chart)
 
 
 def _bin(edges: list[datetime], number: int, title: str, shares: list[tuple[str, float]]) -> Bin:

@@ -59,9 +59,10 @@ def diff(
     paths = log or [DEFAULT_LOG]
     unread = Unread()
     with busy(paths):
-        first, second = _chosen(runs or [], read_runs(paths, where, on_problem=unread))
+        known = read_runs(paths, where, on_problem=unread)
+        unread.say()
+        first, second = _chosen(runs or [], known)
         found = compare(load_run(paths, first.run_id), load_run(paths, second.run_id))
-    unread.say()
     if as_json:
         write_json(_as_plain(found))
     else:

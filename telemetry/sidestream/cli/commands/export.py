@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, named_run, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, named_run, no_runs
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -83,12 +83,13 @@ def _page(log: Sequence[str], where: Filter, run: str | None, target: Path, unre
     except ImportError as error:
         raise ConfigurationError(f"export: a page needs {error.name}: pip install 'sidestream[review]'") from None
     known = runs(log, where, on_problem=unread)
+    unread.say()
     if run is not None:
         found = named_run(run, known)
     elif known:
         found = ([each for each in known if each.parent_run_id is None] or known)[-1]
     else:
-        raise nothing_found("no such runs in this log")
+        raise no_runs(where)
     page = standalone_page(load_run(log, found.run_id)).encode("utf-8", "backslashreplace")
     with new_file(target) as part:
         part.write_bytes(page)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, id_length, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, id_length, no_runs
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -52,7 +52,7 @@ def runs(
         show(_table(shown, id_length((run for run, _ in shown), known)))
     unread.say()
     if not found:
-        raise nothing_found("no such runs in this log" if known else "this log has no runs yet")
+        raise no_runs(where)
     if not as_json and len(shown) < len(found) and not last:
         import sys
 

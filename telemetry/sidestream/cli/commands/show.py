@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, named_run, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, named_run, no_runs, nothing_found
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -51,23 +51,24 @@ def show(
         if run is not None and len(run) == WHOLE_ID and where == Filter():
             loaded = load_run(paths, run)  # there is no need to know the others
         else:
-            loaded = load_run(paths, _chosen(run, runs(paths, where, on_problem=unread), failed))
-    unread.say()
+            known = runs(paths, where, on_problem=unread)
+            unread.say()
+            loaded = load_run(paths, _chosen(run, known, failed, where))
     if as_json:
         write_json(loaded)
     else:
         write("".join(line + "\n" for line in _lines(loaded, layout(), full)))
 
 
-def _chosen(name: str | None, known: Sequence[RunSummary], failed: bool) -> str:
+def _chosen(name: str | None, every: Sequence[RunSummary], failed: bool, where: Filter) -> str:
     """The id of the run that is meant."""
     from sidestream.events import verdict_of
 
-    known = [each for each in known if not failed or verdict_of(each.outcome) == "fault"]
+    known = [each for each in every if not failed or verdict_of(each.outcome) == "fault"]
     if name is not None:
         return named_run(name, known).run_id
     if not known:
-        raise nothing_found("no such runs in this log")
+        raise nothing_found("no run failed") if failed and every else no_runs(where)
     # Of sub-agents, the run that called them tells; but one that failed may have been forgiven by it.
     return ([each for each in known if failed or each.parent_run_id is None] or known)[-1].run_id
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, no_runs
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def stats(
                 show("", _table(each, groups))
     unread.say()
     if not found.total.count:
-        raise nothing_found("no such runs in this log")
+        raise no_runs(where)
 
 
 def _total(found: Statistics) -> Text:

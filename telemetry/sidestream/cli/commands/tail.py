@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 0.1
 """Seconds between two looks for what has come."""
 TAIL_BYTES = 256 * 1024
-"""Of each file, what is read to find its last events."""
+"""Of each file, what is read at first to find its last events."""
 
 SILENT = frozenset({"progress"})
 SILENT_UNLESS_VERBOSE = SILENT | {"llm_chunk", "llm_start", "final_result"}
@@ -59,9 +59,14 @@ def tail(
     follower = Follower(log, types=types, from_end=True, on_problem=unread) if follow else None
     known = [] if where == Filter() or (follow and not _exists(log)) else runs(log)
     choose = _everything if where == Filter() else Choice(where, known).take
+    ids = None if where == Filter() else {run.run_id for run in known if where.matches(run)}
+
+    def is_shown(event: AnyEvent) -> bool:
+        return event.event_type not in silent and (ids is None or event.run_id in ids)
+
     try:
         with _printing(as_json, verbose) as put:
-            before = _last_events(log, types) if not follow or _exists(log) else []
+            before = _last_events(log, types, last, is_shown, unread) if not follow or _exists(log) else []
             come = _new(follower)
             # What was written after the follower had its first look is seen by both.
             seen_by_both = set(map(_mark, come))
@@ -105,27 +110,40 @@ def _everything(event: AnyEvent) -> list[AnyEvent]:
     return [event]
 
 
-def _last_events(log: Sequence[str], types: set[str]) -> list[AnyEvent]:
-    """The events at the end of each file, in order of time."""
-    import os
-
+def _last_events(
+    log: Sequence[str], types: set[str], last: int, is_shown: Callable[[AnyEvent], bool], unread: Unread
+) -> list[AnyEvent]:
+    """The events at the end of each file, in order of time: those after the `last` that are shown, and some before."""
     from sidestream.log import log_files
+
+    return sorted(
+        (event for file in log_files(*log) for event in _end_of(file, types, last, is_shown, unread)), key=_when
+    )
+
+
+def _end_of(
+    file: Path, types: set[str], last: int, is_shown: Callable[[AnyEvent], bool], unread: Unread
+) -> list[AnyEvent]:
+    """The end of one file, read from further and further back until `last` events of it are shown."""
     from sidestream.log.reader import Skipped, blocks_of, decode_block, decoder_of
 
     decoder = decoder_of(frozenset(types))
-    events: list[AnyEvent] = []
-    for file in log_files(*log):
-        compressed = file.suffix == ".gz"
-        # It may begin within a line, which is then no event.
-        start = 0 if compressed else max(0, os.path.getsize(file) - TAIL_BYTES)
-        blocks: Iterable[Any] = deque(blocks_of(file, start=start), maxlen=2)
-        events += [
+    compressed = file.suffix == ".gz"  # can only be read from its beginning
+    size = 0 if compressed else file.stat().st_size
+    reach, blocks = TAIL_BYTES, 2
+    while True:
+        start = max(0, size - reach)  # it may begin within a line, which is then no event
+        kept = deque(blocks_of(file, unread.file_problem, start=start), maxlen=blocks if compressed else None)
+        read_whole = len(kept) < blocks if compressed else start == 0
+        events = [
             event
-            for block in blocks
+            for block in kept
             for event in decode_block(block, decoder, str(file), None)
             if not isinstance(event, Skipped)
         ]
-    return sorted(events, key=_when)
+        if read_whole or sum(map(is_shown, events)) >= last:
+            return events
+        reach, blocks = 4 * reach, 4 * blocks
 
 
 class Choice:
@@ -177,15 +195,17 @@ class Choice:
 
 @contextlib.contextmanager
 def _printing(as_json: bool, verbose: bool) -> Iterator[Callable[[Sequence[AnyEvent]], object]]:
-    """What prints events. Raises `BrokenPipeError` where nobody listens any more."""
+    """What prints events. Raises `OSError` where the output does not take them, `OutputError` where it is closed."""
     from sidestream.cli.rendering import write
     from sidestream.events import encode_line
     from sidestream.pipeline.registry import make_exporter
+    from sidestream.terminal.text import sanitize_json
 
     def put_lines(events: Sequence[AnyEvent]) -> None:
-        write(b"".join(map(encode_line, events)).decode())
+        write(sanitize_json(b"".join(map(encode_line, events)).decode()))
         sys.stdout.flush()
 
+    write("")
     if as_json:
         yield put_lines
         return
@@ -196,16 +216,20 @@ def _printing(as_json: bool, verbose: bool) -> Iterator[Callable[[Sequence[AnyEv
                 yield console.export
             finally:
                 console.close()
-    except _NobodyListens:
-        raise BrokenPipeError(errno.EPIPE, "nobody listens") from None
+    except _NotWritten as failure:
+        raise failure.reason from None
 
 
-class _NobodyListens(Exception):
-    pass
+class _NotWritten(Exception):
+    """Carries an `OSError` past the console exporter, which gives a stream up without a word to its caller."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class _Telling:
-    """A stream that says so when its reader is gone, even to a writer that would rather not know."""
+    """Stream whose errors reach the command, and not the console exporter that writes to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -216,11 +240,11 @@ class _Telling:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except BrokenPipeError:
-            raise _NobodyListens from None
+        except OSError as error:
+            raise _NotWritten(error) from None
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            raise _NobodyListens from None
+        except OSError as error:
+            raise _NotWritten(error) from None
