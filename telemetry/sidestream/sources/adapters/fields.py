@@ -1,15 +1,24 @@
-"""Reading a provider's items: fields of the client's objects or of dicts, and the words for a finish reason."""
+"""Reading a provider's items: fields of the client's objects or of dicts, usage, and the words for a finish reason."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from sidestream.recording.pricing import Cost
+from sidestream.recording.usage import raw_usage
+from sidestream.sources.tap.recorder import StreamRecorder
 
-def field(value: Any, name: str) -> Any:
-    """The field `name` of an object or a dict; None where it is missing.
+
+def field(value: Any, name: str, alias: str | None = None) -> Any:
+    """The field `name` of an object or a dict, or else `alias`; None where it is missing.
 
     A field that the client's models do not declare is among their extras, where a miss costs a tenth of `getattr`'s.
     """
+    found = _field(value, name)
+    return found if found is not None or alias is None else _field(value, alias)
+
+
+def _field(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return value.get(name)
     known = getattr(value, "__dict__", None)
@@ -22,6 +31,53 @@ def field(value: Any, name: str) -> Any:
     return getattr(value, name, None)
 
 
+def plain(value: Any) -> Any:
+    """`value`, a dict or an object of the client's, as JSON data with the names that the provider's API has.
+
+    Fields that are None are left out.
+    """
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if not isinstance(value, dict):
+        value = getattr(value, "__dict__", value)
+    return {k: plain(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+class UsageSoFar:
+    """Usage of one answer, of which a stream may say more with each item. The last that counts is read, at the end.
+
+    Args:
+        provider: genai-prices' name of the provider whose form the usage has.
+        key: Where the usage stands in that provider's answers.
+        flavor: The provider's API, where it has several.
+        required: Counts that the form must have.
+    """
+
+    def __init__(
+        self, provider: str, key: str = "usage", *, flavor: str = "default", required: tuple[str, ...]
+    ) -> None:
+        self._form = {"provider": provider, "flavor": flavor}
+        self._key = key
+        self._nothing = dict.fromkeys(required, 0)
+        self._raw: Any = None
+
+    def keep(self, raw: Any) -> None:
+        """The stream says that this has been used; zeros are no usage, and make nothing unknown that was known."""
+        counts = raw if isinstance(raw, dict) else getattr(raw, "__dict__", {})
+        if any(type(count) is int and count for count in counts.values()):
+            self._raw = raw
+
+    def report(self, record: StreamRecorder, cost: Cost | None = None) -> None:
+        """Tell `record`, if there is anything to tell, with the `cost` that the provider reports."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            usage = raw_usage({self._key: {**self._nothing, **plain(raw)}, "model": ""}, **self._form)
+            if usage is not None:
+                record.usage(usage, cost)
+
+
 FINISH_REASONS = {
     "stop": "stop",
     "end_turn": "stop",
@@ -32,6 +88,7 @@ FINISH_REASONS = {
     "max_output_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_calls": "tool_call",
+    "tool_call": "tool_call",
     "function_call": "tool_call",
     "tool_use": "tool_call",
     "content_filter": "content_filter",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from contextlib import suppress
 from decimal import Decimal
-from functools import cache
 from math import inf
 from typing import Any
 
-from sidestream.events import Usage
 from sidestream.recording.content import safe_str
 from sidestream.recording.pricing import Cost
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import field, finish_reason
+from .fields import UsageSoFar, field, finish_reason
+from .prices import load_price_list
 
 
 class OpenAIChat:
@@ -24,6 +22,8 @@ class OpenAIChat:
         load_price_list()  # before the stream flows; the first time takes as long as importing pydantic
         self._complete: dict[Hashable, bool] = {}
         """By choice that has begun: whether its finish reason has come."""
+        self._usage = UsageSoFar("openai", flavor="chat", required=("prompt_tokens", "completion_tokens"))
+        self._cost: Cost | None = None
         self._calls: dict[Hashable, list[_Call]] = {}
         """By choice: its tool calls, in the order in which they began."""
 
@@ -40,7 +40,8 @@ class OpenAIChat:
         for choice in choices or ():
             self._choice(choice, record)
         if used := field(item, "usage"):
-            _usage(used, record)
+            self._usage.keep(used)
+            self._cost = _charged(used) or self._cost
         if error := field(item, "error"):
             _error(error, record)
 
@@ -66,6 +67,10 @@ class OpenAIChat:
                 _error(error or "the answer finished with an error", record)
             elif all(self._complete.values()):
                 record.answer_complete(finish_reason(reason))
+
+    def end(self, record: StreamRecorder) -> None:
+        """Tell what was used."""
+        self._usage.report(record, self._cost)
 
     def _tool_call(self, choice: Hashable, call: Any, record: StreamRecorder) -> None:
         function = field(call, "function")
@@ -117,21 +122,6 @@ def _error(error: Any, record: StreamRecorder) -> None:
         record.error(safe_str(field(error, "message") or error), str(code or "Error"), "model")
 
 
-def _usage(used: Any, record: StreamRecorder) -> None:
-    asked, answered = field(used, "prompt_tokens_details"), field(used, "completion_tokens_details")
-    record.usage(
-        Usage(
-            input_tokens=field(used, "prompt_tokens"),
-            output_tokens=field(used, "completion_tokens"),
-            cache_read_tokens=field(asked, "cached_tokens") or None,
-            input_audio_tokens=field(asked, "audio_tokens") or None,
-            reasoning_tokens=field(answered, "reasoning_tokens") or None,
-            output_audio_tokens=field(answered, "audio_tokens") or None,
-        ),
-        _charged(used),
-    )
-
-
 def _charged(used: Any) -> Cost | None:
     """What OpenRouter charged; with the caller's own key, what the provider behind it charges as well."""
     amounts = [field(used, "cost")]
@@ -139,13 +129,3 @@ def _charged(used: Any) -> Cost | None:
         amounts.append(field(field(used, "cost_details"), "upstream_inference_cost"))
     known = [Decimal(str(amount)) for amount in amounts if type(amount) in (int, float) and 0 <= amount < inf]
     return Cost(sum(known, Decimal()), "provider") if known else None
-
-
-@cache
-def load_price_list() -> None:
-    """Have genai-prices' list ready, so that no stream has to wait for it."""
-    from genai_prices import Usage as Counts
-    from genai_prices import calc_price
-
-    with suppress(LookupError):
-        calc_price(Counts(input_tokens=1), "gpt-5")

@@ -48,6 +48,12 @@ class StreamRecorder:
         self._request: Request | None = None
         self._forget_request()
 
+    def _close_parts(self) -> None:
+        """What the model said so far stands before what comes now."""
+        if self._request is not None:
+            self._request.close_parts()
+            self._leave_part()
+
     def _forget_request(self) -> None:
         self.answer: dict[str, str] = {}
         """What `response` has reported of the answer being read."""
@@ -204,7 +210,8 @@ class StreamRecorder:
         from genai_prices import calc_price
 
         model, provider = self.answer.get("response_model") or asked, self.answer.get("provider") or self._provider
-        counts = {name: count for name in usage if name != "details" and (count := usage[name])}
+        counts = {name: count for name in usage if name.endswith("_tokens") and (count := usage[name])}
+        counts |= usage.counts or {}
         counted = SimpleNamespace(**counts, has_values=lambda: bool(counts), cost=None)
         try:
             counted.cost = calc_price(counted, model, provider_id=provider).total_price
@@ -216,9 +223,7 @@ class StreamRecorder:
 
     def tool_start(self, tool_name: str, args: Any = None, *, tool_call_id: str | None = None) -> None:
         """A tool is about to be executed."""
-        if self._request is not None:
-            self._request.close_parts()  # what the model said before stands before it
-            self._leave_part()
+        self._close_parts()
         self._tools[tool_call_id or tool_name] = self._run.tool_start(tool_name, tool_call_id, self._content(args))
 
     def tool_end(
@@ -240,6 +245,7 @@ class StreamRecorder:
     def error(self, message: str, exception_type: str = "Error", where: Where = "run", **facts: Any) -> None:
         """The stream reports a failure; from `where` `model` or `run`, the stream itself has failed."""
         failure = Failure(exception_type, message)
+        self._close_parts()
         if self._request is not None and where == "model":
             facts.setdefault("request", self._request.number)
         self._run.error(failure, where, **facts)

@@ -1,0 +1,73 @@
+"""Adapter for Google's Gemini."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sidestream.sources.tap.recorder import StreamRecorder
+
+from .fields import UsageSoFar, field, finish_reason, plain
+from .prices import load_price_list
+
+
+class Google:
+    """Items are the responses of Gemini's `generate_content_stream`: the client's objects, or the API's dicts."""
+
+    def __init__(self) -> None:
+        load_price_list()
+        required = ("promptTokenCount", "candidatesTokenCount")
+        self._usage = UsageSoFar("google", "usageMetadata", required=required)
+        self._calls = 0
+        self._code_runs = 0
+
+    @staticmethod
+    def recognizes(item: Any) -> bool:
+        """Whether `item` is such a response."""
+        has_model = field(item, "model_version", "modelVersion") is not None
+        return isinstance(field(item, "candidates"), list) and has_model
+
+    def __call__(self, item: Any, record: StreamRecorder, /) -> None:
+        if not record.answer:
+            model = field(item, "model_version", "modelVersion")
+            record.response(response_model=model, response_id=field(item, "response_id", "responseId"))
+            record.answer_begins()
+        self._usage.keep(field(item, "usage_metadata", "usageMetadata"))
+        for candidate in field(item, "candidates") or ():
+            index = field(candidate, "index") or 0
+            for part in field(field(candidate, "content"), "parts") or ():
+                self._part(index, part, record)
+            if reason := finish_reason(field(candidate, "finish_reason", "finishReason")):
+                record.answer_complete("tool_call" if reason == "stop" and self._calls else reason)
+        if field(field(item, "prompt_feedback", "promptFeedback"), "block_reason", "blockReason") is not None:
+            record.answer_complete("content_filter")
+
+    def _part(self, index: Any, part: Any, record: StreamRecorder) -> None:
+        if text := field(part, "text"):
+            if field(part, "thought"):
+                record.thinking(text, index)
+            else:
+                record.text(text, index)
+        if (call := field(part, "function_call", "functionCall")) is not None:
+            self._calls += 1
+            args = json.dumps(plain(field(call, "args") or {}))
+            name, id = field(call, "name"), field(call, "id")
+            record.tool_call((index, self._calls), args, tool_name=name, tool_call_id=id)
+        if (code := field(part, "executable_code", "executableCode")) is not None:
+            self._code_runs += 1
+            record.tool_start("code_execution", plain(code), tool_call_id=f"code-{self._code_runs}")
+        if (result := field(part, "code_execution_result", "codeExecutionResult")) is not None:
+            outcome = getattr(field(result, "outcome"), "value", field(result, "outcome"))
+            record.tool_end(
+                "code_execution",
+                field(result, "output"),
+                tool_call_id=f"code-{self._code_runs}",
+                outcome="ok" if outcome in (None, "OUTCOME_OK") else "failed",
+            )
+        if (data := field(part, "inline_data", "inlineData")) is not None:
+            media_type = field(data, "mime_type", "mimeType")
+            record.piece("other", (index, "media"), "", {"part_kind": media_type or "media"})
+
+    def end(self, record: StreamRecorder) -> None:
+        """Tell what was used."""
+        self._usage.report(record)

@@ -1,0 +1,103 @@
+"""Adapter for server-sent events: a provider's HTTP answer as it is, without the provider's client."""
+
+from __future__ import annotations
+
+import json
+from codecs import getincrementaldecoder
+from typing import Any
+
+from sidestream.sources.tap.recorder import StreamRecorder
+
+from .anthropic import Anthropic
+from .choice import ByItem
+from .google import Google
+from .openai_chat import OpenAIChat
+from .openai_responses import OpenAIResponses
+
+_FIELDS = ("data:", "event:", "id:", "retry:", ":")
+MAX_EVENT = 16_000_000
+"""Characters of an event; of a longer one nothing is kept, for it may never end."""
+
+
+class ServerSentEvents:
+    """Items are server-sent events with JSON in them, whose own form is found out as that of any stream is.
+
+    They may be pieces of the body (`str`, or UTF-8 bytes, cut anywhere), its lines without their ends (as HTTP clients'
+    `iter_lines()` gives them), or objects with `event` and `data` (as those of `httpx-sse`).
+    """
+
+    def __init__(self) -> None:
+        self._read = ByItem((OpenAIChat, OpenAIResponses, Anthropic, Google))
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
+        self._rest = ""
+        """The beginning of a line that has not come to its end."""
+        self._lines: bool | None = None
+        """Whether items are lines; None while that is not known."""
+        self._event, self._data, self._size = "", list[str](), 0
+
+    @staticmethod
+    def recognizes(item: Any) -> bool:
+        """Whether `item` can be the first of such a stream."""
+        if isinstance(item, bytes):
+            item = item[:8].decode("utf-8", "replace")
+        if isinstance(item, str):
+            return item.startswith(_FIELDS)
+        return isinstance(getattr(item, "event", None), str) and isinstance(getattr(item, "data", None), str)
+
+    def __call__(self, item: Any, record: StreamRecorder, /) -> None:
+        if not isinstance(item, str | bytes):
+            self._tell(item.event, item.data, record)
+            return
+        text = item if isinstance(item, str) else self._decode(item)
+        if self._lines is None:
+            # A line has no end and is followed by another; a piece that is cut just so is followed by its rest.
+            if "\n" in text or "\r" in text:
+                self._lines = False
+            elif self._rest and (text.startswith(_FIELDS[:-1]) or not text):
+                self._lines = True
+                self._line(self._rest, record)
+                self._rest = ""
+            else:
+                self._rest += text
+                return
+        if self._lines:
+            self._line(text, record)
+            return
+        *lines, self._rest = (self._rest + text).replace("\r\n", "\n").split("\n")
+        if len(self._rest) > MAX_EVENT:
+            self._rest = ""
+        for line in lines:
+            self._line(line.removesuffix("\r"), record)
+
+    def _line(self, line: str, record: StreamRecorder) -> None:
+        if not line:
+            event, data = self._event, "\n".join(self._data)
+            self._event, self._data, self._size = "", [], 0
+            if data:
+                self._tell(event, data, record)
+            return
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "event":
+            self._event = value
+        elif name == "data":
+            self._size += len(value)
+            self._data = [*self._data, value] if self._size <= MAX_EVENT else []
+
+    def _tell(self, event: str, data: str, record: StreamRecorder) -> None:
+        if data == "[DONE]":
+            return
+        try:
+            item = json.loads(data)
+        except ValueError:
+            item = {"data": data}
+        if isinstance(item, dict) and event not in ("", "message"):
+            item.setdefault("type", event)
+        self._read(item, record)
+
+    def end(self, record: StreamRecorder) -> None:
+        """Tell what is left: the last event may have no empty line after it."""
+        if self._rest:
+            self._line(self._rest, record)
+        self._line("", record)
+        self._read.end(record)
