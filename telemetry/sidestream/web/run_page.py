@@ -11,6 +11,7 @@ from sidestream.events import verdict_of
 from sidestream.log import Located, RunLog, Step
 
 from .waterfall import MAX_ROWS, Waterfall, duration, identified, waterfall
+from .wording import visible
 
 MAX_TEXT = 100_000
 """Characters of a single text that a served page shows. The event itself has all of them."""
@@ -29,7 +30,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
+    """Everything that the templates show of one run."""
+
     log: RunLog
+    first_token_seconds: float | None
+    """Of the first request: known at its first delta, and not only at its end."""
     waterfall: Waterfall
     failures: list[Failure]
     requests: list[tuple[str, RunLog, Step]]
@@ -44,6 +49,7 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
     shown = [each for each in identified(log) if each.id in drawn.shown]
     return RunPage(
         log=log,
+        first_token_seconds=_first_token(log),
         waterfall=drawn,
         failures=[
             Failure(each.id, each.step, each.run.summary.agent_name)
@@ -62,7 +68,7 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
             "texts": {
                 f"{each.id}-{number}": {
                     "at": [round(each.run.start + delta.at, 4) for delta in part.deltas],
-                    "lengths": [len(delta.text or "") for delta in part.deltas],
+                    "lengths": [len(visible(delta.text or "")) for delta in part.deltas],
                 }
                 for each in shown
                 if each.step.kind == "request"
@@ -70,6 +76,11 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
             },
         },
     )
+
+
+def _first_token(log: RunLog) -> float | None:
+    first = next((step for step in log.steps if step.kind == "request" and step.request == 1), None)
+    return log.summary.time_to_first_token_seconds or (first.time_to_first_token_seconds if first else None)
 
 
 def all_events(log: RunLog) -> list[Located]:

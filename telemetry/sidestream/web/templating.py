@@ -34,6 +34,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=wording.visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

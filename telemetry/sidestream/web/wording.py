@@ -6,8 +6,11 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from sidestream.events import Verdict, verdict_of
 from sidestream.terminal import numbers
+from sidestream.terminal.text import one_line, sanitize
 
 UNKNOWN = "–"
 
@@ -23,6 +26,14 @@ def tone(outcome: str | None) -> str:
 def sign(outcome: str | None) -> str:
     """The outcome's verdict without colour: the glyph of the terminal."""
     return _SIGNS[tone(outcome)]
+
+
+def visible(value: Any) -> Any:
+    """Text from elsewhere with control characters and marks that turn text around written as visible escapes.
+
+    What a template has made is `Markup`, and has been through here.
+    """
+    return sanitize(value, keep="\n\r\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def words(name: str | None) -> str:
@@ -95,6 +106,11 @@ def as_text(value: Any) -> str:
     return line if len(line) <= 80 else json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def brief(text: str) -> str:
+    """An error's message on one line, for where it is not told in full."""
+    return one_line(text, 200)
+
+
 def not_kept(value: Any) -> bool:
     """Whether this is what the content policy `metadata` left of a content."""
     return isinstance(value, dict) and value.keys() == {"type", "length"}
@@ -104,6 +120,7 @@ FILTERS = {
     "ago": ago,
     "as_text": as_text,
     "at": at,
+    "brief": brief,
     "count": count,
     "iso": iso,
     "money": money,

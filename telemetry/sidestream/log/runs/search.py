@@ -6,10 +6,12 @@ A streamed answer is searched as it reads, not as it came: what begins in one ch
 from __future__ import annotations
 
 import re
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import accumulate
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def search(
     regex: bool = False,
     ignore_case: bool = False,
     where: Filter | None = None,
+    deadline: float = inf,
     on_problem: OnProblem | None = None,
 ) -> Iterator[Hit]:
     """Every place of a log's content where `pattern` is found, in the order of the log.
@@ -70,6 +73,7 @@ def search(
         pattern: a text, or with `regex` a regular expression of Python's.
         ignore_case: whether `a` finds `A`.
         where: of which runs; None for all.
+        deadline: time of `time.monotonic` at which to stop looking, found or not.
 
     Raises `ConfigurationError` for an empty or wrong pattern, and where a path leads nowhere.
     """
@@ -82,7 +86,7 @@ def search(
     files = files_of(paths)
     wanted = None if where is None else {run.run_id for run in runs(paths, where)}
     may_hold = _may_hold(pattern, ignore_case) if not regex and _is_plain(pattern) else None
-    return _search(files, compiled, may_hold, wanted, on_problem)
+    return _search(files, compiled, may_hold, wanted, deadline, on_problem)
 
 
 def _is_plain(text: str) -> bool:
@@ -114,6 +118,7 @@ def _search(
     pattern: re.Pattern[str],
     may_hold: Callable[[bytes], bool] | None,
     wanted: set[str] | None,
+    deadline: float,
     on_problem: OnProblem | None,
 ) -> Iterator[Hit]:
     everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
@@ -121,6 +126,8 @@ def _search(
     for path in files:
         file = str(path)
         for block in blocks_of(path, on_problem):
+            if time.monotonic() > deadline:
+                return
             # What is not in the bytes can still be in an answer, across two chunks.
             decoder = everything if may_hold is None or may_hold(block.data) else answers_only
             events = decode_block(block, decoder, file, on_problem)
