@@ -133,7 +133,11 @@ def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
                 if target.startswith("sidestream_exporters"):
                     assert target.split(".")[1:2] == module.split(".")[1:2], f"{module} imports {target}"
                 else:
-                    helpers = ("sidestream.recording.content", "sidestream.recording.sampling")
+                    helpers = (
+                        "sidestream.recording.content",
+                        "sidestream.recording.sampling",
+                        "sidestream.recording.snapshot",
+                    )
                     assert room_of(target) in allowed or target in helpers, f"{module} imports {target}"
 
 

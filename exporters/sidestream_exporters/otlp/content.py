@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from sidestream.events import Json, LLMChunk, LLMEnd, LLMStart, Retry, ToolEnd
-from sidestream.recording.content import ContentPolicy, snapshot
+from sidestream.recording.content import ContentPolicy
+from sidestream.recording.snapshot import snapshot
 
 from .semantic_conventions import Names
 

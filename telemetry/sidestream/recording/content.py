@@ -1,7 +1,6 @@
-"""What people and models wrote: taken down safely on the path, and let out only as each exporter's policy allows.
+"""Content policies: what people and models wrote is let out only as each exporter's policy allows.
 
-`snapshot()` runs beside the agent and turns any value into plain JSON data at once, since the value may change later.
-`apply_policy()` runs in an exporter's worker and strips, shortens or redacts the content of an event.
+`apply_policy()` runs beside the exporters and strips, shortens or redacts the content of an event.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import msgspec
 from sidestream.errors import ConfigurationError
 from sidestream.events import Json, LLMChunk, LLMEnd, Payload, StreamEvent
 
+from .snapshot import TOO_DEEP, snapshot
+
 Redactor: TypeAlias = Callable[[str], str]
 """Given by the user: takes a text, returns what may be shown of it."""
 
 REDACTION_FAILED = "[redaction failed]"
-TOO_DEEP = "[nested too deep]"
-MAX_DEPTH = 100
-"""Levels of lists and dicts. Most JSON readers give up somewhere below 250 or 1,000, and then at the whole line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,65 +49,6 @@ class ContentPolicy:
 
 NONE = ContentPolicy("none")
 FULL = ContentPolicy("full")
-
-
-# --- taking down ---------------------------------------------------------------------------------------------------
-
-
-def snapshot(value: Any) -> Json:
-    """`value` as plain JSON data that shares nothing mutable with it. Never raises an `Exception`.
-
-    What has no JSON form, or more than `MAX_DEPTH` levels, becomes its `repr`; what cannot even be printed becomes a
-    note that says so. Text is not copied.
-    """
-    kind = type(value)
-    if value is None or kind is str or kind is int or kind is bool or kind is float:
-        return value
-    try:
-        plain = msgspec.to_builtins(value, str_keys=True, enc_hook=_snapshot_unknown)
-    except Exception:  # cycles, keys that are no text, properties that raise
-        return safe_repr(value)
-    return safe_repr(value) if _is_too_deep(plain) else plain
-
-
-def _is_too_deep(plain: Json) -> bool:
-    level = [plain]
-    for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for each in level
-            if (kind := type(each)) is dict or kind is list or kind is tuple
-            for item in (each.values() if kind is dict else each)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _snapshot_unknown(value: Any) -> Any:
-    dump = getattr(type(value), "model_dump", None)  # a pydantic model
-    if dump is not None:
-        return msgspec.to_builtins(dump(value, mode="json", warnings=False), str_keys=True)
-    return safe_repr(value)
-
-
-def safe_repr(value: object) -> str:
-    """`repr(value)`, or a note with its type where that raises."""
-    try:
-        return repr(value)
-    except Exception as error:
-        return f"<{type(value).__qualname__} whose repr raises {type(error).__qualname__}>"
-
-
-def safe_str(value: object) -> str:
-    """`str(value)`, or a note with its type where that raises."""
-    try:
-        return str(value)
-    except Exception as error:
-        return f"<{type(value).__qualname__} whose str raises {type(error).__qualname__}>"
-
-
-# --- letting out ---------------------------------------------------------------------------------------------------
 
 
 def apply_policy(event: StreamEvent, policy: ContentPolicy, redact: Redactor | None) -> StreamEvent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .content import safe_str
+from .snapshot import safe_str
 
 
 @dataclass(frozen=True, slots=True)

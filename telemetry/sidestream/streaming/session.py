@@ -26,6 +26,7 @@ from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Pricing
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.run import Run
+from sidestream.recording.snapshot import snapshot
 
 if TYPE_CHECKING:
     from sidestream.sidecar import Sidecar
@@ -146,7 +147,6 @@ class Feed:
 
     def _never_began(self, error: Exception) -> None:
         """The run failed before there was one (no model, a wrong argument): tell at least that."""
-        from sidestream.sources.pydantic_ai import convert as translate
 
         failure = Failure.of(error)
         run_id = str(uuid.uuid4())
@@ -154,7 +154,7 @@ class Feed:
         for recorder in (self, sidecar):
             if recorder is not None:
                 run = recorder.open_run(run_id, self.agent.name, None)
-                run.start(prompt=translate.content(self.prompt))
+                run.start(prompt=snapshot(self.prompt))
                 run.error(failure, "run")
                 run.end("error", failure)
                 recorder.close_run(run)

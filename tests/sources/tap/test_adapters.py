@@ -90,7 +90,9 @@ def test_items_of_an_unknown_kind_are_custom_events_by_their_type(watching: Watc
     read(watching, [{"type": "delta", "n": 1}, {"event": "end"}, {"n": 2}, Thing()])
     customs = [event.data for event in watching.events("custom")]
     assert [custom.name for custom in customs] == ["delta", "end", "dict", "Thing"]
-    assert [custom.payload for custom in customs] == [{"type": "delta", "n": 1}, {"event": "end"}, {"n": 2}, "a thing"]
+    *payloads, thing = [custom.payload for custom in customs]
+    assert payloads == [{"type": "delta", "n": 1}, {"event": "end"}, {"n": 2}]
+    assert thing.endswith(".Thing>")  # the name of its type: its repr may do anything
     assert watching.events("llm_start") == []
     assert watching.outcome() == "completed"
 

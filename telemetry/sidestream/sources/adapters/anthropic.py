@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidestream.recording.content import safe_str
+from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
 from .fields import UsageSoFar, field, finish_reason, plain

@@ -18,9 +18,9 @@ from sidestream.events import (
     ToolEnd,
     ToolStart,
 )
-from sidestream.recording.content import safe_str
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
+from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
 

@@ -7,8 +7,8 @@ from decimal import Decimal
 from math import inf
 from typing import Any
 
-from sidestream.recording.content import safe_str
 from sidestream.recording.pricing import Cost
+from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
 from .fields import UsageSoFar, field, finish_reason

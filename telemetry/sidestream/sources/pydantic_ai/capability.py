@@ -35,6 +35,7 @@ from sidestream.recording.failure import Failure
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import Request, monotonic_ns
 from sidestream.recording.run import Run
+from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside, current_span, records
 
 from . import convert
@@ -115,7 +116,7 @@ class Observer(AbstractCapability[Any]):
         run = self._recorder.open_run(ctx.run_id or "", name, enclosing(self._recorder))
         state = self._runs[ctx.run_id] = RunState(self._recorder, run)
         run.start(
-            prompt=convert.content(ctx.prompt) if self._recorder.wants_content else None,
+            prompt=snapshot(ctx.prompt) if self._recorder.wants_content else None,
             model=getattr(ctx.model, "model_name", None),
             conversation_id=convert.conversation_id(ctx.conversation_id, ctx.messages),
             mode="realtime" if getattr(ctx, "realtime", False) else "graph",
@@ -263,7 +264,7 @@ class Observer(AbstractCapability[Any]):
                     request.whole(index, "tool_call", text, now, **facts)
                 case _:
                     whole = getattr(part, "args", None) or getattr(part, "content", None)
-                    request.whole(index, "other", convert.content(whole), now, part_kind=part.part_kind)
+                    request.whole(index, "other", snapshot(whole), now, part_kind=part.part_kind)
 
     def _request_failed(self, state: RunState, request: Request, error: BaseException) -> None:
         if isinstance(error, SkipModelRequest):
@@ -353,7 +354,7 @@ class Observer(AbstractCapability[Any]):
         return state.run.tool_start(call.tool_name, call.tool_call_id, state.content(args), ctx.retry + 1)
 
     def _tool_done(self, state: RunState, key: int, result: Any) -> None:
-        state.run.tool_end(key, "ok", result=convert.content(result) if self._recorder.wants_content else None)
+        state.run.tool_end(key, "ok", result=snapshot(result) if self._recorder.wants_content else None)
 
     def _tool_failed(self, state: RunState, key: int, call: Any, error: BaseException) -> None:
         run = state.run

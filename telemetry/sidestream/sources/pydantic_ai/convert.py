@@ -7,11 +7,9 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pydantic_ai import BinaryContent
-
 from sidestream.events import Attempt, Json, Usage, UsageSource
-from sidestream.recording.content import snapshot
 from sidestream.recording.pricing import Cost, Pricing
+from sidestream.recording.snapshot import snapshot
 from sidestream.recording.usage import usage_of
 
 GENERATED_WITHIN = 5.0
@@ -32,19 +30,6 @@ _SETTINGS = (
 
 
 # --- what is asked -------------------------------------------------------------------------------------------------
-
-
-def content(value: Any) -> Json:
-    """A prompt or a result: text as it is, media as what it is and how long, anything else as JSON."""
-    if type(value) is list or type(value) is tuple:
-        return [_item(item) for item in value]
-    return _item(value)
-
-
-def _item(value: Any) -> Json:
-    if isinstance(value, BinaryContent):
-        return {"kind": value.kind, "media_type": value.media_type, "bytes": len(value.data)}
-    return snapshot(value)
 
 
 def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:

@@ -24,11 +24,10 @@ from pydantic_ai.messages import (
 )
 
 from sidestream.events import ChunkKind, ToolOutcome
-from sidestream.recording.content import snapshot
 from sidestream.recording.failure import Failure
 from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
+from sidestream.recording.snapshot import snapshot
 
-from . import convert
 from .run_state import RunState
 
 KINDS: dict[type, ChunkKind] = {TextPart: "text", ThinkingPart: "thinking", ToolCallPart: "tool_call"}
@@ -117,7 +116,7 @@ def _part_begins(request: Request, index: int, begun: Any, t_pull: int, t: int) 
         text = getattr(begun, "transcript", None)
         whole = getattr(begun, "args", None) or getattr(begun, "content", None)
         if whole is not None:
-            request.whole(index, kind, convert.content(whole), t, part_kind=part_kind)
+            request.whole(index, kind, snapshot(whole), t, part_kind=part_kind)
     if text:
         part.add(text, t_pull, t)
     return part

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sidestream.recording.content import snapshot
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import Request
 from sidestream.recording.run import Run
+from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside
 
 

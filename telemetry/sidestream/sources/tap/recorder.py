@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from sidestream.events import ChunkKind, Json, RequestOutcome, RunOutcome, ToolOutcome, Usage
-from sidestream.recording.content import snapshot
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
 from sidestream.recording.run import Run, Where
+from sidestream.recording.snapshot import snapshot
 
 _NOTHING = Part(-1, "other", due=0)
 _NO_KEY: Hashable = object()

@@ -1,0 +1,246 @@
+"""Snapshots: any value as plain JSON data, in bounded time and size, without a word of the value's own code.
+
+    pack(value)      on the caller's path: C code copies what is made of plain types alone
+    unpack(packed)   anywhere: JSON data of at most `MAX_ITEMS` items, `MAX_DEPTH` levels, `MAX_CHARACTERS` of text
+    snapshot(value)  both at once
+
+Values of other types (models, dataclasses, dates, media …) are walked on the path under the same bounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import marshal
+from collections import deque
+from collections.abc import Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from sidestream.events import Json
+
+MAX_DEPTH = 100
+"""Levels of lists and dicts. Most JSON readers give up somewhere below 250 or 1,000, and then at the whole line."""
+MAX_ITEMS = 20_000
+"""Items of lists and dicts in one value, each counted as often as it is referred to: shared references multiply."""
+MAX_CHARACTERS = 10_000_000
+"""Characters of text within one list or dict. A text that is the value itself is kept whole: it is not copied."""
+TOO_DEEP = "[nested too deep]"
+TOO_LARGE = "[too large to be recorded]"
+CIRCULAR = "[refers to itself]"
+
+_TEXT = frozenset({str})
+_SCALARS = frozenset({type(None), str, int, bool, float})
+_AS_TEXT = (Decimal, UUID, PurePath)
+
+
+class Packed:
+    """A value that nothing can change any more, still to be unpacked."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def snapshot(value: Any) -> Json:
+    """`value` as plain JSON data that shares nothing mutable with it. Never raises an `Exception`."""
+    return unpack(pack(value))
+
+
+def pack(value: Any) -> Any:
+    """`value` in a form that nothing can change later: text and numbers as they are, else a `Packed` or JSON data."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict or kind is list or kind is tuple:
+        if len(value) > MAX_ITEMS:
+            return _Walk().walk(value, 0)
+        try:
+            # Knows plain types alone, runs nobody's code, and writes a shared reference once.
+            return Packed(marshal.dumps(value))
+        except ValueError:  # another type is within, or it is nested too deep
+            pass
+    return _Walk().walk(value, 0)
+
+
+def unpack(packed: Any) -> Json:
+    """JSON data of what `pack` returned."""
+    if type(packed) is not Packed:
+        return packed
+    plain = marshal.loads(packed.data)
+    return plain if _fits(plain) else _Walk().walk(plain, 0)
+
+
+def _fits(plain: Any) -> bool:
+    """Whether `plain`, of plain types alone, is JSON data within the bounds as it is; five times as fast as a walk."""
+    items, characters = MAX_ITEMS, MAX_CHARACTERS
+    level = [plain]
+    for _ in range(MAX_DEPTH):
+        below = []
+        for each in level:
+            items -= len(each)
+            if items < 0:
+                return False
+            if type(each) is dict:
+                if not _TEXT.issuperset(map(type, each)):
+                    return False
+                each = each.values()
+            for item in each:
+                kind = type(item)
+                if kind is str:
+                    characters -= len(item)
+                elif kind is dict or kind is list or kind is tuple:
+                    below.append(item)
+                elif kind not in _SCALARS:  # bytes, sets
+                    return False
+        if characters < 0:
+            return False
+        if not below:
+            return True
+        level = below
+    return False
+
+
+class _Walk:
+    """One walk through a value, with what is left of its bounds."""
+
+    __slots__ = ("around", "characters", "items")
+
+    def __init__(self) -> None:
+        self.items = MAX_ITEMS
+        self.characters = MAX_CHARACTERS
+        self.around: set[int] = set()
+        """Ids of the values that the present one is within."""
+
+    def walk(self, value: Any, depth: int) -> Json:
+        kind = type(value)
+        if kind is str:
+            if not depth:
+                return value
+            self.characters -= len(value)
+            return value if self.characters >= 0 else TOO_LARGE
+        if kind in _SCALARS:
+            return value
+        if depth >= MAX_DEPTH:
+            return TOO_DEEP
+        if id(value) in self.around:
+            return CIRCULAR
+        self.around.add(id(value))
+        try:
+            if kind is dict:
+                return self._dict(value.items(), depth)
+            if kind is list or kind is tuple:
+                return self._list(value, depth)
+            return self._other(value, depth)
+        finally:
+            self.around.discard(id(value))
+
+    def _list(self, values: Iterable[Any], depth: int) -> Json:
+        taken: list[Json] = []
+        for item in values:
+            self.items -= 1
+            if self.items < 0:
+                taken.append(TOO_LARGE)
+                break
+            taken.append(item if type(item) in _NUMBERS else self.walk(item, depth + 1))
+        return taken
+
+    def _dict(self, items: Iterable[tuple[Any, Any]], depth: int) -> Json:
+        taken: dict[str, Json] = {}
+        for key, item in items:
+            self.items -= 1
+            if self.items < 0:
+                taken[TOO_LARGE] = None
+                break
+            name = key if type(key) is str else self._key(key)
+            taken[name] = item if type(item) in _NUMBERS else self.walk(item, depth + 1)
+        return taken
+
+    def _key(self, key: Any) -> str:
+        if type(key) is tuple:
+            return f"({', '.join(self._key(each) for each in key[:10])})"
+        plain = self.walk(key, MAX_DEPTH - 1)
+        return plain if isinstance(plain, str) else str(plain)
+
+    def _other(self, value: Any, depth: int) -> Json:
+        try:
+            return self._known(value, depth)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # a property or serializer of the value's own, in any language
+            return f"<{_name(value)} that raises {type(error).__qualname__}>"
+
+    def _known(self, value: Any, depth: int) -> Json:
+        """The types that are known by what they hold. Of all others, the name: their `repr` is somebody's code."""
+        if isinstance(value, bytes | bytearray | memoryview):
+            return {"kind": "bytes", "bytes": len(value)}
+        if isinstance(value, Enum):
+            return self.walk(value.value, depth + 1)
+        if isinstance(value, datetime | date | time):
+            return value.isoformat()
+        if isinstance(value, timedelta):
+            return value.total_seconds()
+        if isinstance(value, _AS_TEXT):
+            return str(value)
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, int | float):
+            return value.real
+        if isinstance(value, dict):
+            return self._dict(dict.items(value), depth)
+        if isinstance(value, tuple) and (names := getattr(type(value), "_fields", None)):
+            return self._dict(zip(names, tuple.__iter__(value), strict=False), depth)
+        for collection in _COLLECTIONS:
+            if isinstance(value, collection):
+                return self._list(collection.__iter__(value), depth)  # not that of a subclass
+        if isinstance(value, BaseException):
+            return f"{_name(value)}: {safe_str(value)}"
+        if isinstance(value, type):
+            return f"<class {value.__qualname__}>"
+        if (media := _media(value)) is not None:
+            return media
+        dump = getattr(type(value), "model_dump", None)  # a pydantic model; its fields may be hidden or renamed
+        if dump is not None:
+            return self.walk(dump(value, warnings=False), depth)
+        if dataclasses.is_dataclass(value):
+            return self._dict(((each.name, getattr(value, each.name)) for each in dataclasses.fields(value)), depth)
+        if isinstance(value, msgspec.Struct):
+            return self._dict(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
+        if type(value).__module__.partition(".")[0] in ("pydantic", "pydantic_core"):  # a URL, a secret
+            from pydantic_core import to_jsonable_python
+
+            return self.walk(to_jsonable_python(value), depth)
+        return repr(value) if isinstance(value, range | complex) else f"<{_name(value)}>"
+
+
+_NUMBERS = _SCALARS - {str}
+_COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
+
+
+def _media(value: object) -> Json:
+    """What a picture, a sound or a document is, and how long. Their bytes are nobody's log."""
+    data, media_type = getattr(value, "data", None), getattr(value, "media_type", None)
+    if isinstance(data, bytes) and isinstance(media_type, str):
+        return {"kind": getattr(value, "kind", "binary"), "media_type": media_type, "bytes": len(data)}
+    return None
+
+
+def _name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def safe_str(value: object) -> str:
+    """`str(value)`, or a note with its type where that raises."""
+    try:
+        return str(value)
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        return f"<{type(value).__qualname__} whose str raises {type(error).__qualname__}>"
