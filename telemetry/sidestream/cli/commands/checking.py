@@ -10,8 +10,8 @@ import msgspec
 
 from sidestream.events import AnyEvent
 from sidestream.log import Problem
-from sidestream.log.index.parts import Ranges
 from sidestream.log.reader import Block, blocks_of, decode_block, decoder_of
+from sidestream.log.sequence import Ranges, is_next_piece
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +73,9 @@ class Check:
         run = self._runs.get(run_id)
         if run is None:
             run = self._runs[run_id] = _Run(Ranges([]))
+        if is_next_piece(seq, is_chunk=kind == "llm_chunk", last_chunk=run.last_chunk):
+            return
         if kind == "llm_chunk":
-            if seq == run.last_chunk:
-                return  # a further piece of the same chunk: with `chunks=all` they share its number
             run.last_chunk = seq
         if seq in run.seen:
             yield _fault(file, line, "twice", f"event {seq} is there already", run_id)

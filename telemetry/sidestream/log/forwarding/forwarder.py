@@ -31,8 +31,8 @@ from sidestream.events import (
     make_event,
 )
 from sidestream.events.ids import derive_id
-from sidestream.log.index.parts import Ranges
 from sidestream.log.reader import Problem
+from sidestream.log.sequence import Ranges, is_next_piece
 from sidestream.log.writers import Writers
 from sidestream.recording.content import NONE, ContentPolicy, apply_policy
 
@@ -80,14 +80,14 @@ class OpenRun(msgspec.Struct, omit_defaults=True):
     """What began and has not ended: an exporter that does not know the run yet has to be told."""
 
     def is_new(self, event: StreamEvent) -> bool:
-        """Whether this event has not come before. A chunk may come in pieces, which share its number."""
+        """Whether this event has not come before; a further piece of a chunk is new as well."""
         seq, chunk = event.seq, type(event.data) is LLMChunk
         if self.seqs and seq == self.seqs[-1][1] + 1:
             self.seqs[-1][1] = seq
         else:
             known = Ranges(self.seqs)
             if seq in known:
-                return chunk and seq == self.last_chunk
+                return is_next_piece(seq, is_chunk=chunk, last_chunk=self.last_chunk)
             known.add(seq, seq)
             self.seqs = known.ranges
         self.last_chunk = seq if chunk else -1

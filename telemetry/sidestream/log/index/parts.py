@@ -5,7 +5,6 @@ Parts of the same run, from several files or from the same file at several times
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +28,7 @@ from sidestream.events import (
 
 UNKNOWN_MODEL = "unknown"
 """Name of the model of a request that was announced by nobody, such as a tapped stream's: the answer may name it."""
+from sidestream.log.sequence import Ranges
 
 
 class RequestFacts(msgspec.Struct, array_like=True, gc=False):
@@ -180,41 +180,6 @@ def join_spans(spans: Iterable[list[int]]) -> list[list[int]]:
     return joined
 
 
-class Ranges:
-    """A set of integers that mostly come in a row."""
-
-    __slots__ = ("ranges",)
-
-    def __init__(self, ranges: list[list[int]]) -> None:
-        self.ranges = [[first, last] for first, last in ranges]
-
-    def __contains__(self, number: int) -> bool:
-        at = bisect_right(self.ranges, number, key=_first) - 1
-        return at >= 0 and number <= self.ranges[at][1]
-
-    def next_after(self, number: int) -> int:
-        """The lowest member from `number` on; -1 where there is none."""
-        at = bisect_right(self.ranges, number, key=_first)
-        return self.ranges[at][0] if at < len(self.ranges) else -1
-
-    def add(self, first: int, last: int) -> None:
-        """Take in `first` to `last`, both included."""
-        ranges = self.ranges
-        at = bisect_right(ranges, first, key=_first)
-        if at > 0 and ranges[at - 1][1] >= first - 1:
-            at -= 1
-            first = ranges[at][0]
-        upto = at
-        while upto < len(ranges) and ranges[upto][0] <= last + 1:
-            last = max(last, ranges[upto][1])
-            upto += 1
-        ranges[at:upto] = [[first, last]]
-
-
-def _first(pair: list[int]) -> int:
-    return pair[0]
-
-
 # --- from events to parts ------------------------------------------------------------------------------------------
 
 
@@ -304,7 +269,7 @@ class Gatherer:
                 if seq == run.next != run.limit:
                     run.next = seq + 1
                 elif seq == run.next - 1 != run.other:
-                    pass  # a further piece of the same chunk: with `chunks=all` they share its number
+                    pass  # `is_next_piece`, without the call
                 elif not run.take(seq):
                     run.part.duplicates += 1
             elif run.take(seq):

@@ -28,6 +28,7 @@ from sidestream.events import (
 from sidestream.log.files import Paths
 from sidestream.log.index.listing import events_of, join, parts_of_tree
 from sidestream.log.index.parts import UNKNOWN_MODEL
+from sidestream.log.sequence import is_next_piece
 from sidestream.log.writers import Writers
 
 from .summary import RunSummary, summary_of
@@ -96,13 +97,12 @@ def _events(spans: dict[Path, list[list[int]]], family: set[str]) -> dict[str, l
 
 
 def _is_next_piece(before: Located, here: Located) -> bool:
-    """Whether `here` is a further piece of the chunk `before`: with `chunks=all` they share its `seq`."""
+    """Whether `here` is a further piece of the chunk `before`, and not the same chunk once more."""
     a, b = before.event, here.event
+    last_chunk = a.seq if before.file == here.file and isinstance(a.data, LLMChunk) else -1
     return (
-        before.file == here.file
-        and a.seq == b.seq
-        and isinstance(a.data, LLMChunk)
-        and isinstance(b.data, LLMChunk)
+        isinstance(b.data, LLMChunk)
+        and is_next_piece(b.seq, is_chunk=True, last_chunk=last_chunk)
         and (a.offset != b.offset or len(b.data.lengths or ()) == 1)
     )
 
