@@ -98,6 +98,11 @@ class JSONLExporter(Exporter):
         self._to_compress: deque[str] = deque()
         self._compression: Compression | None = None
 
+    @property
+    def log_path(self) -> str:
+        """The folder, or the shared file, to which it writes, absolute."""
+        return self._log.path
+
     # --- the exporter's contract ---
 
     def start(self) -> None:

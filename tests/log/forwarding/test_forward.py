@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent, encode_line
 from sidestream.log.forwarding.checkpoint import Checkpoint
 from sidestream.log.forwarding.delivery import Delivery
@@ -94,14 +95,40 @@ def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path:
     assert life.exporter.calls[-2:] == ["export", "start"]
 
 
-def test_a_run_that_goes_on_after_it_was_given_up_is_not_counted_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_run_that_was_taken_for_lost_and_goes_on_is_told_to_its_end(tmp_path: Path, restarted: bool) -> None:
+    """Begun anew for an exporter that has closed it; what came before is not told twice."""
+    run = run_of("a")
+    write(tmp_path / "runs" / "1.jsonl", run[:3])
+    with Life(tmp_path, Counts()) as life:
+        life.forwarder.forward()
+        life.forwarder.give_up()
+        told = life.exporter.events
+        assert [event.data.outcome for event in told if event.event_type == "agent_end"] == ["lost"]
+        if not restarted:
+            write(tmp_path / "runs" / "1.jsonl", run[3:])
+            life.forwarder.forward()
+            told = life.exporter.events[4:]
+    if restarted:
+        write(tmp_path / "runs" / "1.jsonl", run[3:])
+        with Life(tmp_path, Counts()) as life:
+            life.forwarder.forward()
+            told = life.exporter.events
+    assert ids(told) == ids([run[0], *run[3:]])
+    assert told[-1].data.outcome == "completed"
+    assert life.forwarder.duplicates == 0
+
+
+def test_lines_of_a_lost_run_that_are_there_twice_do_not_bring_it_back(tmp_path: Path) -> None:
     write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
         life.forwarder.give_up()
-        write(tmp_path / "runs" / "2.jsonl", run_of("a"))
+        write(tmp_path / "runs" / "2.jsonl", [*run_of("b"), *run_of("a", ended=False)])
         life.forwarder.forward()
-        assert life.exporter.ended == 1
+        assert life.exporter.ended == 2
+        assert life.forwarder.lost_runs == 1
+        assert life.forwarder.duplicates == len(run_of("a", ended=False))
 
 
 def test_prometheus_goes_on_counting(tmp_path: Path) -> None:
@@ -174,3 +201,21 @@ def test_killed_at_any_moment_every_event_arrives_and_each_end_counts_once(seed:
         log.die()
         assert arrived == set(ids(events[:written]))
         assert visible == sum(event.event_type == "agent_end" for event in events[:written])
+
+
+class NeverOpens(Counts):
+    """An endpoint whose port is taken."""
+
+    def start(self) -> None:
+        raise ExporterUnavailable("address in use")
+
+
+def test_what_an_endpoint_counted_that_never_opened_is_pending_and_not_exported(tmp_path: Path) -> None:
+    """Nobody could read it. What was counted is kept for the next life, so nothing is lost."""
+    write(tmp_path / "runs" / "1.jsonl", run_of("a"))
+    stop = threading.Event()
+    delivery = Delivery(NeverOpens(), stop=stop, patience=0.0)
+    forwarder = Forwarder(Follower(tmp_path / "runs"), delivery, spec="counts")
+    assert not forwarder.forward()
+    stats = delivery.stats()
+    assert (stats.seen, stats.exported, stats.pending) == (9, 0, 9)

@@ -12,7 +12,9 @@ import pytest
 from sidestream import ConfigurationError, InMemoryExporter
 from sidestream.events import encode_line
 from sidestream.log import Filter
-from sidestream.log.forwarding.replay import replay
+from sidestream.log.forwarding.collect import Collector
+from sidestream.log.forwarding.replay import ReplayPlan, replay
+from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.forwarded_logs import Writer, ids, run_of, spans_of, write
 from tests.support.recording_sinks import Recorded, Sink, stops_after
 
@@ -55,9 +57,9 @@ def test_pieces_of_one_chunk_are_all_exported(tmp_path: Path) -> None:
 def test_only_runs_that_were_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("b", agent="other"), *run_of("c", after=3600)])
     sink = Sink()
-    done = replay(tmp_path, sink, where=Filter.parse(agents=["clerk"], since="2026-11-20T10:00+00:00"))
+    done = replay(tmp_path, sink, ReplayPlan(where=Filter.parse(agents=["clerk"], since="2026-11-20T10:00+00:00")))
     assert sink.events == run_of("c", after=3600)
-    assert (done.events, done.chosen, done.exported) == (27, 9, 9)
+    assert (done.events, done.chosen, done.exported, done.runs, done.runs_sent) == (27, 9, 9, 3, 1)
 
 
 def test_content_obeys_the_exporters_policy(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_content_obeys_the_exporters_policy(tmp_path: Path) -> None:
 def test_an_exporter_that_is_away_is_waited_for(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
     sink, waits = Sink(away=3), []
-    done = replay(tmp_path, sink, backoff=QUICK, on_wait=lambda: waits.append(1))
+    done = replay(tmp_path, sink, ReplayPlan(backoff=QUICK), on_wait=lambda: waits.append(1))
     assert sink.events == run_of("a")
     assert done.exported == 9
     assert len(waits) == 3
@@ -78,7 +80,7 @@ def test_an_exporter_that_is_away_is_waited_for(tmp_path: Path) -> None:
 
 def test_one_that_stays_away_is_given_up_and_what_it_lacks_is_counted(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
-    done = replay(tmp_path, Sink(away=10**9), backoff=QUICK, patience=0.05)
+    done = replay(tmp_path, Sink(away=10**9), ReplayPlan(backoff=QUICK, patience=0.05))
     assert not done.complete
     assert (done.chosen, done.exported, done.pending) == (9, 0, 9)
 
@@ -102,7 +104,7 @@ def test_what_an_exporter_loses_is_counted_and_the_rest_goes_on(tmp_path: Path) 
 def test_a_dry_run_counts_and_exports_nothing(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
     sink = Sink()
-    done = replay(tmp_path, sink, dry_run=True)
+    done = replay(tmp_path, sink, ReplayPlan(dry_run=True))
     assert (done.runs, done.chosen, done.exported) == (1, 9, 0)
     assert (sink.started, sink.events) == (0, [])
 
@@ -152,11 +154,11 @@ def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
     write(log / "1.jsonl", events)
     stop, first = threading.Event(), Sink()
     first.before_export = stops_after(stop, 6)
-    done = replay(log, first, spec="sink", resume=tmp_path / "state", stop=stop)
+    done = replay(log, first, ReplayPlan(resume=tmp_path / "state"), spec="sink", stop=stop)
     assert not done.complete
     assert 0 < len(first.events) < len(events)
     second = Sink()
-    done = replay(log, second, spec="sink", resume=tmp_path / "state")
+    done = replay(log, second, ReplayPlan(resume=tmp_path / "state"), spec="sink")
     assert done.complete
     # What an exporter has to know of runs in progress is told again; nothing else is.
     before = set(first.ids)
@@ -165,7 +167,7 @@ def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
     assert len(again) <= 3
     assert sorted(set(first.ids + second.ids)) == sorted(ids(events))
     third = Sink()
-    replay(log, third, spec="sink", resume=tmp_path / "state")
+    replay(log, third, ReplayPlan(resume=tmp_path / "state"), spec="sink")
     assert third.events == []
 
 
@@ -178,9 +180,9 @@ def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
     run = run_of("a", pid=os.getpid())
     writer.write(b"".join(map(encode_line, run[:-1])))
     first, second = Sink(), Sink()
-    replay(tmp_path / "log", first, spec="sink", resume=tmp_path / "state")
+    replay(tmp_path / "log", first, ReplayPlan(resume=tmp_path / "state"), spec="sink")
     writer.write(encode_line(run[-1]))
-    replay(tmp_path / "log", second, spec="sink", resume=tmp_path / "state")
+    replay(tmp_path / "log", second, ReplayPlan(resume=tmp_path / "state"), spec="sink")
     writer.die()
     assert first.events == run[:-1]
     assert second.events == [run[0], run[-1]], "a new exporter is told of the run that it ends"
@@ -188,9 +190,9 @@ def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
 
 def test_the_state_of_another_exporter_is_not_taken(tmp_path: Path) -> None:
     write(tmp_path / "log" / "1.jsonl", run_of("a"))
-    replay(tmp_path / "log", Sink(), spec="one", resume=tmp_path / "state")
+    replay(tmp_path / "log", Sink(), ReplayPlan(resume=tmp_path / "state"), spec="one")
     other = Sink()
-    replay(tmp_path / "log", other, spec="other", resume=tmp_path / "state")
+    replay(tmp_path / "log", other, ReplayPlan(resume=tmp_path / "state"), spec="other")
     assert other.events == run_of("a")
 
 
@@ -199,7 +201,7 @@ def test_it_goes_at_the_pace_of_what_happened(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("c", after=2)])
     write(tmp_path / "2.jsonl", run_of("b", after=1))
     sink, begun = Sink(), time.monotonic()
-    done = replay(tmp_path, sink, speed=10)
+    done = replay(tmp_path, sink, ReplayPlan(speed=10))
     assert time.monotonic() - begun >= 0.27, "2.8 seconds, ten times as fast"
     assert sink.ids == ids([*run_of("a"), *run_of("b"), *run_of("c")])
     assert done.complete
@@ -213,7 +215,7 @@ def test_only_what_the_record_lacks(tmp_path: Path) -> None:
     partly, whole, none = run_of("partly"), run_of("whole"), run_of("none")
     write(tmp_path / "1.jsonl", [*partly, *whole, *none])
     sink = Recorded({"partly": {1, 3}, "whole": {0, 1, 3, 5}})
-    done = replay(tmp_path, sink, only_missing=True)
+    done = replay(tmp_path, sink, ReplayPlan(only_missing=True))
     told = [event.event_type for event in sink.events if event.run_id == "partly"]
     assert told == ["agent_start", "llm_start", "llm_chunk", "llm_end", "agent_end"]
     assert sink.ids[len(told) :] == ids(none)
@@ -224,14 +226,43 @@ def test_only_what_the_record_lacks(tmp_path: Path) -> None:
 def test_without_a_record_nobody_knows_what_is_missing(exporter: Sink, tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
     with pytest.raises(ConfigurationError, match="keeps no record of what was delivered"):
-        replay(tmp_path, exporter, only_missing=True)
+        replay(tmp_path, exporter, ReplayPlan(only_missing=True))
 
 
 @pytest.mark.parametrize("options", [{"speed": 0.0}, {"speed": 1.0, "resume": "state"}])
 def test_what_cannot_be_done_is_refused(options: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
     with pytest.raises(ConfigurationError):
-        replay(tmp_path, Sink(), **options)  # type: ignore[arg-type]
+        ReplayPlan(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("read", "written"),
+    [
+        ("runs/", "runs/"),
+        ("runs/a.jsonl", "runs/a.jsonl"),
+        ("runs/*.jsonl", "runs/"),
+        ("runs/", "runs/copy.jsonl"),
+        ("linked/", "runs/"),
+    ],
+)
+def test_a_log_is_not_exported_into_itself(read: str, written: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "runs" / "a.jsonl", run_of("a"))
+    (tmp_path / "linked").symlink_to(tmp_path / "runs")
+    before = file.read_bytes()
+    with pytest.raises(ConfigurationError, match="is the log that is read"):
+        replay(f"{tmp_path}/{read}", JSONLExporter(f"{tmp_path}/{written}"))
+    with pytest.raises(ConfigurationError, match="is the log that is read"):
+        Collector(f"{tmp_path}/{read}", [f"jsonl:{tmp_path}/{written}"], tmp_path / "checkpoint")
+    assert file.read_bytes() == before
+    assert [each.name for each in (tmp_path / "runs").iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("written", ["copy/", "runs/copy/", "copy.jsonl"])
+def test_a_log_is_exported_to_any_other_place(written: str, tmp_path: Path) -> None:
+    write(tmp_path / "runs" / "a.jsonl", run_of("a"))
+    done = replay(tmp_path / "runs", JSONLExporter(f"{tmp_path}/{written}"))
+    assert (done.exported, done.runs_sent) == (9, 1)
 
 
 def test_a_log_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ def collect(
         write_json(books)
     for name, stats in books.exporters.items() if not as_json else ():
         dropped = "".join(f"; {count:,} dropped ({reason})" for reason, count in stats.dropped.items())
-        print(f"{name}: {stats.exported:,} events exported{dropped}", file=sys.stderr)
+        pending = f"; {stats.pending:,} pending, which nobody got" if stats.pending else ""
+        print(f"{name}: {stats.exported:,} events exported{dropped}{pending}", file=sys.stderr)
     if collector.failed:
         raise typer.Exit(1)
 

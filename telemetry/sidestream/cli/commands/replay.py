@@ -62,12 +62,21 @@ def replay(
     """
     from sidestream.cli.rendering import write_json
     from sidestream.log import Filter
+    from sidestream.log.forwarding.replay import ReplayPlan
     from sidestream.log.forwarding.replay import replay as do
     from sidestream.pipeline.registry import make_exporter
 
     if resume is not None and len(to) > 1:
         raise ConfigurationError("--resume: give one --to, since each exporter comes as far as it comes")
-    pace = _speed(speed)
+    plan = ReplayPlan(
+        where=None if where == Filter() else where,
+        only_missing=only_missing,
+        speed=_speed(speed),
+        dry_run=dry_run,
+        stay=stay,
+        resume=resume,
+        patience=patience,
+    )
     stop, unread = threading.Event(), Unread()
     done: list[Replayed] = []
     for spec, exporter in [(spec, make_exporter(spec)) for spec in to]:
@@ -78,14 +87,8 @@ def replay(
                     lambda exporter=exporter, spec=spec, tell=tell: do(  # type: ignore[misc]
                         paths or [DEFAULT_LOG],
                         exporter,
+                        plan,
                         spec=spec,
-                        where=None if where == Filter() else where,
-                        only_missing=only_missing,
-                        speed=pace,
-                        dry_run=dry_run,
-                        stay=stay,
-                        resume=resume,
-                        patience=patience,
                         stop=stop,
                         on_progress=tell,
                         on_problem=unread if spec == to[0] else None,
@@ -168,9 +171,9 @@ def _progress(spec: str) -> Iterator[OnProgress | None]:
 def _in_words(done: Replayed, dry_run: bool) -> str:
     target = done.exporter
     if dry_run:
-        words = [f"would export {done.chosen:,} of {done.events:,} events of {done.runs:,} runs to {target}"]
+        words = [f"would export {done.chosen:,} of {done.events:,} events of {done.runs_sent:,} runs to {target}"]
     else:
-        words = [f"{done.exported:,} of {done.chosen:,} events of {done.runs:,} runs exported to {target}"]
+        words = [f"{done.exported:,} of {done.chosen:,} events of {done.runs_sent:,} runs exported to {target}"]
     if done.spans is not None and not dry_run:
         words.append(f"{done.spans:,} spans accepted")
     words += [f"{count:,} dropped ({reason})" for reason, count in done.dropped.items()]

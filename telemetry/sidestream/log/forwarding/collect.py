@@ -23,6 +23,7 @@ from .checkpoint import Checkpoint
 from .delivery import Delivery
 from .follow import Follower
 from .forwarder import Forwarder, State, told
+from .own_log import refuse_own_log
 
 POLL_SECONDS = 0.5
 """Between two looks at the log."""
@@ -48,6 +49,8 @@ class Collector:
         self._stop = threading.Event()
         self._pipes: list[_Pipe] = []
         made = [make_exporter(spec) for spec in specs]
+        for exporter in made:
+            refuse_own_log(exporter, self._paths)
         for spec, exporter in zip(specs, made, strict=True):
             same = sum(pipe.exporter.name == exporter.name for pipe in self._pipes)
             name = f"{exporter.name}-{same + 1}" if same else exporter.name

@@ -95,8 +95,10 @@ class Delivery:
         self.closed = True
 
     def stats(self) -> ExporterStats:
-        """The books, from any thread."""
+        """Statistics, from any thread. What an exporter took before it could start is pending: nobody can read it."""
         dropped, exported, pending, busy = dict(self._dropped), self._exported, self._pending, self._busy_since
+        if not self._started:
+            exported, pending = 0, pending + exported
         return ExporterStats(
             seen=exported + sum(dropped.values()) + pending,
             exported=exported,

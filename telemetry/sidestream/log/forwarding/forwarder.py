@@ -46,6 +46,8 @@ GRACE_SECONDS = 2.0
 """For how long nothing is heard of a run before it is asked whether its writer is gone."""
 MAX_FINISHED = 2_000
 """Runs that are over and remembered, so that what comes of them once more is known."""
+MAX_LOST = 200
+"""Runs taken for lost that are remembered whole, so that one that goes on after all is told to its end."""
 LOST = cast(RunOutcome, "lost")
 
 Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
@@ -127,6 +129,8 @@ class State(msgspec.Struct):
     runs: dict[str, OpenRun]
     finished: list[str]
     memory: Any = None
+    lost: dict[str, OpenRun] = {}
+    """Runs that were told as lost, as far as they had come."""
 
 
 class Forwarder:
@@ -159,11 +163,14 @@ class Forwarder:
         self._open: dict[str, OpenRun] = {}
         self._heard: dict[str, float] = {}
         self._finished: dict[str, None] = {}
+        self._lost: dict[str, OpenRun] = {}
+        self._sending: set[str] = set()
         content = exporter.content
         self._kept_content = content if content.mode == "full" else NONE  # which may be applied twice
         self._saved_at = time.monotonic()
         self._caught_up = False
-        self.events = self.duplicates = self.runs = self.lost_runs = 0
+        self._to_reopen: list[StreamEvent] = []
+        self.events = self.duplicates = self.runs = self.runs_sent = self.lost_runs = 0
 
     @property
     def runs_in_progress(self) -> int:
@@ -179,15 +186,14 @@ class Forwarder:
             return
         self.follower.positions = state.files
         self._finished = dict.fromkeys(state.finished)
-        self._open = state.runs
+        self._open, self._lost = state.runs, state.lost
         self._heard = dict.fromkeys(state.runs, time.monotonic())
         if self._remembering is not None and state.memory is not None:
             self._remembering.recall(state.memory)
 
     def resume(self) -> bool:
         """Tell the exporter of the runs that were in progress. False where its sink was away to the end."""
-        opening = [event for run in self._open.values() for event in run.opening.values()]
-        return self.delivery.exporter.durable or self._deliver(sorted(opening, key=lambda event: event.timestamp))
+        return self._reopen(event for run in self._open.values() for event in run.opening.values())
 
     def forward(self, on_batch: Callable[[Batch], None] | None = None) -> bool:
         """Export what has come since, to the end of the log as it is now. False where that could not be done."""
@@ -216,8 +222,9 @@ class Forwarder:
 
     def take(self, events: Sequence[StreamEvent], file: str = "") -> bool:
         """Export `events`, which stand in `file`, but for those that came before."""
+        self._to_reopen.clear()
         new = [event for event in events if self._admit(event, file)]
-        return self._deliver(new)
+        return self._reopen(self._to_reopen) and self._deliver(new)
 
     def give_up(self, gone: Mapping[str, float] | None = None) -> bool:
         """End the runs of which no more can come, as their writers are gone.
@@ -230,7 +237,7 @@ class Forwarder:
             run = self._open.get(run_id)
             if run is not None and self._heard.get(run_id, 0.0) == heard:
                 ends.append(_lost_end(run_id, run))
-                self._finish(run_id)
+                self._finish(run_id, lost=run)
                 self.lost_runs += 1
         # The log itself never holds such an end, and neither does a copy of it.
         return self.delivery.exporter.durable or not ends or self._deliver(ends)
@@ -244,6 +251,7 @@ class Forwarder:
             files=self.follower.positions,
             runs=self._open,
             finished=list(self._finished),
+            lost=self._lost,
             memory=None if self._remembering is None else self._remembering.remember(),
         )
         try:
@@ -258,17 +266,29 @@ class Forwarder:
             events = [chosen for event in events for chosen in self._choose(event)]
         # An exporter that remembers answers nobody until it is where it was.
         waits = not self._caught_up and self._remembering is not None
-        return (waits or self.delivery.start()) and self.delivery.deliver(events)
+        if not (waits or self.delivery.start()) or not self.delivery.deliver(events):
+            return False
+        sent = {event.run_id for event in events}
+        self.runs_sent += len(sent - self._sending)
+        self._sending = {run_id for run_id in self._sending | sent if run_id in self._open}
+        return True
+
+    def _reopen(self, opening: Iterable[StreamEvent]) -> bool:
+        """Tell the exporter what is open in runs that it does not know, or has ended. False where it was away."""
+        opening = sorted(opening, key=lambda event: event.timestamp)
+        # A durable log is not told: it holds these events, or whoever reads it has the log that we read.
+        return not opening or self.delivery.exporter.durable or self._deliver(opening)
 
     def _admit(self, event: StreamEvent, file: str) -> bool:
         run_id = event.run_id
         run = self._open.get(run_id)
         if run is None:
-            if run_id in self._finished:
+            if run_id in self._finished or (run_id in self._lost and not self._revive(event)):
                 self.duplicates += 1
                 return False
-            run = self._open[run_id] = OpenRun(event.agent_name, event.timestamp, event.offset)
-            self.runs += 1
+            if (run := self._open.get(run_id)) is None:
+                run = self._open[run_id] = OpenRun(event.agent_name, event.timestamp, event.offset)
+                self.runs += 1
         if not run.is_new(event):
             self.duplicates += 1
             return False
@@ -280,10 +300,26 @@ class Forwarder:
             self._heard[run_id] = time.monotonic()
         return True
 
-    def _finish(self, run_id: str) -> None:
+    def _revive(self, event: StreamEvent) -> bool:
+        """Take up the run of `event` again, which was told as lost, unless `event` is one of those told before."""
+        if event.seq in Ranges(self._lost[event.run_id].seqs):
+            return False
+        run = self._open[event.run_id] = self._lost.pop(event.run_id)
+        self._to_reopen += run.opening.values()
+        self.lost_runs -= 1
+        return True
+
+    def _finish(self, run_id: str, *, lost: OpenRun | None = None) -> None:
         del self._open[run_id]
         self._heard.pop(run_id, None)
-        self._finished[run_id] = None
+        if lost is None:
+            self._finished[run_id] = None
+        else:
+            self._lost[run_id] = lost
+            if len(self._lost) > MAX_LOST:
+                oldest = next(iter(self._lost))
+                del self._lost[oldest]
+                self._finished[oldest] = None
         if len(self._finished) > MAX_FINISHED:
             del self._finished[next(iter(self._finished))]
 

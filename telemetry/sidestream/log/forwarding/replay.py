@@ -1,4 +1,4 @@
-"""A log, exported again: what an outage left out, or everything to a new place, with the times and ids it had."""
+"""Replay of a log into an exporter, with the times and ids it had: what an outage left out, or all to a new place."""
 
 from __future__ import annotations
 
@@ -6,25 +6,17 @@ import heapq
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import msgspec
 
 from sidestream.errors import ConfigurationError
-from sidestream.events import (
-    AgentEnd,
-    AgentStart,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
-    StreamEvent,
-    ToolEnd,
-    ToolStart,
-)
+from sidestream.events import StreamEvent
 from sidestream.log.files import Paths, files_of
-from sidestream.log.reader import OnProblem, read
+from sidestream.log.reader import OnProblem, Problem, read
 from sidestream.log.runs.filters import Filter
 from sidestream.log.runs.iteration import runs
 from sidestream.pipeline.exporter import Exporter
@@ -34,6 +26,8 @@ from .checkpoint import Checkpoint
 from .delivery import BACKOFF, Delivery
 from .follow import Batch, Follower
 from .forwarder import Chooser, Forwarder, State
+from .missing import Missing, record_of
+from .own_log import refuse_own_log
 
 PATIENCE = 60.0
 """Seconds to wait for an exporter that is away."""
@@ -45,7 +39,7 @@ OnProgress = Callable[[int, int], None]
 
 
 class Replayed(msgspec.Struct, kw_only=True):
-    """What a replay came to. `chosen == exported + sum(dropped.values()) + pending`, but for a dry run."""
+    """Result of a replay. `chosen == exported + sum(dropped.values()) + pending`, but for a dry run."""
 
     exporter: str
     """Its name and target; options may be secret."""
@@ -53,6 +47,8 @@ class Replayed(msgspec.Struct, kw_only=True):
     """Whether all that was chosen has been handed over."""
     runs: int
     """Runs that were read."""
+    runs_sent: int
+    """Of these, runs of which something was handed over; in a dry run, would be."""
     lost_runs: int
     """Of these, runs that have no end in the log and whose writer is gone. They are exported as ended so."""
     events: int
@@ -73,88 +69,43 @@ class Replayed(msgspec.Struct, kw_only=True):
     seconds: float
 
 
-@runtime_checkable
-class HasRecord(Protocol):
-    """An exporter that keeps a record of what was delivered."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayPlan:
+    """What is replayed, and how. Raises `ConfigurationError` for what cannot be done."""
 
-    def delivered(self) -> Mapping[str, set[int]] | None:
-        """By run: the numbers of the events that begin what was delivered. None where no record is kept."""
+    where: Filter | None = None
+    """Which runs; None for all."""
+    only_missing: bool = False
+    """Leave out what is on the exporter's own record of what was delivered."""
+    speed: float | None = None
+    """1 replays at the pace at which things happened, 10 ten times as fast; None as fast as may be."""
+    dry_run: bool = False
+    """Read and choose, but export nothing."""
+    stay: bool = False
+    """Keep the exporter open at the end until the replay is stopped: for a pull-based one."""
+    resume: str | os.PathLike[str] | None = None
+    """File in which it is remembered how far it came, for the next time."""
+    patience: float = PATIENCE
+    """Seconds to wait for an exporter that is away."""
+    backoff: tuple[float, float] = BACKOFF
+    """Seconds of the first and the longest pause between two tries."""
 
-
-class Missing:
-    """Chooses what is not on an exporter's record.
-
-    What an exporter makes of a run is named by the event that begins it: the run itself, a request, a tool call. What
-    was delivered is left out from its begin to its end, and a run of which nothing is missing altogether.
-    """
-
-    def __init__(self, delivered: Mapping[str, set[int]]) -> None:
-        self._delivered = delivered
-        self._runs: dict[str, _Partly] = {}
-        self.left_out = 0
-
-    def __call__(self, event: StreamEvent) -> Iterable[StreamEvent]:
-        there = self._delivered.get(event.run_id)
-        if there is None:
-            return (event,)
-        run = self._runs.setdefault(event.run_id, _Partly(there))
-        chosen = run.choose(event)
-        if type(event.data) is AgentEnd:
-            del self._runs[event.run_id]
-        self.left_out += 1 - len(chosen)
-        return chosen
+    def __post_init__(self) -> None:
+        if self.speed is not None and not self.speed > 0:
+            raise ConfigurationError(f"speed {self.speed!r}: must be above 0")
+        if self.speed is not None and self.resume is not None:
+            raise ConfigurationError("a replay at a given speed cannot be resumed: leave out one of the two")
 
 
-class _Partly:
-    """A run of which something was delivered."""
-
-    def __init__(self, there: set[int]) -> None:
-        self._there = there
-        self._start: StreamEvent | None = None
-        self._begun: dict[tuple[object, ...], int] = {}
-
-    def choose(self, event: StreamEvent) -> list[StreamEvent]:
-        data, seq = event.data, event.seq
-        match data:
-            case AgentStart():
-                self._start = event  # told when something follows that is missing
-                return []
-            case AgentEnd():
-                missing = 0 not in self._there
-            case LLMStart() | ToolStart():
-                self._begun[_name(data)] = seq
-                missing = seq not in self._there
-            case LLMEnd() | ToolEnd():
-                missing = self._begun.pop(_name(data), seq) not in self._there
-            case LLMChunk():
-                missing = self._begun.get(("request", data.request), seq) not in self._there
-            case _:
-                missing = 0 not in self._there
-        if not missing:
-            return []
-        start, self._start = self._start, None
-        return [event] if start is None else [start, event]
-
-
-def _name(data: Any) -> tuple[object, ...]:
-    if isinstance(data, LLMStart | LLMEnd):
-        return "request", data.request
-    return data.tool_name, data.tool_call_id
+EVERYTHING = ReplayPlan()
 
 
 def replay(
     paths: Paths,
     exporter: Exporter,
+    plan: ReplayPlan = EVERYTHING,
     *,
     spec: str = "",
-    where: Filter | None = None,
-    only_missing: bool = False,
-    speed: float | None = None,
-    dry_run: bool = False,
-    stay: bool = False,
-    resume: str | os.PathLike[str] | None = None,
-    patience: float = PATIENCE,
-    backoff: tuple[float, float] = BACKOFF,
     stop: threading.Event | None = None,
     on_progress: OnProgress | None = None,
     on_problem: OnProblem | None = None,
@@ -165,88 +116,87 @@ def replay(
     Args:
         paths: folders, files or globs.
         exporter: where to. It is started, flushed and closed here.
-        spec: how it is written in settings, for the checkpoint.
-        where: which runs; None for all.
-        only_missing: leave out what is on the exporter's own record of what was delivered.
-        speed: 1 replays at the pace at which things happened, 10 ten times as fast; None as fast as may be.
-        dry_run: read and choose, but export nothing.
-        stay: keep the exporter open at the end until `stop` is set: for one that is asked.
-        resume: file in which it is remembered how far it came, for the next time.
-        patience: seconds to wait for an exporter that is away.
-        backoff: seconds of the first and the longest pause between two tries.
+        plan: what, and how.
+        spec: how the exporter is written in settings, for the checkpoint.
         stop: set by another thread, or a signal handler, ends the replay.
         on_progress: see `OnProgress`.
         on_problem: called for each line that could not be read.
         on_wait: called when the exporter is away.
 
-    Raises `ConfigurationError` for what cannot be done.
+    Raises `ConfigurationError` for what cannot be done, `UnreadableLogError` for a log that cannot be read.
     """
     begun = time.monotonic()
     stop = stop or threading.Event()
-    if speed is not None and not speed > 0:
-        raise ConfigurationError(f"speed {speed!r}: must be above 0")
-    if speed is not None and resume is not None:
-        raise ConfigurationError("a replay at a given speed cannot be resumed: leave out one of the two")
+    paths = paths if isinstance(paths, str | os.PathLike) else list(paths)
     files = files_of(paths)
-    if not isinstance(paths, str | os.PathLike):
-        paths = list(paths)
-    missing = Missing(_record_of(exporter)) if only_missing else None
-    wanted = None if where is None else {run.run_id for run in runs(paths, where)}
+    refuse_own_log(exporter, paths)
+    missing = Missing(record_of(exporter)) if plan.only_missing else None
+    wanted = None if plan.where is None else {run.run_id for run in runs(paths, plan.where, on_problem=_unheard)}
     delivery = (
-        _Dry(exporter, stop=stop)
-        if dry_run
-        else Delivery(exporter, stop=stop, patience=patience, backoff=backoff, on_wait=on_wait)
+        _DryDelivery(exporter, stop=stop)
+        if plan.dry_run
+        else Delivery(exporter, stop=stop, patience=plan.patience, backoff=plan.backoff, on_wait=on_wait)
     )
-    checkpoint = None if resume is None or dry_run else Checkpoint(resume, State)
-    forwarder = Forwarder(
-        Follower(paths, on_problem=on_problem),
-        delivery,
-        spec=spec,
-        checkpoint=checkpoint,
-        choose=_chooser(wanted, missing),
-    )
+    checkpoint = None if plan.resume is None or plan.dry_run else Checkpoint(plan.resume, State)
+    follower = Follower(paths, on_problem=on_problem)
+    forwarder = Forwarder(follower, delivery, spec=spec, checkpoint=checkpoint, choose=_chooser(wanted, missing))
     try:
-        forwarder.load()
-        complete = forwarder.resume() and delivery.start()
-        if complete and speed is None:
-            complete = forwarder.forward(on_batch=_progress(files, on_progress))
-        elif complete:
-            complete = all(forwarder.take([event]) for event in _paced(files, speed or 1.0, stop, on_problem))
-        complete = complete and not stop.is_set() and forwarder.give_up()
-        if complete:
-            forwarder.save()
-            if stay:
-                stop.wait()
+        complete = _forward_all(forwarder, files, plan.speed, stop, on_progress, on_problem)
+        if complete and plan.stay:
+            stop.wait()
     finally:
         delivery.close()
         if checkpoint is not None:
             checkpoint.close()
-    books = delivery.stats()
     return Replayed(
         exporter=shown(spec) or exporter.name,
-        complete=complete and not dry_run,
-        runs=forwarder.runs,
-        lost_runs=forwarder.lost_runs,
-        events=forwarder.events,
-        duplicates=forwarder.duplicates,
+        complete=complete and not plan.dry_run,
         delivered_before=missing.left_out if missing else 0,
-        chosen=delivery.chosen if isinstance(delivery, _Dry) else books.seen,
-        exported=books.exported,
-        dropped=books.dropped,
-        pending=books.pending,
-        spans=getattr(exporter, "spans_sent", None) if exporter.spans else None,
         seconds=round(time.monotonic() - begun, 3),
+        **_counts(forwarder, delivery),
     )
 
 
-def _record_of(exporter: Exporter) -> Mapping[str, set[int]]:
-    record = exporter.delivered() if isinstance(exporter, HasRecord) else None
-    if record is None:
-        raise ConfigurationError(
-            f"exporter {exporter.name!r} keeps no record of what was delivered, so that nobody knows what is missing; "
-            f"write it with the record that the application's exporter kept, such as otlp:URL?record=PATH"
-        )
-    return record
+def _unheard(problem: Problem) -> None:
+    """The same problems are told when the events are read."""
+
+
+def _forward_all(
+    forwarder: Forwarder,
+    files: Sequence[Path],
+    speed: float | None,
+    stop: threading.Event,
+    on_progress: OnProgress | None,
+    on_problem: OnProblem | None,
+) -> bool:
+    """Hand over the whole log, from the checkpoint on; False where that came to no end."""
+    forwarder.load()
+    if not (forwarder.resume() and forwarder.delivery.start()):
+        return False
+    if speed is None:
+        complete = forwarder.forward(on_batch=_progress(files, on_progress))
+    else:
+        complete = all(forwarder.take([event]) for event in _paced(files, speed, stop, on_problem))
+    if not complete or stop.is_set() or not forwarder.give_up():
+        return False
+    forwarder.save()
+    return True
+
+
+def _counts(forwarder: Forwarder, delivery: Delivery) -> dict[str, Any]:
+    stats, exporter = delivery.stats(), delivery.exporter
+    return {
+        "runs": forwarder.runs,
+        "runs_sent": forwarder.runs_sent,
+        "lost_runs": forwarder.lost_runs,
+        "events": forwarder.events,
+        "duplicates": forwarder.duplicates,
+        "chosen": delivery.chosen if isinstance(delivery, _DryDelivery) else stats.seen,
+        "exported": stats.exported,
+        "dropped": stats.dropped,
+        "pending": stats.pending,
+        "spans": getattr(exporter, "spans_sent", None) if exporter.spans else None,
+    }
 
 
 def _chooser(wanted: set[str] | None, missing: Missing | None) -> Chooser | None:
@@ -261,8 +211,8 @@ def _chooser(wanted: set[str] | None, missing: Missing | None) -> Chooser | None
     return choose
 
 
-class _Dry(Delivery):
-    """Only counts."""
+class _DryDelivery(Delivery):
+    """Delivery that only counts."""
 
     chosen = 0
 

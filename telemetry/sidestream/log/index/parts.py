@@ -25,10 +25,10 @@ from sidestream.events import (
     is_unmeasured,
     unpriced_requests,
 )
+from sidestream.log.sequence import Ranges
 
 UNKNOWN_MODEL = "unknown"
 """Name of the model of a request that was announced by nobody, such as a tapped stream's: the answer may name it."""
-from sidestream.log.sequence import Ranges
 
 
 class RequestFacts(msgspec.Struct, array_like=True, gc=False):

@@ -1,0 +1,90 @@
+"""Choice of what an exporter's own record of deliveries lacks: for a replay after an outage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import AgentEnd, AgentStart, LLMChunk, LLMEnd, LLMStart, StreamEvent, ToolEnd, ToolStart
+from sidestream.pipeline.exporter import Exporter
+
+
+@runtime_checkable
+class HasRecord(Protocol):
+    """An exporter that keeps a record of what was delivered."""
+
+    def delivered(self) -> Mapping[str, set[int]] | None:
+        """By run: the numbers of the events that begin what was delivered. None where no record is kept."""
+
+
+class Missing:
+    """Chooses what is not on an exporter's record.
+
+    What an exporter makes of a run is named by the event that begins it: the run itself, a request, a tool call. What
+    was delivered is left out from its begin to its end, and a run of which nothing is missing altogether.
+    """
+
+    def __init__(self, delivered: Mapping[str, set[int]]) -> None:
+        self._delivered = delivered
+        self._runs: dict[str, _Partly] = {}
+        self.left_out = 0
+
+    def __call__(self, event: StreamEvent) -> Iterable[StreamEvent]:
+        there = self._delivered.get(event.run_id)
+        if there is None:
+            return (event,)
+        run = self._runs.setdefault(event.run_id, _Partly(there))
+        chosen = run.choose(event)
+        if type(event.data) is AgentEnd:
+            del self._runs[event.run_id]
+        self.left_out += 1 - len(chosen)
+        return chosen
+
+
+class _Partly:
+    """A run of which something was delivered."""
+
+    def __init__(self, there: set[int]) -> None:
+        self._there = there
+        self._start: StreamEvent | None = None
+        self._begun: dict[tuple[object, ...], int] = {}
+
+    def choose(self, event: StreamEvent) -> list[StreamEvent]:
+        data, seq = event.data, event.seq
+        match data:
+            case AgentStart():
+                self._start = event  # told when something follows that is missing
+                return []
+            case AgentEnd():
+                missing = 0 not in self._there
+            case LLMStart() | ToolStart():
+                self._begun[_name(data)] = seq
+                missing = seq not in self._there
+            case LLMEnd() | ToolEnd():
+                missing = self._begun.pop(_name(data), seq) not in self._there
+            case LLMChunk():
+                missing = self._begun.get(("request", data.request), seq) not in self._there
+            case _:
+                missing = 0 not in self._there
+        if not missing:
+            return []
+        start, self._start = self._start, None
+        return [event] if start is None else [start, event]
+
+
+def _name(data: Any) -> tuple[object, ...]:
+    if isinstance(data, LLMStart | LLMEnd):
+        return "request", data.request
+    return data.tool_name, data.tool_call_id
+
+
+def record_of(exporter: Exporter) -> Mapping[str, set[int]]:
+    """The record that `exporter` keeps. Raises `ConfigurationError` where it keeps none."""
+    record = exporter.delivered() if isinstance(exporter, HasRecord) else None
+    if record is None:
+        raise ConfigurationError(
+            f"exporter {exporter.name!r} keeps no record of what was delivered, so that nobody knows what is missing; "
+            f"write it with the record that the application's exporter kept, such as otlp:URL?record=PATH"
+        )
+    return record
