@@ -7,7 +7,7 @@ from typing import Any
 from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import UsageSoFar, field, finish_reason, plain
+from .fields import UsageSoFar, field, plain
 from .prices import load_price_list
 
 _TYPES = {"message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta"}
@@ -38,9 +38,11 @@ class Anthropic:
             case "content_block_delta":
                 self._delta(field(item, "index"), field(item, "delta"), record)
             case "message_start":
+                record.provider_is("anthropic")
                 message = field(item, "message")
                 record.response(response_model=field(message, "model"), response_id=field(message, "id"))
                 record.answer_begins()
+                record.response(service_tier=field(field(message, "usage"), "service_tier"))
                 self._count(field(message, "usage"))
             case "content_block_start":
                 self._block(field(item, "index"), field(item, "content_block"), record)
@@ -49,7 +51,7 @@ class Anthropic:
             case "message_delta":
                 self._count(field(item, "usage"))
                 if reason := field(field(item, "delta"), "stop_reason"):
-                    record.answer_complete(finish_reason(reason))
+                    record.answer_complete(reason)
             case "error":
                 error = field(item, "error")
                 record.error(safe_str(field(error, "message") or error), str(field(error, "type") or "Error"), "model")

@@ -1,4 +1,4 @@
-"""Reading a provider's items: fields of the client's objects or of dicts, usage, and the words for a finish reason."""
+"""Reading a provider's items: fields of the client's objects or of dicts, and usage."""
 
 from __future__ import annotations
 
@@ -78,34 +78,7 @@ class UsageSoFar:
                 record.usage(usage, cost)
 
 
-FINISH_REASONS = {
-    "stop": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "completed": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_calls": "tool_call",
-    "tool_call": "tool_call",
-    "function_call": "tool_call",
-    "tool_use": "tool_call",
-    "content_filter": "content_filter",
-    "refusal": "content_filter",
-    "safety": "content_filter",
-    "recitation": "content_filter",
-    "blocklist": "content_filter",
-    "prohibited_content": "content_filter",
-    "spii": "content_filter",
-    "error": "error",
-    "failed": "error",
-    "malformed_function_call": "error",
-}
-"""The providers' words, in lower case, in the log's."""
-
-
-def finish_reason(word: Any) -> str | None:
-    """A provider's finish reason in the log's words, or as it is where there is no such word; None for none."""
-    word = getattr(word, "value", word)
-    return FINISH_REASONS.get(word.lower(), word) if isinstance(word, str) and word else None
+def word(value: Any) -> str | None:
+    """A word of the provider's, given as text or as a member of an enumeration; None for anything else."""
+    value = getattr(value, "value", value)
+    return value if isinstance(value, str) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import UsageSoFar, field, finish_reason, plain
+from .fields import UsageSoFar, field, plain, word
 from .prices import load_price_list
 
 
@@ -29,6 +29,7 @@ class Google:
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if not record.answer:
+            record.provider_is("google")
             model = field(item, "model_version", "modelVersion")
             record.response(response_model=model, response_id=field(item, "response_id", "responseId"))
             record.answer_begins()
@@ -37,8 +38,11 @@ class Google:
             index = field(candidate, "index") or 0
             for part in field(field(candidate, "content"), "parts") or ():
                 self._part(index, part, record)
-            if reason := finish_reason(field(candidate, "finish_reason", "finishReason")):
-                record.answer_complete("tool_call" if reason == "stop" and self._calls else reason)
+            if reason := word(field(candidate, "finish_reason", "finishReason")):
+                if reason == "STOP" and self._calls:
+                    record.response(raw_finish_reason=reason)
+                    reason = "tool_call"
+                record.answer_complete(reason)
         if field(field(item, "prompt_feedback", "promptFeedback"), "block_reason", "blockReason") is not None:
             record.answer_complete("content_filter")
 

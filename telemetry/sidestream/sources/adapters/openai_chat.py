@@ -11,7 +11,7 @@ from sidestream.recording.pricing import Cost
 from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import UsageSoFar, field, finish_reason
+from .fields import UsageSoFar, field
 from .prices import load_price_list
 
 
@@ -36,7 +36,12 @@ class OpenAIChat:
         item = _chunk(item)
         choices = field(item, "choices")
         if not record.answer:
-            record.response(response_model=field(item, "model"), response_id=field(item, "id"))
+            if field(item, "x_groq") is not None:
+                record.provider_is("groq")
+            served_by = field(item, "provider")  # OpenRouter's word for whom it asked
+            record.response(response_model=field(item, "model"), response_id=field(item, "id"), served_by=served_by)
+        if tier := field(item, "service_tier"):
+            record.response(service_tier=tier)
         for choice in choices or ():
             self._choice(choice, record)
         if used := field(item, "usage"):
@@ -66,7 +71,7 @@ class OpenAIChat:
                 record.response(finish_reason="error")
                 _error(error or "the answer finished with an error", record)
             elif all(self._complete.values()):
-                record.answer_complete(finish_reason(reason))
+                record.answer_complete(reason)
 
     def end(self, record: StreamRecorder) -> None:
         """Tell what was used."""

@@ -7,7 +7,7 @@ from typing import Any
 from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import UsageSoFar, field, finish_reason, plain
+from .fields import UsageSoFar, field, plain
 from .prices import load_price_list
 
 _RESULTS = ("output", "outputs", "results", "result", "action", "error")
@@ -45,6 +45,7 @@ class OpenAIResponses:
             case "response.output_item.done":
                 self._done(field(item, "item"), record)
             case "response.created" | "response.in_progress" | "response.queued":
+                record.provider_is("openai")
                 self._response(field(item, "response"), record)
                 record.answer_begins()
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
@@ -53,7 +54,11 @@ class OpenAIResponses:
                 record.error(safe_str(field(item, "message")), str(field(item, "code") or "Error"), "model")
 
     def _response(self, response: Any, record: StreamRecorder) -> None:
-        record.response(response_model=field(response, "model"), response_id=field(response, "id"))
+        record.response(
+            response_model=field(response, "model"),
+            response_id=field(response, "id"),
+            service_tier=field(response, "service_tier"),
+        )
         self._usage.keep(field(response, "usage"))
 
     def _added(self, index: Any, item: Any, record: StreamRecorder) -> None:
@@ -84,7 +89,7 @@ class OpenAIResponses:
         if status == "completed":
             record.answer_complete("tool_call" if self._calls else "stop")
         elif status == "incomplete":
-            record.answer_complete(finish_reason(field(field(response, "incomplete_details"), "reason")))
+            record.answer_complete(field(field(response, "incomplete_details"), "reason"))
         else:
             error = field(response, "error")
             record.response(finish_reason="error")

@@ -20,6 +20,8 @@ from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
 from sidestream.recording.run import Run, Where
 from sidestream.recording.snapshot import snapshot
 
+from .finish_reasons import FINISH_REASONS
+
 _NOTHING = Part(-1, "other", due=0)
 _NO_KEY: Hashable = object()
 
@@ -122,10 +124,19 @@ class StreamRecorder:
         self._t_pull = self._t
 
     def response(self, **facts: str | None) -> None:
-        """What is known of the answer: `response_model`, `response_id`, `finish_reason`, `provider`."""
+        """What is known of the answer: `response_model`, `response_id`, `finish_reason`, `provider`, `service_tier`,
+        and `served_by`, the provider behind a gateway. A finish reason may be the provider's own word."""
         self.answer.update({name: value for name, value in facts.items() if isinstance(value, str) and value})
+        if own_word := facts.get("finish_reason"):
+            reason = self.answer["finish_reason"] = FINISH_REASONS.get(own_word.lower(), own_word)
+            if reason != own_word:
+                self.answer["raw_finish_reason"] = own_word
         if self._request is None:
             self._begin_request()
+
+    def provider_is(self, name: str) -> None:
+        """Who serves the model, where the caller has not said it."""
+        self._provider = self._provider or name
 
     def answer_begins(self) -> None:
         """An answer begins whose stream will say when it is complete. One that ends without is an error."""
@@ -214,7 +225,8 @@ class StreamRecorder:
         counts |= usage.counts or {}
         counted = SimpleNamespace(**counts, has_values=lambda: bool(counts), cost=None)
         try:
-            counted.cost = calc_price(counted, model, provider_id=provider).total_price
+            tier = {"service_tier": self.answer["service_tier"]} if "service_tier" in self.answer else None
+            counted.cost = calc_price(counted, model, provider_id=provider, price_context=tier).total_price
         except LookupError:  # the list does not know it; the user's own prices may
             pass
         return self._recorder.pricing.cost(counted, model=model, asked=asked, provider=provider)
