@@ -24,7 +24,7 @@ from sidestream.cli import app as cli
 from sidestream.cli.commands.tail import Choice
 from sidestream.events import AnyEvent, Progress, encode_line, make_event
 from sidestream.log import Filter
-from tests.support.command_line import COMMAND, environment, invoke, summaries
+from tests.support.command_line import COMMAND, environment, invoke, on_terminal, summaries
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 PATIENCE = 60.0
@@ -280,35 +280,6 @@ def plain(text: str) -> str:
     import re
 
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r\n", "\n")
-
-
-def on_terminal(*arguments: str, columns: int, **changes: str) -> str:
-    """What `sidestream ARGUMENTS…` prints on a terminal of so many columns."""
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=environment(TERM="xterm-256color", PYTHONUTF8="1", **changes),
-    )
-    os.close(slave)
-    parts = []
-    try:
-        while part := os.read(master, 65536):
-            parts.append(part)
-    except OSError:  # Linux' way of saying that the other end is closed
-        pass
-    finally:
-        os.close(master)
-        assert process.wait(PATIENCE) == 0
-    return b"".join(parts).decode()
 
 
 EXAMPLES = [

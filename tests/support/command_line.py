@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typer.testing import CliRunner, Result
 from sidestream.cli import app as cli
 from sidestream.errors import ConfigurationError
 
+PATIENCE = 60
+"""Seconds that a command may take on a busy machine."""
 COMMAND = [sys.executable, "-c", "from sidestream.cli import main; main()"]
 
 
@@ -41,3 +44,32 @@ def environment(**changes: str) -> dict[str, str]:
     """That of the tests, as far as it means nothing to a command."""
     ours = ("SIDESTREAM_", "OTEL_", "PYTEST_", "PYTHONUNBUFFERED", "FORCE_COLOR", "COLUMNS")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | changes
+
+
+def on_terminal(*arguments: str, columns: int, **changes: str) -> str:
+    """What `sidestream ARGUMENTS…` prints on a terminal of so many columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment(TERM="xterm-256color", PYTHONUTF8="1", **changes),
+    )
+    os.close(slave)
+    parts = []
+    try:
+        while part := os.read(master, 65536):
+            parts.append(part)
+    except OSError:  # Linux' way of saying that the other end is closed
+        pass
+    finally:
+        os.close(master)
+        assert process.wait(PATIENCE) == 0
+    return b"".join(parts).decode()

@@ -10,6 +10,7 @@ import typer
 from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, id_length, no_runs
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from sidestream.log import Filter, RunSummary
@@ -76,28 +77,32 @@ def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
     return ordered + [(run, 0) for run in known if run.run_id not in reached]  # who call each other in a circle
 
 
-def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> object:
+def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> Table:
     from sidestream.cli.rendering import NARROW, cell, local, outcome, own_cost, own_tokens, safe, table, width
     from sidestream.terminal.numbers import humanize_seconds
 
     narrow = width() < NARROW
-    columns = ["started", "agent", "run", "outcome", "took", "tokens", "cost"]
-    columns += [] if narrow else ["1st token", "model", "notes"]
-    made = table(*columns, right=("took", "tokens", "cost", "1st token"), elastic=("agent", "model", "notes"))
-    for run, depth in found:
-        cells: list[str | Text] = [
-            local(run.started)[5:] if narrow else local(run.started),
-            cell("  " * depth + (run.agent_name or "agent")),
-            safe(run.run_id[-length:]),
-            outcome(run.outcome),
-            humanize_seconds(run.duration_seconds),
-            own_tokens(run),
-            own_cost(run),
-        ]
-        if not narrow:
-            cells += [humanize_seconds(run.time_to_first_token_seconds), cell(run.model or ""), cell(_notes(run))]
-        made.add_row(*cells)
-    return made
+    rows: list[dict[str, str | Text]] = [
+        {
+            "started": local(run.started)[5:] if narrow else local(run.started),
+            "agent": cell("  " * depth + (run.agent_name or "agent")),
+            "run": safe(run.run_id[-length:]),
+            "outcome": outcome(run.outcome),
+            "took": humanize_seconds(run.duration_seconds),
+            "tokens": own_tokens(run),
+            "cost": own_cost(run),
+            "1st token": humanize_seconds(run.time_to_first_token_seconds),
+            "model": cell(run.model or ""),
+            "notes": cell(_notes(run)),
+        }
+        for run, depth in found
+    ]
+    return table(
+        rows,
+        right=("took", "tokens", "cost", "1st token"),
+        elastic=("agent", "model", "notes"),
+        spare=("1st token", "model", "notes", "tokens", "started"),
+    )
 
 
 def _notes(run: RunSummary) -> str:

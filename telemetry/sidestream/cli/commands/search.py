@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from sidestream.log import Filter, Hit
 
+MATCH = 12
+"""Columns of what was found that are shown at least."""
+WIDE, MIDDLE = 120, 80
+"""Columns of terminals on which date and time are shown, or without the year; on others not at all."""
 ID = 8
 """Characters shown of a run's id."""
 
@@ -65,28 +69,36 @@ def _given(where: Filter) -> Filter | None:
 
 
 def _line(hit: Hit) -> Text:
-    from rich.text import Text
+    from sidestream.cli.rendering import HIT, glyphs, width
+    from sidestream.terminal.text import display_width, one_line, truncate
 
-    from sidestream.cli.rendering import BOLD, DIM, HIT, NARROW, glyphs, local, safe, width
-    from sidestream.terminal.text import display_width, one_line
-
-    moment = local(hit.timestamp)
-    place = f"{hit.name} {hit.where}" if hit.name and hit.event_type.startswith("tool") else hit.where
-    line = Text.assemble(
-        (moment[5:] if width() < NARROW else moment, DIM),
-        "  ",
-        safe(hit.agent_name or "agent", BOLD),
-        safe(f" {hit.run_id[-ID:]}  "),
-        safe(place, DIM),
-        "  ",
-    )
+    line = _place(hit)
     before, found, after = hit.excerpt[: hit.start], hit.excerpt[hit.start : hit.end], hit.excerpt[hit.end :]
-    lead, room = one_line(before), max((width() - display_width(line.plain)) // 3, 10)
-    if display_width(lead) > room:  # what was found stands in the first third of what room there is
-        lead = glyphs().more + lead[-room:].lstrip()
+    room = max(width() - display_width(line.plain), MATCH)
+    lead, match = one_line(before), truncate(one_line(found), room, glyphs().more)
+    space = max(min(room // 3, room - display_width(match) - 1), 0)
+    if display_width(lead) > space:  # what was found stands in the first third of what room there is
+        lead = glyphs().more + lead[len(lead) - max(space - 1, 0) :].lstrip() if space else ""
     line.append(lead + (" " if lead and before[-1:].isspace() else ""))
-    line.append(one_line(found), HIT)
+    line.append(match, HIT)
     line.append((" " if after[:1].isspace() else "") + one_line(after))
     if display_width(line.plain) > width():
         line.truncate(width(), overflow="ellipsis")
     return line
+
+
+def _place(hit: Hit) -> Text:
+    """Where something stands: time, agent, run, field. What stands there has two fifths of the line at least."""
+    from rich.text import Text
+
+    from sidestream.cli.rendering import BOLD, DIM, glyphs, local, safe, width
+    from sidestream.terminal.text import display_width, truncate
+
+    moment = local(hit.timestamp)
+    field = f"{hit.name} {hit.where}" if hit.name and hit.event_type.startswith("tool") else hit.where
+    agent, run = hit.agent_name or "agent", hit.run_id[-ID:]
+    when = moment if width() >= WIDE else moment[5:] if width() >= MIDDLE else ""
+    line = Text.assemble((when, DIM), "  " if when else "", safe(agent, BOLD), safe(f" {run}  "))
+    room = width() * 3 // 5 - display_width(line.plain) - 2
+    field = truncate(field, max(room, 8), glyphs().more)
+    return line.append(safe(field, DIM)).append("  ")

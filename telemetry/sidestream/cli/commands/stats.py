@@ -100,30 +100,37 @@ def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> Text
 
 
 def _table(by: str, groups: Sequence[Group]) -> Table:
-    from sidestream.cli.rendering import NARROW, cell, meter, own_cost, own_tokens, table, width
+    from sidestream.cli.rendering import table
+
+    most = max(group.count for group in groups)
+    rows = [_row(by, group, most) for group in groups]
+    return table(
+        rows,
+        right=set(rows[0]) - {by, "not as hoped", " "},
+        elastic=(by, "not as hoped"),
+        spare=(" ", "ttft p95", "ttft p50", "p99", "p95", "tokens"),
+    )
+
+
+def _row(by: str, group: Group, most: int) -> dict[str, str | Text]:
+    from sidestream.cli.rendering import cell, meter, own_cost, own_tokens
     from sidestream.terminal.numbers import humanize_seconds
 
-    tools, hours, narrow = by == "tool", by == "hour", width() < NARROW
-    most = max(group.count for group in groups)
-    columns = [by, COUNTED[by]]
-    columns += [] if tools else ["tokens", "cost"]
-    columns += ["p50", "p95"] + ([] if narrow else ["p99"])
-    columns += [] if tools or narrow else ["ttft p50", "ttft p95"]
-    columns += ([" "] if hours and not narrow else []) + ["not as hoped"]
-    made = table(*columns, right=set(columns) - {by, "not as hoped", " "}, elastic=(by, "not as hoped"))
-    for group in groups:
-        times, first = group.duration, group.time_to_first_token
-        cells: list[str | Text] = [cell(group.name or "(none)"), f"{group.count:,}"]
-        if not tools:
-            cells += [own_tokens(group), own_cost(group)]
-        cells += [humanize_seconds(times.p50 if times else None), humanize_seconds(times.p95 if times else None)]
-        if not narrow:
-            cells.append(humanize_seconds(times.p99 if times else None))
-        if not tools and not narrow:
-            cells += [humanize_seconds(first.p50 if first else None), humanize_seconds(first.p95 if first else None)]
-        if hours and not narrow:
-            cells.append(meter(group.count / most, 20))
-        ends = _ends(group)
-        ends.no_wrap, ends.overflow = True, "ellipsis"
-        made.add_row(*cells, ends)
-    return made
+    times, first, ends = group.duration, group.time_to_first_token, _ends(group)
+    ends.no_wrap, ends.overflow = True, "ellipsis"
+    of_runs: dict[str, str | Text] = {"tokens": own_tokens(group), "cost": own_cost(group)}
+    first_token: dict[str, str | Text] = {
+        "ttft p50": humanize_seconds(first.p50 if first else None),
+        "ttft p95": humanize_seconds(first.p95 if first else None),
+    }
+    return {
+        by: cell(group.name or "(none)"),
+        COUNTED[by]: f"{group.count:,}",
+        **({} if by == "tool" else of_runs),
+        "p50": humanize_seconds(times.p50 if times else None),
+        "p95": humanize_seconds(times.p95 if times else None),
+        "p99": humanize_seconds(times.p99 if times else None),
+        **({} if by == "tool" else first_token),
+        **({" ": meter(group.count / most, 20)} if by == "hour" else {}),
+        "not as hoped": ends,
+    }
