@@ -74,7 +74,7 @@ def test_it_may_be_cut_anywhere(body: bytes, expected: list[Any], size: int) -> 
 )
 def test_forms_that_the_standard_allows(change: Callable[[bytes], bytes]) -> None:
     body, expected = BODIES["anthropic"]
-    assert outline(events_of([change(body)])) == expected
+    assert outline(events_of([change(body)], adapter="sse")) == expected
 
 
 def test_objects_of_clients_for_server_sent_events() -> None:

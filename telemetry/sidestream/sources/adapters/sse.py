@@ -14,7 +14,7 @@ from .google import Google
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 
-_FIELDS = ("data:", "event:", "id:", "retry:", ":")
+_FIELDS = ("data:", "event:", "id:", "retry:")
 MAX_EVENT = 16_000_000
 """Characters of an event; of a longer one nothing is kept, for it may never end."""
 
@@ -37,7 +37,7 @@ class ServerSentEvents:
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` can be the first of such a stream."""
+        """Whether `item` can be the first of such a stream. One that begins with a comment may as well be a text."""
         if isinstance(item, bytes):
             item = item[:8].decode("utf-8", "replace")
         if isinstance(item, str):
@@ -53,7 +53,7 @@ class ServerSentEvents:
             # A line has no end and is followed by another; a piece that is cut just so is followed by its rest.
             if "\n" in text or "\r" in text:
                 self._lines = False
-            elif self._rest and (text.startswith(_FIELDS[:-1]) or not text):
+            elif self._rest and (text.startswith(_FIELDS) or not text):
                 self._lines = True
                 self._line(self._rest, record)
                 self._rest = ""
