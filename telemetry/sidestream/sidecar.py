@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import itertools
-import os
 import sys
 import threading
 import weakref
@@ -15,7 +13,8 @@ from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from .diagnostics import error_once, forget, warn_once
+from . import exit_hooks
+from .diagnostics import error_once, warn_once
 from .errors import ConfigurationError
 from .pipeline.assembler import Emit
 from .pipeline.exporter import Exporter
@@ -54,7 +53,8 @@ class Sidecar:
             await agent.run("…")
 
     Safe to make at import time, to share between threads and event loops, and never to close: the interpreter's exit
-    closes it. After a fork, the child starts with empty buffers and books and its own workers.
+    closes it, and so does a SIGTERM or SIGINT that would kill the process, unless `SIDESTREAM_SIGNALS=0`. After a fork,
+    the child starts with empty buffers and statistics and its own workers.
 
     Args:
         exporters: Exporters, or their names as in `SIDESTREAM_EXPORTERS`; `"none"` for none. Not given: that variable,
@@ -353,7 +353,8 @@ class Sidecar:
         if self._last_trouble is not None:
             error_once("recording failed, the run went on", self._last_trouble, exception=self._last_trouble)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """In a forked child: start with empty statistics and workers of its own."""
         self._lock = threading.RLock()
         for run in self._runs.values():
             run.disown()  # it is the parent's, and a tap that came along must not tell it twice
@@ -380,36 +381,5 @@ class _StandingStreams:
         self._flush_stale(now_ns - int(TICK * 1e9), wait=False)
 
 
-# --- exit and fork -------------------------------------------------------------------------------------------------
-
 _live: weakref.WeakSet[Sidecar] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    for sidecar in list(_live):
-        sidecar.close()
-
-
-def _close_at_multiprocessing_exit() -> None:
-    """Children of `multiprocessing` leave without the interpreter's exit handlers, by way of its own."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is None:
-        return
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        util.Finalize(None, _close_all, exitpriority=100)
-    # A child that is about to begin clears its handlers first, and then runs what was registered for after the fork.
-    util.register_after_fork(_live, lambda _: util.Finalize(None, _close_all, exitpriority=100))
-
-
-def _after_fork_in_child() -> None:
-    forget()
-    for sidecar in list(_live):
-        sidecar._after_fork()
-    _close_at_multiprocessing_exit()
-
-
-atexit.register(_close_all)
-_close_at_multiprocessing_exit()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+exit_hooks.register(_live)

@@ -19,7 +19,7 @@ ROOTS = {
 }
 
 FLOORS: list[set[str]] = [
-    {"errors", "stats", "diagnostics", "logfiles"},
+    {"errors", "stats", "diagnostics", "logfiles", "exit_hooks"},
     {"events", "terminal"},
     {"recording"},
     {"metrics", "pipeline", "sources", "settings"},
