@@ -123,6 +123,7 @@ class Sidecar:
         self._unpriced_models: set[str] = set()
         self._last_trouble: str | None = None
         _live.add(self)
+        exit_hooks.handle_signals()
         self._pipeline.begin(self.stats, self._report)
 
     # --- attaching ---
@@ -242,6 +243,7 @@ class Sidecar:
         # Not under the lock: whoever emits holds its run's lock, and may be asked to end another run meanwhile.
         self._flush_stale(monotonic_ns())
         _live.discard(self)
+        exit_hooks.restore_signals()
         return self._pipeline.close(self._close_timeout if timeout is None else timeout)
 
     def stats(self) -> SidecarStats:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.subprograms import AGENT, OBSERVED, Ended, Program, run_program
 
+fcntl = pytest.importorskip("fcntl") if sys.platform != "win32" else None
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -160,6 +161,92 @@ class TestEndOfAProgram:
         assert len(runs.get("first of its sidecar", ())) + dropped(ended.err) == 4
 
 
+@needs_signals
+class TestSignals:
+    """A default SIGTERM or SIGINT disposition kills a process at once, past all exit handlers."""
+
+    @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+    def test_what_is_finished_is_in_the_log_and_the_signal_kills_as_ever(self, tmp_path: Path, number: str) -> None:
+        program = f"""
+            import os, signal
+            signal.signal(signal.{number}, signal.SIG_DFL)
+            # ---
+            {AGENT}# ---
+            asyncio.run(speak())
+            os.kill(os.getpid(), signal.{number})
+        """
+        bare, observed = both(tmp_path, program)
+        assert bare.code == observed.code == -getattr(signal, number)
+        assert same_noise(bare, observed)
+        (types,) = observed.runs().values()
+        assert types[-1] == "agent_end"
+
+    def test_a_server_that_shuts_down_gracefully_and_raises_the_signal_again_loses_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{AGENT}# ---
+            import signal
+            async def serve():
+                asked = asyncio.Event()
+                loop = asyncio.get_running_loop()
+                before = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(asked.set))
+                os.kill(os.getpid(), signal.SIGTERM)
+                await asked.wait()
+                await speak()
+                signal.signal(signal.SIGTERM, before)
+                signal.raise_signal(signal.SIGTERM)
+            asyncio.run(serve())
+            """,
+        )
+        assert ended.code == -signal.SIGTERM
+        (types,) = ended.runs().values()
+        assert types[-1] == "agent_end"
+
+    def test_without_a_handler_the_end_of_a_run_is_in_the_log_within_moments(self, tmp_path: Path) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{AGENT}# ---
+            import glob, signal, time
+            asyncio.run(speak())
+            deadline = time.monotonic() + 20
+            while not any(b"agent_end" in open(file, "rb").read() for file in glob.glob(f"{{LOG}}/*.jsonl")):
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGTERM)
+            """,
+            SIDESTREAM_SIGNALS="0",
+        )
+        assert ended.code == -signal.SIGTERM
+
+    def test_a_program_that_has_a_handler_keeps_it_and_one_that_has_none_gets_the_default_back(
+        self, tmp_path: Path
+    ) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            import signal
+            def mine(number, frame):
+                pass
+            signal.signal(signal.SIGTERM, mine)
+            first = Sidecar("memory")
+            assert signal.getsignal(signal.SIGTERM) is mine
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            first.close()
+            assert signal.getsignal(signal.SIGTERM) is mine
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            second, third = Sidecar("memory"), Sidecar("memory")
+            second.close()
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            third.close()
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            """,
+        )
+        assert ended.code == 0, ended.err
+
+
 class TestExportersAtTheEnd:
     def test_a_hanging_exporter_holds_up_the_exit_until_the_deadline_and_no_other_exporter(
         self, tmp_path: Path
@@ -226,3 +313,25 @@ class TestExportersAtTheEnd:
         assert ended.code == 0
         assert dropped(ended.err) == 3
         assert "Traceback" not in ended.err
+
+    @pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="this system has no pipes of a chosen size")
+    @pytest.mark.parametrize("exporter", ["console", "failing"])
+    def test_a_stderr_that_nobody_reads_holds_up_no_exit(self, tmp_path: Path, exporter: str) -> None:
+        ended = run_program(
+            tmp_path,
+            f"""{OBSERVED}# ---
+            import fcntl, sys
+            reading, writing = os.pipe()
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+            os.write(writing, b"x" * 4096)  # what was said before
+            os.dup2(writing, 2)
+            class Failing(Exporter):
+                name = "failing"
+                def export(self, events):
+                    raise ValueError("no")
+            sidecar = Sidecar("console" if "{exporter}" == "console" else Failing(), close_timeout=0.5)
+            record(sidecar, "r", 100)
+            print("the end", flush=True)
+            """,
+        )
+        assert (ended.code, ended.out) == (0, "the end\n")
