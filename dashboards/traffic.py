@@ -24,8 +24,9 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from sidestream import Sidecar
 from sidestream.demo.agent import support_agents
 from sidestream.demo.main import SCENES
+from sidestream.demo.reply import Message, Reply
 from sidestream.demo.script import answer
-from sidestream.demo.server import Message, ModelServer, Reply
+from sidestream.demo.server import ModelServer
 
 STALL_SECONDS = 0.6
 """The sidecar's: the pauses of the second server are longer, at a human pace."""

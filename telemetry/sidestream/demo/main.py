@@ -20,7 +20,6 @@ from sidestream_exporters import ConsoleExporter, JSONLExporter
 
 from .agent import Shop, support_agents
 from .script import answer
-from .server import ModelServer
 from .summary import Summary, find_log, runs_of
 
 Support: TypeAlias = Agent[Shop, str]
@@ -150,7 +149,7 @@ def run_demo(
     """
     pydantic_ai.BANNER_ENABLED = False  # stderr is for the console exporter
     if model is None:
-        _require_openai()
+        _require_server()
     real_model = None if model is None else _real_model(model)
     scenes = [scene for scene in SCENES if real_model is None or not scene.scripted]
     memory = InMemoryExporter()
@@ -210,17 +209,23 @@ async def _model(real_model: Model | None, speed: float) -> AsyncIterator[Model]
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
+    from .server import ModelServer
+
     # `trust_env=False`, for a proxy from the environment would not reach the loopback of this machine.
     async with ModelServer(answer, speed=speed) as server, DefaultAsyncHttpxClient(trust_env=False) as http:
         client = AsyncOpenAI(base_url=server.base_url, api_key="demo", max_retries=0, http_client=http)
         yield OpenAIChatModel(MODEL_NAME, provider=OpenAIProvider(openai_client=client))
 
 
-def _require_openai() -> None:
+def _require_server() -> None:
+    """Raises `ConfigurationError` where a package of the local model and its client is missing."""
     try:
         import openai  # noqa: F401
-    except ImportError:
-        raise ConfigurationError("the demo needs the openai client: pip install 'sidestream[demo]'") from None
+
+        from . import server  # noqa: F401
+    except ImportError as error:
+        name = error.name or "a package"
+        raise ConfigurationError(f"the demo needs {name}: pip install 'sidestream[demo]'") from None
 
 
 def _real_model(name: str) -> Model:

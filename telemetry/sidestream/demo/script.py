@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .server import Message, Reply
+from .reply import Message, Reply
 
 REPLIES: dict[str, tuple[Reply, ...]] = {
     "Where is my order 4711": (

@@ -1,4 +1,4 @@
-"""A model for the demo: a small HTTP server on 127.0.0.1 that speaks OpenAI's chat completions.
+"""A model for the demo: a small server on 127.0.0.1 that speaks OpenAI's chat completions.
 
 It streams (or not, as asked) at a human pace, with tool calls, usage, errors before and during the stream, and lost
 connections. What it says is decided by the messages alone: the same conversation always gets the same answer.
@@ -7,47 +7,39 @@ connections. What it says is decided by the messages alone: the same conversatio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-Message: TypeAlias = dict[str, Any]
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
-REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Server Error"}
-MAX_BODY = 10_000_000
-"""Bytes of a request body beyond which the server does not listen."""
+from .reply import Message, Reply, Script
 
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """One answer of the model: text, tool calls, or both."""
-
-    text: str = ""
-    calls: Sequence[tuple[str, dict[str, Any]]] = ()
-    """Tool name and arguments of each call."""
-    thinking: float = 0.6
-    """Seconds before the first chunk."""
-    reasoning_tokens: int = 0
-    failure: Literal["status", "error", "drop"] | None = None
-    """`status`: HTTP 500 instead of an answer; `error`: an error object half-way through the stream; `drop`: the
-    connection is lost there. (Both are an HTTP 500 where nothing is streamed.)"""
+OFF = 100
+"""Level of logging above all others: lost connections and errors are what the demo shows."""
 
 
-Script: TypeAlias = Callable[[Sequence[Message]], Reply]
-"""Decides the answer from the messages of the request."""
+class ConnectionLost(Exception):
+    """Raised within a stream to have its connection closed in the middle of the answer."""
 
 
-class BadRequest(Exception):
-    """A request the server cannot answer."""
+class _Server(uvicorn.Server):
+    """Server within a program that has signal handlers of its own, or none."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @dataclass
@@ -61,42 +53,37 @@ class ModelServer:
     speed: float = 1.0
     seconds_per_piece: float = 0.035
     base_url: str = field(default="", init=False)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _ids: Any = field(default_factory=count, init=False)
 
     async def __aenter__(self) -> ModelServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        app = Starlette(routes=[Route("/v1/chat/completions", self._answer, methods=["POST"])])
+        config = uvicorn.Config(
+            app, log_config=None, log_level=OFF, access_log=False, lifespan="off", timeout_graceful_shutdown=0
+        )
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server.should_exit = True
+        await self._serving
 
-    # --- HTTP ---
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, request: Request) -> Response:
         try:
-            try:
-                request = await _read_request(reader)
-                await self._answer(request, writer)
-            except BadRequest as bad:
-                await _send_json(writer, bad.status, _error(str(bad), "invalid_request_error"))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client left: some runs of the demo are about that
-        finally:
-            writer.close()
+            asked = await request.json()
+        except ValueError:
+            return JSONResponse(_error("the body is not JSON", "invalid_request_error"), 400)
+        match asked:
+            case {"model": str(), "messages": [dict(), *_]}:
+                return await self._reply(asked)
+            case _:
+                return JSONResponse(_error("`model` and `messages` are needed", "invalid_request_error"), 400)
 
-    async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    async def _reply(self, request: dict[str, Any]) -> Response:
         messages: list[Message] = request["messages"]
         reply = self.script(messages)
         envelope = {
@@ -108,94 +95,41 @@ class ModelServer:
         await self._sleep(reply.thinking)
         streaming = bool(request.get("stream"))
         if reply.failure == "status" or (reply.failure and not streaming):
-            await _send_json(writer, 500, _error("The server had an error while processing your request."))
-        elif streaming:
+            return JSONResponse(_error("The server had an error while processing your request."), 500)
+        if streaming:
             wants_usage = (request.get("stream_options") or {}).get("include_usage", False)
-            await self._stream(writer, envelope, reply, usage if wants_usage else None)
-        else:
-            await self._sleep(self.seconds_per_piece * len(_pieces(reply)))
-            choice = {"index": 0, "message": _message(reply, envelope["id"]), "finish_reason": _finish_reason(reply)}
-            body = {**envelope, "object": "chat.completion", "choices": [choice], "usage": usage}
-            await _send_json(writer, 200, body)
+            stream = self._stream(envelope, reply, usage if wants_usage else None)
+            return StreamingResponse(stream, media_type="text/event-stream")
+        await self._sleep(self.seconds_per_piece * len(_pieces(reply)))
+        choice = {"index": 0, "message": _message(reply, envelope["id"]), "finish_reason": _finish_reason(reply)}
+        return JSONResponse({**envelope, "object": "chat.completion", "choices": [choice], "usage": usage})
 
-    async def _stream(
-        self,
-        writer: asyncio.StreamWriter,
-        envelope: dict[str, Any],
-        reply: Reply,
-        usage: dict[str, Any] | None,
-    ) -> None:
-        """Send `reply` as server-sent events, in chunked encoding, so that a client can tell an end from a loss."""
-        writer.write(_head(200, "text/event-stream", "Transfer-Encoding: chunked"))
+    async def _stream(self, envelope: dict[str, Any], reply: Reply, usage: dict[str, Any] | None) -> AsyncIterator[str]:
+        """`reply` as server-sent events."""
+
+        def chunk(choices: list[dict[str, Any]], **extra: Any) -> str:
+            return _event(json.dumps({**envelope, "object": "chat.completion.chunk", "choices": choices, **extra}))
+
         pieces = _pieces(reply, envelope["id"])
         for delta in [{"role": "assistant", "content": ""}, *pieces[: len(pieces) // 2 if reply.failure else None]]:
-            await _send_chunk(writer, envelope, [{"index": 0, "delta": delta, "finish_reason": None}])
+            yield chunk([{"index": 0, "delta": delta, "finish_reason": None}])
             await self._sleep(self.seconds_per_piece)
         if reply.failure == "error":
-            await _send_event(writer, json.dumps(_error("The model is overloaded, please try again later.")))
-        if reply.failure:
+            yield _event(json.dumps(_error("The model is overloaded, please try again later.")))
             return
-        await _send_chunk(writer, envelope, [{"index": 0, "delta": {}, "finish_reason": _finish_reason(reply)}])
+        if reply.failure:
+            raise ConnectionLost
+        yield chunk([{"index": 0, "delta": {}, "finish_reason": _finish_reason(reply)}])
         if usage is not None:
-            await _send_chunk(writer, envelope, [], usage=usage)
-        await _send_event(writer, "[DONE]")
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
+            yield chunk([], usage=usage)
+        yield _event("[DONE]")
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.speed)
 
 
-async def _read_request(reader: asyncio.StreamReader) -> dict[str, Any]:
-    try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    except asyncio.LimitOverrunError:
-        raise BadRequest(400, "the request's head is too long") from None
-    request_line, *lines = head.split("\r\n")
-    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if request_line.split(" ")[:2] != ["POST", "/v1/chat/completions"]:
-        raise BadRequest(404, f"there is only POST /v1/chat/completions here, not {request_line!r}")
-    length = headers.get("content-length", "")
-    if not length.isascii() or not length.isdigit() or int(length) > MAX_BODY:
-        raise BadRequest(400, f"a Content-Length of at most {MAX_BODY} bytes is needed")
-    try:
-        request = json.loads(await reader.readexactly(int(length)))
-    except ValueError:
-        raise BadRequest(400, "the body is not JSON") from None
-    match request:
-        case {"model": str(), "messages": [dict(), *_]}:
-            return dict(request)
-        case _:
-            raise BadRequest(400, "`model` and `messages` are needed")
-
-
-def _head(status: int, content_type: str, *headers: str) -> bytes:
-    lines = [
-        f"HTTP/1.1 {status} {REASONS[status]}",
-        f"Content-Type: {content_type}",
-        "Connection: close",
-        *headers,
-    ]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-async def _send_json(writer: asyncio.StreamWriter, status: int, body: dict[str, Any]) -> None:
-    content = json.dumps(body).encode()
-    writer.write(_head(status, "application/json", f"Content-Length: {len(content)}") + content)
-    await writer.drain()
-
-
-async def _send_chunk(
-    writer: asyncio.StreamWriter, envelope: dict[str, Any], choices: list[dict[str, Any]], **extra: Any
-) -> None:
-    chunk = {**envelope, "object": "chat.completion.chunk", "choices": choices, **extra}
-    await _send_event(writer, json.dumps(chunk))
-
-
-async def _send_event(writer: asyncio.StreamWriter, data: str) -> None:
-    event = f"data: {data}\n\n".encode()
-    writer.write(b"%x\r\n%s\r\n" % (len(event), event))
-    await writer.drain()
+def _event(data: str) -> str:
+    return f"data: {data}\n\n"
 
 
 # --- the protocol's bodies -----------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from genai_prices.types import ModelPrice
 
-from sidestream.demo.server import ModelServer, Reply
+from sidestream.demo.reply import Reply
+from sidestream.demo.server import ModelServer
 from sidestream.events import LLMEnd
 from tests.support.tapped_streams import Watching
 
