@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from sidestream.recording.snapshot import snapshot
 from sidestream.sources.tap.recorder import StreamRecorder
 
 from .json import name_of
@@ -27,18 +28,34 @@ class ByItem:
         self._adapters = [adapter for adapter in adapters if hasattr(adapter, "recognizes")]
         self._chosen: Adapter | None = None
         self._unknown: dict[str, int] = {}
+        self._first: tuple[Any, Any] | None = None
+        """The first item, if nobody knows it, and what it was: the next may tell who does."""
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if self._chosen is None:
             chosen: Any = next((each for each in self._adapters if each.recognizes(item)), None)
             if chosen is None:
-                self._count(item, record)
+                self._unknown_item(item, record)
                 return
             self._chosen = chosen()
+            if self._first is not None:
+                self._chosen(self._first[0], record)  # it was one of theirs that says little
+                self._first = None
         self._chosen(item, record)
 
-    def _count(self, item: Any, record: StreamRecorder) -> None:
-        name = name_of(item)
+    def _unknown_item(self, item: Any, record: StreamRecorder) -> None:
+        if self._first is None and not self._unknown:
+            self._first = item, snapshot(item)  # as it is now, should the stream use the same object again
+            return
+        self._tell_first(record)
+        self._count(name_of(item), item, record)
+
+    def _tell_first(self, record: StreamRecorder) -> None:
+        if self._first is not None:
+            (item, payload), self._first = self._first, None
+            self._count(name_of(item), payload, record)
+
+    def _count(self, name: str, item: Any, record: StreamRecorder) -> None:
         if name not in self._unknown and len(self._unknown) >= MAX_NAMES:
             name = "other"
         count = self._unknown[name] = self._unknown.get(name, 0) + 1
@@ -46,7 +63,8 @@ class ByItem:
             record.custom(name, item)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell how many items there were of each kind, where they are more than have been told."""
+        """Tell what is held, and how many items there were of each kind, where they are more than have been told."""
+        self._tell_first(record)
         if any(count > 1 for count in self._unknown.values()):
             record.custom("unknown_items", self._unknown)
         if (end := getattr(self._chosen, "end", None)) is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sidestream.errors import ConfigurationError
 
+from .ag_ui import AgUi
 from .anthropic import Anthropic
 from .choice import ByItem
 from .events import Events
@@ -21,10 +22,12 @@ from .openai_responses import OpenAIResponses
 from .protocol import Adapter
 from .sse import ServerSentEvents
 from .text import Text
+from .vercel import Vercel
 
 ENTRY_POINT_GROUP = "sidestream.adapters"
 BUILT_IN: dict[str, Callable[..., Any]] = {
     "events": Events,
+    "ag-ui": AgUi,
     "anthropic": Anthropic,
     "google": Google,
     "json": any_json,
@@ -32,6 +35,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "openai-responses": OpenAIResponses,
     "sse": ServerSentEvents,
     "text": Text,
+    "vercel": Vercel,
 }
 """In the order in which they are asked whether they recognize an item."""
 

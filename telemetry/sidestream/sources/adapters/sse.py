@@ -8,11 +8,13 @@ from typing import Any
 
 from sidestream.sources.tap.recorder import StreamRecorder
 
+from .ag_ui import AgUi
 from .anthropic import Anthropic
 from .choice import ByItem
 from .google import Google
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
+from .vercel import Vercel
 
 _FIELDS = ("data:", "event:", "id:", "retry:")
 MAX_EVENT = 16_000_000
@@ -27,7 +29,7 @@ class ServerSentEvents:
     """
 
     def __init__(self) -> None:
-        self._read = ByItem((OpenAIChat, OpenAIResponses, Anthropic, Google))
+        self._read = ByItem((OpenAIChat, OpenAIResponses, Anthropic, Google, AgUi, Vercel))
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
         """The beginning of a line that has not come to its end."""

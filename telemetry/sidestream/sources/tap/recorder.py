@@ -32,6 +32,8 @@ class StreamRecorder:
     def __init__(self, recorder: Recorder, run: Run, *, model: str | None, provider: str | None) -> None:
         self.outcome: RunOutcome | None = None
         """How the stream itself says that it ended. It holds even if the consumer leaves after that."""
+        self._promised = False
+        """Whether the stream will say how it ended."""
         self.start_known = True
         """Whether the request being read was seen being sent. Without that, nobody knows its time to first token."""
         self._recorder = recorder
@@ -137,6 +139,10 @@ class StreamRecorder:
     def provider_is(self, name: str) -> None:
         """Who serves the model, where the caller has not said it."""
         self._provider = self._provider or name
+
+    def promise_end(self) -> None:
+        """The stream will say how it ended: one that just ends is cut off, and its run an error."""
+        self._promised = True
 
     def answer_begins(self) -> None:
         """An answer begins whose stream will say when it is complete. One that ends without is an error."""

@@ -15,7 +15,7 @@ from sidestream.sources.adapters.protocol import Adapter
 from .recorder import StreamRecorder
 
 _REQUEST_OUTCOME: dict[RunOutcome, RequestOutcome] = {"completed": "ok", "error": "error", "abandoned": "interrupted"}
-_TRUNCATED = Failure("IncompleteStream", "the stream ended before its answer was complete: no finish reason came")
+_TRUNCATED = Failure("IncompleteStream", "the stream ended without saying that it was complete")
 
 
 class TappedRun(StreamRecorder):
@@ -95,6 +95,10 @@ class TappedRun(StreamRecorder):
         else:
             self.end("abandoned" if isinstance(error, GeneratorExit) else "cancelled")
 
+    def _is_cut_off(self) -> bool:
+        """Whether the stream, which is at its end, owes the end of an answer, or its own."""
+        return (self._request is not None and self._complete is False) or (self._promised and self.outcome is None)
+
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
         """The stream is over, or nobody will ask for more of it."""
         if not self._run.ended:
@@ -103,9 +107,9 @@ class TappedRun(StreamRecorder):
                 safely(self._recorder, finish, self)
             if outcome in ("completed", "abandoned") and self.outcome is not None:
                 outcome, failure = self.outcome, self._failure
-            if outcome == "completed" and self._complete is False and self._request is not None:
+            if outcome == "completed" and self._is_cut_off():
                 outcome, failure = "error", _TRUNCATED
-                self._run.error(failure, "model", request=self._request.number)
+                self.error(failure.message, failure.type, "run" if self._request is None else "model")
             safely(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
             self._run.end(outcome, failure)
         self._recorder.close_run(self._run)
