@@ -1,12 +1,11 @@
 """To one exporter, from a log: in order, for as long as its sink is away, and with books.
 
-In a program that is observed, a hub does this, which drops what does not fit. Here nothing has to be dropped: the log
-is there, and is read no faster than the exporter takes it.
+In a program that is observed, the pipeline does this, and drops what does not fit. Here nothing has to be dropped: the
+log is there, and is read no faster than the exporter takes it.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +13,13 @@ from collections.abc import Callable, Sequence
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent
+from sidestream.pipeline.backoff import Backoff
 from sidestream.pipeline.exporter import Exporter
 from sidestream.recording.content import apply_policy
 from sidestream.stats import ExporterStats
 
 BATCH = 256
 """Events handed over at once."""
-BACKOFF = (0.25, 30.0)
-"""Seconds of the first and the longest pause before an exporter that is away is tried again."""
 
 
 class Delivery:
@@ -31,7 +29,7 @@ class Delivery:
         exporter: Whose methods are called from one thread, that of the caller.
         stop: Set by another thread, it ends every wait.
         patience: Seconds to wait for a sink that is away; None waits for ever.
-        backoff: Seconds of the first and the longest pause between two tries.
+        backoff: Seconds of the first and the longest pause between two tries; default as in a program that is observed.
         on_wait: Called when it is away, and not yet given up.
     """
 
@@ -41,16 +39,16 @@ class Delivery:
         *,
         stop: threading.Event,
         patience: float | None = None,
-        backoff: tuple[float, float] = BACKOFF,
+        backoff: tuple[float, float] | None = None,
         on_wait: Callable[[], None] | None = None,
     ) -> None:
         self.exporter = exporter
         self._stop = stop
         self._patience = patience
-        self._backoff = backoff
+        self._backoff = Backoff(*backoff) if backoff else Backoff()
         self._on_wait = on_wait
         self._started = False
-        self._exported = self._pending = self._failures = self._strikes = 0
+        self._exported = self._pending = self._failures = 0
         self._dropped: dict[str, int] = {}
         self._busy_since: float | None = None
         self._last_success: float | None = None
@@ -105,7 +103,7 @@ class Delivery:
             dropped=dropped,
             pending=pending,
             failures=self._failures,
-            state="closed" if self.closed else "failing" if self._strikes else "ok",
+            state="closed" if self.closed else "failing" if self._backoff.failures else "ok",
             busy_seconds=None if busy is None else time.monotonic() - busy,
             last_success=self._last_success,
             last_error=self._last_error,
@@ -128,21 +126,20 @@ class Delivery:
 
     def _persist(self, call: Callable[[], None]) -> bool:
         """`call`, again and again while the sink is away. False where that did not end in time."""
-        first, longest = self._backoff
         begun = time.monotonic()
         while True:
             try:
                 self._busy_since = time.monotonic()
                 call()
-                self._strikes = 0
+                self._backoff.succeed()
                 return True
             except ExporterUnavailable as error:
                 self._failures += 1
-                self._strikes += 1
+                self._backoff.fail()
                 self._last_error = type(error).__qualname__
             finally:
                 self._busy_since = None
-            pause = min(longest, first * 2 ** min(self._strikes - 1, 10)) * random.uniform(0.8, 1.2)
+            pause = self._backoff.delay()
             if self._patience is not None:
                 left = begun + self._patience - time.monotonic()
                 if left <= 0:

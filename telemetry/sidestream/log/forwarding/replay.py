@@ -23,7 +23,7 @@ from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.registry import shown
 
 from .checkpoint import Checkpoint
-from .delivery import BACKOFF, Delivery
+from .delivery import Delivery
 from .follow import Batch, Follower
 from .forwarder import Chooser, Forwarder, State
 from .missing import Missing, record_of
@@ -87,7 +87,7 @@ class ReplayPlan:
     """File in which it is remembered how far it came, for the next time."""
     patience: float = PATIENCE
     """Seconds to wait for an exporter that is away."""
-    backoff: tuple[float, float] = BACKOFF
+    backoff: tuple[float, float] | None = None
     """Seconds of the first and the longest pause between two tries."""
 
     def __post_init__(self) -> None:
