@@ -1,7 +1,7 @@
 """Traces by OTLP: a span for each run, model request and tool call, to any OpenTelemetry endpoint.
 
 Spans are built from events in the exporter's worker, as finished ones (`_otlp_spans`), pass the sampling
-(`_otlp_sampling`) and are sent in batches (`_otlp_encode`, `_otlp_send`). Outages are the hub's to sit out: a batch
+(`_otlp_sampling`) and are sent in batches (`_otlp_encode`, `_otlp_send`). Outages are the worker's to sit out: a batch
 that cannot be sent is kept, and offered again.
 """
 
@@ -77,6 +77,7 @@ class OTLPExporter(Exporter):
 
     name = "otlp"
     spans = True
+    threaded = True
 
     def __init__(
         self,
