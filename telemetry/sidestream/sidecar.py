@@ -248,13 +248,15 @@ class Sidecar:
 
     def stats(self) -> SidecarStats:
         """The statistics of every exporter and of the sidecar itself, as of the exporters' last calls."""
+        pending_records = self._pipeline.pending_records  # before the exporters': a record is in one of them or in both
         return SidecarStats(
             exporters=self._pipeline.stats(),
             runs=self._run_count,
             runs_in_progress=len(self._runs),
             unpriced_requests=self._unpriced,
             recording_errors=self._recording_errors,
-            pending_records=len(self._pipeline.records),
+            pending_records=pending_records,
+            redaction_failures=self._pipeline.redaction_failures,
         )
 
     def __repr__(self) -> str:

@@ -41,3 +41,5 @@ class SidecarStats(msgspec.Struct, frozen=True, kw_only=True):
     """Failures of Sidestream's own while recording. Each one is a bug worth a report; no run noticed."""
     pending_records: int = 0
     """What was seen of runs and is in no exporter's statistics yet, since its events are still to be made."""
+    redaction_failures: int = 0
+    """Texts that the redactor raised on, or returned no text for. They are withheld from the exporters."""

@@ -14,6 +14,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from sidestream import Sidecar
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, Payload, StreamEvent, make_event
 from sidestream.stats import ExporterStats
+from tests.support.loopback import until
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SENTINEL = "S3NT1NEL"
@@ -62,7 +63,8 @@ def observed_run(sidecar: Sidecar, runs: int = 1) -> None:
 
 
 def books(sidecar: Sidecar) -> ExporterStats:
-    """The exporter's books, which must balance."""
+    """The exporter's books, which must balance, with all in them that has been put."""
+    until(lambda: sidecar.stats().pending_records == 0)
     stats = sidecar.stats().exporters["otlp"]
     assert stats.seen == stats.exported + sum(stats.dropped.values()) + stats.pending
     return stats

@@ -23,6 +23,7 @@ from sidestream.stats import ExporterStats, SidecarStats
 from .assembler import Assembler, FinishedEventsOnly
 from .exporter import Exporter
 from .queue import Item, size_of
+from .redaction import CountedRedactor
 from .subscription import Subscription, Ticket
 from .yielding import GilYielder
 
@@ -75,6 +76,7 @@ class Pipeline:
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self.records: deque[Any] = deque()
+        self._redactor = CountedRedactor(redact) if redact is not None else None
         self._subscriptions: list[Subscription] = []
         for exporter in exporters:
             name, same = exporter.name, sum(each.exporter.name == exporter.name for each in self._subscriptions)
@@ -84,7 +86,7 @@ class Pipeline:
                     exporter,
                     max_events=max_events,
                     max_bytes=max_bytes,
-                    redact=redact,
+                    redact=self._redactor,
                 )
             )
         self._served = sorted(self._subscriptions, key=lambda each: not each.exporter.durable)
@@ -120,7 +122,7 @@ class Pipeline:
         """Whether every exporter is closed, so that records which come now are counted and no more."""
         self._over = ended
         """Whether the last things are said."""
-        self._number = 0
+        self._number = self._taken = 0
         self._stale_at = self._active_at = self._round_at = 0.0
 
     # --- the caller's path ---
@@ -188,6 +190,16 @@ class Pipeline:
         """The content policy of each exporter: whether anyone wants content at all."""
         return [each.exporter.content for each in self._subscriptions]
 
+    @property
+    def pending_records(self) -> int:
+        """Records whose events are in no exporter's statistics yet, about; 0 only where there are none."""
+        return max(len(self.records), self._taken)
+
+    @property
+    def redaction_failures(self) -> int:
+        """Texts that the redactor failed on."""
+        return self._redactor.failures if self._redactor is not None else 0
+
     def stats(self) -> dict[str, ExporterStats]:
         """The statistics of each exporter, without what still waits in `records`."""
         if self._ended:
@@ -203,7 +215,7 @@ class Pipeline:
         ticket = Ticket()
         self._ask(ticket)
         self._wait(ticket, self._subscriptions, lambda each: deadline)
-        raw = 0 if ticket.passed_on or self._ended else len(self.records) - 1  # without the ticket
+        raw = 0 if ticket.passed_on or self._ended else self.pending_records - 1  # without the ticket
         pending = {each.name: each.forget(ticket) + raw for each in self._subscriptions}
         return _lost(before, self._dropped(), pending)
 
@@ -235,6 +247,8 @@ class Pipeline:
         """In a forked child: the parent's events are the parent's to deliver."""
         closed = self._ended or any(each.closed for each in self._subscriptions)
         self._reset(ended=closed)
+        if self._redactor is not None:
+            self._redactor.after_fork()
         for subscription in self._subscriptions:
             subscription.after_fork(closed=closed)
 
@@ -391,6 +405,7 @@ class Pipeline:
             return  # another thread does it, or code below that a finalizer or signal handler has interrupted
         try:
             records, events = self.records, list[StreamEvent]()
+            self._taken = len(records)
             yielder = GilYielder()
             if records:
                 self._active_at = self._round_at
@@ -413,6 +428,7 @@ class Pipeline:
                 self._stale_at = now
                 self._guarded(self._assembler.flush_stale, time.monotonic_ns(), events.append)
             self._distribute(events)
+            self._taken = 0
         finally:
             self._feeding.release()
 
