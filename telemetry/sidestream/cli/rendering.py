@@ -9,7 +9,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,11 @@ from sidestream.events import Payload, StreamEvent
 from sidestream.terminal import layout as layouts
 from sidestream.terminal import streams
 from sidestream.terminal.layout import ASCII, GREEN, RED, YELLOW, Glyphs, Layout
-from sidestream.terminal.text import display_width, sanitize, sanitize_json
+from sidestream.terminal.table import Styled, TableCell, table_lines
+from sidestream.terminal.text import sanitize, sanitize_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from sidestream.events import Usage
@@ -35,10 +35,6 @@ NARROW = 100
 """Terminals with fewer columns are spared what is least needed."""
 LARGE = 50_000_000
 """Bytes of a log that takes a while to read."""
-GAP = 2
-"""Blanks between columns."""
-LEAST = 10
-"""Columns that are left of what may be cut."""
 UNCUT = 1_000_000
 """Columns of what is no terminal."""
 
@@ -133,54 +129,12 @@ def every_field(value: Any) -> Any:
     return value
 
 
-# --- tables --------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
-def table(
-    rows: Sequence[Mapping[str, str | Text]],
-    *,
-    right: Container[str] = (),
-    elastic: Container[str] = (),
-    spare: Iterable[str] = (),
-) -> Table:
-    """A table without lines, with the keys of the rows as its head.
-
-    Args:
-        rows: cells by column, the same columns in each.
-        right: columns of numbers.
-        elastic: columns that may be cut, whose cells are made by `cell`. The others are whole or not there at all, for
-            half a number misleads.
-        spare: columns that are left out where there is no room, the first one first.
-    """
-    from rich.table import Table
-
-    widths = {}
-    for name in rows[0]:
-        head = display_width(name)
-        whole = max(head, *(display_width(_plain(row[name])) for row in rows))
-        widths[name] = min(whole, max(head, LEAST)) if name in elastic else whole
-    for name in spare:
-        if sum(widths.values()) + GAP * (len(widths) - 1) <= width():
-            break
-        widths.pop(name, None)
-    made = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=DIM)
-    for name in widths:
-        # What may not wrap is shrunk last, and `cell` sees to it that the others are cut and not wrapped.
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=name not in elastic)
-    for row in rows:
-        made.add_row(*(row[name] for name in widths))
-    return made
-
-
-def _plain(cell: str | Text) -> str:
-    return cell if isinstance(cell, str) else cell.plain
-
-
-def cell(text: object, style: str = "") -> Text:
-    """Text from elsewhere for a column that may be cut."""
-    made = safe(text, style)
-    made.no_wrap, made.overflow = True, "ellipsis"
-    return made
+def show_table(rows: Sequence[Mapping[str, TableCell]], **options: Any) -> None:
+    """Print a table, as `table_lines` lays it out."""
+    write("".join(f"{line}\n" for line in table_lines(layout(), rows, **options)))
 
 
 def layout() -> Layout:
@@ -207,9 +161,10 @@ def glyphs() -> Glyphs:
 _RICH_STYLES = {GREEN: GOOD, RED: BAD, YELLOW: ODD, layouts.DIM: DIM}
 
 
-def outcome_style(outcome: str) -> str:
-    """Colour of an outcome, as rich names it."""
-    return _RICH_STYLES[layout().verdict(outcome)[1]]
+def outcome_cell(value: str) -> Styled:
+    """An outcome with its glyph, for a table."""
+    glyph, style = layout().verdict(value)
+    return Styled(sanitize(f"{glyph} {value}"), style)
 
 
 def outcome(value: str) -> Text:

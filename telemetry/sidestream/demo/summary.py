@@ -13,10 +13,15 @@ import msgspec
 
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, StreamEvent
 from sidestream.stats import ExporterStats
+from sidestream.terminal.layout import ASCII, Layout
 from sidestream.terminal.numbers import counted, humanize_seconds, humanize_usd
+from sidestream.terminal.table import table_lines
+from sidestream.terminal.text import one_line, sanitize, truncate
 
-RUN_COLUMNS = ("run", "outcome", "tokens", "cost", "1st token", "took", "question")
-EXPORTER_COLUMNS = ("exporter", "seen", "exported", "dropped", "pending")
+PLAIN = Layout(glyphs=ASCII)
+"""The summary may go anywhere: nothing is cut, and the words that are ours are ASCII."""
+QUESTION = 40
+"""Columns of a question."""
 
 
 class RunSummary(msgspec.Struct, kw_only=True):
@@ -52,10 +57,9 @@ class Summary(msgspec.Struct, kw_only=True):
         paragraphs = ["Interrupted. What there was:" if self.interrupted else "What the sidecar saw:"]
         if self.runs:
             rows = [_run_row(run, depth) for run, depth in _tree(self.runs)]
-            paragraphs.append(_table(RUN_COLUMNS, rows, left=(0, 1, 6)))
-        paragraphs.append(
-            _table(EXPORTER_COLUMNS, [_exporter_row(*item) for item in self.exporters.items()], left=(0,))
-        )
+            paragraphs.append("\n".join(table_lines(PLAIN, rows, right=("tokens", "cost", "1st token", "took"))))
+        books = [_exporter_row(*item) for item in self.exporters.items()]
+        paragraphs.append("\n".join(table_lines(PLAIN, books, right=("seen", "exported", "dropped", "pending"))))
         if self.recording_errors:
             paragraphs.append(
                 f"The sidecar failed to record something {self.recording_errors} times: please report it."
@@ -130,31 +134,19 @@ def _tree(runs: Sequence[RunSummary]) -> Iterable[tuple[RunSummary, int]]:
     return below(None, 0)
 
 
-def _run_row(run: RunSummary, depth: int) -> tuple[str, ...]:
+def _run_row(run: RunSummary, depth: int) -> dict[str, str]:
     retried = f", {counted(run.retries, 'retry')}" if run.retries else ""
-    question = "".join(sign if sign.isprintable() else " " for sign in run.question or "")
-    return (
-        f"{'  ' * depth}{run.agent_name or 'agent'} {run.run_id[-4:]}",
-        run.outcome + retried,
-        "-" if run.tokens is None else f"{run.tokens:,}",
-        humanize_usd(run.cost_usd) or "unknown",
-        humanize_seconds(run.time_to_first_token_seconds) or "-",
-        humanize_seconds(run.duration_seconds) or "-",
-        question if len(question) <= 40 else f"{question[:37]}...",
-    )
+    return {
+        "run": sanitize(f"{'  ' * depth}{run.agent_name or 'agent'} {run.run_id[-4:]}"),
+        "outcome": run.outcome + retried,
+        "tokens": "-" if run.tokens is None else f"{run.tokens:,}",
+        "cost": humanize_usd(run.cost_usd) or "unknown",
+        "1st token": humanize_seconds(run.time_to_first_token_seconds) or "-",
+        "took": humanize_seconds(run.duration_seconds) or "-",
+        "question": truncate(one_line(run.question or ""), QUESTION, "..."),
+    }
 
 
-def _exporter_row(name: str, stats: ExporterStats) -> tuple[str, ...]:
-    return (name, *map(str, (stats.seen, stats.exported, sum(stats.dropped.values()), stats.pending)))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int]) -> str:
-    """Aligned columns: those in `left` to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (head, *rows)
-    )
+def _exporter_row(name: str, stats: ExporterStats) -> dict[str, str]:
+    numbers = {"seen": stats.seen, "exported": stats.exported, "dropped": sum(stats.dropped.values())}
+    return {"exporter": name, **{head: str(number) for head, number in numbers.items()}, "pending": str(stats.pending)}

@@ -10,10 +10,8 @@ import typer
 from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, id_length, no_runs
 
 if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
     from sidestream.log import Filter, RunSummary
+    from sidestream.terminal.table import TableCell
 
 SHOWN = 50
 """Runs in the table unless it is said how many."""
@@ -38,7 +36,7 @@ def runs(
 
     Example:  sidestream runs 'logs/*.jsonl.gz' --agent support --tag tenant=acme --json
     """
-    from sidestream.cli.rendering import busy, show, write_json
+    from sidestream.cli.rendering import NARROW, busy, show_table, width, write_json
     from sidestream.log import runs as read_runs
 
     unread = Unread()
@@ -50,7 +48,13 @@ def runs(
     if as_json:
         write_json([run for run, _ in shown])
     elif shown:
-        show(_table(shown, id_length((run for run, _ in shown), known)))
+        length, short = id_length((run for run, _ in shown), known), width() < NARROW
+        show_table(
+            [_row(run, depth, length, short=short) for run, depth in shown],
+            right=("took", "tokens", "cost", "1st token"),
+            elastic=("agent", "model", "notes"),
+            spare=("1st token", "model", "notes", "tokens", "started"),
+        )
     unread.say()
     if not found:
         raise no_runs(where)
@@ -77,32 +81,23 @@ def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
     return ordered + [(run, 0) for run in known if run.run_id not in reached]  # who call each other in a circle
 
 
-def _table(found: Sequence[tuple[RunSummary, int]], length: int) -> Table:
-    from sidestream.cli.rendering import NARROW, cell, local, outcome, own_cost, own_tokens, safe, table, width
+def _row(run: RunSummary, depth: int, length: int, *, short: bool) -> dict[str, TableCell]:
+    from sidestream.cli.rendering import local, outcome_cell, own_cost, own_tokens
     from sidestream.terminal.numbers import humanize_seconds
+    from sidestream.terminal.text import sanitize
 
-    narrow = width() < NARROW
-    rows: list[dict[str, str | Text]] = [
-        {
-            "started": local(run.started)[5:] if narrow else local(run.started),
-            "agent": cell("  " * depth + (run.agent_name or "agent")),
-            "run": safe(run.run_id[-length:]),
-            "outcome": outcome(run.outcome),
-            "took": humanize_seconds(run.duration_seconds),
-            "tokens": own_tokens(run),
-            "cost": own_cost(run),
-            "1st token": humanize_seconds(run.time_to_first_token_seconds),
-            "model": cell(run.model or ""),
-            "notes": cell(_notes(run)),
-        }
-        for run, depth in found
-    ]
-    return table(
-        rows,
-        right=("took", "tokens", "cost", "1st token"),
-        elastic=("agent", "model", "notes"),
-        spare=("1st token", "model", "notes", "tokens", "started"),
-    )
+    return {
+        "started": local(run.started)[5:] if short else local(run.started),
+        "agent": sanitize("  " * depth + (run.agent_name or "agent")),
+        "run": sanitize(run.run_id[-length:]),
+        "outcome": outcome_cell(run.outcome),
+        "took": humanize_seconds(run.duration_seconds),
+        "tokens": own_tokens(run),
+        "cost": own_cost(run),
+        "1st token": humanize_seconds(run.time_to_first_token_seconds),
+        "model": sanitize(run.model or ""),
+        "notes": sanitize(_notes(run)),
+    }
 
 
 def _notes(run: RunSummary) -> str:

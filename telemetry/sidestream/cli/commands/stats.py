@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +11,9 @@ from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-    from rich.text import Text
-
     from sidestream.log import Filter, Statistics
     from sidestream.log.runs.stats import Group
+    from sidestream.terminal.table import Styled, TableCell
 
 TABLES = ("agent", "model", "tool", "hour")
 COUNTED = {"agent": "runs", "model": "requests", "tool": "calls", "hour": "runs"}
@@ -41,7 +39,7 @@ def stats(
 
     Example:  sidestream stats --by hour --agent support --json
     """
-    from sidestream.cli.rendering import busy, show, write_json
+    from sidestream.cli.rendering import busy, write, write_json
     from sidestream.log import statistics
 
     wanted = list(dict.fromkeys(by or TABLES[:3]))
@@ -54,23 +52,23 @@ def stats(
     if as_json:
         write_json(found)
     elif found.total.count:
-        show(_total(found))
+        write("".join(f"{line}\n" for line in _total(found)))
         for each in wanted:
             groups = getattr(found, f"by_{each}")
             if groups:
-                show("", _table(each, groups))
+                write("\n")
+                _show_groups(each, groups)
     unread.say()
     if not found.total.count:
         raise no_runs(where)
 
 
-def _total(found: Statistics) -> Text:
-    from rich.text import Text
-
-    from sidestream.cli.rendering import DIM, ODD, own_cost, own_tokens
+def _total(found: Statistics) -> Iterator[str]:
+    from sidestream.cli.rendering import layout, own_cost, own_tokens
+    from sidestream.terminal.layout import DIM, YELLOW
     from sidestream.terminal.numbers import counted
 
-    total = found.total
+    total, output = found.total, layout()
     facts = [
         own_tokens(total),
         own_cost(total),
@@ -78,33 +76,29 @@ def _total(found: Statistics) -> Text:
         counted(total.tool_calls, "tool call"),
         counted(total.retries, "retry") if total.retries else "",
     ]
-    text = Text(counted(total.count, "run") + "  ").append(_ends(total, apart_from=()))
-    text.append("\n" + "  ".join(fact for fact in facts if fact), DIM)
-    if found.missing_events:
-        text.append(f"  {counted(found.missing_events, 'event')} not in the log", ODD)
-    return text
+    ends = "".join(output.paint(*span) for span in _ends(total, apart_from=()))
+    yield f"{counted(total.count, 'run')}  {ends}"
+    missing = f"  {counted(found.missing_events, 'event')} not in the log" if found.missing_events else ""
+    yield output.paint("  ".join(fact for fact in facts if fact), DIM) + output.paint(missing, YELLOW)
 
 
-def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> Text:
+def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> list[Styled]:
     """How many ended how, the usual end left out."""
-    from rich.text import Text
+    from sidestream.cli.rendering import layout
+    from sidestream.terminal.table import Styled
+    from sidestream.terminal.text import sanitize
 
-    from sidestream.cli.rendering import outcome_style
-
-    words = [
-        Text(f"{number:,} {name}", outcome_style(name))
-        for name, number in sorted(group.outcomes.items(), key=lambda item: -item[1])
-        if name not in apart_from
-    ]
-    return Text(", ").join(words)
+    told = [each for each in sorted(group.outcomes.items(), key=lambda item: -item[1]) if each[0] not in apart_from]
+    spans = [Styled(sanitize(f"{number:,} {name}"), layout().verdict(name)[1]) for name, number in told]
+    return [part for span in spans for part in (Styled(", "), span)][1:]
 
 
-def _table(by: str, groups: Sequence[Group]) -> Table:
-    from sidestream.cli.rendering import table
+def _show_groups(by: str, groups: Sequence[Group]) -> None:
+    from sidestream.cli.rendering import show_table
 
     most = max(group.count for group in groups)
     rows = [_row(by, group, most) for group in groups]
-    return table(
+    show_table(
         rows,
         right=set(rows[0]) - {by, "not as hoped", " "},
         elastic=(by, "not as hoped"),
@@ -112,19 +106,19 @@ def _table(by: str, groups: Sequence[Group]) -> Table:
     )
 
 
-def _row(by: str, group: Group, most: int) -> dict[str, str | Text]:
-    from sidestream.cli.rendering import cell, meter, own_cost, own_tokens
+def _row(by: str, group: Group, most: int) -> dict[str, TableCell]:
+    from sidestream.cli.rendering import meter, own_cost, own_tokens
     from sidestream.terminal.numbers import humanize_seconds
+    from sidestream.terminal.text import sanitize
 
-    times, first, ends = group.duration, group.time_to_first_token, _ends(group)
-    ends.no_wrap, ends.overflow = True, "ellipsis"
-    of_runs: dict[str, str | Text] = {"tokens": own_tokens(group), "cost": own_cost(group)}
-    first_token: dict[str, str | Text] = {
+    times, first = group.duration, group.time_to_first_token
+    of_runs: dict[str, TableCell] = {"tokens": own_tokens(group), "cost": own_cost(group)}
+    first_token: dict[str, TableCell] = {
         "ttft p50": humanize_seconds(first.p50 if first else None),
         "ttft p95": humanize_seconds(first.p95 if first else None),
     }
     return {
-        by: cell(group.name or "(none)"),
+        by: sanitize(group.name or "(none)"),
         COUNTED[by]: f"{group.count:,}",
         **({} if by == "tool" else of_runs),
         "p50": humanize_seconds(times.p50 if times else None),
@@ -132,5 +126,5 @@ def _row(by: str, group: Group, most: int) -> dict[str, str | Text]:
         "p99": humanize_seconds(times.p99 if times else None),
         **({} if by == "tool" else first_token),
         **({" ": meter(group.count / most, 20)} if by == "hour" else {}),
-        "not as hoped": ends,
+        "not as hoped": _ends(group),
     }
