@@ -25,6 +25,7 @@ from sidestream.pipeline.yielding import NAP, SLICE_SECONDS
 from sidestream.recording.content import ContentPolicy
 
 from .files import BLOCK, Compression, DirectoryLog, Log, LogFile, NamedLog, prune, recover, sync_folder
+from .one_writer import LogWriter
 
 Chunks = Literal["merged", "all", "none"]
 
@@ -90,6 +91,7 @@ class JSONLExporter(Exporter):
         self._compress = compress
         self._keep = (keep_files, keep_seconds)
         self._log = _log_at(path)
+        self._writer: LogWriter | None = LogWriter(self._log.path)
         self._encode = msgspec.json.Encoder().encode_lines
         self._slice = 8
         self._synced_at = time.monotonic()
@@ -117,11 +119,16 @@ class JSONLExporter(Exporter):
             self._to_compress.extend(finished)
 
     def export(self, events: Sequence[StreamEvent]) -> None:
-        """Append `events`, all of them or none.
+        """Append `events`, all of them or none. What another exporter of this process writes there counts as exported.
 
         Raises:
             ExporterUnavailable: the disk is full, the folder is gone and cannot be made again, or the like.
         """
+        if self._writer is None:  # closed, or in a child by now
+            self._writer = LogWriter(self._log.path)
+        events = self._writer.choose(events)
+        if not events:
+            return
         pieces = self._encode_slices(events)
         size = sum(map(len, pieces))
         try:
@@ -153,6 +160,7 @@ class JSONLExporter(Exporter):
     def after_fork(self) -> None:
         # Closing is all: nothing is buffered here, and the locks stay with the parent, whose descriptors are open.
         self._log.close()
+        self._writer = None
         self._unsynced = self._failing = False
         self._to_compress.clear()
         if self._compression is not None:
