@@ -20,9 +20,10 @@ import msgspec
 from sidestream.diagnostics import info, warn, warn_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import LLMChunk, StreamEvent, encode_line, split_pieces
+from sidestream.logfiles.limits import MAX_LINE
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.yielding import NAP, SLICE_SECONDS
-from sidestream.recording.content import ContentPolicy
+from sidestream.recording.content import ContentPolicy, apply_policy
 
 from .files import BLOCK, Compression, DirectoryLog, Log, LogFile, NamedLog, prune, recover, sync_folder
 from .one_writer import LogWriter
@@ -190,9 +191,10 @@ class JSONLExporter(Exporter):
         if self._split:
             events = [single for event in events for single in _singles(event)]
         try:
-            return self._encode(events)
+            data = self._encode(events)
         except Exception:  # one of them is more than JSON can hold
-            return b"".join(map(encode_line, events))
+            data = b"".join(map(encode_line, events))
+        return data if len(data) <= MAX_LINE else b"".join(map(_readable_line, events))
 
     # --- from bytes to files ---
 
@@ -255,6 +257,21 @@ class JSONLExporter(Exporter):
             self._failing = True
             warn("log cannot be written, keeping events and trying again", path=self._log.path, reason=reason)
         return ExporterUnavailable(f"{self._log.path}: {reason}")
+
+
+def _readable_line(event: StreamEvent) -> bytes:
+    """The line of `event`, with its content shortened where readers would not take a line so long."""
+    line = encode_line(event)
+    for policy in _SHORTER:
+        if len(line) <= MAX_LINE:
+            break
+        kind = str(event.event_type)
+        warn_once("event is too long for a line of the log, its content is shortened", kind, event_type=kind)
+        line = encode_line(apply_policy(event, policy, None))
+    return line
+
+
+_SHORTER = (ContentPolicy("truncated", 1_000_000), ContentPolicy("metadata"))
 
 
 def _singles(event: StreamEvent) -> Iterator[StreamEvent]:

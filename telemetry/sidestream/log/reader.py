@@ -7,6 +7,7 @@ None of that stops a reader; each such line is a `Problem`, and the next line is
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
@@ -18,6 +19,7 @@ import msgspec
 
 from sidestream.errors import UnreadableLogError
 from sidestream.events import SCHEMA_VERSION, AnyEvent
+from sidestream.logfiles.limits import MAX_LINE, MAX_VALUES
 from sidestream.logfiles.locks import is_locked
 from sidestream.logfiles.opening import open_regular
 
@@ -25,8 +27,8 @@ from .files import Paths, files_of
 
 BLOCK = 256 * 1024
 """Bytes read at a time. A block ends with a line, so it can be longer."""
-MAX_LINE = 64 * 1024 * 1024
-"""Bytes of the longest line that is read."""
+LONG_LINE = 1024 * 1024
+"""Bytes of a line from which its values are counted before it is decoded."""
 
 ProblemKind: TypeAlias = Literal["torn", "damaged", "foreign", "future", "huge", "truncated", "unreadable"]
 
@@ -39,8 +41,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Counted from 1; 0 where it is the file as a whole."""
     kind: ProblemKind
     """`torn`: the end of a line is missing, as its writer died. `damaged`: no JSON. `foreign`: JSON, but no event.
-    `future`: an event of a later version. `huge`: longer than `MAX_LINE`. `truncated`: compressed, and cut off.
-    `unreadable`: the file cannot be opened or read."""
+    `future`: an event of a later version. `huge`: of more than `MAX_LINE` bytes or `MAX_VALUES` values.
+    `truncated`: compressed, and cut off. `unreadable`: the file cannot be opened or read."""
     message: str
     """What is wrong. Never more than a few words of what the line says."""
 
@@ -207,6 +209,13 @@ def blocks_of(
     def tell_huge(size: int) -> None:
         tell("huge", f"{size:,} bytes, more than the {MAX_LINE:,} that are read", line)
 
+    def is_too_much(data: bytes) -> bool:
+        """Whether `data` is one long line that cannot be decoded in memory; told if so."""
+        if len(data) < LONG_LINE or not _has_too_many_values(data):
+            return False
+        tell("huge", f"more than the {MAX_VALUES:,} values that are read", line)
+        return True
+
     pieces: list[bytes] = []  # of a line whose end has not come yet
     size = skipped = 0  # of the pieces; of a line that is too long
     offset = start
@@ -223,6 +232,11 @@ def blocks_of(
             if skipped:
                 skipped += len(chunk)
                 continue
+            if cut:
+                end = chunk.find(b"\n") + 1 if size >= LONG_LINE else 0
+                if end and is_too_much(b"".join([*pieces, chunk[:end]])):
+                    offset, line = offset + size + end, line + 1
+                    pieces, size, chunk, cut = [], 0, chunk[end:], cut - end
             if cut:
                 block = Block.of(b"".join([*pieces, chunk[:cut]]), offset, line)
                 pieces, size = [], 0
@@ -246,13 +260,30 @@ def blocks_of(
     if skipped:
         tell_huge(skipped)
     rest = b"".join(pieces)
-    if rest.strip() and not is_locked(file) and not _has_grown(file, offset + size):
+    if rest.strip() and not is_locked(file) and not _has_grown(file, offset + size) and not is_too_much(rest):
         try:
             msgspec.json.decode(rest)
         except NOT_READABLE:
             tell("torn", f"{size:,} bytes without an end", line)
         else:
             yield Block.of(rest, offset, line)
+
+
+def _has_too_many_values(line: bytes) -> bool:
+    """Whether a line of JSON has more than `MAX_VALUES` values: texts, and what commas and brackets begin."""
+    if line.count(b",") + line.count(b"[") + line.count(b"{") <= MAX_VALUES:
+        return False
+    values = end = 0
+    for text in _TEXT.finditer(line):  # what is within texts does not count
+        start = text.start()
+        values += 1 + line.count(b",", end, start) + line.count(b"[", end, start) + line.count(b"{", end, start)
+        end = text.end()
+        if values > MAX_VALUES:
+            return True
+    return values + line.count(b",", end) + line.count(b"[", end) + line.count(b"{", end) > MAX_VALUES
+
+
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def _has_grown(file: str | os.PathLike[str], size: int) -> bool:

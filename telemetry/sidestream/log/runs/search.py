@@ -29,6 +29,8 @@ CONTEXT = 60
 """Characters shown on each side of what was found."""
 OPEN_CHUNKS = 20_000
 """Chunks of one answer that are kept until it ends, to be searched as one text."""
+ALL_OPEN_CHUNKS = 100_000
+"""Chunks of all answers that are kept; then the oldest is searched as far as it has come. Lost runs never end."""
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +76,10 @@ def search(
         ignore_case: whether `a` finds `A`.
         where: of which runs; None for all.
         deadline: time of `time.monotonic` at which to stop looking, found or not.
+        on_problem: called for each line that could not be read.
 
-    Raises `ConfigurationError` for an empty or wrong pattern, and where a path leads nowhere.
+    Raises `ConfigurationError` for an empty or wrong pattern, and where a path leads nowhere; `UnreadableLogError` as
+    `read` does.
     """
     if not pattern:
         raise ConfigurationError("search: give a text to look for")
@@ -147,21 +151,28 @@ def _search(
 
 
 class _Answers:
-    """The chunks of the requests that are open."""
+    """Chunks of the answers that have not ended."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
         self._open: dict[tuple[str, int | None], list[tuple[LLMChunkEvent, str, int]]] = {}
+        self._kept = 0
 
     def take(self, event: LLMChunkEvent, file: str, line: int) -> Iterator[Hit]:
         key = (event.run_id, event.data.request)
         chunks = self._open.setdefault(key, [])
         chunks.append((event, file, line))
-        return self.ended(*key) if len(chunks) >= OPEN_CHUNKS else iter(())
+        self._kept += 1
+        if len(chunks) >= OPEN_CHUNKS:
+            yield from self.ended(*key)
+        while self._kept > ALL_OPEN_CHUNKS:
+            yield from self.ended(*next(iter(self._open)))
 
     def ended(self, run_id: str, request: int | None) -> Iterator[Hit]:
         parts: dict[int | None, list[tuple[LLMChunkEvent, str, int]]] = {}
-        for chunk in self._open.pop((run_id, request), ()):
+        kept = self._open.pop((run_id, request), [])
+        self._kept -= len(kept)
+        for chunk in kept:
             if isinstance(chunk[0].data.text, str):
                 parts.setdefault(chunk[0].data.part, []).append(chunk)
         for chunks in parts.values():

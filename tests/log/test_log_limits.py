@@ -1,0 +1,111 @@
+"""Memory of a reader is bounded by what a line may be, however a line is made; what we write is within the bounds."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidestream import log
+from sidestream.events import AgentStart, ToolEnd, make_event
+from sidestream.log import reader
+from sidestream.log.runs import search as searching
+from sidestream.log.runs.search import search
+from sidestream_exporters.jsonl import exporter as jsonl_exporter
+from tests.support.jsonl_files import open_exporter
+from tests.support.log_builder import Problems, chunk, lines, run_events, sequence, write
+
+MEGABYTE = 1024 * 1024
+
+
+def peak_memory_of_reading(path: Path) -> int:
+    """Bytes at most, in a process of its own."""
+    program = """
+import resource, sys
+from sidestream import log
+list(log.read(sys.argv[1], on_problem=lambda problem: print(problem.kind)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    *kinds, peak = done.stdout.split()
+    assert kinds == ["huge"]
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def test_a_compressed_line_of_a_gigabyte_is_passed_over(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.jsonl.gz", "wb", compresslevel=1) as file:
+        for _ in range(1024):
+            file.write(b"x" * MEGABYTE)
+        file.write(b"\n")
+        file.writelines(lines(run_events("one")))
+    assert peak_memory_of_reading(tmp_path / "a.jsonl.gz") < 400 * MEGABYTE
+
+
+@pytest.mark.parametrize("values", [b"[],", b"{},", b'"a":[],'])
+def test_a_line_of_millions_of_values_is_passed_over(tmp_path: Path, values: bytes) -> None:
+    """In memory they would be many times as much as on the disk."""
+    begin, end = (b"{", b"}") if values.startswith(b'"') else (b"[", b"]")
+    with (tmp_path / "a.jsonl").open("wb") as file:
+        file.write(begin + values * (60 * MEGABYTE // len(values)) + b"1" + end + b"\n")
+        file.writelines(lines(run_events("one")))
+    assert peak_memory_of_reading(tmp_path / "a.jsonl") < 500 * MEGABYTE
+
+
+@pytest.fixture
+def few_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_VALUES", 1_000)
+    monkeypatch.setattr(reader, "LONG_LINE", 1_000)
+
+
+@pytest.mark.parametrize("block", [100, 5_000, 1_000_000])
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_lines_before_and_after_one_of_too_many_values_are_read(
+    tmp_path: Path, block: int, place: str, few_values: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BLOCK", block)
+    good = lines(run_events("one"))
+    at = {"first": 0, "middle": 5, "last": len(good)}[place]
+    bad = b"[" + b"[]," * 5_000 + b"1]\n"
+    (tmp_path / "a.jsonl").write_bytes(b"".join([*good[:at], bad, *good[at:]]))
+    problems = Problems()
+    assert len(list(log.read(tmp_path, on_problem=problems))) == len(good)
+    assert problems.places() in ([("a.jsonl", at + 1, "huge")], [("a.jsonl", at + 1, "foreign")])
+    assert problems.places() == [("a.jsonl", at + 1, "huge")] or block > len(bad)
+
+
+def test_commas_and_brackets_in_a_text_are_no_values(tmp_path: Path, few_values: None) -> None:
+    text = 'a,b[c{d"e\\\\,' * 2_000
+    events = [make_event(AgentStart(root_run_id="one", prompt=text), run_id="one", seq=0)]
+    write(tmp_path / "a.jsonl", events)
+    assert list(log.read(tmp_path)) == events
+
+
+def test_an_event_that_is_too_long_for_a_line_is_shortened_so_that_it_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl_exporter, "MAX_LINE", 2_000_000)
+    monkeypatch.setattr(reader, "MAX_LINE", 2_000_000)
+    data = [
+        ToolEnd(tool_name="t", outcome="ok", result=result) for result in ("a", "b" * 3_000_000, ["c" * 900_000] * 5)
+    ]
+    exporter = open_exporter(f"jsonl:{tmp_path}/runs/")
+    exporter.export([make_event(each, run_id="one", seq=seq) for seq, each in enumerate(data)])
+    exporter.close()
+    problems = Problems()
+    found = list(log.read(tmp_path / "runs", on_problem=problems))
+    assert [event.seq for event in found] == [0, 1, 2]
+    assert problems == []
+    assert found[0].data == data[0]
+    assert str(found[1].data.result).startswith("b" * 1_000_000)
+
+
+def test_answers_that_never_end_are_searched_without_being_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "ALL_OPEN_CHUNKS", 10)
+    unended = [event for number in range(30) for event in sequence([chunk("need"), chunk("le")], f"run{number}")]
+    write(tmp_path / "a.jsonl", unended)
+    assert len(list(search(tmp_path, "needle"))) == 30
