@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sidestream.recording.pricing import Cost
 from sidestream.recording.usage import raw_usage
 from sidestream.sources.tap.recorder import StreamRecorder
+
+_NONE: Mapping[str, Any] = {}
+
+
+def fields(value: Any) -> Mapping[str, Any]:
+    """The fields of an object of the client's, or of a dict: one call for several, on the caller's path."""
+    if isinstance(value, dict):
+        return value
+    extra = getattr(value, "__pydantic_extra__", value)
+    if extra is value:
+        return _NONE if value is None else _Attributes(value)
+    known: dict[str, Any] = value.__dict__
+    return {**known, **extra} if extra else known
+
+
+class _Attributes(Mapping[str, Any]):
+    """The attributes of an object, by name."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._value, name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(getattr(self._value, "__dict__", ()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def field(value: Any, name: str, alias: str | None = None) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from decimal import Decimal
 from math import inf
 from typing import Any
@@ -11,7 +11,7 @@ from sidestream.recording.pricing import Cost
 from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import UsageSoFar, field
+from .fields import UsageSoFar, field, fields
 from .prices import load_price_list
 
 
@@ -33,40 +33,47 @@ class OpenAIChat:
         return field(item, "object") == "chat.completion.chunk" or isinstance(field(_chunk(item), "choices"), list)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
-        item = _chunk(item)
-        choices = field(item, "choices")
+        chunk = fields(item)
+        choices = chunk.get("choices")
+        if choices is None:
+            chunk = fields(_chunk(item))
+            choices = chunk.get("choices")
         if not record.answer:
-            if field(item, "x_groq") is not None:
-                record.provider_is("groq")
-            served_by = field(item, "provider")  # OpenRouter's word for whom it asked
-            record.response(response_model=field(item, "model"), response_id=field(item, "id"), served_by=served_by)
-        if tier := field(item, "service_tier"):
-            record.response(service_tier=tier)
+            self._first(chunk, record)
         for choice in choices or ():
-            self._choice(choice, record)
-        if used := field(item, "usage"):
+            self._choice(fields(choice), record)
+        if used := chunk.get("usage"):
             self._usage.keep(used)
             self._cost = _charged(used) or self._cost
-        if error := field(item, "error"):
+        if error := chunk.get("error"):
             _error(error, record)
 
-    def _choice(self, choice: Any, record: StreamRecorder) -> None:
-        index, delta = field(choice, "index"), field(choice, "delta")
-        reason = field(choice, "finish_reason")
+    def _first(self, chunk: Mapping[str, Any], record: StreamRecorder) -> None:
+        if chunk.get("x_groq") is not None:
+            record.provider_is("groq")
+        record.response(
+            response_model=chunk.get("model"),
+            response_id=chunk.get("id"),
+            service_tier=chunk.get("service_tier"),
+            served_by=chunk.get("provider"),  # OpenRouter's word for whom it asked
+        )
+
+    def _choice(self, choice: Mapping[str, Any], record: StreamRecorder) -> None:
+        index, delta, reason = choice.get("index"), fields(choice.get("delta")), choice.get("finish_reason")
         if index not in self._complete:
             self._complete[index] = False
             record.answer_begins()
-        if thought := field(delta, "reasoning_content") or field(delta, "reasoning"):
+        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
             record.thinking(thought, index)
-        if content := field(delta, "content"):
+        if content := delta.get("content"):
             record.text(content, index)
-        if refusal := field(delta, "refusal"):
+        if refusal := delta.get("refusal"):
             record.text(refusal, (index, "refusal"))
-        for call in field(delta, "tool_calls") or ():
+        for call in delta.get("tool_calls") or ():
             self._tool_call(index, call, record)
         if reason:
             self._complete[index] = True
-            error = field(choice, "error")
+            error = choice.get("error")
             if error or reason == "error":
                 record.response(finish_reason="error")
                 _error(error or "the answer finished with an error", record)

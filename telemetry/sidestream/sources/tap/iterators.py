@@ -155,15 +155,14 @@ class _Inside:
             current.set(self._outside)
 
 
-class _Asking(_Inside):
-    """One call of the stream's: its time, and whether it raised."""
+class _Opening(_Inside):
+    """The opening of a stream: its time, and whether it raised."""
 
-    __slots__ = ("_raised", "_tap", "t")
+    __slots__ = ("_tap", "t")
 
-    def __init__(self, tap: _Tap, raised: Callable[..., None]) -> None:
+    def __init__(self, tap: _Tap) -> None:
         super().__init__(tap._link)
         self._tap = tap
-        self._raised = raised
         self.t = monotonic_ns()
 
     def __exit__(
@@ -171,7 +170,7 @@ class _Asking(_Inside):
     ) -> None:
         super().__exit__(kind, error, traceback)
         if error is not None:
-            safely(self._tap._recorder, self._raised, error, self.t)
+            self._tap._not_opened(error)
 
 
 class AsyncTap(_Tap, AsyncIterator[T]):
@@ -180,12 +179,22 @@ class AsyncTap(_Tap, AsyncIterator[T]):
     async def __anext__(self) -> T:
         if self._pull is None:
             await self._open("await")
-        run = self._run
+        run, link = self._run, self._link
         if run is None:
             return await self._pull()  # type: ignore[no-any-return]
-        with _Asking(self, self._raised) as asking:
+        if link is not None:
+            outside = current.get()
+            current.set(link)
+        t_pull = monotonic_ns()
+        try:
             item: T = await self._pull()
-        run.item(item, asking.t)
+        except BaseException as error:
+            safely(self._recorder, self._raised, error, t_pull)
+            raise
+        finally:
+            if link is not None:
+                current.set(outside)
+        run.item(item, t_pull)
         return item
 
     async def _open(self, how: Literal["await", "enter"]) -> None:
@@ -194,9 +203,9 @@ class AsyncTap(_Tap, AsyncIterator[T]):
             raise TypeError(
                 f"'async for' needs a stream: enter this {type(opening).__qualname__} first, by 'async with'"
             )
-        with _Asking(self, lambda error, t: self._not_opened(error)) as asking:
+        with _Opening(self) as asked:
             if run is not None:
-                run.asked(asking.t)
+                run.asked(asked.t)
             stream = await (opening if how == "await" else opening.__aenter__())
             _expect(stream, "__aiter__")
         if run is not None:
@@ -256,21 +265,31 @@ class Tap(_Tap, Iterator[T]):
         if self._pull is None:
             kind = type(self._opening).__qualname__
             raise TypeError(f"'for' needs a stream: enter this {kind} first, by 'with'")
-        run = self._run
+        run, link = self._run, self._link
         if run is None:
             return self._pull()  # type: ignore[no-any-return]
-        with _Asking(self, self._raised) as asking:
+        if link is not None:
+            outside = current.get()
+            current.set(link)
+        t_pull = monotonic_ns()
+        try:
             item: T = self._pull()
-        run.item(item, asking.t)
+        except BaseException as error:
+            safely(self._recorder, self._raised, error, t_pull)
+            raise
+        finally:
+            if link is not None:
+                current.set(outside)
+        run.item(item, t_pull)
         return item
 
     def __enter__(self) -> Self:
         run = self._run
         if self._pull is None:
             opening = self._opening
-            with _Asking(self, lambda error, t: self._not_opened(error)) as asking:
+            with _Opening(self) as asked:
                 if run is not None:
-                    run.asked(asking.t)
+                    run.asked(asked.t)
                 stream = opening.__enter__()
                 _expect(stream, "__iter__")
             if run is not None:
