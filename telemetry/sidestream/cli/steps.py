@@ -117,7 +117,7 @@ class Sheet:
             Cell(bar, "" if style == GREEN else style, self._bar),
             Cell(humanize_seconds(step.duration_seconds).rjust(6), "", 6),
             Cell(tokens(step.usage, step.usage_is_lower_bound), "", 9),
-            Cell(cost(step.cost_usd, step.cost_is_lower_bound, unpriced=step.unpriced), "", 8),
+            Cell(cost(step.cost_usd, step.cost_is_lower_bound, unpriced=step.unpriced), "", 9),
             *self._words(step, style),
         ]
         return self.layout.row(cells).rstrip()

@@ -118,7 +118,7 @@ def _is_fact(pair: StepDiff) -> bool:
 def _step(pair: StepDiff, full: bool) -> Iterator[Text]:
     from rich.text import Text
 
-    from sidestream.cli.rendering import BAD, BOLD, GOOD, ODD, safe
+    from sidestream.cli.rendering import BAD, BOLD, GOOD, ODD, glyphs, safe
     from sidestream.cli.steps import subject
     from sidestream.terminal.numbers import humanize_seconds
 
@@ -126,7 +126,10 @@ def _step(pair: StepDiff, full: bool) -> Iterator[Text]:
     assert step is not None
     sign, style = {"same": (" ", ""), "changed": ("~", ODD), "only_a": ("-", BAD), "only_b": ("+", GOOD)}[pair.status]
     indent = "  " * min(pair.depth, 8)
-    line = Text(f"{sign} {indent}", style).append(safe(subject(step), BOLD if pair.status == "changed" else style))
+    name = subject(step)
+    if pair.a is not None and pair.b is not None and pair.a.request != pair.b.request:
+        name = f"{subject(pair.a)} {glyphs().to} #{pair.b.request}"  # the same request, not at the same place
+    line = Text(f"{sign} {indent}", style).append(safe(name, BOLD if pair.status == "changed" else style))
     if pair.status != "changed":
         line.append(f"  {step.outcome or ''}  {humanize_seconds(step.duration_seconds)}".rstrip(), "dim")
     yield line
