@@ -39,5 +39,5 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
 
 def test_every_public_name_has_its_place_in_the_reference(site: Path) -> None:
     reference = "".join(page.read_text("utf-8") for page in (site / "reference").rglob("*.html"))
-    anchors = set(re.findall(r'id="sidestream\.(?:[\w.]+\.)?(\w+)"', reference))
+    anchors = set(re.findall(r'id="sidestream(?:_exporters)?\.(?:[\w.]+\.)?(\w+)"', reference))
     assert set(sidestream.__all__) - anchors == set()
