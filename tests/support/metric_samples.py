@@ -8,35 +8,35 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, Payload, StreamEvent, Usage, make_event
-from sidestream.metrics.aggregator import Measurer
+from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.definitions import BY_NAME
 from sidestream.metrics.store import Point
 
 
-def measured(events: Iterable[StreamEvent], measurer: Measurer | None = None) -> Measurer:
-    """A measurer that has seen `events`."""
-    measurer = measurer or Measurer()
+def measured(events: Iterable[StreamEvent], aggregator: MetricsAggregator | None = None) -> MetricsAggregator:
+    """A aggregator that has seen `events`."""
+    aggregator = aggregator or MetricsAggregator()
     for event in events:
-        measurer.measure(event)
-    return measurer
+        aggregator.add(event)
+    return aggregator
 
 
-def points(measurer: Measurer, name: str, **labels: str) -> list[Point]:
+def points(aggregator: MetricsAggregator, name: str, **labels: str) -> list[Point]:
     """The time series of a metric that have these labels."""
     names = BY_NAME[name].labels
     wanted = [(names.index(label), value) for label, value in labels.items()]
-    return [p for p in measurer.snapshot()[name] if all(p.labels[place] == value for place, value in wanted)]
+    return [p for p in aggregator.snapshot()[name] if all(p.labels[place] == value for place, value in wanted)]
 
 
-def value(measurer: Measurer, name: str, **labels: str) -> float | None:
+def value(aggregator: MetricsAggregator, name: str, **labels: str) -> float | None:
     """The sum of the time series that have these labels; of a histogram, the sum of what was observed."""
-    found = points(measurer, name, **labels)
+    found = points(aggregator, name, **labels)
     return sum(point.value for point in found) if found else None
 
 
-def count(measurer: Measurer, name: str, **labels: str) -> int:
+def count(aggregator: MetricsAggregator, name: str, **labels: str) -> int:
     """How many values a histogram has observed."""
-    return sum(sum(point.counts) for point in points(measurer, name, **labels))
+    return sum(sum(point.counts) for point in points(aggregator, name, **labels))
 
 
 def page(text: bytes | str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

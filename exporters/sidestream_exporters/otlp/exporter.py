@@ -258,7 +258,7 @@ class OTLPExporter(Exporter):
         if self._metrics is not None:
             self._metrics.start()
             for event in events:
-                self._metrics.measurer.measure(event)
+                self._metrics.aggregator.add(event)
                 self._yielder.maybe_yield()
 
     def _spans_of(self, events: Sequence[StreamEvent]) -> list[Span]:

@@ -31,7 +31,7 @@ from sidestream.diagnostics import error_once, warn, warn_once
 from sidestream.errors import ConfigurationError
 from sidestream.metrics import definitions as table
 from sidestream.metrics import store as series
-from sidestream.metrics.aggregator import Measurer
+from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.store import Point
 from sidestream.pipeline.yielding import GilYielder
 from sidestream.stats import SidecarStats
@@ -74,7 +74,7 @@ class Metrics:
         self._stop: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failing = False
-        self.measurer = Measurer()
+        self.aggregator = MetricsAggregator()
 
     def start(self) -> None:
         """Begin to send. Does nothing the second time."""
@@ -123,8 +123,8 @@ class Metrics:
             self._sender.close()
 
     def _bodies(self) -> Iterator[bytes]:
-        snapshot = self.measurer.snapshot(self._get_stats())
-        times = {"start_time_unix_nano": int(self.measurer.store.started * 1e9), "time_unix_nano": time.time_ns()}
+        snapshot = self.aggregator.snapshot(self._get_stats())
+        times = {"start_time_unix_nano": int(self.aggregator.store.started * 1e9), "time_unix_nano": time.time_ns()}
         resource = ResourceMessage()
         put_attributes(resource.attributes, self._resource.attributes)
         scope = InstrumentationScope(name="sidestream", version=version("sidestream"))

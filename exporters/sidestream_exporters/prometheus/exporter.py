@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from sidestream.diagnostics import info, warn, warn_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
-from sidestream.metrics.aggregator import Measurer
+from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.store import MAX_VALUES, Point
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.registry import without_user
@@ -27,7 +27,7 @@ from sidestream.recording.content import NONE
 from sidestream.stats import SidecarStats
 
 from .http_server import AsgiApp, MetricsServer, WsgiApp, asgi_app, wsgi_app
-from .text_format import MeasuredCollector
+from .text_format import MetricsCollector
 from .worker_files import ProcessFiles
 
 HOST = "127.0.0.1"
@@ -65,7 +65,7 @@ class PrometheusExporter(Exporter):
 
     name = "prometheus"
     content = NONE
-    skip = Measurer.skip
+    skip = MetricsAggregator.skip
     eager = True
 
     def __init__(
@@ -85,11 +85,11 @@ class PrometheusExporter(Exporter):
         self._push = None if push is None else _gateway(push)
         self._job = job or os.environ.get("OTEL_SERVICE_NAME") or "sidestream"
         self._label_values = label_values
-        self._measurer = Measurer(label_values)
+        self._aggregator = MetricsAggregator(label_values)
         self._get_stats: Callable[[], SidecarStats] | None = None
         self._server: MetricsServer | None = None
         self._failing = False
-        self._collector = MeasuredCollector(self._snapshot)
+        self._collector = MetricsCollector(self._snapshot)
         self._own = CollectorRegistry()
         self._own.register(self._collector)
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -131,7 +131,7 @@ class PrometheusExporter(Exporter):
         lost, yielder = 0, GilYielder()
         for event in events:
             try:
-                self._measurer.measure(event)
+                self._aggregator.add(event)
             except Exception as error:  # fields of the wrong kind, in an event that somebody else made
                 lost += 1
                 kind = type(error).__qualname__
@@ -165,7 +165,7 @@ class PrometheusExporter(Exporter):
             self._server.abandon()
             self._server = None
         self._failing = False
-        self._measurer = Measurer(self._label_values)
+        self._aggregator = MetricsAggregator(self._label_values)
         self._own = CollectorRegistry()  # a lock of the old one may have been held
         self._own.register(self._collector)
         if self._files is not None:
@@ -173,13 +173,13 @@ class PrometheusExporter(Exporter):
 
     # --- between processes ---
 
-    def remember(self) -> Any:
+    def dump_state(self) -> Any:
         """What has been counted, for a process that goes on where this one ends."""
-        return self._measurer.store.remember()
+        return self._aggregator.store.dump_state()
 
-    def recall(self, memory: Any) -> None:
-        """Go on from what `remember` gave; before `start`, so that nobody sees the counters fall back."""
-        self._measurer.store.recall(memory)
+    def load_state(self, state: Any) -> None:
+        """Go on from what `dump_state` gave; before `start`, so that nobody sees the counters fall back."""
+        self._aggregator.store.load_state(state)
 
     # --- the page ---
 
@@ -214,7 +214,7 @@ class PrometheusExporter(Exporter):
         return self._files.registry()
 
     def _snapshot(self) -> Mapping[str, Sequence[Point]]:
-        return self._measurer.snapshot(self._get_stats() if self._get_stats else None)
+        return self._aggregator.snapshot(self._get_stats() if self._get_stats else None)
 
     def _unavailable(self, error: OSError) -> ExporterUnavailable:
         host, port = self._address or ("", 0)

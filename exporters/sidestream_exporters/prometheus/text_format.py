@@ -1,4 +1,4 @@
-"""From the measurer's numbers to prometheus_client's families, which render themselves in either format."""
+"""From the aggregator's numbers to prometheus_client's families, which render themselves in either format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidestream.metrics.store import Exemplar, Point
 from sidestream.pipeline.yielding import GilYielder
 
 
-class MeasuredCollector(Collector):
+class MetricsCollector(Collector):
     """Tells a registry the points of a snapshot. Metrics without a time series yet are left out."""
 
     def __init__(self, snapshot: Callable[[], Mapping[str, Sequence[Point]]]) -> None:

@@ -1,9 +1,9 @@
 """From events to the numbers of the metric table: what the Prometheus exporter serves and OTLP metrics send.
 
-    measurer = Measurer()
+    aggregator = MetricsAggregator()
     for event in events:            # of any number of runs at once
-        measurer.measure(event)
-    measurer.snapshot()             # from any thread
+        aggregator.add(event)
+    aggregator.snapshot()             # from any thread
 
 Runs that never end, events that were lost on the way and names without number cost bounded memory. What is not known
 is not counted: a request without usage adds no tokens, one without a price no cost.
@@ -89,7 +89,7 @@ class _Run:
         """Sequence number of `tool_start`, by tool call id."""
 
 
-class Measurer:
+class MetricsAggregator:
     """Feeds a `Store` with events.
 
     Args:
@@ -113,7 +113,7 @@ class Measurer:
             StreamEventType.AGENT_END: self._agent_end,
         }
 
-    def measure(self, event: StreamEvent) -> None:
+    def add(self, event: StreamEvent) -> None:
         """Count `event`, wholly within one snapshot. An event of a type in `skip` does nothing."""
         handler = self._handlers.get(event.event_type)
         if handler is not None:
@@ -153,7 +153,7 @@ class Measurer:
         run.gauge = self.store.series("sidestream_runs_in_progress", (run.agent, run.model))
         run.gauge.value += 1
         for outcome in get_args(RunOutcome):
-            self.store.expect("sidestream_runs_total", (run.agent, run.parent_agent, outcome))
+            self.store.initialize("sidestream_runs_total", (run.agent, run.parent_agent, outcome))
 
     def _agent_end(self, run: _Run, event: StreamEvent, data: AgentEnd) -> None:
         del self._runs[event.run_id]
@@ -172,7 +172,7 @@ class Measurer:
         _bound(run.requests)
         run.requests[data.request] = _Request(event.seq, data.provider)
         for outcome in ("ok", "error"):
-            self.store.expect("sidestream_requests_total", (run.agent, data.provider or "", data.model, outcome))
+            self.store.initialize("sidestream_requests_total", (run.agent, data.provider or "", data.model, outcome))
 
     def _llm_chunk(self, run: _Run, event: StreamEvent, data: LLMChunk) -> None:
         request = run.requests.get(data.request)

@@ -109,7 +109,7 @@ class Store:
             if origin is not None:
                 series.exemplars[0] = Exemplar(amount, origin)
 
-    def expect(self, name: str, labels: tuple[str, ...]) -> None:
+    def initialize(self, name: str, labels: tuple[str, ...]) -> None:
         """Have a counter stand at 0 before it is first added to: a rate sees a time series go on, and not begin.
 
         (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics) What is expected takes half of the
@@ -151,7 +151,7 @@ class Store:
                     yielder.maybe_yield()
         return found
 
-    def remember(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """What has been counted, as JSON can hold it; not what is in progress, nor the exemplars."""
         with self.lock:
             counted = {
@@ -161,17 +161,17 @@ class Store:
             }
             return {"series": counted, "overflow": dict(self.overflow)}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Go on from what `remember` gave. What no longer fits the table of metrics is left out."""
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `dump_state` gave. What no longer fits the table of metrics is left out."""
         with self.lock:
-            for name, remembered in memory["series"].items():
+            for name, remembered in state["series"].items():
                 metric = BY_NAME.get(name)
                 for labels, value, counts in remembered:
                     if metric is not None and len(labels) == len(metric.labels):
                         one = self.series(name, tuple(labels))
                         if len(counts) == len(one.counts):
                             one.value, one.counts = value, counts
-            self.overflow = dict(memory["overflow"])
+            self.overflow = dict(state["overflow"])
 
     def _admit(self, metric: Metric, known: dict[tuple[str, ...], Series], given: tuple[str, ...]) -> Series:
         labels = tuple(map(self._capped, metric.labels, given))

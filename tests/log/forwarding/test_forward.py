@@ -41,12 +41,12 @@ class Counts(Sink):
         super().export(events)
         self.ended += sum(event.event_type == "agent_end" for event in events)
 
-    def remember(self) -> Any:
+    def dump_state(self) -> Any:
         return self.ended
 
-    def recall(self, memory: Any) -> None:
-        self.calls.append("recall")
-        self.ended = memory
+    def load_state(self, state: Any) -> None:
+        self.calls.append("load_state")
+        self.ended = state
 
 
 class Life:
@@ -78,7 +78,7 @@ def test_an_exporter_that_counts_answers_once_it_is_where_it_was(tmp_path: Path)
     write(tmp_path / "runs" / "1.jsonl", run_of("b"))
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
-    assert life.exporter.calls == ["recall", "export", "start"]
+    assert life.exporter.calls == ["load_state", "export", "start"]
     assert life.exporter.ended == 2
 
 

@@ -55,14 +55,14 @@ Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
 
 
 @runtime_checkable
-class Remembers(Protocol):
+class KeepsState(Protocol):
     """An exporter that counts, and can go on counting in another process."""
 
-    def remember(self) -> Any:
+    def dump_state(self) -> Any:
         """What has been counted, as JSON can hold it."""
 
-    def recall(self, memory: Any) -> None:
-        """Go on from what `remember` gave. Called before `start`, and so is `export` for what comes next: an exporter
+    def load_state(self, state: Any) -> None:
+        """Go on from what `dump_state` gave. Called before `start`, and so is `export` for what comes next: an exporter
         that is asked should not answer before it is where it was."""
 
 
@@ -157,7 +157,7 @@ class Forwarder:
         self.delivery = delivery
         self._target = derive_id(spec.partition("?")[0], size=16)
         exporter = delivery.exporter
-        self._remembering = exporter if isinstance(exporter, Remembers) else None
+        self._keeps_state = exporter if isinstance(exporter, KeepsState) else None
         self._checkpoint = checkpoint
         self._choose = choose
         self._open: dict[str, OpenRun] = {}
@@ -188,8 +188,8 @@ class Forwarder:
         self._finished = dict.fromkeys(state.finished)
         self._open, self._lost = state.runs, state.lost
         self._heard = dict.fromkeys(state.runs, time.monotonic())
-        if self._remembering is not None and state.memory is not None:
-            self._remembering.recall(state.memory)
+        if self._keeps_state is not None and state.memory is not None:
+            self._keeps_state.load_state(state.memory)
 
     def resume(self) -> bool:
         """Tell the exporter of the runs that were in progress. False where its sink was away to the end."""
@@ -252,7 +252,7 @@ class Forwarder:
             runs=self._open,
             finished=list(self._finished),
             lost=self._lost,
-            memory=None if self._remembering is None else self._remembering.remember(),
+            memory=None if self._keeps_state is None else self._keeps_state.dump_state(),
         )
         try:
             self._checkpoint.save(state)
@@ -265,7 +265,7 @@ class Forwarder:
         if self._choose is not None:
             events = [chosen for event in events for chosen in self._choose(event)]
         # An exporter that remembers answers nobody until it is where it was.
-        waits = not self._caught_up and self._remembering is not None
+        waits = not self._caught_up and self._keeps_state is not None
         if not (waits or self.delivery.start()) or not self.delivery.deliver(events):
             return False
         sent = {event.run_id for event in events}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidestream.events import Attempt, LLMChunk, Retry, StreamEvent, ToolEnd, ToolStart, Usage
 from sidestream.events.ids import span_id_of
-from sidestream.metrics.aggregator import MAX_RUNS, Measurer
+from sidestream.metrics.aggregator import MAX_RUNS, MetricsAggregator
 from sidestream.metrics.definitions import BY_NAME, METRICS
 from sidestream.metrics.store import Origin
 from sidestream.recording.pricing import cache_effect
@@ -92,9 +92,9 @@ def _events(number: int, run: dict[str, Any]) -> list[StreamEvent]:
 @settings(deadline=None, max_examples=60)
 def test_the_sums_over_any_runs_at_once_are_those_of_their_parts(runs: list[dict[str, Any]], random: Any) -> None:
     queues = [_events(number, run) for number, run in enumerate(runs)]
-    measurer = Measurer()
+    aggregator = MetricsAggregator()
     while queues := [queue for queue in queues if queue]:
-        measurer.measure(random.choice(queues).pop(0))
+        aggregator.add(random.choice(queues).pop(0))
 
     requests = [request for run in runs for request in run["requests"]]
     over = [run for run in runs if run["outcome"] is not None]
@@ -102,36 +102,36 @@ def test_the_sums_over_any_runs_at_once_are_those_of_their_parts(runs: list[dict
     for kind in ("input", "output", "cache_read", "cache_write", "reasoning"):
         known = [n for r in requests if r["usage"] and (n := getattr(r["usage"], f"{kind}_tokens")) is not None]
         known += {"input": [3], "output": [1]}.get(kind, []) * tried
-        assert value(measurer, "sidestream_tokens_total", type=kind) == (sum(known) if known else None)
+        assert value(aggregator, "sidestream_tokens_total", type=kind) == (sum(known) if known else None)
         if kind in ("input", "output"):
-            assert count(measurer, "gen_ai_client_token_usage", gen_ai_token_type=kind) == len(known)
-            assert (value(measurer, "gen_ai_client_token_usage", gen_ai_token_type=kind) or 0) == sum(known)
+            assert count(aggregator, "gen_ai_client_token_usage", gen_ai_token_type=kind) == len(known)
+            assert (value(aggregator, "gen_ai_client_token_usage", gen_ai_token_type=kind) or 0) == sum(known)
     costs = [r["cost_usd"] for r in requests if r["cost_usd"] is not None] + [0.25] * tried
-    assert value(measurer, "sidestream_cost_usd_total") == (pytest.approx(sum(costs)) if costs else None)
+    assert value(aggregator, "sidestream_cost_usd_total") == (pytest.approx(sum(costs)) if costs else None)
     unpriced = sum(r["usage"] is not None and r["cost_usd"] is None for r in requests)
-    assert (value(measurer, "sidestream_unpriced_requests_total") or 0) == unpriced
-    assert (value(measurer, "sidestream_requests_total") or 0) == len(requests)
+    assert (value(aggregator, "sidestream_unpriced_requests_total") or 0) == unpriced
+    assert (value(aggregator, "sidestream_requests_total") or 0) == len(requests)
     sent = [r["duration_seconds"] for r in requests if r["outcome"] != "skipped"]
-    assert count(measurer, DURATION) == len(sent)
-    assert (value(measurer, DURATION) or 0) == pytest.approx(sum(sent))
-    assert (value(measurer, "sidestream_runs_total") or 0) == len(over)
-    assert (value(measurer, "sidestream_run_requests") or 0) == sum(len(run["requests"]) for run in over)
-    assert count(measurer, "gen_ai_invoke_agent_duration_seconds") == len(over)
-    assert (value(measurer, "sidestream_runs_in_progress") or 0) == len(runs) - len(over)
+    assert count(aggregator, DURATION) == len(sent)
+    assert (value(aggregator, DURATION) or 0) == pytest.approx(sum(sent))
+    assert (value(aggregator, "sidestream_runs_total") or 0) == len(over)
+    assert (value(aggregator, "sidestream_run_requests") or 0) == sum(len(run["requests"]) for run in over)
+    assert count(aggregator, "gen_ai_invoke_agent_duration_seconds") == len(over)
+    assert (value(aggregator, "sidestream_runs_in_progress") or 0) == len(runs) - len(over)
     tools = [outcome for run in runs for outcome in run["tools"]]
     for outcome in set(tools):
-        assert value(measurer, "sidestream_tool_calls_total", outcome=outcome) == tools.count(outcome)
-    assert count(measurer, "gen_ai_execute_tool_duration_seconds") == len(tools) - tools.count("invalid")
+        assert value(aggregator, "sidestream_tool_calls_total", outcome=outcome) == tools.count(outcome)
+    assert count(aggregator, "gen_ai_execute_tool_duration_seconds") == len(tools) - tools.count("invalid")
 
 
 def test_a_snapshot_taken_at_any_time_shows_each_event_wholly_or_not_at_all() -> None:
-    measurer = Measurer()
+    aggregator = MetricsAggregator()
     done = threading.Event()
 
     def work() -> None:
         for number in range(2_000):
             run_id = f"r{number}"
-            measured(run_of(started(run_id), asked(), answered(usage=usage(2, 1)), ended(), run_id=run_id), measurer)
+            measured(run_of(started(run_id), asked(), answered(usage=usage(2, 1)), ended(), run_id=run_id), aggregator)
         done.set()
 
     worker = threading.Thread(target=work)
@@ -139,7 +139,7 @@ def test_a_snapshot_taken_at_any_time_shows_each_event_wholly_or_not_at_all() ->
     looks = 0
     while not done.is_set() or not looks:
         looks += 1
-        snapshot = measurer.snapshot()
+        snapshot = aggregator.snapshot()
         requests = sum(point.value for point in snapshot["sidestream_requests_total"])
         assert sum(sum(point.counts) for point in snapshot[DURATION]) == requests
         assert sum(point.value for point in snapshot["sidestream_tokens_total"]) == 3 * requests
@@ -155,20 +155,20 @@ def test_a_sub_agent_is_counted_apart_and_under_the_agent_that_asked_it() -> Non
         started("c", parent_run_id="p", parent_link="tool"), answered(usage=usage(5, 2)), ended(), run_id="c", agent="b"
     )
     parent = run_of(started("p"), answered(usage=usage(20, 4)), ended(), run_id="p", agent="a")
-    measurer = measured([*parent[:2], *child, *parent[2:]])
-    assert by_labels(points(measurer, "sidestream_runs_total", outcome="completed")) == {
+    aggregator = measured([*parent[:2], *child, *parent[2:]])
+    assert by_labels(points(aggregator, "sidestream_runs_total", outcome="completed")) == {
         ("a", "", "completed"): 1,
         ("b", "a", "completed"): 1,
     }
-    assert value(measurer, "sidestream_tokens_total", agent="a", type="input") == 20
-    assert value(measurer, "sidestream_tokens_total", agent="b", type="input") == 5
+    assert value(aggregator, "sidestream_tokens_total", agent="a", type="input") == 20
+    assert value(aggregator, "sidestream_tokens_total", agent="b", type="input") == 5
 
 
 def test_a_run_whose_start_was_lost_or_whose_parent_was_not_seen_does_not_pass_for_one_of_its_own() -> None:
-    measurer = measured(run_of(ended()))
-    measured(run_of(started("c", parent_run_id="elsewhere"), ended(), run_id="c"), measurer)
-    assert {point.labels[1] for point in points(measurer, "sidestream_runs_total")} == {"unknown"}
-    assert value(measurer, "sidestream_runs_total") == 2
+    aggregator = measured(run_of(ended()))
+    measured(run_of(started("c", parent_run_id="elsewhere"), ended(), run_id="c"), aggregator)
+    assert {point.labels[1] for point in points(aggregator, "sidestream_runs_total")} == {"unknown"}
+    assert value(aggregator, "sidestream_runs_total") == 2
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_a_run_whose_start_was_lost_or_whose_parent_was_not_seen_does_not_pass_f
     ],
 )
 def test_the_error_type_of_a_run(outcome: str, exception: str | None, error_type: str) -> None:
-    measurer = measured(run_of(started(), ended(outcome, exception_type=exception)))
-    assert points(measurer, "gen_ai_invoke_agent_duration_seconds")[0].labels == ("a", error_type)
+    aggregator = measured(run_of(started(), ended(outcome, exception_type=exception)))
+    assert points(aggregator, "gen_ai_invoke_agent_duration_seconds")[0].labels == ("a", error_type)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_the_error_type_of_a_run(outcome: str, exception: str | None, error_type
     ],
 )
 def test_the_error_type_of_a_request(outcome: str, exception: str | None, error_type: str) -> None:
-    measurer = measured(run_of(started(), asked(), answered(outcome=outcome, exception_type=exception)))
-    assert points(measurer, DURATION)[0].labels == ("chat", "openai", "gpt-5", "", error_type)
+    aggregator = measured(run_of(started(), asked(), answered(outcome=outcome, exception_type=exception)))
+    assert points(aggregator, DURATION)[0].labels == ("chat", "openai", "gpt-5", "", error_type)
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ def test_the_error_type_of_a_request(outcome: str, exception: str | None, error_
 )
 def test_the_error_type_of_a_tool_call(outcome: Any, exception: str | None, error_type: str) -> None:
     end = ToolEnd(tool_name="look", outcome=outcome, duration_seconds=0.1, exception_type=exception)
-    measurer = measured(run_of(started(), end))
-    assert points(measurer, "gen_ai_execute_tool_duration_seconds")[0].labels == ("a", "look", error_type)
+    aggregator = measured(run_of(started(), end))
+    assert points(aggregator, "gen_ai_execute_tool_duration_seconds")[0].labels == ("a", "look", error_type)
 
 
 def test_a_tool_name_that_the_model_made_up_is_no_label() -> None:
-    measurer = measured(
+    aggregator = measured(
         run_of(
             started(),
             ToolEnd(tool_name="rm -rf, please", outcome="unknown"),
@@ -228,8 +228,8 @@ def test_a_tool_name_that_the_model_made_up_is_no_label() -> None:
             Retry(cause="no_output"),
         )
     )
-    assert by_labels(points(measurer, "sidestream_tool_calls_total")) == {("a", "unknown", "unknown"): 1}
-    assert by_labels(points(measurer, "sidestream_retries_total")) == {
+    assert by_labels(points(aggregator, "sidestream_tool_calls_total")) == {("a", "unknown", "unknown"): 1}
+    assert by_labels(points(aggregator, "sidestream_retries_total")) == {
         ("a", "unknown", "unknown_tool"): 1,
         ("a", "look", "validation_error"): 1,
         ("a", "", "no_output"): 1,
@@ -237,14 +237,14 @@ def test_a_tool_name_that_the_model_made_up_is_no_label() -> None:
 
 
 def test_a_failed_request_has_the_provider_that_was_asked() -> None:
-    measurer = measured(run_of(started(), asked(), answered(outcome="error", provider=None)))
-    assert value(measurer, "sidestream_requests_total", provider="openai", outcome="error") == 1
+    aggregator = measured(run_of(started(), asked(), answered(outcome="error", provider=None)))
+    assert value(aggregator, "sidestream_requests_total", provider="openai", outcome="error") == 1
 
 
 def test_providers_have_the_conventions_names_in_the_conventions_metrics() -> None:
-    measurer = measured(run_of(started(), asked(), answered(provider="google-gla")))
-    assert points(measurer, DURATION)[0].labels[1] == "gcp.gemini"
-    assert value(measurer, "sidestream_requests_total", provider="google-gla") == 1
+    aggregator = measured(run_of(started(), asked(), answered(provider="google-gla")))
+    assert points(aggregator, DURATION)[0].labels[1] == "gcp.gemini"
+    assert value(aggregator, "sidestream_requests_total", provider="google-gla") == 1
 
 
 # --- cost ----------------------------------------------------------------------------------------------------------
@@ -253,22 +253,22 @@ def test_providers_have_the_conventions_names_in_the_conventions_metrics() -> No
 def test_a_failed_attempt_of_a_fallback_counts_under_its_own_model() -> None:
     attempt = Attempt(model="small", provider="groq", outcome="error", usage=usage(7, 1), cost_usd=0.5)
     unpriced = Attempt(model="odd", outcome="rejected", usage=usage(1, 1))
-    measurer = measured(
+    aggregator = measured(
         run_of(started(), answered(usage=usage(20, 4), cost_usd=2.0, failed_attempts=[attempt, unpriced]))
     )
-    assert by_labels(points(measurer, "sidestream_cost_usd_total")) == {
+    assert by_labels(points(aggregator, "sidestream_cost_usd_total")) == {
         ("a", "openai", "gpt-5"): 2.0,
         ("a", "groq", "small"): 0.5,
     }
-    assert value(measurer, "sidestream_tokens_total", model="small", type="input") == 7
-    assert by_labels(points(measurer, "sidestream_unpriced_requests_total")) == {("a", "", "odd"): 1}
-    assert value(measurer, "sidestream_requests_total") == 1
+    assert value(aggregator, "sidestream_tokens_total", model="small", type="input") == 7
+    assert by_labels(points(aggregator, "sidestream_unpriced_requests_total")) == {("a", "", "odd"): 1}
+    assert value(aggregator, "sidestream_requests_total") == 1
 
 
 def test_what_the_cache_saved_is_the_difference_to_plain_input() -> None:
     read = usage(1_000_000, 0, cache_read_tokens=800_000)
-    measurer = measured(run_of(started(), answered(usage=read, cost_usd=0.35, cost_source="genai-prices")))
-    saved = value(measurer, "sidestream_cache_saved_usd_total", agent="a", provider="openai", model="gpt-5")
+    aggregator = measured(run_of(started(), answered(usage=read, cost_usd=0.35, cost_source="genai-prices")))
+    saved = value(aggregator, "sidestream_cache_saved_usd_total", agent="a", provider="openai", model="gpt-5")
     assert saved is not None
     assert saved == pytest.approx(1.25 - 0.35)
 
@@ -308,26 +308,26 @@ def test_writes_that_are_kept_for_an_hour_cost_more() -> None:
 
 
 def test_outcomes_stand_at_zero_before_they_first_come_so_that_a_rate_sees_the_first_failure() -> None:
-    measurer = measured(run_of(started(), asked()))
-    assert by_labels(points(measurer, "sidestream_runs_total")) == {
+    aggregator = measured(run_of(started(), asked()))
+    assert by_labels(points(aggregator, "sidestream_runs_total")) == {
         ("a", "", outcome): 0 for outcome in ("completed", "error", "cancelled", "timed_out", "abandoned")
     }
-    assert by_labels(points(measurer, "sidestream_requests_total")) == {
+    assert by_labels(points(aggregator, "sidestream_requests_total")) == {
         ("a", "openai", "gpt-5", outcome): 0 for outcome in ("ok", "error")
     }
-    measured(run_of(started("r2"), asked(), answered(outcome="error"), ended("error"), run_id="r2"), measurer)
-    assert value(measurer, "sidestream_runs_total", outcome="error") == 1
-    assert value(measurer, "sidestream_requests_total", outcome="error") == 1
+    measured(run_of(started("r2"), asked(), answered(outcome="error"), ended("error"), run_id="r2"), aggregator)
+    assert value(aggregator, "sidestream_runs_total", outcome="error") == 1
+    assert value(aggregator, "sidestream_requests_total", outcome="error") == 1
 
 
 def test_what_may_come_takes_no_room_from_what_comes() -> None:
-    measurer = Measurer(max_values=4)
+    aggregator = MetricsAggregator(max_values=4)
     for number in range(8):
-        measured(run_of(started(), asked(), agent=f"a{number}"), measurer)
-    assert {point.labels[2] for point in points(measurer, "sidestream_runs_total")} == {"completed", "error"}
-    assert set(measurer.store.overflow) == {"agent"}, "of runs in progress"
-    measured(run_of(started(), ended("timed_out"), agent="a0"), measurer)
-    assert value(measurer, "sidestream_runs_total", agent="a0", outcome="timed_out") == 1
+        measured(run_of(started(), asked(), agent=f"a{number}"), aggregator)
+    assert {point.labels[2] for point in points(aggregator, "sidestream_runs_total")} == {"completed", "error"}
+    assert set(aggregator.store.overflow) == {"agent"}, "of runs in progress"
+    measured(run_of(started(), ended("timed_out"), agent="a0"), aggregator)
+    assert value(aggregator, "sidestream_runs_total", agent="a0", outcome="timed_out") == 1
 
 
 # --- streaming -----------------------------------------------------------------------------------------------------
@@ -342,8 +342,8 @@ def test_gaps_are_those_between_the_deltas_of_a_request_across_its_chunks() -> N
         *(started(), asked(), chunk(0, 500, 3_000), chunk(0, 2_000), answered(response_model="gpt-5-x")),
         offsets=[0, 0, 1.0, 1.010],
     )
-    measurer = measured(events)
-    point = points(measurer, GAPS)[0]
+    aggregator = measured(events)
+    point = points(aggregator, GAPS)[0]
     assert point.labels == ("chat", "openai", "gpt-5", "gpt-5-x", "")
     assert point.value == pytest.approx(0.012)  # 0.5 + 2.5 + 7 + 2 ms
     bounds = [*BY_NAME[GAPS].buckets, float("inf")]
@@ -364,13 +364,13 @@ def test_parts_streamed_beside_each_other_make_no_negative_gaps() -> None:
 def test_an_answer_in_one_piece_has_no_chunks() -> None:
     """Its parts come as chunk events too, but nothing was streamed."""
     whole = LLMChunk(request=1, part=0, kind="text")
-    measurer = measured(run_of(started(), asked(streaming=False), whole, whole, answered(streaming=False)))
+    aggregator = measured(run_of(started(), asked(streaming=False), whole, whole, answered(streaming=False)))
     for name in (GAPS, "gen_ai_client_operation_time_to_first_chunk_seconds", "sidestream_stream_stalls_total"):
-        assert points(measurer, name) == []
+        assert points(aggregator, name) == []
 
 
 def test_the_times_of_a_stream() -> None:
-    measurer = measured(
+    aggregator = measured(
         run_of(
             started(),
             asked(),
@@ -383,21 +383,21 @@ def test_the_times_of_a_stream() -> None:
             ),
         )
     )
-    assert value(measurer, "gen_ai_client_operation_time_to_first_chunk_seconds") == 0.2
-    assert by_labels(points(measurer, "sidestream_time_to_first_token_seconds")) == {
+    assert value(aggregator, "gen_ai_client_operation_time_to_first_chunk_seconds") == 0.2
+    assert by_labels(points(aggregator, "sidestream_time_to_first_token_seconds")) == {
         ("a", "gpt-5", "thinking"): 0.3,
         ("a", "gpt-5", "text"): 0.9,
     }
-    assert value(measurer, "sidestream_stream_stalls_total") == 2
-    assert value(measurer, "sidestream_provider_wait_seconds_total") == 4.0
-    assert value(measurer, "sidestream_consumer_hold_seconds_total") == 0.5
+    assert value(aggregator, "sidestream_stream_stalls_total") == 2
+    assert value(aggregator, "sidestream_provider_wait_seconds_total") == 4.0
+    assert value(aggregator, "sidestream_consumer_hold_seconds_total") == 0.5
 
 
 # --- exemplars -----------------------------------------------------------------------------------------------------
 
 
 def test_exemplars_lead_to_the_span_of_the_run_the_request_or_the_tool_call() -> None:
-    measurer = measured(
+    aggregator = measured(
         run_of(
             started(),
             asked(),
@@ -412,15 +412,15 @@ def test_exemplars_lead_to_the_span_of_the_run_the_request_or_the_tool_call() ->
         (DURATION, 1),
         ("gen_ai_execute_tool_duration_seconds", 3),
     ):
-        origin = points(measurer, name)[0].exemplars[0].origin
+        origin = points(aggregator, name)[0].exemplars[0].origin
         assert (origin.trace_id, origin.run_id) == ("0af7651916cd43dd8448eb211c80319c", "r1")
         assert origin.span_id == span_id_of("r1", seq)
 
 
 def test_an_exemplar_stands_in_the_bucket_of_its_value() -> None:
     runs = (run_of(started(), ended(duration_seconds=seconds)) for seconds in (0.3, 0.35, 50.0, 10_000.0))
-    measurer = measured(event for run in runs for event in run)
-    exemplars = points(measurer, "gen_ai_invoke_agent_duration_seconds")[0].exemplars
+    aggregator = measured(event for run in runs for event in run)
+    exemplars = points(aggregator, "gen_ai_invoke_agent_duration_seconds")[0].exemplars
     assert [exemplar.value for exemplar in exemplars] == [0.35, 50.0, 10_000.0]
 
 
@@ -443,77 +443,77 @@ def _origin(events: list[StreamEvent]) -> Origin:
 
 
 def test_a_hundred_thousand_names_make_no_more_series_than_the_cap_allows() -> None:
-    measurer = Measurer(max_values=20)
+    aggregator = MetricsAggregator(max_values=20)
     for number in range(33_334):
         call = ToolEnd(tool_name=f"tool {number}", outcome="ok", duration_seconds=0.1)
         answer = answered(model=f"model {number}", usage=usage(1, 1))
-        measured(run_of(call, answer, agent=f"agent {number}", run_id=f"r{number}"), measurer)
-    snapshot = measurer.snapshot()
+        measured(run_of(call, answer, agent=f"agent {number}", run_id=f"r{number}"), aggregator)
+    snapshot = aggregator.snapshot()
     assert max(len(found) for found in snapshot.values()) <= 20 * 10 + 10
     for name, found in snapshot.items():
         for place, label in enumerate(BY_NAME[name].labels):
             assert len({point.labels[place] for point in found}) <= 21, (name, label)
-    assert value(measurer, "sidestream_requests_total") == 33_334
-    assert value(measurer, "sidestream_requests_total", agent="other") == 33_334 - 20
-    assert measurer.store.overflow["agent"] > 0
+    assert value(aggregator, "sidestream_requests_total") == 33_334
+    assert value(aggregator, "sidestream_requests_total", agent="other") == 33_334 - 20
+    assert aggregator.store.overflow["agent"] > 0
 
 
 def test_combinations_of_labels_are_bounded_too_and_the_small_ones_stay_apart() -> None:
-    measurer = Measurer(max_values=10)
+    aggregator = MetricsAggregator(max_values=10)
     for agent in range(10):
         for model in range(10):
             for provider in range(10):
                 facts = {"model": f"m{model}", "provider": f"p{provider}"}
-                measured(run_of(started(), answered(**facts), agent=f"a{agent}"), measurer)
-                measured(run_of(started(), answered(outcome="error", **facts), agent=f"a{agent}"), measurer)
-    found = points(measurer, "sidestream_requests_total")
+                measured(run_of(started(), answered(**facts), agent=f"a{agent}"), aggregator)
+                measured(run_of(started(), answered(outcome="error", **facts), agent=f"a{agent}"), aggregator)
+    found = points(aggregator, "sidestream_requests_total")
     assert len(found) <= 10 * 10 + 2
     assert sum(point.value for point in found) == 2_000
-    rest = by_labels(points(measurer, "sidestream_requests_total", agent="other"))
+    rest = by_labels(points(aggregator, "sidestream_requests_total", agent="other"))
     assert set(rest) == {("other", "other", "other", "ok"), ("other", "other", "other", "error")}
-    assert measurer.store.overflow["*"] > 0
+    assert aggregator.store.overflow["*"] > 0
 
 
 def test_labels_of_the_same_things_keep_the_same_values() -> None:
     """So that a panel can join the agents of one metric to those of another."""
-    measurer = Measurer(max_values=2)
+    aggregator = MetricsAggregator(max_values=2)
     for agent in ("a", "b", "c"):
-        measured(run_of(started(), ended(), agent=agent), measurer)
-    assert {p.labels[0] for p in points(measurer, "sidestream_runs_total")} == {"a", "b", "other"}
-    assert {p.labels[0] for p in points(measurer, "gen_ai_invoke_agent_duration_seconds")} == {"a", "b", "other"}
+        measured(run_of(started(), ended(), agent=agent), aggregator)
+    assert {p.labels[0] for p in points(aggregator, "sidestream_runs_total")} == {"a", "b", "other"}
+    assert {p.labels[0] for p in points(aggregator, "gen_ai_invoke_agent_duration_seconds")} == {"a", "b", "other"}
 
 
 def test_the_value_of_a_label_is_of_bounded_length_and_can_be_written() -> None:
-    measurer = measured(run_of(started(), ended(), agent="x" * 10_000))
-    measured(run_of(started(), ended(), agent="lone \udc80"), measurer)
-    agents = [point.labels[0] for point in points(measurer, "sidestream_runs_total", outcome="completed")]
+    aggregator = measured(run_of(started(), ended(), agent="x" * 10_000))
+    measured(run_of(started(), ended(), agent="lone \udc80"), aggregator)
+    agents = [point.labels[0] for point in points(aggregator, "sidestream_runs_total", outcome="completed")]
     assert [len(agent) for agent in agents] == [120, len("lone \\udc80")]
     assert all(agent.encode() for agent in agents)
 
 
 def test_runs_that_never_end_are_forgotten_beyond_a_bound_and_then_are_not_in_progress() -> None:
-    measurer = Measurer()
+    aggregator = MetricsAggregator()
     for number in range(MAX_RUNS + 50):
-        measured(run_of(started(f"r{number}"), run_id=f"r{number}"), measurer)
-    assert value(measurer, "sidestream_runs_in_progress") == MAX_RUNS
-    measured(run_of(ended(), run_id="r0"), measurer)  # one that was forgotten, and ends after all
-    assert value(measurer, "sidestream_runs_in_progress") == MAX_RUNS
-    assert value(measurer, "sidestream_runs_total") == 1
+        measured(run_of(started(f"r{number}"), run_id=f"r{number}"), aggregator)
+    assert value(aggregator, "sidestream_runs_in_progress") == MAX_RUNS
+    measured(run_of(ended(), run_id="r0"), aggregator)  # one that was forgotten, and ends after all
+    assert value(aggregator, "sidestream_runs_in_progress") == MAX_RUNS
+    assert value(aggregator, "sidestream_runs_total") == 1
 
 
 def test_requests_and_tool_calls_whose_end_was_lost_are_forgotten_beyond_a_bound() -> None:
     lost = [asked(number) for number in range(1_000)]
     tools = [ToolStart(tool_name="look", tool_call_id=str(number)) for number in range(1_000)]
-    measurer = measured(run_of(started(), *lost, *tools))
-    run = measurer._runs["r1"]
+    aggregator = measured(run_of(started(), *lost, *tools))
+    run = aggregator._runs["r1"]
     assert (len(run.requests), len(run.tools)) == (100, 100)
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0])
 def test_a_duration_that_cannot_be_is_left_out(wrong: float) -> None:
-    measurer = measured(run_of(started(), ended(duration_seconds=wrong), started(), ended(duration_seconds=2.0)))
-    assert value(measurer, "gen_ai_invoke_agent_duration_seconds") == 2.0
-    assert value(measurer, "sidestream_runs_total") == 2
+    aggregator = measured(run_of(started(), ended(duration_seconds=wrong), started(), ended(duration_seconds=2.0)))
+    assert value(aggregator, "gen_ai_invoke_agent_duration_seconds") == 2.0
+    assert value(aggregator, "sidestream_runs_total") == 2
 
 
 def test_the_reasons_that_an_exporter_gives_for_its_losses_are_bounded_too() -> None:
@@ -530,7 +530,7 @@ def test_the_reasons_that_an_exporter_gives_for_its_losses_are_bounded_too() -> 
         last_error=None,
     )
     books = SidecarStats(exporters={"odd": stats}, runs=0, runs_in_progress=0, unpriced_requests=0, recording_errors=0)
-    found = by_labels(Measurer().snapshot(books)["sidestream_events_total"])
+    found = by_labels(MetricsAggregator().snapshot(books)["sidestream_events_total"])
     assert len(found) == 22
     assert sum(found.values()) == 1_000
     assert all("".join(labels).encode() for labels in found)
@@ -559,10 +559,10 @@ def test_the_books_of_the_sidecar_make_all_metrics_that_are_fed_by_them() -> Non
         unpriced_requests=0,
         recording_errors=5,
     )
-    measurer = Measurer(max_values=1)
+    aggregator = MetricsAggregator(max_values=1)
     for agent in ("a", "b"):
-        measured(run_of(started(), agent=agent), measurer)
-    found = measurer.snapshot(books)
+        measured(run_of(started(), agent=agent), aggregator)
+    found = aggregator.snapshot(books)
     assert {name for name in found if BY_NAME[name].source == "books"} == {
         metric.name for metric in METRICS if metric.source == "books"
     }
@@ -582,6 +582,6 @@ def test_the_books_of_the_sidecar_make_all_metrics_that_are_fed_by_them() -> Non
 
 
 def test_every_point_has_a_value_for_each_label_of_its_metric() -> None:
-    measurer = measured(run_of(started(), asked(), answered(usage=usage(1, 1), cost_usd=0.1), ended()))
-    for name, found in measurer.snapshot().items():
+    aggregator = measured(run_of(started(), asked(), answered(usage=usage(1, 1), cost_usd=0.1), ended()))
+    for name, found in aggregator.snapshot().items():
         assert all(len(point.labels) == len(BY_NAME[name].labels) for point in found), name
