@@ -7,6 +7,7 @@ put on a page, in Prometheus' own format or, with exemplars that lead to traces,
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from typing import Any
@@ -57,6 +58,8 @@ class PrometheusExporter(Exporter):
         push: URL of a gateway to push the numbers to on each flush and at the end, for programs that are gone before
             anybody scrapes them.
         job: The job that they are pushed as; `OTEL_SERVICE_NAME` unless given, else `sidestream`.
+        instance: The instance that they are pushed as; `host:process id` unless given, so that no program replaces what
+            another one pushed. The gateway keeps each until it is deleted: name one where programs follow each other.
         label_values: Distinct values that a label may have; what comes beyond is counted as `other`.
 
     Raises:
@@ -76,6 +79,7 @@ class PrometheusExporter(Exporter):
         registry: CollectorRegistry | None = None,
         push: str | None = None,
         job: str | None = None,
+        instance: str | None = None,
         label_values: int = MAX_VALUES,
     ) -> None:
         if isinstance(label_values, bool) or not isinstance(label_values, int) or label_values < 1:
@@ -84,6 +88,7 @@ class PrometheusExporter(Exporter):
         self._address = _address(port, host) if served else None
         self._push = None if push is None else _gateway(push)
         self._job = job or os.environ.get("OTEL_SERVICE_NAME") or "sidestream"
+        self._instance = instance
         self._label_values = label_values
         self._aggregator = MetricsAggregator(label_values)
         self._get_stats: Callable[[], SidecarStats] | None = None
@@ -144,7 +149,8 @@ class PrometheusExporter(Exporter):
             self._files.sync()
         if self._push is not None:
             try:
-                pushadd_to_gateway(self._push, job=self._job, registry=self._page(), timeout=PUSH_SECONDS)
+                group = {"instance": self._instance or f"{socket.gethostname()}:{os.getpid()}"}
+                pushadd_to_gateway(self._push, self._job, self._page(), group, timeout=PUSH_SECONDS)
             except (OSError, HTTPException) as error:
                 reason = str(error)
                 warn_once("metrics cannot be pushed", self._push, gateway=self._push, reason=reason)

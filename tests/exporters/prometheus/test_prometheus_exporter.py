@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -462,7 +463,8 @@ def test_a_batch_job_pushes_its_numbers_at_the_end() -> None:
         with Sidecar(PrometheusExporter(push=gateway.url, job="nightly")) as sidecar:
             record(sidecar)
         command, path, body = gateway.pushed[-1]
-    assert (command, path) == ("POST", "/metrics/job/nightly")
+    assert command == "POST"
+    assert path.startswith("/metrics/job/nightly/instance/")
     assert on_page(body, "sidestream_runs_total") == 1
     assert on_page(body, "sidestream_runs_in_progress") == 0
 
@@ -475,7 +477,27 @@ def test_a_flush_pushes_what_there_is_so_far(monkeypatch: pytest.MonkeyPatch) ->
         record(sidecar, "r2")
         sidecar.flush(20)
         assert [on_page(body, "sidestream_runs_total") for _, _, body in gateway.pushed] == [1, 2]
-        assert gateway.pushed[0][1] == "/metrics/job/shop"
+        assert gateway.pushed[0][1].startswith("/metrics/job/shop/instance/")
+
+
+def test_programs_that_push_as_one_job_do_not_replace_each_other() -> None:
+    with Gateway() as gateway:
+        for _ in range(2):
+            pushing = f"""
+from sidestream_exporters import PrometheusExporter
+exporter = PrometheusExporter(push={gateway.url!r})
+exporter.start()
+exporter.flush()
+"""
+            subprocess.run([sys.executable, "-c", pushing], check=True, timeout=60)
+        assert len({path for _, path, _ in gateway.pushed}) == 2
+
+
+def test_named_instance_is_the_one_that_is_pushed_as() -> None:
+    with Gateway() as gateway, Sidecar(PrometheusExporter(push=gateway.url, instance="cron")) as sidecar:
+        record(sidecar)
+        sidecar.flush(20)
+        assert gateway.pushed[0][1] == "/metrics/job/sidestream/instance/cron"
 
 
 @pytest.mark.parametrize("fault", ["down", "500"])
