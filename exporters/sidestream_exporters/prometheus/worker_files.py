@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 from sidestream.metrics.definitions import METRICS, Metric
 from sidestream.metrics.store import Point
@@ -26,8 +27,12 @@ from .text_format import bounds
 EVERY = 0.5
 """Seconds between two writes: what a process counts that is killed may lack as much."""
 
-_SUMMED = frozenset({"sidestream_runs_in_progress", "sidestream_queue_events"})
-"""Gauges to be added up over the living processes; of the others, the highest counts."""
+_MODES = {
+    "sidestream_runs_in_progress": "livesum",
+    "sidestream_queue_events": "livesum",
+    "sidestream_start_time_seconds": "min",  # of those that are gone as well: their counts are still in the sums
+}
+"""How gauges of several processes are put together; of those not named, the highest of the living processes counts."""
 
 _writing = threading.Lock()
 """Held while prometheus_client's own lock may be, so that no fork takes that along locked: an application counts by the
@@ -67,12 +72,18 @@ class ProcessFiles:
 
     def _work(self) -> None:
         while not self._stop.wait(EVERY):
-            with suppress(Exception):  # the folder may come back
-                self.sync()
+            self._try_sync()
 
     def stop(self) -> None:
         self._stop.set()
-        self.sync()
+        self._try_sync()
+
+    def _try_sync(self) -> None:
+        try:
+            self.sync()
+        except Exception as error:  # the folder may come back
+            reason = getattr(error, "strerror", None) or type(error).__qualname__
+            warn_once("metrics cannot be shared between processes", reason, folder=self.path, reason=reason)
 
     def sync(self) -> None:
         """Write what has changed since the last time."""
@@ -119,7 +130,7 @@ def _values(metric: Metric, labels: tuple[str, ...]) -> list[Any]:
         case "counter":
             return [value(metric.name)]
         case "gauge":
-            return [value(name, multiprocess_mode="livesum" if name in _SUMMED else "livemax")]
+            return [value(name, multiprocess_mode=_MODES.get(name, "livemax"))]
         case "histogram":
             buckets = [value(f"{name}_bucket", (*metric.labels, "le"), (*labels, bound)) for bound in bounds(metric)]
             return [value(f"{name}_sum"), *buckets]

@@ -222,6 +222,23 @@ def test_two_sidecars_one_after_the_other_and_an_earlier_process_of_the_same_id_
     assert again.out.split() == ["4.0", "True"], again.err
 
 
+def test_folder_that_cannot_be_written_is_said_once_and_costs_no_run(tmp_path: Path) -> None:
+    source = f"""{OBSERVED}# ---
+        import shutil, time
+        from sidestream_exporters import PrometheusExporter
+        exporter = PrometheusExporter(port=None)
+        shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+        with Sidecar(exporter) as sidecar:
+            for number in range(3):
+                record(sidecar, f"r{{number}}")
+                time.sleep(0.6)
+        print("runs went on")
+    """
+    ended = run_program(tmp_path, source, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics"))
+    assert ended.out.split("\n")[0] == "runs went on", ended.err
+    assert ended.err.count("metrics cannot be shared between processes") == 1, ended.err
+
+
 def test_a_variable_that_was_set_too_late_is_an_error_that_says_so(tmp_path: Path) -> None:
     ended = run_program(
         tmp_path,
