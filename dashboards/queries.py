@@ -17,11 +17,15 @@ Match: TypeAlias = str
 
 RANGE = "$__range"
 """The time range of the board."""
+RANGE_SECONDS = "$__range_s"
 RATE = "$__rate_interval"
 """Grafana's own: long enough for a rate at the current zoom and scrape interval."""
 
 TARGET_LABELS = ("job", "instance")
 """Put on every series by Prometheus."""
+
+WATCHED = "1d"
+"""For how long back a series or target is looked for that may be new: longer than any gap between scrapes."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,18 @@ class Series:
         """How much came in `window`, the first value of a new series included.
 
         A counter appears with the first thing it counts. `increase` starts from there and would leave that out: all of
-        the cost of a program that makes one request.
+        the cost of a program that makes one request. A series is new if nothing is known of it from before, and either
+        its program began in `window`, or Prometheus watched its program before. So nothing that is old counts as growth
+        after a gap in the scrapes, or in a Prometheus made anew.
         """
-        series = self.select(suffix, **match)
+        series, start = self.select(suffix, **match), self.scope["sidestream_start_time_seconds"].select()
+        seconds = RANGE_SECONDS if window == RANGE else f"{_seconds(window)}"
         grown = f"increase({series}[{window}])"
-        return self._sum(
-            by, f"{grown} + (min_over_time({series}[{window}]) unless {series} offset {window}) or {grown}"
-        )
+        first = f"min_over_time({series}[{window}]) unless present_over_time({series}[{WATCHED}] offset {window})"
+        began = f"last_over_time({start}[{window}]) > time() - {seconds}"
+        watched = f"present_over_time({start}[{WATCHED}] offset {window})"
+        target = ", ".join(TARGET_LABELS)
+        return self._sum(by, f"{grown} + ({first} and on ({target}) ({began} or {watched})) or {grown}")
 
     def previous(self, *by: str, suffix: str = "", **match: Match) -> Expr:
         """How much came in the period before the board's time range."""
@@ -116,6 +125,10 @@ class Series:
             raise LookupError(
                 f"{self.metric.name} has no label {', '.join(unknown)}; it has {', '.join(sorted(known))}"
             )
+
+
+def _seconds(window: str) -> int:
+    return int(window[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[window[-1]]
 
 
 def over(part: Expr, whole: Expr) -> Expr:

@@ -197,6 +197,16 @@ ALERTS = (
         "program's own log has its traceback. Please report it.",
     ),
     Alert(
+        "SidestreamTargetDown",
+        f"up == 0 and on (job, instance) present_over_time({build.select()}[1d])",
+        after="5m",
+        severity="ticket",
+        summary="{{ $labels.instance }} of {{ $labels.job }} has not been read for five minutes",
+        runbook="Prometheus still has this target and gets no page from it: the program has died or hangs, its port "
+        "has changed, or the page takes longer than the scrape's time-out. See Status, Targets in Prometheus for the "
+        "reason. A program that was taken away on purpose is no target any more and raises nothing.",
+    ),
+    Alert(
         "SidestreamNotScraped",
         f"absent({build.select()})",
         after="5m",

@@ -13,6 +13,7 @@ cost = BOARD["sidestream_cost_usd_total"]
 saved = BOARD["sidestream_cache_saved_usd_total"]
 written = BOARD["sidestream_cache_write_usd_total"]
 unpriced = BOARD["sidestream_unpriced_requests_total"]
+uncounted = BOARD["sidestream_uncounted_requests_total"]
 tokens = BOARD["sidestream_tokens_total"]
 runs = BOARD["sidestream_runs_total"]
 requests = BOARD["sidestream_requests_total"]
@@ -172,11 +173,13 @@ def board() -> dashboard.Dashboard:
             empty="No tokens in this time range",
         ),
         lines(
-            "Unpriced requests",
-            "Requests per second whose cost nobody knows, by model.",
-            Query(unpriced.rate("model"), "{{model}}"),
+            "Requests that make sums too low",
+            "Requests per second whose cost or tokens nobody knows in full, by model. unpriced: the model has no known "
+            "price. uncounted: the provider did not say what was used, or the stream was cut off before it did.",
+            Query(unpriced.rate("model"), "{{model}} unpriced"),
+            Query(uncounted.rate("model"), "{{model}} uncounted"),
             unit="reqps",
-            empty="Every request has a price",
+            empty="Every request is counted and has a price",
         ),
     ]
     return make_board(

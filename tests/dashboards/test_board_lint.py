@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from dashboards.queries import WATCHED
 from tests.support.board_files import SERIES, Asked, Json, boards, links, panels, queries, selectors
 
 BOARDS = boards()
@@ -137,17 +138,17 @@ class TestQueries:
     def test_rates_are_over_an_interval_that_fits_the_zoom(self, asked: list[Asked]) -> None:
         for query in asked:
             windows = {each.window for each in selectors(query.expr)}
-            assert windows <= {"", "[$__rate_interval]", "[$__range]"}, str(query)
+            assert windows <= {"", "[$__rate_interval]", "[$__range]", f"[{WATCHED}]"}, str(query)
 
     def test_counters_are_asked_for_what_they_grew(self, asked: list[Asked]) -> None:
         """By `rate` or `increase`; and for a series that is new in the range, by its first value."""
         for query in asked:
             for each in selectors(query.expr):
                 if SERIES[each.name].kind == "gauge":
-                    assert not each.window, str(query)
+                    assert not each.window or each.function in ("last_over_time", "present_over_time"), str(query)
                     continue
                 selector = re.escape(f"{each.name}{each.matchers}")
-                first = rf"min_over_time\({selector}\[\$__range\]\) unless {selector} offset \$__range\)"
+                first = rf"min_over_time\({selector}\[\$__range\]\) unless present_over_time\({selector}\[{WATCHED}\]"
                 inside = [match.span() for match in re.finditer(first, query.expr)]
                 assert each.function in ("rate", "increase") or any(a <= each.at < b for a, b in inside), each
 

@@ -356,6 +356,56 @@ def test_gaps_are_those_between_the_deltas_of_a_request_across_its_chunks() -> N
     assert [exemplar.value for exemplar in point.exemplars] == [0.007]
 
 
+def test_time_that_the_program_keeps_a_stream_waiting_is_in_no_gap() -> None:
+    """Ten words at once, taken by a program that needs 0.2 s for each: the gaps are the provider's few milliseconds."""
+    end = answered(consumer_hold_seconds=1.8, provider_wait_seconds=0.012, gap_max_seconds=0.003)
+    aggregator = measured(run_of(started(), asked(), chunk(*(200_000 * place for place in range(10))), end))
+    [point] = points(aggregator, GAPS)
+    assert point.value == pytest.approx(0.012)
+    assert sum(point.counts) == 9
+    bounds = [*BY_NAME[GAPS].buckets, float("inf")]
+    assert {bound: n for bound, n in zip(bounds, point.counts, strict=True) if n} == {0.004: 9}
+    assert [exemplar.value for exemplar in point.exemplars] == [0.003]
+
+
+def test_gaps_of_a_program_that_keeps_nobody_waiting_stay_as_they_came() -> None:
+    end = answered(consumer_hold_seconds=0.0, provider_wait_seconds=0.5, gap_max_seconds=0.3)
+    assert value(measured(run_of(started(), asked(), chunk(0, 200_000, 500_000), end)), GAPS) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("end", "uncounted"),
+    [
+        ({"usage": usage(3, 1), "usage_source": "provider"}, None),
+        ({"usage": usage(3, 1), "usage_source": "partial", "outcome": "interrupted"}, 1),
+        ({"usage": None, "usage_source": "none", "outcome": "ok"}, 1),
+        ({"usage": None, "usage_source": "none", "outcome": "error"}, None),
+    ],
+)
+def test_requests_that_make_sums_lower_bounds_are_counted(end: dict[str, Any], uncounted: int | None) -> None:
+    aggregator = measured(run_of(started(), asked(), answered(**end)))
+    assert value(aggregator, "sidestream_uncounted_requests_total") == uncounted
+
+
+def test_failures_of_a_tool_stand_at_zero_once_it_has_been_called() -> None:
+    """So that a rate sees the first one."""
+    ends = [ToolEnd(tool_name="look", outcome="ok"), ToolEnd(tool_name="made_up", outcome="unknown")]
+    aggregator = measured(run_of(started(), *ends))
+    assert by_labels(points(aggregator, "sidestream_tool_calls_total")) == {
+        ("a", "look", "ok"): 1,
+        ("a", "look", "failed"): 0,
+        ("a", "unknown", "unknown"): 1,
+    }
+
+
+def test_start_of_counting_is_kept_with_the_counts() -> None:
+    aggregator = measured(run_of(started(), ended()))
+    other = MetricsAggregator()
+    other.store.started += 1_000
+    other.store.load_state(aggregator.store.dump_state())
+    assert other.store.started == aggregator.store.started
+
+
 def test_parts_streamed_beside_each_other_make_no_negative_gaps() -> None:
     events = run_of(started(), asked(), chunk(0, 50_000), chunk(0, 60_000), answered(), offsets=[0, 0, 1.0, 1.0])
     assert value(measured(events), GAPS) == pytest.approx(0.06)

@@ -81,7 +81,8 @@ def asked(request: int = 1, **facts: Any) -> LLMStart:
 
 def answered(request: int = 1, outcome: Any = "ok", **facts: Any) -> LLMEnd:
     facts = {"model": "gpt-5", "provider": "openai", "streaming": True, "duration_seconds": 0.5, **facts}
-    return LLMEnd(request=request, outcome=outcome, usage_source="provider" if facts.get("usage") else "none", **facts)
+    facts.setdefault("usage_source", "provider" if facts.get("usage") else "none")
+    return LLMEnd(request=request, outcome=outcome, **facts)
 
 
 def usage(input_tokens: int | None = None, output_tokens: int | None = None, **more: int | None) -> Usage:

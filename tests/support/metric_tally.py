@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 from typing import Any, TypeAlias, get_args
 
 from sidestream.events import RunOutcome, StreamEvent
 from sidestream.metrics.definitions import BY_NAME, convention_name
 from sidestream.recording.pricing import cache_effect
+
+GAPS = "gen_ai_client_operation_time_per_output_chunk_seconds"
 
 Labels: TypeAlias = frozenset[tuple[str, str]]
 """Without those that are empty, as in Prometheus."""
@@ -20,6 +23,8 @@ class Tally:
 
     def __init__(self, events: Sequence[StreamEvent]) -> None:
         self.values: dict[str, dict[Labels, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.gap_sums: dict[Labels, float] = defaultdict(float)
+        """No longer than the provider was waited for, while each gap is only known to be no longer than the longest."""
         self._events = events
         self._agents = {event.run_id: event.agent_name for event in events}
         self._starts: dict[str, Any] = {e.run_id: e.data for e in events if e.event_type == "agent_start"}
@@ -28,11 +33,16 @@ class Tally:
             if handler is not None:
                 handler(event, event.data)
 
+    def sums(self, name: str) -> dict[Labels, float]:
+        """Of a counter or gauge its value, of a histogram its sum."""
+        return self.gap_sums if name == GAPS else {labels: sum(seen) for labels, seen in self.values[name].items()}
+
     def _note(self, name: str, values: Any, *labels: str | None) -> None:
-        named = zip(BY_NAME[name].labels, labels, strict=True)
-        self.values[name][frozenset((label, text) for label, text in named if text)] += (
-            values if isinstance(values, list) else [values]
-        )
+        self.values[name][self._named(name, labels)] += values if isinstance(values, list) else [values]
+
+    @staticmethod
+    def _named(name: str, labels: Sequence[str | None]) -> Labels:
+        return frozenset((label, text) for label, text in zip(BY_NAME[name].labels, labels, strict=True) if text)
 
     def _agent_start(self, event: StreamEvent, data: Any) -> None:
         self._note("sidestream_runs_in_progress", 1, event.agent_name, data.model)
@@ -81,6 +91,8 @@ class Tally:
             effect = cache_effect(data.usage, model=data.response_model, provider=provider)
             self._note("sidestream_cache_saved_usd_total", effect.saved, agent, provider, data.model)
             self._note("sidestream_cache_write_usd_total", effect.spent, agent, provider, data.model)
+        if data.usage_source == "partial" or (data.usage is None and (data.chunks or data.outcome in ("ok", "retry"))):
+            self._note("sidestream_uncounted_requests_total", 1, agent, provider, data.model)
         if data.streaming:
             self._streamed(event, data, chat)
 
@@ -97,8 +109,12 @@ class Tally:
             for after in e.data.offsets_us or [0]
         )
         if len(times) > 1:
-            gaps = [(b - a) / 1e6 for a, b in pairwise(times)]
-            self._note("gen_ai_client_operation_time_per_output_chunk_seconds", gaps, *chat)
+            longest = data.gap_max_seconds if data.consumer_hold_seconds and data.gap_max_seconds else inf
+            gaps = [min((b - a) / 1e6, longest) for a, b in pairwise(times)]
+            self._note(GAPS, gaps, *chat)
+            waited = data.provider_wait_seconds if longest < inf else None
+            between = (times[-1] - times[0]) / 1e6
+            self.gap_sums[self._named(GAPS, chat)] += between if waited is None else min(between, waited)
         for name, amount in (
             ("sidestream_stream_stalls_total", data.stalls),
             ("sidestream_provider_wait_seconds_total", data.provider_wait_seconds),
@@ -110,6 +126,8 @@ class Tally:
     def _tool_end(self, event: StreamEvent, data: Any) -> None:
         tool = "unknown" if data.outcome == "unknown" else data.tool_name
         self._note("sidestream_tool_calls_total", 1, event.agent_name, tool, data.outcome)
+        if tool != "unknown":
+            self._note("sidestream_tool_calls_total", 0, event.agent_name, tool, "failed")
         if data.duration_seconds is not None:
             error = {"failed": data.exception_type, "retry": "retry", "cancelled": "cancelled"}.get(data.outcome, "")
             self._note("gen_ai_execute_tool_duration_seconds", data.duration_seconds, event.agent_name, tool, error)

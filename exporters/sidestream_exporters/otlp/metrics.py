@@ -1,7 +1,8 @@
 """Metrics by OTLP: the table of metrics (`metrics.definitions`), counted as the Prometheus exporter counts it.
 
-Values are cumulative. They are sent from a thread of their own, at an interval and at the end, for what is counted last
-must not wait for the next event.
+Values are cumulative, or what came since the last delivery where
+`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` asks for that. They are sent from a thread of their own, at an
+interval and at the end, for what is counted last must not wait for the next event.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
+from operator import sub
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -43,7 +45,9 @@ from .settings import Endpoint
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 POINTS = 200
 """Data points of one request, about: what is serialised at once."""
+TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 
 
 def interval_of(given: float | None) -> float:
@@ -57,6 +61,18 @@ def interval_of(given: float | None) -> float:
         wrong = f"{INTERVAL}={text!r}" if given is None else f"metrics_interval={given!r}"
         raise ConfigurationError(f"otlp: {wrong}: must be above zero")
     return min(float(seconds), threading.TIMEOUT_MAX)
+
+
+def wants_delta() -> bool:
+    """Whether the standard variable asks for delta temporality; `lowmemory` does for what is counted as it happens.
+
+    Raises:
+        ConfigurationError: the variable has a value that the specification does not know.
+    """
+    given = os.environ.get(TEMPORALITY, "").strip().lower()
+    if given not in ("", "cumulative", "delta", "lowmemory"):
+        raise ConfigurationError(f"otlp: {TEMPORALITY}={given!r}: must be cumulative, delta or lowmemory")
+    return given in ("delta", "lowmemory")
 
 
 class Metrics:
@@ -74,6 +90,7 @@ class Metrics:
         self._stop: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failing = False
+        self._delivered = Delivered() if wants_delta() else None
         self.aggregator = MetricsAggregator()
 
     def start(self) -> None:
@@ -94,14 +111,18 @@ class Metrics:
                 self.send()
 
     def send(self) -> None:
-        """Send every value as it is now. An outage costs nothing but time: values are cumulative."""
+        """Send every value as it is now. An outage costs nothing but time: the next delivery has it all."""
         url = self.endpoint.url
         with self._lock:
             try:
                 if self._sender is None:
                     self._sender = sender_to(self.endpoint, "metrics")
-                rejected = [self._sender.send(body) for body in self._bodies()]
-                if any(rejected):
+                rejected = 0
+                for body, sent in self._bodies():
+                    rejected += self._sender.send(body) or 0
+                    if self._delivered is not None:
+                        self._delivered.note(sent)
+                if rejected:
                     warn_once("OTLP endpoint rejected metrics, see its log for why", url, endpoint=url)
             except Away as error:
                 if not self._failing:
@@ -122,28 +143,65 @@ class Metrics:
         if self._sender is not None:
             self._sender.close()
 
-    def _bodies(self) -> Iterator[bytes]:
+    def _bodies(self) -> Iterator[tuple[bytes, list[_Total]]]:
+        """Export requests, with the totals that each tells."""
+        now, started = time.time_ns(), int(self.aggregator.store.started * 1e9)
         snapshot = self.aggregator.snapshot(self._get_stats())
-        times = {"start_time_unix_nano": int(self.aggregator.store.started * 1e9), "time_unix_nano": time.time_ns()}
         resource = ResourceMessage()
         put_attributes(resource.attributes, self._resource.attributes)
         scope = InstrumentationScope(name="sidestream", version=version("sidestream"))
         yielder = GilYielder()
         metrics: list[Metric] = []
-        size = 0
+        totals: list[_Total] = []
         for name, points in snapshot.items():
-            for first in range(0, len(points), POINTS):
-                metric = _metric(table.BY_NAME[name])
-                for point in points[first : first + POINTS]:
-                    _add(metric, table.BY_NAME[name], point, times)
-                    yielder.maybe_yield()
+            row = table.BY_NAME[name]
+            delivered = self._delivered if row.kind != "gauge" else None
+            metric = None
+            for point in points:
+                total = _Total(name, point, now)
+                sent, begun = (point, started) if delivered is None else delivered.since(total, started)
+                metric = metric or _metric(row, CUMULATIVE if delivered is None else DELTA)
+                _add(metric, row, sent, {"start_time_unix_nano": begun, "time_unix_nano": now})
+                totals.append(total)
+                yielder.maybe_yield()
+                if len(totals) >= POINTS:
+                    yield _request(resource, scope, [*metrics, metric]), totals
+                    metrics, totals, metric = [], [], None
+            if metric is not None:
                 metrics.append(metric)
-                size += len(points[first : first + POINTS])
-                if size >= POINTS:
-                    yield _request(resource, scope, metrics)
-                    metrics, size = [], 0
         if metrics:
-            yield _request(resource, scope, metrics)
+            yield _request(resource, scope, metrics), totals
+
+
+class _Total(NamedTuple):
+    """A time series as it stood at one moment."""
+
+    name: str
+    point: Point
+    time_ns: int
+
+
+class Delivered:
+    """Last delivered total of each counter and histogram, for sending what came since."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, tuple[str, ...]], _Total] = {}
+
+    def since(self, total: _Total, started: int) -> tuple[Point, int]:
+        """What was added to `total` since its last delivery, and when that was: `started` before the first one."""
+        last = self._last.get((total.name, total.point.labels))
+        if last is None:
+            return total.point, started
+        point, before = total.point, last.point
+        added = point._replace(
+            value=point.value - before.value,
+            counts=tuple(map(sub, point.counts, before.counts)),
+            exemplars=tuple(each for each in point.exemplars if each not in before.exemplars),
+        )
+        return added, last.time_ns
+
+    def note(self, totals: Iterable[_Total]) -> None:
+        self._last.update(((total.name, total.point.labels), total) for total in totals)
 
 
 def _request(resource: Any, scope: Any, metrics: list[Any]) -> bytes:
@@ -152,13 +210,13 @@ def _request(resource: Any, scope: Any, metrics: list[Any]) -> bytes:
     return bytes(ExportMetricsServiceRequest(resource_metrics=[of_resource]).SerializeToString())
 
 
-def _metric(row: table.Metric) -> Any:
+def _metric(row: table.Metric, temporality: Any) -> Any:
     metric = Metric(name=row.otlp, description=row.help, unit=row.unit)
     if row.kind == "counter":
         metric.sum.is_monotonic = True
-        metric.sum.aggregation_temporality = CUMULATIVE
+        metric.sum.aggregation_temporality = temporality
     elif row.kind == "histogram":
-        metric.histogram.aggregation_temporality = CUMULATIVE
+        metric.histogram.aggregation_temporality = temporality
     return metric
 
 

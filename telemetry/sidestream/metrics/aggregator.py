@@ -32,8 +32,11 @@ from sidestream.events import (
     ToolEnd,
     ToolStart,
     Usage,
+    is_partial,
+    is_unmeasured,
 )
 from sidestream.events.ids import span_id_of
+from sidestream.events.outcomes import verdict_of
 from sidestream.recording.pricing import CacheEffect, cache_effect
 from sidestream.stats import SidecarStats
 
@@ -51,6 +54,9 @@ MAX_REASONS = 20
 
 _CHUNK_GAP = "gen_ai_client_operation_time_per_output_chunk_seconds"
 _GAP_BOUNDS_US = [round(bound * 1e6) for bound in BY_NAME[_CHUNK_GAP].buckets]
+
+_NO_ERROR = frozenset({"ok", "neutral"})
+"""Verdicts on outcomes that give no `error_type`."""
 
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
@@ -70,6 +76,20 @@ class _Request:
         self.longest = -1
         self.last: int | None = None
         """When the last chunk came, since the start of the run."""
+
+    def cap_gaps(self, end: LLMEnd) -> None:
+        """Takes the program's own time out of the gaps: chunks come when the program asks for them, and not before.
+
+        No gap is longer than the longest wait for the provider, nor are all of them together longer than all its waits.
+        """
+        if not end.consumer_hold_seconds or end.gap_max_seconds is None:
+            return
+        self.longest = min(self.longest, round(end.gap_max_seconds * 1e6))
+        highest = bisect_left(_GAP_BOUNDS_US, self.longest)
+        self.counts[highest] += sum(self.counts[highest + 1 :])
+        self.counts[highest + 1 :] = [0] * (len(self.counts) - highest - 1)
+        if end.provider_wait_seconds is not None:
+            self.total = min(self.total, round(end.provider_wait_seconds * 1e6))
 
 
 class _Run:
@@ -127,7 +147,7 @@ class MetricsAggregator:
 
         The metrics about the sidecar itself are made from its `books`, and left out without them.
         """
-        return self.store.snapshot() | (_book_points(books, self.store.overflow.copy()) if books else {})
+        return self.store.snapshot() | (_book_points(books, self.store) if books else {})
 
     def _run(self, event: StreamEvent) -> _Run:
         run = self._runs.pop(event.run_id, None) or _Run()
@@ -158,7 +178,7 @@ class MetricsAggregator:
     def _agent_end(self, run: _Run, event: StreamEvent, data: AgentEnd) -> None:
         del self._runs[event.run_id]
         self._no_longer_in_progress(run)
-        error = "" if data.outcome == "completed" else _error_type(data, "error")
+        error = "" if verdict_of(data.outcome) in _NO_ERROR else _error_type(data, "error")
         origin = _origin(run, event)
         duration = data.duration_seconds
         self.store.observe("gen_ai_invoke_agent_duration_seconds", (run.agent, error), duration, origin)
@@ -198,7 +218,7 @@ class MetricsAggregator:
         request = run.requests.pop(data.request, None) or _Request(0, None)
         model = data.model or run.model
         provider = data.provider or request.provider or ""
-        error = "" if data.outcome in ("ok", "skipped", "retry") else _error_type(data, "error")
+        error = "" if verdict_of(data.outcome) in _NO_ERROR else _error_type(data, "error")
         chat = ("chat", convention_name(provider), model, data.response_model or "", error)
         where = (run.agent, provider, model)
         origin = _origin(run, event, request.seq)
@@ -209,6 +229,8 @@ class MetricsAggregator:
         self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
         self._used(data.usage, where, chat[:-1], origin)
         self._paid(data.cost_usd, bool(data.unpriced), where, origin)
+        if is_partial(data) or is_unmeasured(data):
+            self.store.add("sidestream_uncounted_requests_total", where, 1, origin)
         if (effect := _cache_effect(data, provider)) is not None:
             self.store.add("sidestream_cache_saved_usd_total", where, effect.saved, origin)
             self.store.add("sidestream_cache_write_usd_total", where, effect.spent, origin)
@@ -244,6 +266,7 @@ class MetricsAggregator:
         for kind, seconds in (data.time_to_first_token_seconds or {}).items():
             store.observe("sidestream_time_to_first_token_seconds", (*where, kind), seconds, origin)
         if request.longest >= 0:
+            request.cap_gaps(data)
             series = store.series(_CHUNK_GAP, chat)
             series.value += request.total / 1e6
             series.counts = list(map(add, series.counts, request.counts))
@@ -272,6 +295,8 @@ class MetricsAggregator:
             labels = (run.agent, tool, _error_type(data, "failed") if failed else "")
             self.store.observe("gen_ai_execute_tool_duration_seconds", labels, data.duration_seconds, origin)
         self.store.add("sidestream_tool_calls_total", (run.agent, tool, data.outcome), 1, origin)
+        if tool != UNKNOWN:  # only now is it known that there is such a tool
+            self.store.initialize("sidestream_tool_calls_total", (run.agent, tool, "failed"))
 
     def _retry(self, run: _Run, event: StreamEvent, data: Retry) -> None:
         tool = UNKNOWN if data.cause == "unknown_tool" else data.tool_name or ""
@@ -309,7 +334,7 @@ def _cache_effect(data: LLMEnd, provider: str) -> CacheEffect | None:
 # --- the sidecar's books -------------------------------------------------------------------------------------------
 
 
-def _book_points(books: SidecarStats, overflow: dict[str, int]) -> dict[str, list[Point]]:
+def _book_points(books: SidecarStats, store: Store) -> dict[str, list[Point]]:
     named = books.exporters.items()
     return {
         "sidestream_events_total": [
@@ -324,7 +349,8 @@ def _book_points(books: SidecarStats, overflow: dict[str, int]) -> dict[str, lis
             Point((name,), stats.last_success) for name, stats in named if stats.last_success is not None
         ],
         "sidestream_recording_errors_total": [Point((), books.recording_errors)],
-        "sidestream_label_overflow_total": [Point((label,), count) for label, count in overflow.items()],
+        "sidestream_label_overflow_total": [Point((label,), count) for label, count in store.overflow.copy().items()],
+        "sidestream_start_time_seconds": [Point((), store.started)],
         "sidestream_build_info": [Point((_version(),), 1)],
     }
 

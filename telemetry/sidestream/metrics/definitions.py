@@ -77,7 +77,8 @@ class Metric:
     unit: str = ""
     """Of OTLP metrics, in UCUM."""
     otlp: str
-    """Name of the OTLP instrument."""
+    """Name of the OTLP instrument. Prometheus' own translation of it, with `unit` and `kind`, gives `name`: a `unit` in
+    braces says what is counted and adds nothing to the name."""
     source: Source = "runs"
 
     @property
@@ -136,7 +137,7 @@ METRICS: tuple[Metric, ...] = (
         otlp="gen_ai.client.operation.time_per_output_chunk",
         kind="histogram",
         unit="s",
-        help="Time between two chunks of a streaming request.",
+        help="Time between two chunks of a streaming request, less what the program kept the stream waiting.",
         labels=_CHAT,
         buckets=GAP,
     ),
@@ -229,25 +230,25 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         name="sidestream_cost_usd_total",
-        otlp="sidestream.cost",
+        otlp="sidestream.cost.usd",
         kind="counter",
-        unit="USD",
+        unit="{USD}",
         help="Cost in US dollars, of each run's own requests.",
         labels=("agent", "provider", "model"),
     ),
     Metric(
         name="sidestream_cache_saved_usd_total",
-        otlp="sidestream.cache_saved",
+        otlp="sidestream.cache_saved.usd",
         kind="counter",
-        unit="USD",
+        unit="{USD}",
         help="US dollars by which reading the provider's prompt cache made requests cheaper.",
         labels=("agent", "provider", "model"),
     ),
     Metric(
         name="sidestream_cache_write_usd_total",
-        otlp="sidestream.cache_write",
+        otlp="sidestream.cache_write.usd",
         kind="counter",
-        unit="USD",
+        unit="{USD}",
         help="US dollars that writing to the provider's prompt cache cost beyond plain input: what the cache saved is "
         "sidestream_cache_saved_usd_total less this.",
         labels=("agent", "provider", "model"),
@@ -258,6 +259,15 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         unit="{request}",
         help="Requests that used tokens of a model without a known price: their cost is missing.",
+        labels=("agent", "provider", "model"),
+    ),
+    Metric(
+        name="sidestream_uncounted_requests_total",
+        otlp="sidestream.uncounted_requests",
+        kind="counter",
+        unit="{request}",
+        help="Requests whose use of tokens is not known, or not in full (cut off in mid-stream): the sums of tokens "
+        "and cost are lower bounds.",
         labels=("agent", "provider", "model"),
     ),
     # --- streaming ---
@@ -306,7 +316,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         name="sidestream_queue_events",
-        otlp="sidestream.queue",
+        otlp="sidestream.queue.events",
         kind="gauge",
         unit="{event}",
         help="Events that wait for an exporter.",
@@ -341,7 +351,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         name="sidestream_exporter_last_success_timestamp_seconds",
-        otlp="sidestream.exporter.last_success",
+        otlp="sidestream.exporter.last_success.timestamp",
         kind="gauge",
         unit="s",
         help="Unix time of the last batch that an exporter delivered.",
@@ -366,8 +376,16 @@ METRICS: tuple[Metric, ...] = (
         source="books",
     ),
     Metric(
+        name="sidestream_start_time_seconds",
+        otlp="sidestream.start_time",
+        kind="gauge",
+        unit="s",
+        help="Unix time from which on the counters count: their first value in a young Prometheus is news if this is.",
+        source="books",
+    ),
+    Metric(
         name="sidestream_build_info",
-        otlp="sidestream.build",
+        otlp="sidestream.build.info",
         kind="gauge",
         help="Always 1.",
         labels=("version",),

@@ -159,7 +159,7 @@ class Store:
                 for name, known in self._series.items()
                 if BY_NAME[name].kind != "gauge"
             }
-            return {"series": counted, "overflow": dict(self.overflow)}
+            return {"series": counted, "overflow": dict(self.overflow), "started": self.started}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `dump_state` gave. What no longer fits the table of metrics is left out."""
@@ -172,6 +172,7 @@ class Store:
                         if len(counts) == len(one.counts):
                             one.value, one.counts = value, counts
             self.overflow = dict(state["overflow"])
+            self.started = state.get("started", self.started)
 
     def _admit(self, metric: Metric, known: dict[tuple[str, ...], Series], given: tuple[str, ...]) -> Series:
         labels = tuple(map(self._capped, metric.labels, given))

@@ -6,17 +6,20 @@ import logging
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
 
 from sidestream import ConfigurationError, Sidecar
 from sidestream.events import Usage
 from sidestream.events.ids import span_id_of, trace_id_of
-from sidestream.metrics.definitions import BY_NAME
+from sidestream.metrics.definitions import BY_NAME, Metric
 from sidestream_exporters import OTLPExporter
+from sidestream_exporters.otlp.metrics import Metrics
+from sidestream_exporters.otlp.settings import Endpoint
 from tests.support.loopback import until
 from tests.support.otlp_agents import answered, ask, books, end, log, observed_run, start
 from tests.support.otlp_receiver import Answer, Received, attributes, http_receiver, nobody
 
-CUMULATIVE = 2
+DELTA, CUMULATIVE = 1, 2
 
 
 def metrics_exporter(url: str, **options: Any) -> OTLPExporter:
@@ -42,10 +45,10 @@ def test_the_numbers_of_a_run() -> None:
         assert exporter.export(events) is None
         exporter.flush()
         exporter.close()
-    cost = last(received, "sidestream.cost")
+    cost = last(received, "sidestream.cost.usd")
     assert cost.sum.is_monotonic
     assert cost.sum.aggregation_temporality == CUMULATIVE
-    assert cost.unit == "USD"
+    assert cost.unit == "{USD}"
     (point,) = cost.sum.data_points
     assert point.as_double == 0.25
     assert attributes(point) == {"agent": "support", "provider": "openai", "model": "gpt-5-mini"}
@@ -147,3 +150,81 @@ def test_nothing_is_said_once_too_often(caplog: pytest.LogCaptureFixture) -> Non
     with http_receiver() as received, Sidecar(metrics_exporter(received.url)) as sidecar:
         observed_run(sidecar)
     assert caplog.text == ""
+
+
+def in_prometheus(name: str, unit: str, kind: str) -> str:
+    """Name of an OTLP metric as Prometheus translates it ("Prometheus and OpenMetrics Compatibility" of OpenTelemetry).
+
+    A unit in braces is an annotation, and left out; other units are spelled out, unless the name ends with them.
+    """
+    suffixes = [] if unit.startswith("{") else [{"s": "seconds", "By": "bytes"}.get(unit, unit)]
+    if kind == "gauge" and unit == "1":
+        suffixes = ["ratio"]
+    translated = name.replace(".", "_")
+    for suffix in [*suffixes, *(["total"] if kind == "counter" else [])]:
+        if suffix and not translated.endswith(f"_{suffix}"):
+            translated += f"_{suffix}"
+    return translated
+
+
+@pytest.mark.parametrize("metric", BY_NAME.values(), ids=BY_NAME)
+def test_prometheus_translates_each_metric_to_the_name_that_boards_and_rules_ask_for(metric: Metric) -> None:
+    assert in_prometheus(metric.otlp, metric.unit, metric.kind) == metric.name
+
+
+@pytest.mark.parametrize("preference", ["delta", "lowmemory", "DELTA"])
+def test_each_delivery_tells_what_came_since_the_last_one_where_delta_is_preferred(
+    preference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)
+    with http_receiver() as received:
+        exporter = metrics_exporter(received.url)
+        for number in range(3):
+            exporter.export(log(f"run-{number}", start(f"run-{number}"), ask(), answered(), end()))
+            exporter.flush()
+        exporter.close()
+    runs = [metric.sum for metric in received.metrics if metric.name == "sidestream.runs"]
+    assert {each.aggregation_temporality for each in runs} == {DELTA}
+    completed = [point for each in runs for point in each.data_points if attributes(point)["outcome"] == "completed"]
+    assert [point.as_double for point in completed[:3]] == [1, 1, 1]
+    assert sum(point.as_double for point in completed) == 3
+    ends, starts = [each.time_unix_nano for each in completed], [each.start_time_unix_nano for each in completed]
+    assert starts[1:] == ends[:-1], "intervals follow each other without a gap"
+    durations = [metric.histogram for metric in received.metrics if metric.name == "gen_ai.invoke_agent.duration"]
+    assert {each.aggregation_temporality for each in durations} == {DELTA}
+    assert sum(point.count for each in durations for point in each.data_points) == 3
+    assert [point.as_double for point in last(received, "sidestream.runs.in_progress").gauge.data_points] == [0]
+
+
+def test_delta_that_could_not_be_delivered_is_in_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta")
+    with http_receiver(Answer(status=503), Answer()) as received:
+        endpoint = Endpoint(
+            protocol="http/protobuf",
+            url=f"{received.url}/v1/metrics",
+            headers={},
+            timeout=5,
+            compression="none",
+            certificate=None,
+            client_certificate=None,
+            client_key=None,
+        )
+        metrics = Metrics(endpoint, Resource({}), 3_600, lambda: None)
+        for event in log("run-1", start("run-1"), end()):
+            metrics.aggregator.add(event)
+        metrics.send()
+        assert received.metrics == []
+        metrics.send()
+        completed = [
+            point.as_double
+            for point in last(received, "sidestream.runs").sum.data_points
+            if attributes(point)["outcome"] == "completed"
+        ]
+        metrics.close()
+    assert completed == [1]
+
+
+def test_temporality_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes")
+    with pytest.raises(ConfigurationError, match="TEMPORALITY_PREFERENCE='sometimes'"):
+        OTLPExporter(metrics=True)
