@@ -443,6 +443,13 @@ def test_the_times_of_a_stream() -> None:
     assert value(aggregator, "sidestream_consumer_hold_seconds_total") == 0.5
 
 
+def test_a_request_whose_start_nobody_saw_is_counted_and_has_no_duration() -> None:
+    """Its stream was tapped when the provider had been asked already: what was seen of it would pass for quick."""
+    measurer = measured(run_of(started(), asked(), answered(start_unknown=True, duration_seconds=0.01)))
+    assert points(measurer, "gen_ai_client_operation_duration_seconds") == []
+    assert value(measurer, "sidestream_requests_total") == 1
+
+
 # --- exemplars -----------------------------------------------------------------------------------------------------
 
 

@@ -223,7 +223,7 @@ class MetricsAggregator:
         where = (run.agent, provider, model)
         origin = _origin(run, event, request.seq)
 
-        if data.outcome != "skipped":  # then no model was asked
+        if data.outcome != "skipped" and not data.start_unknown:  # no model was asked; nobody knows how long it took
             name = "gen_ai_client_operation_duration_seconds"
             self.store.observe(name, chat, data.duration_seconds, origin)
         self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
