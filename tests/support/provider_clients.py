@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,11 +27,6 @@ def answering(body: bytes, delivery: Delivery | None = None) -> Iterator[str]:
         yield server.url
 
 
-def drain(stream: Any) -> list[Any]:
-    """The items of a plain stream."""
-    return list(stream)
-
-
 async def adrain(stream: Any, leave: Callable[[Any], bool] = lambda item: False) -> list[Any]:
     """The items of an async stream, up to the one at which `leave` is true."""
     items = []
@@ -41,11 +35,6 @@ async def adrain(stream: Any, leave: Callable[[Any], bool] = lambda item: False)
         if leave(item):
             break
     return items
-
-
-def run_async(main: Callable[[], Any]) -> Any:
-    """What the coroutine function `main` returns, in a loop of its own."""
-    return asyncio.run(main())
 
 
 def written(watching: Watching) -> list[tuple[Any, ...]]:
