@@ -24,7 +24,7 @@ class TestWording:
         assert [money(0.042), seconds(0.042), short_count(1256)] == ["$0.042", "42ms", "1.3k"]
 
     @pytest.mark.parametrize(
-        ("passed", "shown"), [(0, "now"), (12, "12 s ago"), (300, "5 min ago"), (7200, "2 h ago"), (200_000, "2 d ago")]
+        ("passed", "shown"), [(0, "now"), (12, "12s ago"), (300, "5m ago"), (7200, "2h ago"), (200_000, "2d ago")]
     )
     def test_times_are_relative_when_near(self, passed: float, shown: str) -> None:
         assert ago(BEGUN, BEGUN + timedelta(seconds=passed)) == shown

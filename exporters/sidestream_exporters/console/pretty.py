@@ -41,7 +41,7 @@ CUT_SHORT = ("length", "content_filter", "error")
 """Reasons to finish that an outcome of `ok` must not hide."""
 
 RUN_COLORS = ("36", "35", "34", "96", "95", "94")
-"""Of the runs, in turn: none that means good or bad."""
+"""Colours of runs, given in turn; none of them means good or bad."""
 
 V = TypeVar("V")
 
@@ -64,7 +64,7 @@ _NO_LABEL = Cell("")
 
 @dataclass(slots=True)
 class _Page:
-    """What is being written about one run."""
+    """State of one run's lines: what is open, and what was told last."""
 
     run_id: str
     root: str
@@ -72,9 +72,9 @@ class _Page:
     agent: str | None = None
     label: Cell = _NO_LABEL
     open: tuple[int | None, int | None, str] | None = None
-    """The part that streams: request, part, kind."""
+    """Part of the answer that streams: request, part, kind."""
     rest: str = ""
-    """Its text since the last whole line."""
+    """Text of that part since the last whole line."""
     headed: bool = False
     streamed: int = 0
     """Checksum of the text of the current request: an output that was just read is not shown again."""
@@ -82,7 +82,7 @@ class _Page:
     error: tuple[str | None, Json] | None = None
     """Exception type and message that were told last."""
     held: StreamEvent | None = None
-    """An error that the next row will most likely tell, since it belongs to a request or a tool that ends with it."""
+    """Error event whose row waits: the end of its request or tool, which comes next, mostly tells the same."""
 
 
 class PrettyLines:
@@ -200,7 +200,7 @@ class PrettyLines:
         return Cell(f"{text} tok" if self.layout.wide else text, "", width)
 
     def _cost(self, usd: float | None, at_least: bool, unpriced: bool) -> Cell:
-        """The cost, or that it is not known: never a zero that nobody stated."""
+        """Cell of the cost; an unknown cost says so and is never shown as zero."""
         width = 9 if self.layout.wide else 8
         if usd is None:
             return Cell("unpriced" if unpriced else "$?", YELLOW, width)
@@ -261,7 +261,7 @@ class PrettyLines:
     def _ended(
         self, page: _Page, event: StreamEvent, data: LLMEnd | ToolEnd, outcome: str, subject: Cell, cells: list[Cell]
     ) -> list[str]:
-        """The rows of something that is over; the outcome is said only where it is not plain success."""
+        """Rows of a request or tool that is over; the outcome is written only where it is not plain success."""
         if outcome in CUT_SHORT and outcome != data.outcome:  # it ended well, yet not because all was said
             glyph, style = self.layout.glyphs.caller, YELLOW
         else:
@@ -296,7 +296,7 @@ class PrettyLines:
         return [row, *self._block(page, "payload", data.payload)]
 
     def _unknown(self, page: _Page, event: StreamEvent, data: Any) -> list[str]:
-        """The row of an event of a type yet to come."""
+        """Row of an event whose type this version does not know."""
         return [self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject(event.event_type.value))]
 
     def _agent_end(self, page: _Page, event: StreamEvent, data: AgentEnd) -> list[str]:
@@ -338,7 +338,7 @@ class PrettyLines:
         error: Json,
         cause: tuple[str | None, Json],
     ) -> list[str]:
-        """A row that tells what went wrong, at its end or below it; where that was told before, only its type."""
+        """Rows with an error's message at the end or below; an error that was told before shows only its type."""
         kind = sanitize((exception_type or "").rpartition(".")[2])
         if error is None or page.error == cause:
             return [self._row(page, event, *cells, Cell(kind, elastic=True))]
@@ -351,7 +351,7 @@ class PrettyLines:
         return [self._row(page, event, *cells), *self._block(page, "", whole if self.verbose else text.text)]
 
     def _held(self, page: _Page, following: Any) -> list[str]:
-        """The row of the error that was held, unless the event before it or the one `following` it tells the same."""
+        """Row of the error event that waits, unless the event before or the one `following` tells the same error."""
         event, page.held = page.held, None
         if event is None:
             return []

@@ -72,7 +72,7 @@ def _tell(what: object, code: int) -> int:
 
 
 def _drop_output() -> None:
-    """Let go of what is still buffered, which the interpreter would try to write once more."""
+    """Discard buffered output, so that the interpreter does not fail to write it once more at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""How the commands look: on a terminal coloured and as wide as it is, in a pipe plain, uncut and one line a row.
+"""Output of the commands: coloured and cut to the width on a terminal, plain and uncut in a pipe.
 
 Text from a log is written by models and users: everything goes through `safe`, so that it cannot steer a terminal.
 """

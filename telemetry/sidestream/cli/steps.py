@@ -1,4 +1,4 @@
-"""How the steps of a run look, a line each, with what was said below."""
+"""Lines of a run's steps: one for each, with the content below."""
 
 from __future__ import annotations
 

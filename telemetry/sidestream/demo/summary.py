@@ -1,4 +1,4 @@
-"""What the demo says at the end: each run, each exporter's books, where the log is, and what to try next."""
+"""Summary at the end of the demo: each run, each exporter's statistics, the log, and what to try next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs that the pages show, read anew when the log has changed."""
+"""Catalogue of the runs that the pages show, read anew when the log has changed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sidestream.log import RunSummary, log_files, runs
 Signature = tuple[tuple[str, int, int], ...]
 
 RECHECK_SECONDS = 2.0
-"""A run stops being `running` when its process dies, which no file tells: so often is that looked at, or, in a log that
-takes long to look through, after `PATIENCE` times as long as that takes."""
+"""Seconds between two checks of whether the writers of running runs are alive, which no file tells. Where reading the log
+takes long, the pause is `PATIENCE` times that."""
 PATIENCE = 10
 
 
@@ -31,7 +31,7 @@ class Catalogue:
         self._families: dict[str, list[RunSummary]] = {}
 
     def signature(self) -> Signature:
-        """Changes when something is written."""
+        """Fingerprint of the log's files (path, size, mtime): differs after something was written."""
         return tuple(filter(None, map(_stamp, log_files(*self.paths))))
 
     def runs(self) -> list[RunSummary]:

@@ -17,9 +17,9 @@ from .wording import money, seconds, tone
 
 BINS = 48
 HEIGHT = 100.0
-"""Of a chart, in its own units; a bin is 1 wide."""
+"""Height of a chart in its own units; a bin is 1 wide."""
 TONES = ("good", "live", "calm", "warn", "bad")
-"""From the bottom of a stack to its top."""
+"""Tones of a stack, from its bottom to its top."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Chart:
 
     @property
     def edges(self) -> tuple[str, str]:
-        """When it begins and ends, as exactly as its length asks for."""
+        """Labels of the beginning and the end, as exact as the span of time needs."""
         since, until = self.bins[0].since.astimezone(), self.bins[-1].until.astimezone()
         days = (until - since).total_seconds() / 86_400
         form = "%d %b %Y" if days > 300 else "%d %b" if days > 4 else "%d %b %H:%M" if days > 0.5 else "%H:%M:%S"
@@ -61,7 +61,7 @@ class Chart:
 
     @property
     def description(self) -> str:
-        """For those who do not see it."""
+        """Text for screen readers."""
         return f"{self.name}: {self.total}. {self.note}".strip()
 
 
@@ -132,7 +132,7 @@ def _duration(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
 
 
 def _bin(edges: list[datetime], number: int, title: str, shares: list[tuple[str, float]]) -> Bin:
-    """Rectangles of these shares of the height, one upon the other."""
+    """Bin with stacked rectangles of these shares of the height."""
     made = Bin(edges[number], edges[number + 1], title)
     level = HEIGHT
     for colour, share in shares:

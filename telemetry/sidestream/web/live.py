@@ -1,4 +1,4 @@
-"""Tells open pages that the log has grown, by server-sent events. What is new they then fetch like any page."""
+"""Server-sent events that tell open pages of news in the log. A page then fetches itself like any other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidestream.log import RunSummary
 from .catalogue import Catalogue
 
 LOOK_SECONDS = 0.5
-"""Between two looks, or twice as long as one takes."""
+"""Seconds between two looks at the log; a log that takes long to look at gets twice that time."""
 KEEP_ALIVE_SECONDS = 15.0
 
 
@@ -42,7 +42,7 @@ def _state(run: RunSummary) -> tuple[str, int, str]:
 
 
 def _events(look: Callable[[], tuple[object, bool]]) -> StreamingResponse:
-    """`change` whenever `look` sees another state than before; `end` when it says that it was the last."""
+    """Event stream: `change` when `look` returns another state than before, `end` when it returns True as well."""
 
     async def stream() -> AsyncIterator[str]:
         state, over = await anyio.to_thread.run_sync(look)

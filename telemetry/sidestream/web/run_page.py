@@ -1,4 +1,4 @@
-"""What the page of one run shows, whether it is served or stands alone in a file."""
+"""Contents of the page of one run, served or as a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FOLDED_TEXT = 1_200
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Something that went wrong, and where on the page it stands."""
+    """Failed step, and its place on the page."""
 
     id: str
     step: Step
@@ -40,7 +40,7 @@ class RunPage:
     requests: list[tuple[str, RunLog, Step]]
     """Model requests of the run and its sub-agents, with their ids."""
     timing: dict[str, Any]
-    """What playing needs: when each step begins, and when each piece of each text came and how long it is."""
+    """Times for playing: when each step begins, when each piece of each text came, and how long the piece is."""
 
 
 def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
@@ -94,7 +94,7 @@ def all_events(log: RunLog) -> list[Located]:
 
 
 def gist(located: Located) -> str:
-    """What an event is about, in a few words."""
+    """Gist of an event in a few words."""
     data = located.event.data
     named = [data.get(name) for name in ("name", "tool_name", "model", "outcome", "cause", "exception_type", "text")]
     return " · ".join(each[:120] for each in named if isinstance(each, str))
@@ -106,5 +106,5 @@ def as_line(located: Located) -> bytes:
 
 
 def as_json(located: Located) -> str:
-    """An event as it is read."""
+    """An event as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(located.event), indent=2).decode()

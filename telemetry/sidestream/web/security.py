@@ -1,4 +1,4 @@
-"""Who may see the pages: one ASGI middleware in front of all of them.
+"""Access control: one ASGI middleware in front of all pages.
 
 The pages show what people and models wrote, so they are as private as the log. Nothing is loaded from elsewhere,
 nothing inline runs, no other site can embed or read them, and a foreign name that was pointed at this machine (DNS
@@ -42,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Lets through what this person's own browser asks for, from these pages or by a link to them.
+    """Middleware that passes requests of the user's own browser, made by these pages or by following a link to them.
 
     Args:
         app: what to guard.
@@ -106,7 +106,7 @@ def _names_loopback(host: str) -> bool:
 
 
 def _comes_from_here(headers: Headers) -> bool:
-    """Not from another site's page, except by a link that opens ours as a page of its own."""
+    """Same-origin check: False for another site's page, except where its link opens ours as a page of its own."""
     site = headers.get("sec-fetch-site", "none")
     if site not in ("same-origin", "none"):
         return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

@@ -1,4 +1,4 @@
-"""The templates, and what they know. Everything they are given is escaped."""
+"""Jinja environment of the pages. Every value is escaped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def asset(name: str) -> str:
 
 @cache
 def version(name: str) -> str:
-    """Changes with the file, so that a browser may keep it for good."""
+    """Version of a static file, by its content, so that browsers may cache it for good."""
     return sha256(asset(name).encode()).hexdigest()[:12]
 
 

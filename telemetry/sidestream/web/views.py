@@ -1,4 +1,4 @@
-"""The pages: each a function from a request to a response. They read the log and write nothing."""
+"""Views: a function from request to response for each page. They read the log and write nothing."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def _filter(request: Request) -> Filter:
 
 
 def _cost(run: RunSummary) -> float | None:
-    """With what its sub-agents cost."""
+    """Cost of a run with its sub-agents."""
     return run.cost_usd if run.cost_usd_with_children is None else run.cost_usd_with_children
 
 
 def _link(request: Request, **changes: object) -> str:
-    """This page with other values in its query; None takes one out."""
+    """Address of this page with other values in its query; None takes one out."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes and value]
     return "?" + urlencode([*kept, *((name, str(value)) for name, value in changes.items() if value is not None)])
 
@@ -213,7 +213,7 @@ def lines_view(request: Request) -> Response:
 
 
 def _found(request: Request, suffix: str = "") -> RunSummary | Response:
-    """The run that is asked for, or where to go instead."""
+    """Run that is asked for, or the redirect or error page to answer with."""
     given = request.path_params["run_id"]
     run: RunSummary | None = request.app.state.catalogue.run(given)
     if run is None:
@@ -243,7 +243,7 @@ FACTS: Sequence[tuple[str, str, str]] = (
     ("sub_agents", "Sub-agents", "count"),
 )
 FIGURES: dict[str, Figure] = {"cost": "cost", "total_tokens": "usage"}
-"""Which of them may be lower bounds, and of what."""
+"""Facts that may be lower bounds, with the figure whose rule applies."""
 
 
 def compare_view(request: Request) -> Response:

@@ -18,7 +18,7 @@ from .wording import count, money, seconds, short_class, words
 MAX_ROWS = 1_000
 """Rows of a page, unless all are asked for."""
 LEAST_WIDTH = 0.15
-"""Percent: what took no time can be seen all the same."""
+"""Least width of a bar in percent, so that steps that took no time can be seen."""
 POINTS = ("retry", "error", "custom", "final_result")
 
 
@@ -45,7 +45,7 @@ class Row:
     chunks: str
     """An SVG path, 1,000 wide and 10 high, with a stroke for the pieces that came at that moment."""
     open: bool
-    """Whether it is still going on, or nobody knows when it ended."""
+    """Whether the step goes on, or its end is not in the log."""
     details: list[tuple[str, str]]
     run_id: str
 
@@ -251,7 +251,7 @@ def _tokens(step: Step, usage: Usage) -> str:
 
 
 def _strokes(run: RunLog, step: Step, start: float, length: float, width: float) -> str:
-    """When the pieces of an answer came. As many strokes as can be told apart."""
+    """SVG path with a stroke at each time at which pieces of an answer came, as many as can be told apart."""
     places = max(40, min(500, int(width * 16)))
     taken = {
         min(places, max(0, int(places * (run.start + delta.at - start) / length)))

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them. What is not known is a dash, never a zero."""
+"""Template filters: numbers, times and texts as people read them. Unknown values are a dash, never a zero."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ def short_count(number: int | None, at_least: bool = False) -> str:
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:
-    """12 s ago, 5 min ago, 3 h ago, 2 d ago, else the date."""
+    """Age: 12s ago, 5m ago, 3h ago, 2d ago; the date where it is longer ago."""
     if when is None:
         return UNKNOWN
     passed = ((now or datetime.now(UTC)) - when).total_seconds()
     if passed < 0 or passed >= 14 * 86_400:
         return when.astimezone().strftime("%d %b %Y") if passed >= 0 else at(when)
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
         if passed >= size:
-            return f"{int(passed // size)} {unit} ago"
+            return f"{int(passed // size)}{unit} ago"
     return "now"
 
 
 def at(when: datetime | None) -> str:
-    """To the second, in this machine's time zone."""
+    """Date and time to the second, in this machine's time zone."""
     return UNKNOWN if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 

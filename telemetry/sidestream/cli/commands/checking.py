@@ -1,4 +1,4 @@
-"""What is wrong with a log: with its lines, and with its runs as a whole."""
+"""Checks of a log: of its lines one by one, and of its runs as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sidestream.log.sequence import Ranges, is_next_piece
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is wrong with a line, or that is not there."""
+    """Fault of a line, or of a run that lacks events."""
 
     file: str
     line: int
@@ -27,7 +27,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Run:
-    """What has been seen of a run."""
+    """Sequence numbers that were seen of a run, and where they jumped."""
 
     seen: Ranges
     next: int = 0
@@ -41,7 +41,7 @@ class _Run:
 
 
 class Check:
-    """Goes through a log once, file by file in order of time."""
+    """Checker that reads a log once, file by file in order of time."""
 
     def __init__(self, chosen: set[str] | None = None) -> None:
         self.events = 0
@@ -54,7 +54,7 @@ class Check:
         return len(self._runs)
 
     def faults(self, files: Iterable[str]) -> Iterator[Fault]:
-        """Whatever is wrong: of lines as they are read, of runs as a whole after the last."""
+        """Faults of lines as they are read, then faults of runs as a whole."""
         for file in files:
             told: list[Problem] = []
             for block in blocks_of(file, told.append):
@@ -114,7 +114,7 @@ def _unread(told: list[Problem]) -> Iterator[Fault]:
 
 
 def _gaps(run_id: str, run: _Run) -> Iterator[Fault]:
-    """What is missing of a run. Without a single chunk in the log, chunks were not wanted, and gaps tell nothing."""
+    """Gaps in a run's sequence numbers. A log without any chunk was written without them, so its gaps mean nothing."""
     ranges = run.seen.ranges
     file, line = run.jumps.get(ranges[0][0], ("", 0))
     if not run.started:

@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 
 CHOSEN = "${datasource}"
-"""What the boards ask until a data source is chosen on the page."""
+"""Uid of the data source in the boards as shipped: a variable that is chosen on the page."""
 
 
 @app.callback()

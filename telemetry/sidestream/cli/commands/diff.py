@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 MEASURES = ("duration_seconds", "time_to_first_token_seconds", "cost_usd", "input_tokens", "output_tokens")
 SHORT = 24
-"""Characters of texts that are set side by side."""
+"""Longest texts, in characters, that are shown side by side on one line."""
 SMALL_SECONDS = 0.01
 """Durations below which a difference is not told in percent."""
 FIGURES: tuple[Figure, ...] = ("usage", "cost")
 FOLDED = 6
-"""Lines shown of a text's differences."""
+"""Lines of a text's differences that are shown without --full."""
 
 
 @choosing_runs
@@ -80,7 +80,7 @@ def _chosen(names: Sequence[str], known: Sequence[RunSummary]) -> list[RunSummar
 
 
 def _as_plain(found: RunDiff) -> dict[str, Any]:
-    """Each step by itself: what is within it has an entry of its own."""
+    """Plain values for JSON. Each step stands alone, since steps within it have entries of their own."""
     import msgspec
 
     def alone(step: Step | None) -> Step | None:
@@ -154,7 +154,7 @@ def _step_bounds(step: Step | None) -> frozenset[str]:
 def _changes(
     changes: Sequence[Change], indent: str, full: bool, a_bounds: frozenset[str], b_bounds: frozenset[str]
 ) -> Iterator[Text]:
-    """What is measured on one line, then what is said differently."""
+    """Lines of changes: measured figures together on one line, then texts that differ."""
     from rich.text import Text
 
     from sidestream.cli.rendering import BAD, DIM, GOOD, safe
@@ -176,7 +176,7 @@ def _changes(
 
 
 def _filled(pieces: Sequence[Text], indent: str) -> Iterator[Text]:
-    """As many pieces on a line as there is room for."""
+    """Lines filled with as many pieces as fit."""
     from rich.text import Text
 
     from sidestream.cli.rendering import width

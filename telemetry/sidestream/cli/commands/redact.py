@@ -67,7 +67,7 @@ def redact(
 
 
 def _new_folder(out: str, files: list[Path]) -> Path:
-    """Where the copy goes. Nothing is ever written over."""
+    """Folder of the copy, made if it is not there. Nothing is ever written over."""
     folder = Path(out).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"redact: --out {out}: is there already: give a folder that is new or empty")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidestream.terminal.table import TableCell
 
 SHOWN = 50
-"""Runs in the table unless it is said how many."""
+"""Runs in the table without --all and --limit."""
 
 
 @choosing_runs

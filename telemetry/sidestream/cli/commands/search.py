@@ -62,7 +62,7 @@ def search(
 
 
 def _given(where: Filter) -> Filter | None:
-    """None where it takes every run: then there is no need to look which runs there are."""
+    """The filter, or None if it takes every run: then the search need not find out which runs there are."""
     from sidestream.log import Filter
 
     return None if where == Filter() else where
@@ -88,7 +88,7 @@ def _line(hit: Hit) -> Text:
 
 
 def _place(hit: Hit) -> Text:
-    """Where something stands: time, agent, run, field. What stands there has two fifths of the line at least."""
+    """Place of a hit: time, agent, run, field. It leaves two fifths of the line to the text at least."""
     from rich.text import Text
 
     from sidestream.cli.rendering import BOLD, DIM, glyphs, local, safe, width

@@ -85,7 +85,7 @@ def _lines(loaded: RunLog, view: Layout, full: bool) -> Iterator[str]:
 
 
 def _whole(loaded: RunLog) -> float:
-    """Seconds from the beginning of the run to the last that is known of it."""
+    """Duration in seconds, from the start of the run to the last event known of it."""
     ends: list[Any] = [loaded.summary.duration_seconds or 0.0]
     for _, run, step in loaded.walk():
         ends.append(run.start + step.start + (step.duration_seconds or 0.0))
