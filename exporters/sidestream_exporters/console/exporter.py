@@ -27,8 +27,9 @@ from .structured import RENDERERS, Place, StructuredLine
 LINES_A_SLICE = 8
 """Lines laid out, about 100 µs, before the agents' threads get the GIL if the slice is over."""
 
-_NOT_VERBOSE = frozenset({"llm_chunk"})
-_QUIET_UNLESS_VERBOSE = frozenset({"llm_chunk", "llm_start", "final_result"})
+_SILENT = frozenset({"progress"})
+"""Event types without a line: the sums at the end say what they say."""
+_SILENT_UNLESS_VERBOSE = _SILENT | {"llm_chunk", "llm_start", "final_result"}
 
 
 class ConsoleExporter(Exporter):
@@ -71,7 +72,7 @@ class ConsoleExporter(Exporter):
                 f"console: stream {stream!r} does not exist; choose stderr, stdout or a text stream"
             )
         self.content = ContentPolicy.parse(content)
-        self.skip = frozenset() if verbose else _NOT_VERBOSE
+        self.skip = _SILENT if verbose else _SILENT_UNLESS_VERBOSE
         self._verbose = verbose
         self._color = color
         self._stream = stream
@@ -140,11 +141,7 @@ class ConsoleExporter(Exporter):
 
     def _is_shown(self, event: StreamEvent, ended: set[tuple[str, str]]) -> bool:
         kind = event.event_type
-        if kind == "progress":
-            return False  # the sums at the end say it
-        if self._verbose:
-            return True
-        return kind not in _QUIET_UNLESS_VERBOSE and not (kind == "tool_start" and _call(event) in ended)
+        return kind not in self.skip and (self._verbose or kind != "tool_start" or _call(event) not in ended)
 
     def _lines(self, event: StreamEvent, place: Place) -> Sequence[str]:
         if self._structured is not None:

@@ -111,8 +111,8 @@ def test_an_output_that_was_just_streamed_is_not_shown_again() -> None:
 def test_without_verbose_no_content_but_errors_is_shown() -> None:
     text = "\n".join(shown(nested()))
     assert not any(secret in text for secret in ("What to wear?", "Be brief.", "rain", "wet", "raincoat"))
-    assert ConsoleExporter().skip == {"llm_chunk"}
-    assert ConsoleExporter(verbose=True).skip == frozenset()
+    assert ConsoleExporter().skip == {"llm_chunk", "llm_start", "final_result", "progress"}
+    assert ConsoleExporter(verbose=True).skip == {"progress"}
 
 
 def test_a_tool_that_ends_at_once_takes_one_line() -> None:
