@@ -83,7 +83,7 @@ class Layout:
         color, gap = self.color, self.gap
         left, pad = self.room, 0
         for text, style, width, elastic in cells:
-            columns = display_width(text)
+            columns = len(text) if text.isascii() else display_width(text)
             if columns > left - pad:
                 text = truncate(text, left - pad, self.glyphs.more) if elastic else ""
                 if not text:
@@ -114,9 +114,17 @@ class Layout:
         """Glyph and colour of an outcome, by its verdict alone."""
         if outcome == "running":
             return self.glyphs.going, DIM
-        verdict = verdict_of(outcome)
-        glyph = {"ok": self.glyphs.ok, "caller": self.glyphs.caller, "fault": self.glyphs.fault}
-        return glyph.get(verdict, self.glyphs.note), VERDICT_STYLES[verdict]
+        return self._verdicts[verdict_of(outcome)]
+
+    @cached_property
+    def _verdicts(self) -> dict[Verdict, tuple[str, str]]:
+        glyphs: dict[Verdict, str] = {
+            "ok": self.glyphs.ok,
+            "neutral": self.glyphs.note,
+            "caller": self.glyphs.caller,
+            "fault": self.glyphs.fault,
+        }
+        return {verdict: (glyph, VERDICT_STYLES[verdict]) for verdict, glyph in glyphs.items()}
 
     def tokens(self, sent: int | None, got: int | None, *, at_least: bool = False) -> str:
         """Input and output tokens, `1.2k→86`; empty where neither is known, and marked where it is a lower bound."""
