@@ -22,7 +22,7 @@ from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import LLMChunk, StreamEvent, encode_line, split_pieces
 from sidestream.logfiles.limits import MAX_LINE
 from sidestream.pipeline.exporter import Exporter
-from sidestream.pipeline.yielding import NAP, SLICE_SECONDS
+from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import ContentPolicy, apply_policy
 
 from .files import BLOCK, Compression, DirectoryLog, Log, LogFile, NamedLog, prune, recover, sync_folder
@@ -30,7 +30,8 @@ from .one_writer import LogWriter
 
 Chunks = Literal["merged", "all", "none"]
 
-SLICE_EVENTS = 256
+SLICE_EVENTS = 16
+"""Events that are encoded before the GIL may be handed over."""
 
 _NOT_A_FOLDER = (".json", ".ndjson", ".gz", ".log", ".txt")
 
@@ -94,7 +95,6 @@ class JSONLExporter(Exporter):
         self._log = _log_at(path)
         self._writer: LogWriter | None = LogWriter(self._log.path)
         self._encode = msgspec.json.Encoder().encode_lines
-        self._slice = 8
         self._synced_at = time.monotonic()
         self._unsynced = False
         self._failing = False
@@ -171,20 +171,12 @@ class JSONLExporter(Exporter):
     # --- from events to bytes ---
 
     def _encode_slices(self, events: Sequence[StreamEvent]) -> list[bytes]:
-        """The lines of `events`, in pieces that each took about `SLICE_SECONDS` to make."""
+        """The lines of `events`, in pieces between which the GIL can be handed over."""
         pieces: list[bytes] = []
-        start = 0
-        while start < len(events):
-            begun = time.perf_counter()
-            batch = events[start : start + self._slice]
-            pieces.append(self._encode_lines(batch))
-            start += len(batch)
-            seconds = time.perf_counter() - begun or SLICE_SECONDS
-            fitting = int(len(batch) * SLICE_SECONDS / seconds)
-            # Half as many at the least: a slice during which the thread was preempted says little of the next.
-            self._slice = max(1, self._slice // 2, min(fitting, 2 * self._slice, SLICE_EVENTS))
-            if start < len(events):
-                time.sleep(NAP)
+        yielder = GilYielder()
+        for start in range(0, len(events), SLICE_EVENTS):
+            pieces.append(self._encode_lines(events[start : start + SLICE_EVENTS]))
+            yielder.maybe_yield()
         return pieces
 
     def _encode_lines(self, events: Sequence[StreamEvent]) -> bytes:
