@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
 from decimal import Decimal
 from math import inf
@@ -11,7 +12,7 @@ from sidestream.recording.pricing import Cost
 from sidestream.recording.snapshot import safe_str
 from sidestream.sources.tap.recorder import StreamRecorder
 
-from .fields import UsageSoFar, field, fields
+from .fields import UsageSoFar, field, fields, plain
 from .prices import load_price_list
 
 
@@ -66,7 +67,10 @@ class OpenAIChat:
         if thought := delta.get("reasoning_content") or delta.get("reasoning"):
             record.thinking(thought, index)
         if content := delta.get("content"):
-            record.text(content, index)
+            if isinstance(content, str):
+                record.text(content, index)
+            else:
+                _contents(content, index, record)
         if refusal := delta.get("refusal"):
             record.text(refusal, (index, "refusal"))
         for call in delta.get("tool_calls") or ():
@@ -87,6 +91,7 @@ class OpenAIChat:
     def _tool_call(self, choice: Hashable, call: Any, record: StreamRecorder) -> None:
         function = field(call, "function")
         name, args = field(function, "name"), field(function, "arguments") or ""
+        args = args if isinstance(args, str) else json.dumps(plain(args))
         of_choice = self._calls.setdefault(choice, [])
         found = _find(of_choice, field(call, "index"), field(call, "id"), name, args)
         found.has_args = found.has_args or bool(args)
@@ -120,6 +125,15 @@ def _find(calls: list[_Call], index: int | None, id: str | None, name: str | Non
         last = _Call(len(calls), index, id, name)
         calls.append(last)
     return last
+
+
+def _contents(contents: Any, index: Any, record: StreamRecorder) -> None:
+    """Content in parts of their own types, as Mistral's models that think give it."""
+    for part in contents:
+        if thinking := field(part, "thinking"):
+            record.thinking("".join(field(each, "text") or "" for each in thinking), index)
+        elif text := field(part, "text"):
+            record.text(text, index)
 
 
 def _chunk(item: Any) -> Any:

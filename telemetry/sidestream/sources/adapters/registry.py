@@ -17,6 +17,7 @@ from .choice import ByItem
 from .events import Events
 from .google import Google
 from .json import any_json
+from .mistral import Mistral
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 from .protocol import Adapter
@@ -31,6 +32,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "anthropic": Anthropic,
     "google": Google,
     "json": any_json,
+    "mistral": Mistral,
     "openai-chat": OpenAIChat,
     "openai-responses": OpenAIResponses,
     "sse": ServerSentEvents,
