@@ -1,4 +1,4 @@
-"""`install()`: every agent of the process is observed, those there are and those to come, and none is changed in code.
+"""Observation of every agent of a process, existing and future, without a change in its code: `install()`.
 
 An agent is observed as soon as it is made: `Agent.__init__` is wrapped, and the wrapper attaches what the agent's own
 constructor has finished. Agents are held weakly. `uninstall()` puts everything back.
@@ -27,7 +27,7 @@ from .settings import exporters_from_environment, exporters_that_work, is_disabl
 from .sidecar import Sidecar
 
 AGENTS = "pydantic_ai.agent"
-"""The module that defines `Agent`. It need not be imported yet, and is not imported for our sake."""
+"""Module that defines `Agent`. It need not be imported yet, and is not imported for our sake."""
 PATIENCE = 1.0
 """Seconds that `install()` waits at most for agents which other threads are making at that moment."""
 
@@ -77,7 +77,7 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
 
 
 def _made(exporters: Sequence[Exporter | str], settings: dict[str, Any]) -> Sidecar:
-    """A sidecar for a program that may know nothing of it: what of its environment cannot work is said and left out."""
+    """Makes the sidecar of `install()`. Exporters of the environment that cannot work are said and left out."""
     if not exporters and not is_disabled():
         exporters = exporters_that_work(exporters_from_environment()) or ["none"]
     return Sidecar(*exporters, **settings)
@@ -99,7 +99,7 @@ def uninstall() -> None:
 
 
 class _Installation:
-    """One sidecar on all agents, from `install()` to `uninstall()`."""
+    """Installation of one sidecar on all agents, from `install()` to `uninstall()`."""
 
     def __init__(self, sidecar: Sidecar, *, ours: bool) -> None:
         self.sidecar = sidecar
@@ -111,12 +111,12 @@ class _Installation:
         self._attached: dict[int, weakref.ref[Any]] = {}  # by id, for agents cannot be hashed
 
     def listen(self) -> None:
-        """Have `Agent` wrapped when it is imported, unless it has been."""
+        """Wrap `Agent` as soon as it is imported."""
         self._finder = _Finder(self.wrap)
         sys.meta_path.insert(0, self._finder)
 
     def wrap(self, module: ModuleType) -> None:
-        """From now on, what `Agent` constructs is observed."""
+        """Wrap `Agent.__init__`, so that each new agent is observed."""
         with _lock:
             if self._finder is not None:
                 self._finder.leave()
@@ -158,7 +158,7 @@ class _Installation:
                 attached[key] = weakref.ref(agent, lambda _: attached.pop(key, None))
 
     def attach_existing(self, module: ModuleType) -> None:
-        """Observe the agents that were made before."""
+        """Observe the agents that exist already."""
         if self._original is not None:
             _wait_until_left(self._original.__code__)
         cls = module.Agent
@@ -186,7 +186,7 @@ def _silence_banner() -> None:
 
 
 def _guarded(call: Callable[[Any], None], argument: Any) -> None:
-    """`call(argument)`; where that fails it is said, and neither an import nor the making of an agent fails with it."""
+    """Call `call(argument)`. A failure is said; no import, and no making of an agent, fails with it."""
     try:
         call(argument)
     except Exception as error:
@@ -195,7 +195,7 @@ def _guarded(call: Callable[[Any], None], argument: Any) -> None:
 
 
 def _wait_until_left(code: CodeType) -> None:
-    """Wait for other threads that are within `code`: what they make there never comes to the wrapper around it."""
+    """Wait for other threads within `code`, since agents that they make there never reach the wrapper around it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and any(
         _is_within(frame, code) for thread, frame in sys._current_frames().items() if thread != threading.get_ident()
@@ -212,7 +212,7 @@ def _is_within(frame: FrameType | None, code: CodeType) -> bool:
 
 
 class _Finder:
-    """Stands in `sys.meta_path` until `AGENTS` is imported, and then calls `imported` with the module."""
+    """Import hook: stands in `sys.meta_path` until `AGENTS` is imported, then calls `imported` with the module."""
 
     def __init__(self, imported: Callable[[ModuleType], None]) -> None:
         self._imported = imported

@@ -1,4 +1,4 @@
-"""What `sidestream run` and the program under it agree on: the settings, and the environment that carries them.
+"""Settings that `sidestream run` hands to the program under it, and the environment that carries them.
 
 `path/` is what the program finds on its PYTHONPATH: a folder with nothing in it but a `sitecustomize.py`, so that it
 can shadow no other module. When the program imports pydantic-ai, that calls `start` here.
@@ -25,11 +25,11 @@ SUBPROCESSES = "SIDESTREAM_SUBPROCESSES"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the options of `sidestream run` come to. None is the default of `Sidecar`."""
+    """Settings of `sidestream run`. None stands for the default of `Sidecar`."""
 
     exporters: list[str]
     content: str | None = None
-    """The content policy of those exporters that name none of their own."""
+    """Content policy of those exporters that name none of their own."""
     tags: dict[str, str] = {}
     buffer_events: int | None = None
     buffer_bytes: int | None = None
@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stall_seconds: float | None = None
 
     def sidecar(self) -> Sidecar:
-        """A sidecar with these settings. Raises `ConfigurationError` where they cannot work."""
+        """Makes a sidecar with these settings. Raises `ConfigurationError` where they cannot work."""
         names = ("buffer_events", "buffer_bytes", "close_timeout", "stall_seconds")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if is_disabled() or not self.exporters:
@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Sidecar(*map(self.exporter, self.exporters), tags=self.tags, **given)
 
     def exporter(self, spec: str) -> Exporter:
-        """The exporter that `spec` describes. Raises `ConfigurationError` where it cannot work."""
+        """Makes the exporter that `spec` describes. Raises `ConfigurationError` where it cannot work."""
         exporter = exporter_of(spec)
         if self.content is not None and "content" not in parse_qs(spec.partition("?")[2]):
             exporter.content = ContentPolicy.parse(self.content)
@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def put_into(environment: MutableMapping[str, str], settings: Settings, *, subprocesses: bool) -> None:
-    """Have Python programs that are started with `environment` observed."""
+    """Prepare `environment` so that Python programs started with it are observed."""
     environment[SETTINGS] = msgspec.json.encode(settings).decode()
     before = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{PATH}{os.pathsep}{before}" if before else PATH
@@ -62,7 +62,7 @@ def put_into(environment: MutableMapping[str, str], settings: Settings, *, subpr
 
 
 def start(settings: str) -> None:
-    """Observe every agent of this process, but those that it observes itself, as `put_into` has it."""
+    """Observe every agent of this process with the given settings, except those that it observes itself."""
     sidecar = msgspec.json.decode(settings, type=Settings).sidecar()
     if sidecar.disabled:
         return

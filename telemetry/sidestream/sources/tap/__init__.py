@@ -1,1 +1,1 @@
-"""Any iterator as a source of runs."""
+"""Source of runs: any stream, tapped by `Sidecar.tap`."""

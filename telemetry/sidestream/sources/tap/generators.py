@@ -1,4 +1,4 @@
-"""Whether a generator has begun."""
+"""State of generators: whether one has begun."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 
 
 def not_begun(stream: AsyncGeneratorType[Any, Any] | GeneratorType[Any, Any, Any]) -> bool:
-    """Whether nothing of the body of `stream` has run yet."""
+    """Returns True while no line of the generator's body has run."""
     if isinstance(stream, GeneratorType):
         return inspect.getgeneratorstate(stream) == inspect.GEN_CREATED
     if hasattr(inspect, "getasyncgenstate"):  # Python 3.12

@@ -30,7 +30,7 @@ INNER = "_raw_stream"
 
 
 class _Tap:
-    """What both kinds have in common: where the items come from, and the end of the run on every path."""
+    """Base of both iterators: opens and closes the stream, and ends its run on every path."""
 
     _run: TappedRun | None = None
     _inner: _Tap | None = None
@@ -38,7 +38,7 @@ class _Tap:
     def __init__(self, recorder: Recorder, run: TappedRun | None, opening: Any = None) -> None:
         self._recorder = recorder
         self._opening = opening
-        """What makes the stream, while there is none: an awaitable, or a context manager."""
+        """Awaitable or context manager that makes the stream; None once it is there."""
         self._stream: Any = None
         self._iterator: Any = None
         self._pull: Any = None
@@ -65,7 +65,7 @@ class _Tap:
         return self
 
     def _raised(self, error: BaseException, t_pull: int) -> None:
-        """The stream, asked at `t_pull`, raised, be it for its end. Keeps nothing of `error`."""
+        """Ends the run with what the stream, asked at `t_pull`, raised (its end included). Keeps nothing of `error`."""
         run = self._run
         if run is None:
             return
@@ -85,7 +85,7 @@ class _Tap:
             safely(self._recorder, run.not_opened, error)
 
     def _left(self, error: BaseException | None = None) -> None:
-        """Nobody will ask for more, because of `error` or because the consumer has had enough."""
+        """Ends the run of a stream that its consumer has left, by `error` or of its own accord."""
         if self._inner is not None:
             self._inner._left(error)
         run, self._run = self._run, None
@@ -98,7 +98,7 @@ class _Tap:
         return next((closer for source, name in sources if (closer := getattr(source, name, None)) is not None), None)
 
     def _closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
-        """The stream's own `close`, after which its run is over."""
+        """Wraps the stream's own `close`, so that the run ends with it."""
 
         def closing(*args: Any, **kwargs: Any) -> Any:
             with _Inside(self._link):
@@ -135,7 +135,7 @@ def _expect(stream: Any, iterate: str) -> None:
 
 
 class _Inside:
-    """The run as the current one, while the stream's own code runs."""
+    """Context manager that makes the run the current one while the stream's own code runs."""
 
     __slots__ = ("_link", "_outside")
 
@@ -156,7 +156,7 @@ class _Inside:
 
 
 class _Opening(_Inside):
-    """The opening of a stream: its time, and whether it raised."""
+    """Context manager around the opening of a stream: notes its time, and a failure."""
 
     __slots__ = ("_tap", "t")
 
@@ -174,7 +174,7 @@ class _Opening(_Inside):
 
 
 class AsyncTap(_Tap, AsyncIterator[T]):
-    """An async stream, as it is. Other attributes than the iterator's own are the stream's."""
+    """Async iterator over a tapped stream. Attributes that it does not have itself are the stream's."""
 
     async def __anext__(self) -> T:
         if self._pull is None:
@@ -247,7 +247,7 @@ class AsyncTap(_Tap, AsyncIterator[T]):
             self._left(error)
 
     async def aclose(self) -> None:
-        """Close the stream, where it can be closed. Its run is over."""
+        """Close the stream, where it can be closed, and end its run."""
         close = self._closer("aclose", "close")
         if close is not None:
             made = self._closing(close)()
@@ -259,7 +259,7 @@ class AsyncTap(_Tap, AsyncIterator[T]):
 
 
 class Tap(_Tap, Iterator[T]):
-    """A plain stream, as it is. Other attributes than the iterator's own are the stream's."""
+    """Iterator over a tapped stream. Attributes that it does not have itself are the stream's."""
 
     def __next__(self) -> T:
         if self._pull is None:
@@ -318,7 +318,7 @@ class Tap(_Tap, Iterator[T]):
             self._left(error)
 
     def close(self) -> None:
-        """Close the stream, where it can be closed. Its run is over."""
+        """Close the stream, where it can be closed, and end its run."""
         close = self._closer("close")
         if close is not None:
             self._closing(close)()

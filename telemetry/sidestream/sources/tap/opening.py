@@ -1,4 +1,4 @@
-"""`Sidecar.tap`: what can be tapped, and the run that begins."""
+"""Implementation of `Sidecar.tap`: sorts what can be tapped, and begins the run."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PlainSource: TypeAlias = Iterable[T] | AbstractContextManager[Iterable[T]] | Cal
 
 
 class TapOptions(TypedDict, total=False):
-    """What may be said of a tapped stream."""
+    """Keyword arguments of `Sidecar.tap`."""
 
     agent_name: str | None
-    """How the log calls the run."""
+    """Name of the run in the log."""
     adapter: str | Adapter | type[Adapter] | None
     """What the items mean: `text`, `openai-chat`, `events`, `json`, another that is installed, or a function
     `(item, record)` of your own. None: chosen by the first item that one of them knows."""
@@ -50,7 +50,7 @@ class TapOptions(TypedDict, total=False):
 
 
 def tap(recorder: Recorder, source: Any, **about: Unpack[TapOptions]) -> Any:
-    """What `Sidecar.tap` does."""
+    """Implementation of `Sidecar.tap`; arguments and errors are documented there."""
     unknown = ", ".join(sorted(about.keys() - TapOptions.__annotations__.keys()))
     if unknown:
         raise ConfigurationError(f"tap(): unknown {unknown}; there are {', '.join(TapOptions.__annotations__)}")
@@ -68,7 +68,7 @@ def tap(recorder: Recorder, source: Any, **about: Unpack[TapOptions]) -> Any:
 
 
 def _kind(source: Any) -> str:
-    """`stream`, `awaitable`, `manager`, `maker` (a callable), or `nothing` of these; the first that holds."""
+    """Kind of `source`: `stream`, `awaitable`, `manager`, `maker` (a callable) or `nothing`; the first that holds."""
     if isinstance(source, str | bytes | bytearray | type):
         return "nothing"
     if hasattr(source, "__aiter__") or hasattr(source, "__iter__"):
@@ -89,7 +89,7 @@ def _check(source: Any) -> None:
 
 
 def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
-    """The stream, or what is to be awaited or entered for it, that `make` makes now."""
+    """Calls `make`; returns its stream, or the awaitable or context manager that will give one."""
     asked = monotonic_ns()
     outside = current.get()
     try:
@@ -110,7 +110,7 @@ def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
 
 
 def _iterator_of(source: Any) -> Any:
-    """The iterator of `source`; None where the stream is still to be opened."""
+    """Iterator of `source`; None where the stream is still to be opened."""
     if hasattr(source, "__aiter__"):
         return source.__aiter__()
     return source.__iter__() if hasattr(source, "__iter__") else None
@@ -127,7 +127,7 @@ def _tapped(recorder: Recorder, source: Any, iterator: Any, run: TappedRun | Non
 
 
 def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> TappedRun | None:
-    """The run, begun; None where nobody listens, or the recording fails."""
+    """Begins a run; returns None where nobody listens, or the recording fails."""
     run: TappedRun | None = safely(recorder, _begun, recorder, adapter, about) if recorder.active else None
     return run
 
