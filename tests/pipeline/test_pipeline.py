@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -409,12 +410,12 @@ class TestCallerIsLeftAlone:
         assert sum(stats_of(pipeline).dropped.values()) == 600
         assert intruders == []
 
-    @pytest.mark.parametrize("lock", ["_feeding", "_role", "_starting"])
+    @pytest.mark.parametrize("lock", ["_intake._lock", "_role", "_starting"])
     def test_put_waits_for_no_lock(self, lock: str) -> None:
         pipeline = a_pipeline(Scripted())
         put_all(pipeline, "tool_start")
         flush(pipeline)
-        with getattr(pipeline, lock):
+        with attrgetter(lock)(pipeline):
             put_all(pipeline, *["tool_start"] * 2_000)
             pipeline.wake()
             pipeline.stats()

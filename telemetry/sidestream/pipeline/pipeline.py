@@ -16,16 +16,14 @@ from math import inf
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sidestream.events import StreamEvent
 from sidestream.recording.content import ContentPolicy, Redactor
 from sidestream.stats import ExporterStats, SidecarStats
 
 from .assembler import Assembler, FinishedEventsOnly
 from .exporter import Exporter
-from .queue import Item, size_of
+from .intake import Intake
 from .redaction import CountedRedactor
 from .subscription import Subscription, Ticket
-from .yielding import GilYielder
 
 POLL_SECONDS = 0.1
 """Longest pause between two looks at the records while runs are in progress."""
@@ -35,8 +33,6 @@ PROMPT_SECONDS = 0.01
 """Shortest time between two rounds: the ends of many runs within it are delivered together."""
 BACKLOG = 1_000
 """Waiting records at which a worker that polls is woken."""
-SLICE = 256
-"""Events that are queued together."""
 HANG_SECONDS = 0.1
 """Seconds that an exporter's call may hold up the other exporters, once someone waits for them."""
 REPORT_SECONDS = 0.5
@@ -90,7 +86,9 @@ class Pipeline:
                 )
             )
         self._served = sorted(self._subscriptions, key=lambda each: not each.exporter.durable)
-        self._assembler = assembler or FinishedEventsOnly()
+        self._intake = Intake(
+            self.records, self._subscriptions, assembler or FinishedEventsOnly(), is_recording, on_error
+        )
         self._is_recording = is_recording
         self._on_error = on_error
         self._report: Callable[[], None] = lambda: None
@@ -98,13 +96,11 @@ class Pipeline:
         self._reset(ended=not exporters)
 
     def _reset(self, *, ended: bool) -> None:
-        self.records.clear()
+        self._intake.reset()
         self.mark = 1
         """Number of waiting records at which `put` wakes a worker."""
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
-        self._feeding = threading.Lock()
-        """Held while records become events."""
         self._role = threading.Lock()
         """Held, by workers alone, while the leader changes."""
         self._leader: object = None
@@ -122,8 +118,7 @@ class Pipeline:
         """Whether every exporter is closed, so that records which come now are counted and no more."""
         self._over = ended
         """Whether the last things are said."""
-        self._number = self._taken = 0
-        self._stale_at = self._active_at = self._round_at = 0.0
+        self._round_at = 0.0
 
     # --- the caller's path ---
 
@@ -136,7 +131,7 @@ class Pipeline:
     def notice(self) -> None:
         """Have the records taken before the worker looks by itself: the worker sleeps, or is behind."""
         if self._ended:
-            self._drain()
+            self._intake.drain()
             return
         self.mark = sys.maxsize  # one bell is enough until a worker has been here
         if self.start():
@@ -193,7 +188,7 @@ class Pipeline:
     @property
     def pending_records(self) -> int:
         """Records whose events are in no exporter's statistics yet, about; 0 only where there are none."""
-        return max(len(self.records), self._taken)
+        return self._intake.pending
 
     @property
     def redaction_failures(self) -> int:
@@ -203,7 +198,7 @@ class Pipeline:
     def stats(self) -> dict[str, ExporterStats]:
         """The statistics of each exporter, without what still waits in `records`."""
         if self._ended:
-            self._drain()
+            self._intake.drain()
         else:
             self._check_leader()
         return {each.name: each.stats() for each in self._subscriptions}
@@ -236,7 +231,7 @@ class Pipeline:
         recorded = bool(durable) and all(each.closed and not each.stats().dropped for each in durable)
         self._wait(ticket, self._subscriptions, lambda each: min(deadline, each.hangs_from()) if recorded else deadline)
         if not all(each.closed for each in self._subscriptions):
-            self._drain()
+            self._intake.drain()
             for subscription in self._subscriptions:
                 if not subscription.closed:
                     subscription.abandon()
@@ -288,7 +283,7 @@ class Pipeline:
             with suppress(Empty):
                 self._said.get(timeout=REPORT_SECONDS)
                 self._said.put(None)  # for others who close at the same time
-        self._drain()
+        self._intake.drain()
 
     # --- workers ---
 
@@ -364,7 +359,7 @@ class Pipeline:
         self._round_at = time.monotonic()
         self._asked = False
         hurry, self._hurry = self._hurry, False
-        self._drain()
+        self._intake.drain()
         next_due = inf
         for subscription in self._served:
             if hurry:
@@ -399,60 +394,12 @@ class Pipeline:
             subscription.has_thread = subscription.alone = self._start_thread(subscription.work)
         return subscription.has_thread
 
-    def _drain(self) -> None:
-        """Make events of the records, and queue them for every exporter."""
-        if not self._feeding.acquire(blocking=False):
-            return  # another thread does it, or code below that a finalizer or signal handler has interrupted
-        try:
-            records, events = self.records, list[StreamEvent]()
-            self._taken = len(records)
-            yielder = GilYielder()
-            if records:
-                self._active_at = self._round_at
-            for _ in range(len(records)):
-                record = records.popleft()
-                if isinstance(record, StreamEvent):
-                    events.append(record)
-                elif isinstance(record, Ticket):
-                    self._distribute(events)
-                    for subscription in self._subscriptions:
-                        subscription.request(record)
-                    record.passed_on = True
-                else:
-                    self._guarded(self._assembler.feed, record, events.append)
-                if len(events) >= SLICE:
-                    self._distribute(events)
-                yielder.maybe_yield()
-            now = time.monotonic()
-            if self._is_recording() and now >= self._stale_at + POLL_SECONDS:
-                self._stale_at = now
-                self._guarded(self._assembler.flush_stale, time.monotonic_ns(), events.append)
-            self._distribute(events)
-            self._taken = 0
-        finally:
-            self._feeding.release()
-
-    def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
-        try:
-            call(*arguments)
-        except Exception as error:
-            self._on_error(error)
-
-    def _distribute(self, events: list[StreamEvent]) -> None:
-        """Queue `events` for every exporter, and empty the list."""
-        first = self._number + 1
-        self._number += len(events)
-        items: list[Item] = [(number, size_of(event), event) for number, event in enumerate(events, first)]
-        events.clear()
-        for subscription in self._subscriptions:
-            subscription.put(items)
-
     def _sleep(self, due: float) -> None:
         """Sleep until `due` (monotonic), the next look at the records, or a bell."""
         now = time.monotonic()
-        if self._active_at + LINGER_SECONDS > now or self._is_recording():
+        if self._intake.active_at + LINGER_SECONDS > now or self._is_recording():
             self.mark = BACKLOG
-            active = self._active_at >= self._round_at
+            active = self._intake.active_at >= self._round_at
             due = min(due, now + (self._poll if active else POLL_SECONDS))
         else:
             self.mark = 1
@@ -473,7 +420,10 @@ class Pipeline:
         self._saying_since = time.monotonic()
         for subscription in self._subscriptions:
             subscription.report(final=final)
-        self._guarded(self._report)
+        try:
+            self._report()
+        except Exception as error:
+            self._on_error(error)
         self._saying_since = None
 
     def _farewell(self) -> None:
