@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from sidestream.events import RunOutcome, Usage, counts_are_bounds
+from sidestream.events import AgentEnd, AgentStart, RunOutcome, Usage, counts_are_bounds
 from sidestream.events.bounds import Figure
 from sidestream.log.index.parts import UNKNOWN_MODEL, RunPart
 from sidestream.log.writers import Writers
@@ -104,61 +104,55 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSummary:
-    """What the log says of one run."""
-    start, end, files, events = part.start, part.end, list(files), part.events
+    """Summary of one run from what the log holds of it."""
+    files, events = list(files), part.events
+    start = part.start or AgentStart(root_run_id=part.run_id)
+    end = part.end or _end_so_far(part)
     last = _after(part.started, part.last_offset) or part.last
-    outcome: SeenOutcome = end.outcome if end else "running" if writers.alive(start, files) else "lost"
-    usage = end.usage if end else total_usage([facts.usage for facts in part.requests])
-    cost = end.cost_usd if end else sum_usd([facts.cost_usd for facts in part.requests])
-    models = list(dict.fromkeys([facts.model for facts in part.begun]))
-    if UNKNOWN_MODEL in models:  # the answers name it
-        models = list(dict.fromkeys([facts.model for facts in part.requests if facts.model])) or models
-    providers = list(dict.fromkeys([facts.provider for facts in part.begun if facts.provider]))
+    outcome: SeenOutcome = end.outcome if part.end else "running" if writers.alive(part.start, files) else "lost"
+    is_running = outcome == "running"
+    models = _models(part)
     first = part.requests[0] if part.requests and part.requests[0].request == 1 else None
     error = part.errors[-1] if part.errors else None
-    started = part.started or part.first
-    tags = (start.tags or {}) if start else {}
     return RunSummary(
         run_id=part.run_id,
         agent_name=part.agent_name,
         outcome=outcome,
-        success=end.success if end else (None if outcome == "running" else False),
-        started=started,
-        ended=part.ended if end else (None if outcome == "running" else last),
-        duration_seconds=end.duration_seconds if end else part.last_offset,
-        model=(start.model if start else None) or (models[0] if models else None),
+        success=None if is_running else end.success,
+        started=part.started or part.first,
+        ended=part.ended if part.end else None if is_running else last,
+        duration_seconds=end.duration_seconds,
+        model=start.model or next(iter(models), None),
         models=models,
-        providers=providers,
-        parent_run_id=start.parent_run_id if start else None,
-        parent_tool_call_id=start.parent_tool_call_id if start else None,
-        parent_link=start.parent_link if start else None,
+        providers=list(dict.fromkeys([facts.provider for facts in part.begun if facts.provider])),
+        parent_run_id=start.parent_run_id,
+        parent_tool_call_id=start.parent_tool_call_id,
+        parent_link=start.parent_link,
         root_run_id=part.root_run_id,
-        conversation_id=start.conversation_id if start else None,
-        trace_id=start.trace_id if start else None,
-        span_id=start.span_id if start else None,
-        mode=start.mode if start else None,
-        tags=tags,
-        host=start.host if start else None,
-        pid=start.pid if start else None,
-        exception_type=(end.exception_type if end else None) or (error.exception_type if error else None),
+        conversation_id=start.conversation_id,
+        trace_id=start.trace_id,
+        span_id=start.span_id,
+        mode=start.mode,
+        tags=start.tags or {},
+        host=start.host,
+        pid=start.pid,
+        exception_type=end.exception_type or (error.exception_type if error else None),
         error_where=error.where if error else None,
         errors=len(part.errors),
-        requests=end.total_iterations if end and end.total_iterations is not None else len(part.begun),
-        tool_calls=end.tool_calls if end and end.tool_calls is not None else len(part.tools_begun),
+        requests=_first_known(end.total_iterations, len(part.begun)),
+        tool_calls=_first_known(end.tool_calls, len(part.tools_begun)),
         failed_tool_calls=sum([tool.outcome in ("failed", "invalid", "unknown") for tool in part.tools]),
-        retries=end.retries if end and end.retries is not None else len(part.retries),
-        sub_agents=(end.sub_agents or 0) if end else 0,
-        usage=usage,
-        total_tokens=usage.total_tokens if usage else (end.total_tokens if end else None),
-        cost_usd=cost,
-        usage_with_children=end.usage_with_children if end else None,
-        cost_usd_with_children=end.cost_usd_with_children if end else None,
-        unpriced_requests=(end.unpriced_requests or 0) if end else sum([facts.unpriced for facts in part.requests]),
-        partial_requests=(end.partial_requests or 0) if end else sum([facts.partial for facts in part.requests]),
-        unmeasured_requests=(end.unmeasured_requests or 0)
-        if end
-        else sum([facts.unmeasured for facts in part.requests]),
-        incomplete_sub_agents=(end.incomplete_sub_agents or 0) if end else 0,
+        retries=_first_known(end.retries, len(part.retries)),
+        sub_agents=end.sub_agents or 0,
+        usage=end.usage,
+        total_tokens=end.usage.total_tokens if end.usage else end.total_tokens,
+        cost_usd=end.cost_usd,
+        usage_with_children=end.usage_with_children,
+        cost_usd_with_children=end.cost_usd_with_children,
+        unpriced_requests=end.unpriced_requests or 0,
+        partial_requests=end.partial_requests or 0,
+        unmeasured_requests=end.unmeasured_requests or 0,
+        incomplete_sub_agents=end.incomplete_sub_agents or 0,
         time_to_first_token_seconds=first.time_to_first_token_seconds if first else None,
         stalls=sum([facts.stalls for facts in part.requests]),
         events=events,
@@ -167,6 +161,32 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSumm
         duplicates=part.duplicates,
         files=files,
     )
+
+
+def _end_so_far(part: RunPart) -> AgentEnd:
+    """Totals of a run without an end: of what is over, so lower bounds. Its outcome only says that it has none."""
+    return AgentEnd(
+        outcome="abandoned",
+        success=False,
+        duration_seconds=part.last_offset,
+        usage=total_usage([facts.usage for facts in part.requests]),
+        cost_usd=sum_usd([facts.cost_usd for facts in part.requests]),
+        unpriced_requests=sum([facts.unpriced for facts in part.requests]),
+        partial_requests=sum([facts.partial for facts in part.requests]),
+        unmeasured_requests=sum([facts.unmeasured for facts in part.requests]),
+    )
+
+
+def _models(part: RunPart) -> list[str]:
+    """Models that were asked, in order; where nobody said which, those that the answers name."""
+    asked = list(dict.fromkeys([facts.model for facts in part.begun]))
+    if UNKNOWN_MODEL in asked:
+        return list(dict.fromkeys([facts.model for facts in part.requests if facts.model])) or asked
+    return asked
+
+
+def _first_known(told: int | None, counted: int) -> int:
+    return counted if told is None else told
 
 
 def _after(start: datetime | None, seconds: float) -> datetime | None:
