@@ -1,7 +1,8 @@
 """The durable record: every event as one line of JSON, in files that survive whatever ends the process.
 
 A line is either whole in a file or not in it: batches are appended whole or rolled back, and what a killed writer
-left half written is moved aside before the next line. How files are named, locked and repaired is in `_files`.
+left half written is moved aside before the next line. How files are named and locked is in
+`sidestream.logfiles`, how they are repaired and rotated in `files`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From files to events: whatever can be read is, and whatever cannot is told, with file and line.
+"""Reader of log files: events of every line that can be read, a `Problem` with file and line for every other.
 
 A log file may have been cut off, damaged, compressed, written by a later version or by something else altogether.
 None of that stops a reader; each such line is a `Problem`, and the next line is read as if nothing had been.

@@ -1,4 +1,4 @@
-"""What a reader of a log remembers between two lives: written whole or not at all, by one process at a time."""
+"""Checkpoint file of a reader, from which it goes on after a restart: replaced whole, used by one process at a time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Checkpoint(Generic[StateT]):
         os.replace(part, self.path)
 
     def close(self) -> None:
-        """Let others have it."""
+        """Release the lock, so that another process can use the checkpoint."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

@@ -1,4 +1,4 @@
-"""One process that exports the logs of many: each exporter at its own pace, each event once, across restarts.
+"""Collector: one process that exports the logs of many, each exporter at its own pace, each event once.
 
 The processes that are observed write files and nothing else. Whoever collects may be killed and started again at any
 moment, and so may they: what was written is exported, and a run whose writer was killed ends as `lost`.
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.5
 
 
 class Collector:
-    """Follows a log for a number of exporters.
+    """Collector of a log for a number of exporters.
 
     Args:
         paths: folders, files or globs. What does not exist yet is waited for.

@@ -1,4 +1,4 @@
-"""To one exporter, from a log: in order, for as long as its sink is away, and with books.
+"""Delivery of events from a log to one exporter: in order, waiting for as long as its sink is away, and counted.
 
 In a program that is observed, the pipeline does this, and drops what does not fit. Here nothing has to be dropped: the
 log is there, and is read no faster than the exporter takes it.
@@ -57,7 +57,7 @@ class Delivery:
 
     @property
     def stopped(self) -> bool:
-        """Whether we have come to an end."""
+        """Whether `stop` is set."""
         return self._stop.is_set()
 
     def start(self) -> bool:

@@ -1,4 +1,4 @@
-"""A log that others still write to, read as it grows: new lines, new files, rotated and compressed ones.
+"""Following a log that others still write to: new lines, new files, rotated and compressed ones.
 
 A file is known by its first line. Its name changes when it is rotated, its inode when it is compressed; the first line
 names the run that began it, and stays. Positions are those of the uncompressed bytes, and so stay as well.

@@ -1,4 +1,4 @@
-"""From a log to one exporter, each event once, across restarts: what `sidestream replay` and `collect` are made of.
+"""Forwarding of a log to one exporter, each event once, across restarts: for `sidestream replay` and `collect`.
 
 What has been exported is remembered together, in one checkpoint: the positions in the files, the runs in progress, and
 what the exporter counts, where it counts. Killed between two checkpoints, a forwarder goes on from the last one, and
@@ -56,7 +56,7 @@ Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
 
 @runtime_checkable
 class KeepsState(Protocol):
-    """An exporter that counts, and can go on counting in another process."""
+    """An exporter with counters that survive a restart of the process."""
 
     def dump_state(self) -> Any:
         """What has been counted, as JSON can hold it."""
@@ -130,11 +130,11 @@ class State(msgspec.Struct):
     finished: list[str]
     memory: Any = None
     lost: dict[str, OpenRun] = {}
-    """Runs that were told as lost, as far as they had come."""
+    """Runs that were ended as lost, as far as they had come."""
 
 
 class Forwarder:
-    """Takes a log to one exporter.
+    """Forwarder of a log to one exporter.
 
     Args:
         follower: Where events come from.
@@ -166,7 +166,7 @@ class Forwarder:
         self._lost: dict[str, OpenRun] = {}
         self._sending: set[str] = set()
         content = exporter.content
-        self._kept_content = content if content.mode == "full" else NONE  # which may be applied twice
+        self._kept_content = content if content.mode == "full" else NONE  # a policy that shortens would shorten twice
         self._saved_at = time.monotonic()
         self._caught_up = False
         self._to_reopen: list[StreamEvent] = []
@@ -197,7 +197,7 @@ class Forwarder:
 
     def forward(self, on_batch: Callable[[Batch], None] | None = None) -> bool:
         """Export what has come since, to the end of the log as it is now. False where that could not be done."""
-        # After a restart at once: what had been given up before it has to be so again before anybody asks.
+        # At once after a restart: runs that were ended as lost before it are ended again before the endpoint opens.
         gone = self._writers_gone(GRACE_SECONDS if self._caught_up else 0.0)
         before, ended = self.events, self.lost_runs
         for batch in self.follower.poll():

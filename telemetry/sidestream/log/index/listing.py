@@ -1,4 +1,4 @@
-"""Where in a log a run is, and what its files hold of each run: asked of the index, never of the whole log."""
+"""Questions to the index: which runs a log holds, and where in its files they are. The whole log is never read."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def parts_of_tree(paths: Paths, prefix: str) -> list[tuple[Path, RunPart]]:
     with _indexed(paths) as files:
         indexes = list(dict.fromkeys(index for _, index in files))
         # A file that has not a run's beginning does not know its root: so first the runs, then all of their parts.
-        begun = [pair for index in indexes for pair in index.beginning(prefix)]
+        begun = [pair for index in indexes for pair in index.ids_starting_with(prefix)]
         roots = {root for _, root in begun}
-        ids = {run_id for index in indexes for run_id in index.below(roots)} | {run_id for run_id, _ in begun}
+        ids = {run_id for index in indexes for run_id in index.ids_of_trees(roots)} | {run_id for run_id, _ in begun}
         return [(file, part) for file, index in files for part in index.parts(file, ids)]
 
 

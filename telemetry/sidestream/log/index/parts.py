@@ -1,4 +1,4 @@
-"""What one log file holds of one run, as numbers and names: enough for lists and statistics, without any content.
+"""Parts: what one log file holds of one run, as numbers and names, enough for lists and statistics without content.
 
 Parts of the same run, from several files or from the same file at several times, add up: `RunPart.add`.
 """
@@ -134,7 +134,7 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
         return sum([last - first + 1 for first, last in self.seqs])
 
     def add(self, other: RunPart) -> None:
-        """Take in what another file holds of this run, its spans apart. What is there twice counts once."""
+        """Merge the part of another file into this one, its spans apart. An event that is in both counts once."""
         known = Ranges(self.seqs)
         had = self.events
         new = [facts for facts in other.requests if facts.seq not in known]
@@ -192,14 +192,14 @@ class ChunkHead(msgspec.Struct, tag_field="event_type", tag="llm_chunk", gc=Fals
 
 
 class _Open:
-    """A part that is being gathered."""
+    """State of one run's part while its file is read."""
 
     __slots__ = ("block", "chunk", "chunks", "known", "limit", "next", "other", "part", "start")
 
     def __init__(self, part: RunPart) -> None:
         self.part = part
         self.known = Ranges(part.seqs)
-        # The row of sequence numbers at hand, which `known` does not have yet, and the next number that it does have.
+        # Numbers from `start` to before `next` have come in a row and are not in `known` yet, which has `limit` next.
         self.start = self.next = part.last_chunk + 1
         self.limit = self.known.next_after(self.next)
         self.other = -1  # the last number that is not of an `llm_chunk`
@@ -208,7 +208,7 @@ class _Open:
         self.block = -1
 
     def take(self, seq: int) -> bool:
-        """Whether the event `seq` is here for the first time."""
+        """Add the number `seq`; False where it has come before."""
         if seq == self.next != self.limit:
             self.next += 1
             return True
@@ -247,7 +247,7 @@ class Gatherer:
         self._known = known
 
     def parts(self) -> list[RunPart]:
-        """What has been gathered."""
+        """The parts of all runs in the file."""
         return [each.closed() for each in self._open.values()]
 
     def take(self, events: list[Any], start: int, end: int, line: int) -> None:

@@ -1,4 +1,4 @@
-"""What the files of a folder hold, remembered beside them, so that a question need not read them all again.
+"""Index of the log files in a folder, kept beside them, so that a question need not read them all again.
 
 One SQLite database a folder, in `.sidestream-index/`: of each file how far it was read, and what it holds of each run
 (`parts`: numbers and names, no content). A file that has grown is read on from there; one that was replaced is read
@@ -33,7 +33,7 @@ FOLDER = ".sidestream-index"
 WORTHWHILE = 4 * 1024 * 1024
 """Bytes of log in a folder from which an index is kept: less is read quicker than looked up."""
 
-_PROOF = 1024  # bytes at either end of what was read, by which a file is recognised
+_DIGESTED = 1024  # bytes at either end of what was read, by which a file is recognised
 _BATCH = 16 * 1024 * 1024  # bytes of log, or
 _BATCH_FILES = 200  # files, that are remembered at once
 _PAGE = 1000  # runs that are asked for at once
@@ -72,13 +72,13 @@ _decode_problems = _decoder(list[Problem])
 
 
 class _Known(msgspec.Struct):
-    """How far a file was read."""
+    """State of one file: how far it was read, and what it is recognised by."""
 
     id: int | None
     name: bytes
     """As the system has it, and without `.gz`: compressed, it is the same file."""
-    seen: str = ""
-    """What the system said of the file then; the same again, and it is the same file."""
+    fingerprint: str = ""
+    """Fingerprint (device, inode, size, mtime) of the file when it was read: the same again is the same file."""
     size: int = 0
     """Bytes, uncompressed."""
     line: int = 1
@@ -91,19 +91,19 @@ class _Known(msgspec.Struct):
 
 
 class _Reading(msgspec.Struct):
-    """What reading a file has brought."""
+    """Result of reading what was new in one file."""
 
     before: _Known
     now: _Known
     parts: list[RunPart]
-    anew: bool
-    """Whether what was remembered of the file is void."""
+    is_replaced: bool
+    """Whether the file is another one by now, so that what was kept of it is void."""
     more: bool
     """Whether there is more to be read."""
 
 
 class Index:
-    """What the files of one folder hold of each run. Nothing here raises for a damaged or unwritable index."""
+    """Index of the log files in one folder, by run. Nothing here raises for a damaged or unwritable database."""
 
     def __init__(self, folder: Path, files: Iterable[Path]) -> None:
         """Look at `files`, all of them in `folder`, and read whatever is not known of them."""
@@ -133,8 +133,8 @@ class Index:
             return self._ask(_decode_part, sql, [_name(file)])
         return [
             part
-            for some in _some(run_ids)
-            for part in self._ask(_decode_part, f"{sql} AND run_id IN ({_marks(some)})", [_name(file), *some])
+            for some in _in_lots(run_ids)
+            for part in self._ask(_decode_part, f"{sql} AND run_id IN ({_placeholders(some)})", [_name(file), *some])
         ]
 
     def ids(self, file: Path) -> list[tuple[str, bool]]:
@@ -165,15 +165,15 @@ class Index:
         rows = self._ask(_decode_problems, "SELECT problems FROM files WHERE name = ?", [_name(file)])
         return [msgspec.structs.replace(problem, file=str(file)) for problems in rows for problem in problems]
 
-    def beginning(self, prefix: str) -> list[tuple[str, str]]:
+    def ids_starting_with(self, prefix: str) -> list[tuple[str, str]]:
         """The runs whose id begins with `prefix`, each with the run at its root."""
         sql = "SELECT run_id, root FROM parts WHERE run_id >= ? AND run_id < ?"
         return self._ask(_pair, sql, [prefix, prefix + chr(0x10FFFF)])
 
-    def below(self, roots: Iterable[str]) -> set[str]:
+    def ids_of_trees(self, roots: Iterable[str]) -> set[str]:
         """The runs that have one of `roots` at their root."""
         sql = "SELECT run_id FROM parts WHERE root IN ({})"
-        return {run_id for some in _some(roots) for run_id in self._ask(str, sql.format(_marks(some)), some)}
+        return {run_id for some in _in_lots(roots) for run_id in self._ask(str, sql.format(_placeholders(some)), some)}
 
     def _ask(self, make: Callable[..., _T], sql: str, values: Sequence[str | bytes]) -> list[_T]:
         """What `make` makes of each row of the answer."""
@@ -217,27 +217,31 @@ class Index:
             compressed = is_compressed(file)
         except OSError:
             status, compressed = None, False
-        seen = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}" if status else ""
+        fingerprint = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}" if status else ""
         # Of a plain file, the end of a line may be missing still, and whoever was writing it may be gone now.
-        if status and seen == before.seen and (compressed or before.size == status.st_size):
+        if status and fingerprint == before.fingerprint and (compressed or before.size == status.st_size):
             return None
-        anew = before.id is None or not status or not _goes_on(file, status.st_size, compressed, before)
-        now = _Known(before.id, before.name, seen) if anew else msgspec.structs.replace(before, seen=seen)
-        if compressed and not anew:
-            return _Reading(before, now, [], anew, False)
+        is_replaced = before.id is None or not status or not _continues(file, status.st_size, compressed, before)
+        now = (
+            _Known(before.id, before.name, fingerprint)
+            if is_replaced
+            else msgspec.structs.replace(before, fingerprint=fingerprint)
+        )
+        if compressed and not is_replaced:
+            return _Reading(before, now, [], is_replaced, False)
         now.problems = [problem for problem in now.problems if 0 < problem.line < now.line]
         start, more = now.size, False
-        gatherer = Gatherer(None if anew else self._known_part(before))
+        gatherer = Gatherer(None if is_replaced else self._known_part(before))
         for block in blocks_of(file, now.problems.append, start=now.size, line=now.line):
             events = decode_block(block, _heads(), str(file), now.problems.append)
             gatherer.take(events, block.offset, block.end, block.line)
             now.size, now.line = block.end, block.next_line
             now.whole = block.data.endswith(b"\n")
             if not compressed and now.size - start > _BATCH:
-                more, now.seen = True, ""
+                more, now.fingerprint = True, ""
                 break
-        now.head, now.tail = _proof(file, now.size, compressed)
-        return _Reading(before, now, gatherer.parts(), anew, more)
+        now.head, now.tail = _end_digests(file, now.size, compressed)
+        return _Reading(before, now, gatherer.parts(), is_replaced, more)
 
     def _known_part(self, file: _Known) -> Callable[[str], RunPart | None]:
         def known_part(run_id: str) -> RunPart | None:
@@ -253,12 +257,12 @@ class Index:
             for reading in readings:
                 before, now = reading.before, reading.now
                 rows = self._db.execute("SELECT seen, size FROM files WHERE name = ?", [now.name]).fetchall()
-                if rows != ([(before.seen, before.size)] if before.id is not None else []):
+                if rows != ([(before.fingerprint, before.size)] if before.id is not None else []):
                     continue  # another process has read it in the meantime
-                if before.id is not None and reading.anew:
+                if before.id is not None and reading.is_replaced:
                     self._db.execute("DELETE FROM parts WHERE file = ?", [before.id])
                 problems = _encode([msgspec.structs.replace(problem, file="") for problem in now.problems])
-                values = [now.name, now.seen, now.size, now.line, now.head, now.tail, now.whole, problems]
+                values = [now.name, now.fingerprint, now.size, now.line, now.head, now.tail, now.whole, problems]
                 done = self._db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [before.id, *values]
                 )
@@ -285,7 +289,7 @@ class Index:
         return _opened(None), None
 
     def _safely(self, ask: Callable[[], _T]) -> _T:
-        """The answer; where the index cannot give one, that of an index in memory."""
+        """The answer, if need be that of a database in memory, for which all files are read once more."""
         try:
             return ask()
         except (sqlite3.Error, msgspec.MsgspecError) as error:
@@ -344,8 +348,8 @@ def _cache_place(folder: Path) -> Path:
 
 
 def _known(row: tuple[Any, ...]) -> _Known:
-    identity, name, seen, size, line, head, tail, whole, problems = row
-    return _Known(identity, name, seen, size, line, head, tail, bool(whole), _decode_problems(problems))
+    identity, name, fingerprint, size, line, head, tail, whole, problems = row
+    return _Known(identity, name, fingerprint, size, line, head, tail, bool(whole), _decode_problems(problems))
 
 
 def _run(part: RunPart) -> bytes | None:
@@ -364,7 +368,7 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _goes_on(file: Path, size: int, compressed: bool, before: _Known) -> bool:
+def _continues(file: Path, size: int, compressed: bool, before: _Known) -> bool:
     """Whether `file` begins with what was read of it before, and that can be gone on from."""
     if not before.whole or not before.size:
         return False
@@ -373,21 +377,21 @@ def _goes_on(file: Path, size: int, compressed: bool, before: _Known) -> bool:
             with open(open_regular(file, os.O_RDONLY, follow_links=True), "rb") as source:
                 source.seek(-4, os.SEEK_END)
                 uncompressed = int.from_bytes(source.read(4), "little")
-            return uncompressed == before.size % 2**32 and _proof(file, before.size, True)[0] == before.head
-        return size >= before.size and _proof(file, before.size, False) == (before.head, before.tail)
+            return uncompressed == before.size % 2**32 and _end_digests(file, before.size, True)[0] == before.head
+        return size >= before.size and _end_digests(file, before.size, False) == (before.head, before.tail)
     except OSError:
         return False
 
 
-def _proof(file: Path, size: int, compressed: bool) -> tuple[bytes, bytes]:
-    """Digests of the first and of the last bytes of the first `size`; of a compressed file, of the first alone."""
+def _end_digests(file: Path, size: int, compressed: bool) -> tuple[bytes, bytes]:
+    """Digests of both ends of the first `size` bytes, which identify a file; if compressed, of the first end alone."""
     try:
-        head = start_of(file, min(size, _PROOF))
+        head = start_of(file, min(size, _DIGESTED))
         if compressed:
             return _digest(head), b""
         with open(open_regular(file, os.O_RDONLY, follow_links=True), "rb") as source:
-            source.seek(max(0, size - _PROOF))
-            return _digest(head), _digest(source.read(min(size, _PROOF)))
+            source.seek(max(0, size - _DIGESTED))
+            return _digest(head), _digest(source.read(min(size, _DIGESTED)))
     except OSError:
         return b"", b""
 
@@ -396,14 +400,14 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _some(ids: Iterable[str]) -> Iterator[list[str]]:
+def _in_lots(ids: Iterable[str]) -> Iterator[list[str]]:
     """`ids` in lists that fit into a question."""
     every = list(ids)
     for start in range(0, len(every), 500):
         yield every[start : start + 500]
 
 
-def _marks(values: list[str]) -> str:
+def _placeholders(values: list[str]) -> str:
     return ", ".join("?" * len(values))
 
 

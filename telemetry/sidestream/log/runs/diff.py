@@ -1,4 +1,4 @@
-"""What differs between two runs: their steps, prompts, tools, tokens, time and cost."""
+"""Comparison of two runs: their steps, prompts, tools, tokens, time and cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs are meant: since when, of which agents and models, how they ended, with which tags."""
+"""Filter of runs: by time, agent, model, outcome and tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs of a log."""
+"""Runs and events of a log, by filter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def runs(
         where: which of them; None for all.
         on_problem: called for each line that could not be read.
 
-    Raises `ConfigurationError` where a path leads nowhere.
+    Raises what `read` raises.
     """
     found = (run for run, _ in every_run(paths, on_problem=on_problem))
     return sorted((run for run in found if where is None or where.matches(run)), key=when)
@@ -39,7 +39,7 @@ def events(
 ) -> Iterator[AnyEvent]:
     """The events of a log, as `read` gives them; with `where`, those of the runs that it takes.
 
-    Raises `ConfigurationError` where a path leads nowhere, and nothing else.
+    Raises what `read` raises.
     """
     found = read(paths, types=types, on_problem=on_problem)
     if where is None:

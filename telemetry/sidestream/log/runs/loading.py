@@ -1,4 +1,4 @@
-"""From a log to the tree of one run: its events are found, put in order, and each is noted in the step it tells of."""
+"""Loading one run from a log as a tree of steps: its events are found, sorted, and each is added to its step."""
 
 from __future__ import annotations
 

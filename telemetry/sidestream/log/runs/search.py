@@ -1,4 +1,4 @@
-"""Finding text in what people and models wrote: prompts, answers, thoughts, arguments, results, errors.
+"""Search for text in the content of a log: prompts, answers, thoughts, arguments, results, errors.
 
 A streamed answer is searched as it reads, not as it came: what begins in one chunk and ends in the next is found.
 """

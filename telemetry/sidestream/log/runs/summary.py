@@ -1,4 +1,4 @@
-"""One run in one line: who, when, how it ended, what it used and cost, and whether all of it is in the log."""
+"""Summary of one run: who, when, how it ended, what it used and cost, and whether all of it is in the log."""
 
 from __future__ import annotations
 
