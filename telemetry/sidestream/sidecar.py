@@ -155,13 +155,17 @@ class Sidecar:
                 warn_once("observe() on a sidecar that is closed: nothing will be recorded")
             return agent
         observer = self.capability
-        for other in [each for each in _live if each.stands_aside and each is not self]:
-            other.unobserve(agent)
+        self.take_over(agent)
         with self._lock:
             attach(agent, observer)
             key = id(agent)
             self._attached[key] = weakref.ref(agent, lambda _: self._attached.pop(key, None))
         return agent
+
+    def take_over(self, agent: Any) -> None:
+        """Have the sidecars that stand aside leave `agent` to this one."""
+        for other in [each for each in _live if each.stands_aside and each is not self]:
+            other.unobserve(agent)
 
     def unobserve(self, agent: AgentT) -> AgentT:
         """Undo `observe` (or `capabilities=[sidecar.capability]`); returns the same agent.

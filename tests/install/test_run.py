@@ -103,6 +103,17 @@ class TestOnce:
         run([*sidestream("--exporter", "jsonl:logs/"), "app.py"], tmp_path)
         assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["greeter"], [])
 
+    def test_stream(self, tmp_path: Path) -> None:
+        """A run of the streaming functions that is exported by a sidecar of the program's."""
+        more = """
+    import asyncio
+    from sidestream import Sidecar, collect_stream_result
+    asyncio.run(collect_stream_result(agent, "?", sidecar=Sidecar("jsonl:own/")))
+        """
+        write(tmp_path / "app.py", AGENT + more)
+        run([*sidestream("--exporter", "jsonl:logs/"), "app.py"], tmp_path)
+        assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["greeter"], [])
+
     def test_other_agents(self, tmp_path: Path) -> None:
         """Those that it does not observe itself are observed as ever."""
         more = """

@@ -75,6 +75,8 @@ def run_stream(
     _infer_name(agent, options, sys._getframe())
     options |= {"deps": deps, "message_history": message_history}
     sidecar = sidecar_in(deps) if sidecar is None else sidecar
+    if sidecar is not None:
+        sidecar.take_over(agent)
     return EventStream(Feed(agent, prompt, options, kinds, emit_progress, sidecar))
 
 

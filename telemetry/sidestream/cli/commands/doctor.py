@@ -53,6 +53,8 @@ def doctor(
         typer.echo(json.dumps({"ok": ok, "checks": checks}, indent=2))
     else:
         width = max((len(check.subject) for _, check in found), default=0)
+        if not found:
+            typer.echo("no exporters: nothing is observed")
         before = None
         for name, check in found:
             if name != before:
