@@ -46,6 +46,6 @@ class OutputError(SidestreamError):
 class ExporterUnavailable(SidestreamError):
     """An exporter raises this from `export()` when its sink cannot be reached and *nothing* of the batch was delivered.
 
-    The hub then keeps the whole batch, waits with a growing delay, and offers it again.
+    The pipeline then keeps the whole batch, waits with a growing delay, and offers it again.
     Any other exception means that the batch is lost, and it is counted so.
     """

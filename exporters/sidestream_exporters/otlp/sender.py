@@ -2,7 +2,7 @@
 
 What may be tried again, and when, is the protocol's own rule (https://opentelemetry.io/docs/specs/otlp/#failures).
 The SDK's exporters are not used for sending: they retry within a call until their time is over and then lose the
-batch, and they take a partial success for a whole one. Here a call is one attempt, and the hub keeps what must wait.
+batch, and they take a partial success for a whole one. Here a call is one attempt, and the worker keeps what must wait.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _retry_after(value: str | None) -> float | None:
 # --- gRPC ----------------------------------------------------------------------------------------------------------
 
 _OPTIONS = [
-    ("grpc.enable_retries", 0),  # when to try again is the hub's to say; a channel must then do so at once
+    ("grpc.enable_retries", 0),  # when to try again is the pipeline's to say; a channel must then do so at once
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 ]

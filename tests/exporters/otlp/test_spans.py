@@ -34,7 +34,7 @@ INTERNAL, CLIENT = 1, 3
 
 
 def exported(events: Sequence[StreamEvent], **options: Any) -> list[Any]:
-    """The spans that arrive of `events`, stripped as the hub would."""
+    """The spans that arrive of `events`, stripped as the pipeline would."""
     with http_receiver() as received:
         exporter = OTLPExporter(received.url, **options)
         wanted = [event for event in events if event.event_type not in exporter.skip]
