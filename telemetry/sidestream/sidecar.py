@@ -7,7 +7,7 @@ import itertools
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from html import escape
 from types import TracebackType
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from . import exit_hooks
 from .diagnostics import error_once, warn_once
 from .errors import ConfigurationError
-from .pipeline.assembler import Emit
 from .pipeline.exporter import Exporter
 from .pipeline.pipeline import Pipeline
+from .recording.assembler import RunAssembler
 from .recording.content import Redactor
 from .recording.context import Link
 from .recording.pricing import Pricing
-from .recording.run import Run, monotonic_ns
+from .recording.recorder import RunRecorder
+from .recording.records import FlushDeltas
 from .recording.sampling import head_sampler
 from .recording.span_context import span_of_environment
 from .recording.tags import TagsHere
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 AgentT = TypeVar("AgentT")
 ItemT = TypeVar("ItemT")
 
-TICK = 0.1
-"""Seconds that deltas of a stream that stands still may wait."""
+CHUNK_SECONDS = 0.1
+"""Seconds for which deltas of an answer are gathered into one event."""
 
 _names = itertools.count(1)
 
@@ -92,10 +93,13 @@ class Sidecar:
             if not seconds >= 0:
                 raise ConfigurationError(f"{name}={seconds!r}: must be a number of seconds, 0 or more")
         made = exporters_of(exporters)
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, RunRecorder] = {}
+        self._assembler = RunAssembler(
+            stall_seconds=stall_seconds, chunk_seconds=None if redact is not None else CHUNK_SECONDS
+        )
         self._pipeline = Pipeline(
             made,
-            assembler=_StandingStreams(self._flush_stale),
+            assembler=self._assembler,
             max_events=buffer_events,
             max_bytes=buffer_bytes,
             redact=redact,
@@ -107,8 +111,6 @@ class Sidecar:
         self.pricing = Pricing(prices, on_error=self.trouble)
         self._tags_here = TagsHere(tags or {})
         self._close_timeout = close_timeout
-        self._stall_seconds = stall_seconds
-        self._whole_parts = redact is not None
         self.wants_content = any(policy.mode != "none" for policy in self._pipeline.policies)
         self.disabled = not made
         """Whether nothing is to be observed: `SIDESTREAM_DISABLED=1`, or no exporters."""
@@ -119,8 +121,7 @@ class Sidecar:
         self._number = next(_names)
         self._observer: Observer | None = None
         self._attached: dict[int, weakref.ref[Any]] = {}  # agents cannot be hashed
-        self._run_count = self._unpriced = self._recording_errors = 0
-        self._unpriced_models: set[str] = set()
+        self._run_count = self._recording_errors = 0
         self._last_trouble: str | None = None
         _live.add(self)
         exit_hooks.handle_signals()
@@ -226,7 +227,7 @@ class Sidecar:
 
         Returns by exporter how many events were not delivered: empty when all were.
         """
-        self._flush_stale(monotonic_ns())
+        self._pipeline.put(FlushDeltas())
         return self._pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> dict[str, int]:
@@ -244,8 +245,8 @@ class Sidecar:
             for agent in [ref() for ref in list(self._attached.values())]:
                 if agent is not None:
                     self.unobserve(agent)
-        # Not under the lock: whoever emits holds its run's lock, and may be asked to end another run meanwhile.
-        self._flush_stale(monotonic_ns())
+        if was_active:
+            self._pipeline.put(FlushDeltas())
         _live.discard(self)
         exit_hooks.restore_signals()
         return self._pipeline.close(self._close_timeout if timeout is None else timeout)
@@ -257,7 +258,7 @@ class Sidecar:
             exporters=self._pipeline.stats(),
             runs=self._run_count,
             runs_in_progress=len(self._runs),
-            unpriced_requests=self._unpriced,
+            unpriced_requests=self._assembler.unpriced_requests,
             recording_errors=self._recording_errors,
             pending_records=pending_records,
             redaction_failures=self._pipeline.redaction_failures,
@@ -297,37 +298,28 @@ class Sidecar:
 
     # --- what the observer needs ---
 
-    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
         """A run begins, under `parent` if it runs inside another."""
-        run = Run(
+        run = RunRecorder(
             self._pipeline.put,
             run_id=run_id,
             owner=self,
             agent_name=agent_name,
             parent=parent,
             tags=self._tags_here.get(),
-            stall_seconds=self._stall_seconds,
-            chunk_seconds=None if self._whole_parts else TICK,
             sampler=self._sampler,
             remote=self._remote,
         )
         with self._lock:
             self._run_count += 1
-            self._runs[id(run)] = run
+            self._runs[run.key] = run
         self._pipeline.start()
         return run
 
-    def close_run(self, run: Run) -> None:
+    def close_run(self, run: RunRecorder) -> None:
         """A run is over. Takes no lock: the garbage collector may end a run anywhere."""
-        self._runs.pop(id(run), None)
+        self._runs.pop(run.key, None)
         self._pipeline.wake()
-
-    def unpriced(self, model: str | None) -> None:
-        """A request used tokens of a model that has no known price."""
-        with self._lock:
-            self._unpriced += 1
-            if len(self._unpriced_models) < 1_000:
-                self._unpriced_models.add(model or "unknown")
 
     def trouble(self, error: Exception) -> None:
         """Count a failure of our own; a worker says it, for logging may block."""
@@ -338,24 +330,8 @@ class Sidecar:
         where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "?"
         self._last_trouble = f"{type(error).__qualname__} in {where}"
 
-    # --- what the worker asks ---
-
-    def _flush_stale(self, before: int, *, wait: bool = True) -> None:
-        """Send the deltas that have waited since `before` (monotonic ns).
-
-        A worker does not wait for a run's lock: a signal handler that interrupted its owner may wait for the worker.
-        """
-        for run in list(self._runs.values()):
-            if run.lock.acquire(blocking=wait):
-                try:
-                    run.flush_stale(before)
-                except Exception as error:
-                    self.trouble(error)
-                finally:
-                    run.lock.release()
-
     def _report(self) -> None:
-        for model in sorted(self._unpriced_models):
+        for model in sorted(self._assembler.unpriced_models):
             if model not in ("test", "function") and not model.startswith("function:"):
                 warn_once("no price known for model, its cost is left out", model, model=model)
         if self._last_trouble is not None:
@@ -367,7 +343,8 @@ class Sidecar:
         for run in self._runs.values():
             run.disown()  # it is the parent's, and a tap that came along must not tell it twice
         self._runs.clear()
-        self._run_count = self._unpriced = self._recording_errors = 0
+        self._run_count = self._recording_errors = 0
+        self._assembler.forget_runs()
         if self._observer is not None:
             from .sources.pydantic_ai import caller_exit
 
@@ -375,18 +352,6 @@ class Sidecar:
             self._observer.forget_runs()
         self._pipeline.after_fork()
 
-
-class _StandingStreams:
-    """Assembler of today's runs, which make their events themselves: it has their last deltas sent."""
-
-    def __init__(self, flush_stale: Callable[..., None]) -> None:
-        self._flush_stale = flush_stale
-
-    def feed(self, record: Any, emit: Emit) -> None:
-        raise TypeError(f"{type(record).__qualname__} is no event")
-
-    def flush_stale(self, now_ns: int, emit: Emit) -> None:
-        self._flush_stale(now_ns - int(TICK * 1e9), wait=False)
 
 
 _live: weakref.WeakSet[Sidecar] = weakref.WeakSet()

@@ -166,7 +166,7 @@ def test_a_child_does_not_inherit_the_locks_that_others_held(tmp_path: Path) -> 
         held, done = threading.Event(), threading.Event()
         def hold():
             pipeline = sidecar._pipeline
-            with sidecar._lock, pipeline._intake._lock, pipeline._role, pipeline._starting, memory._lock, going_on.lock:
+            with sidecar._lock, pipeline._intake._lock, pipeline._role, pipeline._starting, memory._lock:
                 with pipeline._subscriptions[0]._lock:
                     held.set()
                     done.wait(20)

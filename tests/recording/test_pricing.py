@@ -19,7 +19,8 @@ from pydantic_ai.usage import RequestUsage
 from sidestream import ConfigurationError, InMemoryExporter, Sidecar, StreamEvent
 from sidestream.diagnostics import forget
 from sidestream.recording.pricing import Cost, Pricing
-from sidestream.recording.run import Run
+from sidestream.recording.response import ResponseFacts
+from tests.support.direct_run import run_into
 from tests.support.provider_model import Facts, Says, call, stream, used
 
 PRICES = {"house-model": ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(10))}
@@ -363,10 +364,10 @@ def test_a_parent_and_its_sub_agents_are_never_counted_twice(shared: bool, strea
 def test_the_costs_of_a_thousand_requests_add_up_exactly() -> None:
     """In decimal: a thousand times 0.1 is 100, which it is not when floats are added."""
     events: list[StreamEvent] = []
-    run = Run(events.append, run_id="r")
+    run = run_into(events)
     run.start()
     for _ in range(1_000):
-        run.request(model="m", streaming=False).end("ok", cost=Cost(Decimal("0.1"), "provider"))
+        run.request(model="m", streaming=False).end("ok", ResponseFacts(cost=Cost(Decimal("0.1"), "provider")))
     run.end("completed")
     assert sum([0.1] * 1_000) != 100.0
     assert (events[-1].data["cost_usd"], events[-1].data["total_iterations"]) == (100.0, 1_000)

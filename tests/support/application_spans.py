@@ -14,7 +14,6 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from sidestream import InMemoryExporter, Sidecar
 from sidestream.events import StreamEvent
-from sidestream.events.ids import span_id_of
 
 INVALID = "0" * 16
 
@@ -75,7 +74,8 @@ def here() -> str:
 
 def begun_by(event: StreamEvent) -> str:
     """The id of the span that an event begins."""
-    return span_id_of(event.run_id, event.seq)
+    assert event.data.span_id is not None
+    return event.data.span_id
 
 
 class Model:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypeAlias
 
-from sidestream.events import AgentStart, Json, StreamEvent
+from sidestream.events import AgentStart, Json, LLMEnd, StreamEvent, ToolEnd, ToolStart
 from sidestream.events.ids import span_id_of
 
 from .content import Answer, Message, as_text
@@ -104,6 +104,11 @@ class Run:
     @property
     def span_id(self) -> int:
         return int(span_id_of(self.run_id, 0), 16)
+
+
+def span_number(data: LLMEnd | ToolStart | ToolEnd, run_id: str, seq: int) -> int:
+    """The span that `data` names; in an older log, the one that is named by the event that began it, `seq`."""
+    return hex_id(data.span_id, 8) or int(span_id_of(run_id, seq), 16)
 
 
 def told(error: Json) -> str | None:

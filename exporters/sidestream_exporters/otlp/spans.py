@@ -43,7 +43,22 @@ from .content import (
     retry_message,
     text_limit,
 )
-from .runs import MAX_EVENTS, MAX_OPEN, Attributes, Moment, Open, Run, Span, bound, clamp, hex_id, nanos, told, unix_ns
+from .runs import (
+    MAX_EVENTS,
+    MAX_OPEN,
+    Attributes,
+    Moment,
+    Open,
+    Run,
+    Span,
+    bound,
+    clamp,
+    hex_id,
+    nanos,
+    span_number,
+    told,
+    unix_ns,
+)
 from .semantic_conventions import Names
 from .settings import Placement
 
@@ -143,7 +158,7 @@ class Builder:
         if parent is not None and self._mode(parent) == "all" and data.parent_tool_call_id is not None:
             for (_, call_id), calls in parent.tools.items():
                 if call_id == data.parent_tool_call_id and calls:
-                    return int(span_id_of(data.parent_run_id, calls[-1].seq), 16)
+                    return span_number(calls[-1].data, data.parent_run_id, calls[-1].seq)
         return int(span_id_of(data.parent_run_id, 0), 16)
 
     def _mode(self, run: Run) -> Instrumented:
@@ -405,7 +420,7 @@ class Builder:
             name=name,
             client=client,
             trace_id=run.trace_id,
-            span_id=int(span_id_of(run.run_id, seq), 16),
+            span_id=run.span_id if isinstance(data, AgentEnd) else span_number(data, run.run_id, seq),
             parent_id=parent_id,
             start=times[0],
             end=clamp(max(times)),

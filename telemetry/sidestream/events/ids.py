@@ -1,7 +1,8 @@
 """Trace and span ids that follow from what they name, so that a replay of the log gives the same ones.
 
-A run's trace is the caller's, its parent's, or derived from the run at the root. A span is named by its run and by the
-sequence number of the event that begins it: `agent_start` (0), `llm_start` or `tool_start`.
+A run's trace is the caller's, its parent's, or derived from the run at the root. A span is named by its run and by its
+number there: 0 is the run's own, requests and tool calls count up. The event that begins it carries the id; in an older
+log, the number is the sequence number of that event.
 """
 
 from __future__ import annotations
@@ -19,6 +20,6 @@ def trace_id_of(root_run_id: str) -> str:
     return derive_id(root_run_id, size=16)
 
 
-def span_id_of(run_id: str, seq: int) -> str:
-    """The span that begins with event `seq` of the run, in hex."""
-    return derive_id(run_id, str(seq), size=8)
+def span_id_of(run_id: str, number: int) -> str:
+    """The id of the span `number` of the run, in hex."""
+    return derive_id(run_id, str(number), size=8)

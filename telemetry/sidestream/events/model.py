@@ -128,10 +128,13 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     content_fields: ClassVar[tuple[str, ...]] = ("prompt",)
 
     parent_run_id: str | None = None
+    parent_agent_name: str | None = None
     parent_tool_call_id: str | None = None
     parent_link: Literal["tool", "output", "stream"] | None = None
     """What of the parent started this run: a tool, an output function or validator, or a stream that was tapped."""
     root_run_id: str
+    depth: int | None = None
+    """How many runs this one is inside of; absent for one that is not a part of another."""
     conversation_id: str | None = None
     """Only one that the application knows, never one made up for this run."""
     trace_id: str | None = None
@@ -157,6 +160,8 @@ class LLMStart(Payload, frozen=True, kw_only=True):
 
     request: int
     """1 for the first model request of the run."""
+    span_id: str | None = None
+    """OpenTelemetry id of the request's span, in hex."""
     model: str
     provider: str | None = None
     streaming: bool
@@ -191,6 +196,8 @@ class LLMEnd(Payload, frozen=True, kw_only=True):
     content_fields: ClassVar[tuple[str, ...]] = ("error",)
 
     request: int
+    span_id: str | None = None
+    """As in `llm_start`."""
     outcome: RequestOutcome
     duration_seconds: float
     start_unknown: bool | None = None
@@ -243,6 +250,8 @@ class ToolStart(Payload, frozen=True, kw_only=True):
     args: Json = None
     attempt: int | None = None
     """1 for the first try of this tool in the run; each retry of it adds one."""
+    span_id: str | None = None
+    """OpenTelemetry id of the call's span, in hex."""
 
 
 class ToolEnd(Payload, frozen=True, kw_only=True):
@@ -250,6 +259,8 @@ class ToolEnd(Payload, frozen=True, kw_only=True):
 
     tool_name: str
     tool_call_id: str | None = None
+    span_id: str | None = None
+    """As in `tool_start`."""
     outcome: ToolOutcome
     duration_seconds: float | None = None
     """Absent where the tool was never executed."""

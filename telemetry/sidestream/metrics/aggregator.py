@@ -221,7 +221,7 @@ class MetricsAggregator:
         error = "" if verdict_of(data.outcome) in _NO_ERROR else _error_type(data, "error")
         chat = ("chat", convention_name(provider), model, data.response_model or "", error)
         where = (run.agent, provider, model)
-        origin = _origin(run, event, request.seq)
+        origin = _origin(run, event, data.span_id, request.seq)
 
         if data.outcome != "skipped" and not data.start_unknown:  # no model was asked; nobody knows how long it took
             name = "gen_ai_client_operation_duration_seconds"
@@ -289,7 +289,7 @@ class MetricsAggregator:
 
     def _tool_end(self, run: _Run, event: StreamEvent, data: ToolEnd) -> None:
         tool = UNKNOWN if data.outcome == "unknown" else data.tool_name
-        origin = _origin(run, event, run.tools.pop(data.tool_call_id, 0))
+        origin = _origin(run, event, data.span_id, run.tools.pop(data.tool_call_id, 0))
         if data.duration_seconds is not None:
             failed = data.outcome in ("failed", "retry", "cancelled")
             labels = (run.agent, tool, _error_type(data, "failed") if failed else "")
@@ -314,11 +314,16 @@ def _error_type(data: AgentEnd | LLMEnd | ToolEnd, failed: str) -> str:
     return (data.exception_type if data.outcome == failed else None) or data.outcome
 
 
-def _origin(run: _Run, event: StreamEvent, seq: int = 0) -> Origin | None:
-    """The span that began with event `seq`: 0 is the run's own. None where there is nothing to tell."""
+def _origin(run: _Run, event: StreamEvent, span_id: str | None = None, seq: int = 0) -> Origin | None:
+    """The span `span_id`; without one, as in older logs, the one that event `seq` began: 0 is the run's own.
+
+    None where there is nothing to tell.
+    """
     run_id = event.run_id if len(event.run_id) <= MAX_ID and event.run_id.isascii() else ""
     if run.trace_id is not None:
-        return Origin(run.trace_id, span_id_of(event.run_id, seq), run_id, event.timestamp.timestamp())
+        if span_id is None or len(span_id) != 16 or not span_id.isascii():
+            span_id = span_id_of(event.run_id, seq)
+        return Origin(run.trace_id, span_id, run_id, event.timestamp.timestamp())
     return Origin("", "", run_id, event.timestamp.timestamp()) if run_id else None
 
 

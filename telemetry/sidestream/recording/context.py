@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Literal
 from .span_context import SpanRef
 
 if TYPE_CHECKING:
-    from .run import Run
+    from .recorder import RunRecorder
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
     """What the current code runs inside: an observed run, and the tool call within it, if any."""
 
-    run: Run
+    run: RunRecorder
     tool_call_id: str | None = None
     outer: Link | None = None
     """What this is inside of; with two sidecars on one agent, the other's link to the same run."""
     via: Literal["tool", "output", "stream"] = "tool"
     """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
-    seq: int = 0
-    """The event that began it, which names its span: `tool_start`, or else `agent_start`."""
+    span: int = 0
+    """Number of its span within the run: that of the tool call, or else 0, the run's own."""
     around: SpanRef | None = None
     """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
 

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that observes runs."""
+
+    pid: int
+    host: str
+    identity: str | None = None
+    """`ProcessIdentity`, written."""
+
+
+def this_process() -> Process:
+    """This one, also after a fork."""
+    return _process(os.getpid())
+
+
+@cache
+def _process(pid: int) -> Process:
+    identity = _identity(pid)
+    return Process(pid, hostname(), None if identity is None else str(identity))
 
 
 @cache

@@ -1,181 +1,287 @@
-"""One model request within a run: the parts being streamed, the times that matter, and how it ended.
+"""State of one model request within a run: its parts, its times, how it ended.
 
-The lists of a `Part` and the counters of a `Request` are what the caller's path touches for each delta: it appends and
-adds, and everything else happens per part, per 256 deltas, or per 100 ms.
+    sent (t0)      stream open     first event            last event
+      |---------------|- - - - - - - |------ … ------------|
+                        hold   wait     hold   wait  …
+
+A pull lasts from the moment an event is asked for until it comes: the provider's time (`wait`). What lies between an
+event and the next pull is the consumer's (`hold`). Times are monotonic nanoseconds, and all of them are given.
 """
 
 from __future__ import annotations
 
-import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from decimal import Decimal
 from operator import sub
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sidestream.events import Attempt, ChunkKind, Json, LLMChunk, LLMEnd, LLMStart, RequestOutcome, Usage, UsageSource
+from sidestream.events import ChunkKind, LLMChunk, LLMEnd, LLMStart, Payload, RequestOutcome
 
-from .pricing import Cost
-
-if TYPE_CHECKING:
-    from .failure import Failure
-    from .run import Run
-
-monotonic_ns = time.monotonic_ns
+from .failure import Failure
+from .records import (
+    Deltas,
+    PartEnded,
+    PartResumed,
+    PartStarted,
+    PartWhole,
+    Pulled,
+    RequestEnded,
+    RequestRecord,
+    StreamClosed,
+    StreamOpened,
+)
+from .response import NOTHING_KNOWN, ResponseFacts
 
 WAITED_NS = 10_000_000
 """A pull that took longer waited for the provider, so that what it brought has just arrived; a shorter one may only
 have been preempted."""
 MAX_DELTAS = 256
-"""Deltas after which the gathered ones are sent, if the time has not come before."""
+"""Deltas of one `llm_chunk`."""
 
 
 class Part:
-    """A part of the answer, while it is being streamed."""
+    """A part of the answer, and its deltas that no `llm_chunk` has told yet."""
 
-    __slots__ = (
-        "accounted",
-        "awaiting",
-        "due",
-        "index",
-        "kind",
-        "part_kind",
-        "pulls",
-        "texts",
-        "times",
-        "tool_call_id",
-        "tool_name",
-    )
+    __slots__ = ("awaiting", "due", "index", "kind", "part_kind", "texts", "times", "tool_call_id", "tool_name")
 
-    def __init__(
-        self,
-        index: int,
-        kind: ChunkKind,
-        *,
-        due: float,
-        part_kind: str | None = None,
-        tool_name: str | None = None,
-        tool_call_id: str | None = None,
-    ) -> None:
+    def __init__(self, index: int, kind: ChunkKind, part_kind: str | None, due: float) -> None:
         self.index = index
         self.kind: ChunkKind = kind
         self.part_kind = part_kind
-        self.tool_name = tool_name
-        self.tool_call_id = tool_call_id
-        # The deltas not yet sent: text, when it was asked for, when it came. The path appends in this order, so where
-        # `times` has an entry the others have it too, and another thread may take as many as `times` holds.
+        self.tool_name: str | None = None
+        self.tool_call_id: str | None = None
         self.texts: list[str] = []
-        self.pulls: list[int] = []
         self.times: list[int] = []
-        self.accounted = 0
-        """How many of them are in the request's books already."""
         self.awaiting = True
         """Whether the first non-empty piece is still to come."""
         self.due = due
-        """Monotonic ns after which the gathered deltas are sent."""
+        """The first delta from then on sends all that are gathered."""
 
-    def add(self, text: str, t_pull: int, t: int) -> None:
-        """Gather a delta whose times the request has noted already."""
-        self.accounted += 1
-        self.texts.append(text)
-        self.pulls.append(t_pull)
-        self.times.append(t)
+    def chunk(self, request: int) -> LLMChunk:
+        """The gathered deltas as one event."""
+        start = self.times[0]
+        return LLMChunk(
+            request=request,
+            part=self.index,
+            kind=self.kind,
+            part_kind=self.part_kind,
+            tool_name=self.tool_name,
+            tool_call_id=self.tool_call_id,
+            text="".join(self.texts),
+            lengths=[len(text) for text in self.texts],
+            offsets_us=[(t - start) // 1_000 for t in self.times],
+        )
 
 
 class Request:
-    """One model request. Times are monotonic nanoseconds."""
+    """One model request: takes its records, tells its events."""
 
     __slots__ = (
-        "chunks",
-        "closed",
-        "done",
-        "failure",
-        "first",
-        "first_by_kind",
-        "gap_max",
-        "hold",
-        "hold_at_wait",
-        "last",
-        "model",
+        "_chunk_ns",
+        "_chunks",
+        "_closed",
+        "_deltas",
+        "_first",
+        "_first_by_kind",
+        "_gap_max",
+        "_hold",
+        "_hold_at_wait",
+        "_last",
+        "_part",
+        "_parts",
+        "_stall_ns",
+        "_stalls",
+        "_start",
+        "_start_known",
+        "_t0",
+        "_tell",
+        "_wait",
+        "cost_usd",
         "number",
-        "parts",
-        "run",
-        "seq",
-        "stalls",
-        "streaming",
-        "t0",
-        "t_opened",
-        "wait",
     )
 
     def __init__(
-        self, run: Run, number: int, *, model: str, streaming: bool, t0: int | None = None, **facts: Any
+        self, start: LLMStart, t0: int, tell: Callable[[Payload, int], None], *, stall_ns: int, chunk_ns: int | None
     ) -> None:
-        self.run = run
-        self.number = number
-        self.model = model
-        self.streaming = streaming
-        self.t0 = t0 or monotonic_ns()
-        self.t_opened: int | None = None
-        """When the stream was last known to be open with nobody pulling from it."""
-        self.parts: dict[int, Part] = {}
-        self.closed: dict[int, Part] = {}
-        self.chunks = 0
-        self.wait = 0
-        self.hold = 0
-        self.hold_at_wait = 0
-        """`hold` when a pull last had to wait for the provider."""
-        self.last = self.t0
+        self.number = start.request
+        self.cost_usd: Decimal | None = None
+        """The exact cost, once the request is over."""
+        self._start = start
+        self._start_known = True
+        self._t0 = t0
+        self._tell = tell
+        self._stall_ns = stall_ns
+        self._chunk_ns = chunk_ns
+        """For how long deltas are gathered; None gathers whole parts."""
+        self._parts: dict[int, Part] = {}
+        self._closed: dict[int, Part] = {}
+        self._part: Part | None = None
+        """The part that `_deltas` belong to."""
+        self._deltas: Deltas | None = None
+        """Where the caller's path puts the deltas of the part at hand."""
+        self._chunks = 0
+        self._wait = 0
+        self._hold = 0
+        self._hold_at_wait = 0
+        """`_hold` when a pull last had to wait for the provider."""
+        self._last = t0
         """When the last event that is in the books came."""
-        self.gap_max = 0
-        self.stalls = 0
-        self.first: int | None = None
-        self.first_by_kind: dict[ChunkKind, int] = {}
-        self.failure: Failure | None = None
-        """The error that came through the stream; the hook around the request only sees a cancellation then."""
-        self.done = False
-        self.seq = run.seq
-        """The number of its `llm_start`."""
-        run.requests_open.append(self)
-        run.emit(LLMStart(request=number, model=model, streaming=streaming, **facts), at=self.t0)
+        self._gap_max = 0
+        self._stalls = 0
+        self._first: int | None = None
+        self._first_by_kind: dict[ChunkKind, int] = {}
 
-    # --- streaming ---
+    def apply(self, record: RequestRecord) -> LLMEnd | None:
+        """Take `record`, and before it the deltas that came before it. Returns the end, if it is that."""
+        self._take_deltas(record.at)
+        match record:
+            case Pulled():
+                self._book([record.asked], [record.at])
+                self._chunks += record.chunk
+            case PartStarted():
+                self._close_part(record.deltas.index, record.at)
+                self._open_part(record.deltas, record.kind, record.part_kind, record.at)
+                if record.named:
+                    self._first_token(record.at)
+                self._gather_first(record.text, record.at)
+            case PartResumed():
+                self._resume_part(record)
+                self._gather_first(record.text, record.at)
+            case PartEnded():
+                self._close_part(record.index, record.at)
+            case PartWhole():
+                if self._start.streaming and self._first is None:
+                    self._first = self._arrival(record.at)
+                self._tell(record.data, record.at)
+            case StreamOpened():
+                self._last = record.at
+            case StreamClosed():
+                self._close_parts(record.at)
+            case RequestEnded():
+                if not record.start_known:
+                    self._start_known = False
+                return self.end(record.outcome, record.at, record.over, record.facts, record.failure)
+        return None
 
-    def begin_stream(self) -> None:
-        """Somebody begins to pull: what has passed since the stream was open is the consumer's time."""
-        self.last = self.t_opened or monotonic_ns()
+    # --- parts ---
 
-    def open_part(self, index: int, kind: ChunkKind, now: int, **facts: str | None) -> Part:
-        """A part begins at `now`."""
-        if self.first is None:
-            self.first = self._arrival(now)
-        part = self.parts[index] = Part(index, kind, due=self._due(now), **facts)
-        return part
+    def _open_part(self, deltas: Deltas, kind: ChunkKind, part_kind: str | None, now: int) -> None:
+        if self._first is None:
+            self._first = self._arrival(now)
+        self._deltas = deltas
+        self._part = self._parts[deltas.index] = Part(deltas.index, kind, part_kind, self._due(now))
+        self._name()
 
-    def reopen_part(self, index: int, kind: ChunkKind, now: int) -> Part:
-        """A part goes on that is not open: one that the provider comes back to, or whose start was not seen."""
-        before = self.closed.get(index)
-        if before is None:
-            return self.open_part(index, kind, now)
-        facts = {name: getattr(before, name) for name in ("part_kind", "tool_name", "tool_call_id")}
-        return self.open_part(index, before.kind, now, **facts)
+    def _resume_part(self, record: PartResumed) -> None:
+        deltas = record.deltas
+        part = self._parts.get(deltas.index)
+        if part is not None:
+            self._part, self._deltas = part, deltas
+        else:
+            before = self._closed.get(deltas.index)
+            kind, part_kind = (before.kind, before.part_kind) if before else (record.kind, None)
+            self._open_part(deltas, kind, part_kind, record.at)
+
+    def _name(self) -> None:
+        if self._part is not None and self._deltas is not None:
+            self._part.tool_name, self._part.tool_call_id = self._deltas.tool_name, self._deltas.tool_call_id
+
+    def _close_part(self, index: int, now: int) -> None:
+        part = self._parts.pop(index, None)
+        if part is not None:
+            self._closed[index] = part
+            self._flush(part, now)
+            if part is self._part:
+                self._part = self._deltas = None
+
+    def _close_parts(self, now: int) -> None:
+        for index in list(self._parts):
+            self._close_part(index, now)
 
     def _due(self, now: int) -> float:
-        return now + self.run.chunk_ns if self.run.chunk_ns is not None else float("inf")
+        return float("inf") if self._chunk_ns is None else now + self._chunk_ns
 
-    def gathered(self, part: Part, now: int) -> float:
-        """Send the deltas of `part` if it is time; returns when to ask again (monotonic ns)."""
+    # --- deltas ---
+
+    def _take_deltas(self, until: int | None = None) -> None:
+        """Take what the caller's path has gathered meanwhile, up to the time `until`; tell as much of it as is due.
+
+        (The path may have gone on to further deltas since it noted the record that is being taken.)
+        """
+        deltas, part = self._deltas, self._part
+        if deltas is None or part is None:
+            return
+        count = len(deltas.times)
+        if until is not None:
+            count = bisect_right(deltas.times, until, 0, count)
+        if not count:
+            return
+        texts, pulls, times = deltas.texts[:count], deltas.pulls[:count], deltas.times[:count]
+        del deltas.texts[:count], deltas.pulls[:count], deltas.times[:count]
+        self._name()
+        start = 0
+        while start < count:
+            end = self._end_of_slice(part, texts, times, start)
+            self._book(pulls[start:end], times[start:end])
+            self._chunks += end - start
+            self._gather(texts[start:end], times[start:end])
+            self._flush_if_due(times[end - 1])
+            start = end
+
+    def _end_of_slice(self, part: Part, texts: list[str], times: list[int], start: int) -> int:
+        """Up to where deltas go into the books at once: to the next one that is due, or that says the first word."""
+        end = len(times)
         if part.awaiting:
-            if not any(part.texts):
-                return 0.0
-            self._account(part)
-            self.first_token(part, now)
-        if now >= part.due or (len(part.times) >= MAX_DELTAS and part.due != float("inf")):
-            self.flush(part, now)
-        return part.due
+            end = next((i + 1 for i in range(start, end) if texts[i]), end)
+        if self._chunk_ns is not None:
+            end = min(end, start + max(1, MAX_DELTAS - len(part.times)))
+            end = min(end, bisect_left(times, part.due, start, end) + 1)
+        return end
 
-    def first_token(self, part: Part, now: int) -> None:
-        """The first non-empty piece of `part` came at `now`."""
-        part.awaiting = False
-        if part.kind not in self.first_by_kind:
-            self.first_by_kind[part.kind] = self._arrival(now)
+    def _gather_first(self, text: str | None, now: int) -> None:
+        """What came with the beginning of a part, whose times are in the books."""
+        if text:
+            self._gather([text], [now])
+        self._flush_if_due(now)
+
+    def _gather(self, texts: list[str], times: list[int]) -> None:
+        part = self._part
+        if part is not None:
+            part.texts += texts
+            part.times += times
+            if part.awaiting and any(texts):
+                self._first_token(times[-1])
+
+    def _flush_if_due(self, now: int) -> None:
+        part = self._part
+        if part is None or part.awaiting or self._chunk_ns is None:
+            return
+        if now >= part.due or len(part.times) >= MAX_DELTAS:
+            self._flush(part, now)
+
+    def _flush(self, part: Part, now: int) -> None:
+        part.due = self._due(now)
+        if part.times:
+            self._tell(part.chunk(self.number), part.times[0])
+            part.texts, part.times = [], []
+
+    def flush_stale(self, now: int) -> None:
+        """Tell the deltas that have waited for long: those of a stream that stands still."""
+        self._take_deltas()
+        if self._chunk_ns is not None:
+            for part in list(self._parts.values()):
+                if part.times and part.times[0] <= now - self._chunk_ns:
+                    self._flush(part, now)
+
+    # --- times ---
+
+    def _first_token(self, now: int) -> None:
+        part = self._part
+        if part is not None:
+            part.awaiting = False
+            if part.kind not in self._first_by_kind:
+                self._first_by_kind[part.kind] = self._arrival(now)
 
     def _arrival(self, now: int) -> int:
         """Nanoseconds from sending the request to the arrival of what was pulled at `now`.
@@ -183,22 +289,7 @@ class Request:
         Where the pull had to wait, that is exact. Where it did not, the piece had been there for at most as long as
         the consumer was busy with something else, and that time is the consumer's.
         """
-        return now - self.t0 - (self.hold - self.hold_at_wait)
-
-    def noted(self, part: Part, t_pull: int, t: int, *, chunk: bool) -> None:
-        """Take an event that is no further delta of `part` into the books, after those deltas."""
-        with self.run.lock:
-            self._account(part)
-            self._book([t_pull], [t])
-            self.chunks += chunk
-
-    def _account(self, part: Part) -> None:
-        with self.run.lock:
-            start, end = part.accounted, len(part.times)
-            if end > start:
-                part.accounted = end
-                self._book(part.pulls[start:end], part.times[start:end])
-                self.chunks += end - start
+        return now - self._t0 - (self._hold - self._hold_at_wait)
 
     def _book(self, pulls: list[int], times: list[int]) -> None:
         waits = list(map(sub, times, pulls))
@@ -206,125 +297,74 @@ class Request:
         longest = max(waits)
         if longest > WAITED_NS:
             at = next(i for i in range(len(waits) - 1, -1, -1) if waits[i] > WAITED_NS)
-            self.hold_at_wait = self.hold + pulls[at] - self.last - sum(waits[:at])
-        if self.chunks:
-            self.gap_max = max(self.gap_max, longest)
-            if longest > self.run.stall_ns:
-                self.stalls += sum(wait > self.run.stall_ns for wait in waits)
-        self.wait += waited
-        self.hold += times[-1] - self.last - waited
-        self.last = times[-1]
-
-    def flush(self, part: Part, now: int) -> None:
-        """Send the gathered deltas of `part` as one event."""
-        run = self.run
-        with run.lock:
-            self._account(part)
-            count = part.accounted
-            part.due = self._due(now)
-            if not count or self.done:
-                return
-            texts, times = part.texts[:count], part.times[:count]
-            del part.texts[:count], part.pulls[:count], part.times[:count]
-            part.accounted = 0
-            start = times[0]
-            run.emit(
-                LLMChunk(
-                    request=self.number,
-                    part=part.index,
-                    kind=part.kind,
-                    part_kind=part.part_kind,
-                    tool_name=part.tool_name,
-                    tool_call_id=part.tool_call_id,
-                    text="".join(texts),
-                    lengths=[len(text) for text in texts],
-                    offsets_us=[(t - start) // 1_000 for t in times],
-                ),
-                at=start,
-            )
-
-    def close_part(self, index: int, now: int) -> None:
-        """The part is complete."""
-        part = self.parts.pop(index, None)
-        if part is not None:
-            self.closed[index] = part
-            self.flush(part, now)
-
-    def close_parts(self) -> None:
-        """The stream is over, however it ended."""
-        for index in list(self.parts):
-            self.close_part(index, monotonic_ns())
-
-    def flush_stale(self, before: int) -> None:
-        """Send deltas that came before `before`, unless whole parts are wanted."""
-        if self.run.chunk_ns is not None:
-            for part in list(self.parts.values()):
-                if part.times and part.times[0] < before:
-                    self.flush(part, monotonic_ns())
-
-    def whole(self, index: int, kind: ChunkKind, text: Json, now: int, **facts: Any) -> None:
-        """A part came in one piece, as all parts of an answer that is not streamed do."""
-        if self.streaming and self.first is None:
-            self.first = self._arrival(now)
-        if not self.done:
-            self.run.emit(LLMChunk(request=self.number, part=index, kind=kind, text=text, **facts), at=now)
+            self._hold_at_wait = self._hold + pulls[at] - self._last - sum(waits[:at])
+        if self._chunks:
+            self._gap_max = max(self._gap_max, longest)
+            if longest > self._stall_ns:
+                self._stalls += sum(wait > self._stall_ns for wait in waits)
+        self._wait += waited
+        self._hold += times[-1] - self._last - waited
+        self._last = times[-1]
 
     # --- the end ---
 
     def end(
         self,
         outcome: RequestOutcome,
-        *,
-        at: int | None = None,
-        usage: Usage | None = None,
-        usage_source: UsageSource = "none",
-        cost: Cost | None = None,
-        unpriced: bool = False,
-        attempts: list[Attempt] | None = None,
+        at: int,
+        over: int | None = None,
+        facts: ResponseFacts = NOTHING_KNOWN,
         failure: Failure | None = None,
-        **facts: Any,
-    ) -> None:
-        """The request is over, as of the monotonic time `at` (ns); `facts` are further fields of `LLMEnd`.
+    ) -> LLMEnd:
+        """The request is over since `over` (`at` unless given), which is told `at`. Tells what is left of its parts."""
+        self._take_deltas(at)
+        self._close_parts(at)
+        cost = facts.cost
+        self.cost_usd = None if cost is None else cost.usd
+        return LLMEnd(
+            request=self.number,
+            span_id=self._start.span_id,
+            outcome=outcome,
+            duration_seconds=_seconds((over or at) - self._t0),
+            model=self._start.model,
+            streaming=self._start.streaming,
+            response_model=facts.response_model,
+            response_id=facts.response_id,
+            provider=facts.provider,
+            finish_reason=facts.finish_reason,
+            raw_finish_reason=facts.raw_finish_reason,
+            service_tier=facts.service_tier,
+            served_by=facts.served_by,
+            provider_details=facts.provider_details,
+            usage=facts.usage,
+            usage_source=facts.usage_source,
+            cost_usd=None if cost is None else float(cost.usd),
+            cost_source=None if cost is None else cost.source,
+            price_version=None if cost is None else cost.version,
+            unpriced=True if facts.unpriced else None,
+            failed_attempts=facts.attempts or None,
+            exception_type=failure.type if failure else None,
+            error=failure.message if failure else None,
+            start_unknown=None if self._start_known else True,
+            **self._stream_times(),
+        )
 
-        A second call does nothing.
-        """
-        run = self.run
-        with run.lock:
-            if self.done:
-                return
-            now = at or monotonic_ns()
-            self.close_parts()
-            self.done = True
-            failure = failure or self.failure
-            if self.chunks:
-                facts |= {
-                    "chunks": self.chunks,
-                    "time_to_first_chunk_seconds": None if self.first is None else _seconds(self.first),
-                    "time_to_first_token_seconds": {k: _seconds(t) for k, t in self.first_by_kind.items()} or None,
-                    "provider_wait_seconds": _seconds(self.wait),
-                    "consumer_hold_seconds": _seconds(self.hold),
-                    "gap_max_seconds": _seconds(self.gap_max) if self.gap_max else None,
-                    "stalls": self.stalls,
-                }
-            end = LLMEnd(
-                request=self.number,
-                outcome=outcome,
-                duration_seconds=_seconds(now - self.t0),
-                model=self.model,
-                streaming=self.streaming,
-                usage=usage,
-                usage_source=usage_source,
-                cost_usd=None if cost is None else float(cost.usd),
-                cost_source=None if cost is None else cost.source,
-                price_version=None if cost is None else cost.version,
-                unpriced=True if unpriced else None,
-                failed_attempts=attempts or None,
-                exception_type=failure.type if failure else None,
-                error=failure.message if failure else None,
-                **facts,
-            )
-            run.emit(end)
-            run.request_ended(self, end, cost)
+    def _stream_times(self) -> dict[str, Any]:
+        if not self._chunks:
+            return {}
+        first = self._first if self._start_known else None
+        return {
+            "chunks": self._chunks,
+            "time_to_first_chunk_seconds": None if first is None else _seconds(first),
+            "time_to_first_token_seconds": self._first_tokens() if self._start_known else None,
+            "provider_wait_seconds": _seconds(self._wait),
+            "consumer_hold_seconds": _seconds(self._hold),
+            "gap_max_seconds": _seconds(self._gap_max) if self._gap_max else None,
+            "stalls": self._stalls,
+        }
+
+    def _first_tokens(self) -> dict[ChunkKind, float] | None:
+        return {kind: _seconds(t) for kind, t in self._first_by_kind.items()} or None
 
 
 def _seconds(ns: int) -> float:

@@ -21,11 +21,12 @@ import msgspec
 from sidestream.diagnostics import error_once
 from sidestream.errors import ConfigurationError
 from sidestream.events import AgentEnd, AgentStart, ChunkKind, LLMChunk, Payload, Progress, StreamEvent
+from sidestream.recording.assembler import RunAssembler
 from sidestream.recording.context import Link, enclosing
+from sidestream.recording.direct import DirectAssembly
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Pricing
-from sidestream.recording.recorder import Recorder, safely
-from sidestream.recording.run import Run
+from sidestream.recording.recorder import Recorder, RunRecorder, monotonic_ns, safely
 from sidestream.recording.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Feed:
         self.wanted = asyncio.Event()
         """The consumer has taken all there was, and waits."""
         self.left = False
-        self.run: Run | None = None
+        self.run: RunRecorder | None = None
+        self._assembly: DirectAssembly | None = None
         self.result: Any = None
         self.export: Sidecar | None = None
         """The sidecar that would not see this run by itself, until it has begun."""
@@ -97,12 +99,24 @@ class Feed:
         self.queue.append(_with_name(event))
         self.filled.set()
 
-    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
-        self.run = _ToldRun(self, run_id, agent_name, parent)
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
+        assembler = RunAssembler(
+            wanted=self._wants, chunk_seconds=0, report_child=parent.run.append if parent is not None else None
+        )
+        self._assembly = DirectAssembly(assembler, self.put)
+        self.run = RunRecorder(
+            self._assembly.append, run_id=run_id, owner=_recorder, agent_name=agent_name, parent=parent
+        )
         return self.run
 
-    def close_run(self, run: Run) -> None:
+    def close_run(self, run: RunRecorder) -> None:
         pass
+
+    def _wants(self, data: Payload) -> bool:
+        """Whether the consumer asked for `data`: what it did not ask for is neither told nor numbered."""
+        if isinstance(data, LLMChunk):
+            return data.kind in self.kinds
+        return self.emit_progress or not isinstance(data, Progress)
 
     async def _run(self) -> None:
         from pydantic_ai import AgentRunResultEvent
@@ -116,6 +130,8 @@ class Feed:
                         async for event in events:
                             if isinstance(event, AgentRunResultEvent):
                                 self.result = event.result
+                            if self._assembly is not None:  # the deltas that have passed; all else is told at once
+                                safely(_recorder, self._assembly.flush_stale, monotonic_ns())
                             if self.queue:
                                 self.wanted.clear()
                                 await self.wanted.wait()
@@ -167,28 +183,6 @@ _asking: ContextVar[Feed | None] = ContextVar("sidestream_asking_stream", defaul
 """The stream whose run begins next in this context. Runs within that run find it served already."""
 
 
-class _ToldRun(Run):
-    """The run of a stream: each delta an event of its own, and only what was asked for is told and numbered."""
-
-    __slots__ = ("_emit_progress", "_kinds")
-
-    def __init__(self, feed: Feed, run_id: str, agent_name: str | None, parent: Link | None) -> None:
-        super().__init__(
-            feed.put, run_id=run_id, owner=_recorder, agent_name=agent_name, parent=parent, chunk_seconds=0
-        )
-        self._kinds = feed.kinds
-        self._emit_progress = feed.emit_progress
-
-    def emit(self, data: Payload, at: int | None = None) -> None:
-        kind = type(data)
-        if kind is LLMChunk:
-            wanted = cast(LLMChunk, data).kind in self._kinds
-        else:
-            wanted = kind is not Progress or self._emit_progress
-        if wanted:
-            super().emit(data, at)
-
-
 # --- the agent's name in the payload, as well as in the envelope ---------------------------------------------------
 
 
@@ -232,13 +226,10 @@ class _StreamRecorder:
         feed = _asking.get()
         return feed is not None and feed.run is None
 
-    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
         return cast(Feed, _asking.get()).open_run(run_id, agent_name, parent)
 
-    def close_run(self, run: Run) -> None:
-        pass
-
-    def unpriced(self, model: str | None) -> None:
+    def close_run(self, run: RunRecorder) -> None:
         pass
 
     def trouble(self, error: Exception) -> None:
@@ -260,7 +251,7 @@ class _SidecarGate:
         feed = _asking.get()
         return self._sidecar.active and feed is not None and feed.export is self._sidecar
 
-    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> Run:
+    def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
         cast(Feed, _asking.get()).export = None
         # The parent among all that the sidecar observes, not what this gate observes alone.
         return self._sidecar.open_run(run_id, agent_name, enclosing(self._sidecar))

@@ -32,9 +32,8 @@ from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCall
 from sidestream.events import RequestOutcome, RunOutcome, ToolOutcome
 from sidestream.recording.context import Link, current, enclosing
 from sidestream.recording.failure import Failure
-from sidestream.recording.recorder import Recorder, safely
-from sidestream.recording.request import Request, monotonic_ns
-from sidestream.recording.run import Run
+from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, monotonic_ns, safely
+from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside, current_span, records
 
@@ -180,10 +179,10 @@ class Observer(AbstractCapability[Any]):
             and message.state in ("interrupted", "suspended")
         ]
         for request, at in state.interrupted:
-            facts = self._facts(request, partial.pop(0), partial=True) if partial else {}
+            facts = self._facts(request, partial.pop(0), partial=True) if partial else NOTHING_KNOWN
             left = run_outcome in ("abandoned", "completed")
             outcome: RequestOutcome = "error" if request.failure else "interrupted" if left else "cancelled"
-            request.end(outcome, at=at, **facts)
+            request.end(outcome, facts, at=at)
         state.interrupted.clear()
 
     # --- model requests ---
@@ -192,12 +191,12 @@ class Observer(AbstractCapability[Any]):
         self, ctx: Any, *, request_context: Any, handler: Callable[[Any], Awaitable[ModelResponse]]
     ) -> ModelResponse:
         state = self._state(ctx)
-        request: Request | None = self._try(self._request, state, ctx, request_context) if state else None
+        request: RequestRecorder | None = self._try(self._request, state, ctx, request_context) if state else None
         if state is None or request is None:
             return await handler(request_context)
         # Streaming, this task is the hook's alone, and pydantic-ai takes the context from here to where it asks the
         # provider, which is the consumer's task.
-        inside = state.inside = self._try(self._go_inside, state.run, request.seq)
+        inside = state.inside = self._try(self._go_inside, state.run, request.span)
         try:
             if request.streaming:
                 response = await _NotingSuspension(handler(request_context), request)
@@ -212,7 +211,7 @@ class Observer(AbstractCapability[Any]):
         self._try(self._request_done, request, response)
         return response
 
-    def _request(self, state: RunState, ctx: Any, request_context: Any) -> Request:
+    def _request(self, state: RunState, ctx: Any, request_context: Any) -> RequestRecorder:
         state.messages = ctx.messages
         state.settled.clear()
         state.refused.clear()
@@ -235,22 +234,18 @@ class Observer(AbstractCapability[Any]):
         )
         return state.request
 
-    def _request_done(self, request: Request, response: ModelResponse) -> None:
+    def _request_done(self, request: RequestRecorder, response: ModelResponse) -> None:
         if not request.streaming:
             self._parts_unstreamed(request, response)
         complete = response.state == "complete"
         facts = self._facts(request, response, partial=not complete)
         # Not complete: the caller broke out of `run_stream()`, or the provider is still at work (suspended).
-        request.end("ok" if complete or response.state == "suspended" else "interrupted", **facts)
+        request.end("ok" if complete or response.state == "suspended" else "interrupted", facts)
 
-    def _facts(self, request: Request, response: ModelResponse, *, partial: bool) -> dict[str, Any]:
-        pricing = self._recorder.pricing
-        facts = convert.response_facts(response, pricing, partial=partial, asked=request.model)
-        if facts.unpriced:
-            self._recorder.unpriced(response.model_name)
-        return facts._asdict()
+    def _facts(self, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> ResponseFacts:
+        return convert.response_facts(response, self._recorder.pricing, partial=partial, asked=request.model)
 
-    def _parts_unstreamed(self, request: Request, response: ModelResponse) -> None:
+    def _parts_unstreamed(self, request: RequestRecorder, response: ModelResponse) -> None:
         if not self._recorder.wants_content:
             return
         now = monotonic_ns()
@@ -260,15 +255,16 @@ class Observer(AbstractCapability[Any]):
                     request.whole(index, KINDS[type(part)], part.content, now)
                 case ToolCallPart():
                     text = args_text(part.args)
-                    facts = {"tool_name": part.tool_name, "tool_call_id": part.tool_call_id}
-                    request.whole(index, "tool_call", text, now, **facts)
+                    request.whole(
+                        index, "tool_call", text, now, tool_name=part.tool_name, tool_call_id=part.tool_call_id
+                    )
                 case _:
                     whole = getattr(part, "args", None) or getattr(part, "content", None)
                     request.whole(index, "other", snapshot(whole), now, part_kind=part.part_kind)
 
-    def _request_failed(self, state: RunState, request: Request, error: BaseException) -> None:
+    def _request_failed(self, state: RunState, request: RequestRecorder, error: BaseException) -> None:
         if isinstance(error, SkipModelRequest):
-            request.end("skipped", **self._facts(request, error.response, partial=False))
+            request.end("skipped", self._facts(request, error.response, partial=False))
         elif isinstance(error, ModelRetry):
             request.end("retry", failure=Failure.of(error))
         elif isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -283,16 +279,16 @@ class Observer(AbstractCapability[Any]):
             state.run.error(failure, "model", identity=id(error), request=request.number)
             tried = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
             attempts = convert.attempts(tried, self._recorder.pricing)
-            request.end("error", failure=failure, attempts=attempts)
+            request.end("error", ResponseFacts(attempts=attempts), failure=failure)
 
-    def _go_inside(self, run: Run, seq: int) -> Inside | None:
-        """Have the spans that others make from now on be children of the one that event `seq` begins.
+    def _go_inside(self, run: RunRecorder, number: int) -> Inside | None:
+        """Have the spans that others make from now on be children of the run's span `number`.
 
         Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
         """
         if run.sampled is None or run.instrumented:
             return None
-        span = run.span(seq)
+        span = run.span(number)
         return Inside(span) if span else None
 
     # --- the stream of events ---
@@ -323,26 +319,26 @@ class Observer(AbstractCapability[Any]):
         if state is not None:
             state.settled.add(call.tool_call_id)
             run = state.run
-            key = run.tool_start(call.tool_name, call.tool_call_id, state.content(call.args), ctx.retry + 1)
-            run.tool_end(key, "invalid", failure=Failure.of(error), executed=False)
+            span = run.tool_start(call.tool_name, call.tool_call_id, state.content(call.args), ctx.retry + 1)
+            run.tool_end(span, "invalid", failure=Failure.of(error), executed=False)
 
     async def wrap_tool_execute(
         self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         state = self._state(ctx)
-        key: int | None = self._try(self._tool_start, state, ctx, call, args) if state else None
-        if state is None or key is None:
+        span: int | None = self._try(self._tool_start, state, ctx, call, args) if state else None
+        if state is None or span is None:
             return await handler(args)
         previous = current.get()
-        current.set(Link(state.run, call.tool_call_id, previous, seq=key, around=self._try(current_span)))
-        inside: Inside | None = self._try(self._go_inside, state.run, key)
+        current.set(Link(state.run, call.tool_call_id, previous, span=span, around=self._try(current_span)))
+        inside: Inside | None = self._try(self._go_inside, state.run, span)
         try:
             result = await handler(args)
         except BaseException as error:
-            self._try(self._tool_failed, state, key, call, error)
+            self._try(self._tool_failed, state, span, call, error)
             raise
         else:
-            self._try(self._tool_done, state, key, result)
+            self._try(self._tool_done, state, span, result)
             return result
         finally:
             if inside is not None:
@@ -353,28 +349,28 @@ class Observer(AbstractCapability[Any]):
         state.settled.add(call.tool_call_id)
         return state.run.tool_start(call.tool_name, call.tool_call_id, state.content(args), ctx.retry + 1)
 
-    def _tool_done(self, state: RunState, key: int, result: Any) -> None:
-        state.run.tool_end(key, "ok", result=snapshot(result) if self._recorder.wants_content else None)
+    def _tool_done(self, state: RunState, span: int, result: Any) -> None:
+        state.run.tool_end(span, "ok", result=snapshot(result) if self._recorder.wants_content else None)
 
-    def _tool_failed(self, state: RunState, key: int, call: Any, error: BaseException) -> None:
+    def _tool_failed(self, state: RunState, span: int, call: Any, error: BaseException) -> None:
         run = state.run
         outcome: ToolOutcome
         match error:
             case asyncio.CancelledError() | GeneratorExit():
-                run.tool_end(key, "cancelled")
+                run.tool_end(span, "cancelled")
                 return
             case SkipToolExecution():
-                run.tool_end(key, "skipped", result=state.content(error.result))
+                run.tool_end(span, "skipped", result=state.content(error.result))
                 return
             case CallDeferred() | ApprovalRequired():
-                run.tool_end(key, "deferred")
+                run.tool_end(span, "deferred")
                 return
             case ToolRetryError() | ModelRetry() | ValidationError():
                 outcome = "retry"
             case _:
                 outcome = "failed"
         failure = Failure.of(error)
-        run.tool_end(key, outcome, failure=failure)
+        run.tool_end(span, outcome, failure=failure)
         if outcome == "failed" and not isinstance(error, ToolFailedError):
             run.error(failure, "tool", identity=id(error), tool_name=call.tool_name, tool_call_id=call.tool_call_id)
 
@@ -448,7 +444,7 @@ class _NotingSuspension:
 
     __slots__ = ("_awaitable", "_request")
 
-    def __init__(self, awaitable: Awaitable[ModelResponse], request: Request) -> None:
+    def __init__(self, awaitable: Awaitable[ModelResponse], request: RequestRecorder) -> None:
         self._awaitable = awaitable
         self._request = request
 
@@ -458,7 +454,7 @@ class _NotingSuspension:
         try:
             future = next(steps)
             while True:
-                request.t_opened = monotonic_ns()
+                request.stream_opened_ns = monotonic_ns()
                 try:
                     value = yield future
                 except GeneratorExit:

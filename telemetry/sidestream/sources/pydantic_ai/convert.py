@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sidestream.events import Attempt, Json, Usage, UsageSource
 from sidestream.recording.pricing import Cost, Pricing
+from sidestream.recording.response import ResponseFacts
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.usage import usage_of
 
@@ -99,24 +100,6 @@ _DETAILS = (
     *("container_id", "conversation_id", "server_tool_use"),
 )
 """Of a provider's details, those that are no content and no secret."""
-
-
-class ResponseFacts(NamedTuple):
-    """What a `ModelResponse` says of its request."""
-
-    usage: Usage | None
-    usage_source: UsageSource
-    cost: Cost | None
-    unpriced: bool
-    attempts: list[Attempt]
-    response_model: str | None
-    response_id: str | None
-    provider: str | None
-    finish_reason: str | None
-    raw_finish_reason: str | None
-    service_tier: str | None
-    served_by: str | None
-    provider_details: dict[str, Json] | None
 
 
 def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> ResponseFacts:

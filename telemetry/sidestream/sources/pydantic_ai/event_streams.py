@@ -25,7 +25,8 @@ from pydantic_ai.messages import (
 
 from sidestream.events import ChunkKind, ToolOutcome
 from sidestream.recording.failure import Failure
-from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
+from sidestream.recording.recorder import RequestRecorder, monotonic_ns
+from sidestream.recording.records import Deltas
 from sidestream.recording.snapshot import snapshot
 
 from .run_state import RunState
@@ -34,15 +35,17 @@ KINDS: dict[type, ChunkKind] = {TextPart: "text", ThinkingPart: "thinking", Tool
 DELTAS: dict[type, ChunkKind] = {TextPartDelta: "text", ThinkingPartDelta: "thinking", ToolCallPartDelta: "tool_call"}
 
 
-async def observe_model_stream(state: RunState, request: Request, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
+async def observe_model_stream(
+    state: RunState, request: RequestRecorder, stream: AsyncIterable[Any]
+) -> AsyncIterator[Any]:
     """The events of one answer, as they are, with each delta's text and times noted in passing."""
     # This is the caller's path. For a delta of the part at hand: two looks at the clock and three appends.
     now = monotonic_ns
     iterator = stream.__aiter__()
     pull = iterator.__anext__
-    nothing = part = Part(-1, "other", due=0)
-    index, times, due = part.index, part.times, part.due
-    add_text, add_pull, add_time = part.texts.append, part.pulls.append, times.append
+    none_at_hand = deltas = Deltas(-1)
+    index = -1
+    add_text, add_pull, add_time = deltas.texts.append, deltas.pulls.append, deltas.times.append
     request.begin_stream()
     try:
         while True:
@@ -50,7 +53,7 @@ async def observe_model_stream(state: RunState, request: Request, stream: AsyncI
             try:
                 event = await pull()
             except BaseException as error:
-                state.safely(_stream_over, state, request, part, t_pull, error)
+                state.safely(_stream_over, state, request, t_pull, error)
                 if isinstance(error, StopAsyncIteration):
                     break
                 raise
@@ -62,15 +65,13 @@ async def observe_model_stream(state: RunState, request: Request, stream: AsyncI
                     if kind is TextPartDelta or kind is ThinkingPartDelta:
                         add_text(delta.content_delta or "")
                     else:
-                        add_text(_delta_text(delta, part))
+                        add_text(_delta_text(delta, deltas))
                     add_pull(t_pull)
                     add_time(t)
-                    if t >= due or len(times) >= MAX_DELTAS:
-                        due = request.gathered(part, t)
                 else:
-                    part = _turn(state, request, part, event, t_pull, t) or nothing
-                    index, times, due = part.index, part.times, request.gathered(part, t)
-                    add_text, add_pull, add_time = part.texts.append, part.pulls.append, times.append
+                    deltas = _other_event(state, request, deltas, event, t_pull, t) or none_at_hand
+                    index = deltas.index
+                    add_text, add_pull, add_time = deltas.texts.append, deltas.pulls.append, deltas.times.append
             except Exception as error:
                 state.recorder.trouble(error)
             yield event
@@ -79,51 +80,54 @@ async def observe_model_stream(state: RunState, request: Request, stream: AsyncI
         await _aclose(iterator)
 
 
-def _turn(state: RunState, request: Request, part: Part, event: Any, t_pull: int, t: int) -> Part | None:
-    """Something else than one more delta of `part`; returns the part whose deltas are expected next."""
+def _other_event(
+    state: RunState, request: RequestRecorder, deltas: Deltas, event: Any, t_pull: int, t: int
+) -> Deltas | None:
+    """Something else than one more of `deltas`; returns where the deltas that are expected next go."""
     kind = type(event)
     if state.inside is not None:  # pydantic-ai brought it here for the provider's sake; it is not for the consumer
         state.inside.leave()
-    request.noted(part, t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
+    request.pulled(t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
     if kind is PartStartEvent:
-        return _part_begins(request, event.index, event.part, t_pull, t)
+        return _part_begins(request, event.index, event.part, t)
     if kind is PartDeltaEvent:
         delta: Any = event.delta
-        part = request.parts.get(event.index) or request.reopen_part(event.index, DELTAS.get(type(delta), "other"), t)
-        part.add(getattr(delta, "content_delta", None) or _delta_text(delta, part), t_pull, t)
-        return part
+        deltas = request.part(event.index)
+        text = getattr(delta, "content_delta", None) or _delta_text(delta, deltas)
+        request.resume_part(deltas, DELTAS.get(type(delta), "other"), t, text)
+        return deltas
     if kind is PartEndEvent:
         request.close_part(event.index, t)
         return None
     if isinstance(event, CustomEvent):
         _custom(state, event)
-    return part
+    return deltas
 
 
-def _part_begins(request: Request, index: int, begun: Any, t_pull: int, t: int) -> Part:
-    request.close_part(index, t)
+def _part_begins(request: RequestRecorder, index: int, begun: Any, t: int) -> Deltas:
     kind = KINDS.get(type(begun), "other")
     if kind == "tool_call":
-        part = request.open_part(index, kind, t, tool_name=begun.tool_name, tool_call_id=begun.tool_call_id)
-        request.first_token(part, t)  # its name is the first thing a model says of a tool call
-        text = args_text(begun.args)
-    elif kind != "other":
-        part = request.open_part(index, kind, t)
-        text = begun.content
-    else:
-        part_kind = getattr(begun, "part_kind", None)
-        part = request.open_part(index, kind, t, part_kind=part_kind)
-        text = getattr(begun, "transcript", None)
-        whole = getattr(begun, "args", None) or getattr(begun, "content", None)
-        if whole is not None:
-            request.whole(index, kind, snapshot(whole), t, part_kind=part_kind)
-    if text:
-        part.add(text, t_pull, t)
-    return part
+        return request.open_part(
+            index,
+            kind,
+            t,
+            tool_name=begun.tool_name,
+            tool_call_id=begun.tool_call_id,
+            named=True,  # its name is the first thing a model says of a tool call
+            text=args_text(begun.args),
+        )
+    if kind != "other":
+        return request.open_part(index, kind, t, text=begun.content)
+    part_kind = getattr(begun, "part_kind", None)
+    deltas = request.open_part(index, kind, t, part_kind=part_kind, text=getattr(begun, "transcript", None))
+    whole = getattr(begun, "args", None) or getattr(begun, "content", None)
+    if whole is not None:
+        request.whole(index, kind, snapshot(whole), t, part_kind=part_kind)
+    return deltas
 
 
-def _stream_over(state: RunState, request: Request, part: Part, t_pull: int, error: BaseException) -> None:
-    request.noted(part, t_pull, monotonic_ns(), chunk=False)  # the last wait, which may have been the longest
+def _stream_over(state: RunState, request: RequestRecorder, t_pull: int, error: BaseException) -> None:
+    request.pulled(t_pull, monotonic_ns(), chunk=False)  # the last wait, which may have been the longest
     request.close_parts()
     # A limit of the caller's own stops the stream too, and is no fault of the provider.
     if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration | UsageLimitExceeded):
@@ -185,13 +189,13 @@ def _calls_refused(state: RunState) -> None:
 def _never_executed(state: RunState, call: Any, outcome: ToolOutcome, result: Any = None) -> None:
     state.settled.add(call.tool_call_id)
     args = state.content(getattr(call, "args", None))
-    key = state.run.tool_start(call.tool_name, call.tool_call_id, args)
-    state.run.tool_end(key, outcome, result=state.content(result), executed=False)
+    span = state.run.tool_start(call.tool_name, call.tool_call_id, args)
+    state.run.tool_end(span, outcome, result=state.content(result), executed=False)
 
 
 def _custom(state: RunState, event: Any) -> None:
-    facts = {"name", "tool_call_id", "tool_name", "event_kind"}
-    payload = {name: value for name, value in vars(event).items() if name not in facts and not name.startswith("_")}
+    known = {"name", "tool_call_id", "tool_name", "event_kind"}
+    payload = {name: value for name, value in vars(event).items() if name not in known and not name.startswith("_")}
     state.run.custom(
         event.name or type(event).__name__,
         state.content(payload),
@@ -200,11 +204,11 @@ def _custom(state: RunState, event: Any) -> None:
     )
 
 
-def _delta_text(delta: Any, part: Part) -> str:
+def _delta_text(delta: Any, deltas: Deltas) -> str:
     if type(delta) is ToolCallPartDelta:
         if delta.tool_name_delta:
-            part.tool_name = (part.tool_name or "") + delta.tool_name_delta
-        part.tool_call_id = part.tool_call_id or delta.tool_call_id
+            deltas.tool_name = (deltas.tool_name or "") + delta.tool_name_delta
+        deltas.tool_call_id = deltas.tool_call_id or delta.tool_call_id
         return args_text(delta.args_delta) or ""
     return getattr(delta, "transcript_delta", None) or ""
 

@@ -1,13 +1,11 @@
-"""State of one observed run for the hooks: what they must find again, beside the `Run` itself."""
+"""State of one observed run for the hooks: what they must find again, beside its recorder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sidestream.recording.recorder import Recorder, safely
-from sidestream.recording.request import Request
-from sidestream.recording.run import Run
+from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, safely
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside
 
@@ -31,16 +29,16 @@ class RunState:
         "system_prompts",
     )
 
-    def __init__(self, recorder: Recorder, run: Run) -> None:
+    def __init__(self, recorder: Recorder, run: RunRecorder) -> None:
         self.recorder = recorder
         self.run = run
-        self.request: Request | None = None
+        self.request: RequestRecorder | None = None
         """The request whose stream is being read, or the last one."""
         self.inside: Inside | None = None
         """The span of that request, while the provider's own spans are to find it."""
         self.messages: Sequence[Any] = ()
         """The run's live history as of the last request (the one that `wrap_run` is given goes stale)."""
-        self.interrupted: list[tuple[Request, int]] = []
+        self.interrupted: list[tuple[RequestRecorder, int]] = []
         """Requests cut off in mid-stream: pydantic-ai commits their partial response after their hook has ended."""
         self.system_prompts: str | None = None
         self.instructions: str | None = None

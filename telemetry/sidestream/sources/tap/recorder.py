@@ -1,6 +1,6 @@
 """`StreamRecorder`: what an adapter reports the meaning of a stream's items to.
 
-Text is gathered as the observer of an agent does it, in the same `Request` and `Part`.
+Text is gathered as the observer of an agent does it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import msgspec
 from sidestream.events import ChunkKind, Json, RequestOutcome, RunOutcome, ToolOutcome, Usage
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
-from sidestream.recording.recorder import Recorder, safely
-from sidestream.recording.request import MAX_DELTAS, Part, Request, monotonic_ns
-from sidestream.recording.run import Run, Where
+from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, Where, monotonic_ns, safely
+from sidestream.recording.records import Deltas
+from sidestream.recording.response import ResponseFacts
 from sidestream.recording.snapshot import snapshot
 
 from .finish_reasons import FINISH_REASONS
 
-_NOTHING = Part(-1, "other", due=0)
+_NOTHING = Deltas(-1)
 _NO_KEY: Hashable = object()
 
 
 class StreamRecorder:
     """Records what an adapter understands of a tapped stream. One item may mean several things, or nothing."""
 
-    def __init__(self, recorder: Recorder, run: Run, *, model: str | None, provider: str | None) -> None:
+    def __init__(self, recorder: Recorder, run: RunRecorder, *, model: str | None, provider: str | None) -> None:
         self.outcome: RunOutcome | None = None
         """How the stream itself says that it ended. It holds even if the consumer leaves after that."""
         self._promised = False
@@ -49,13 +49,14 @@ class StreamRecorder:
         """When the stream was there to be read. What has passed since is the consumer's time or the provider's."""
         self._tools: dict[str, int] = {}
         self._decode = getincrementaldecoder("utf-8")("replace").decode
-        self._request: Request | None = None
+        self._request: RequestRecorder | None = None
         self._forget_request()
 
     def _close_parts(self) -> None:
         """What the model said so far stands before what comes now."""
         if self._request is not None:
             self._request.close_parts()
+            self._open.clear()
             self._leave_part()
 
     def _forget_request(self) -> None:
@@ -66,20 +67,21 @@ class StreamRecorder:
         self._usage: Usage | None = None
         self._cost: Cost | None = None
         self._indexes: dict[tuple[ChunkKind, Hashable], int] = {}
+        self._open: set[int] = set()
+        """Indexes of the parts that may go on."""
         self._leave_part()
 
     def _leave_part(self) -> None:
         self._kind: ChunkKind = "other"
         self._key = _NO_KEY
-        self._part = _NOTHING
-        self._due = 0.0
+        self._deltas = _NOTHING
 
     def _noted(self) -> None:
         """Take the item's times into the books; whatever else it brings came at no further cost of time."""
         if self._request is None:
             self._since = self._opened = self._t
         else:
-            self._request.noted(self._part, self._t_pull, self._t, chunk=False)
+            self._request.pulled(self._t_pull, self._t, chunk=False)
         self._t_pull = self._t
 
     # --- the answer of a model ---
@@ -108,14 +110,11 @@ class StreamRecorder:
             self._turn(kind, key, names or {})
         if not isinstance(text, str):
             raise TypeError(f"a piece of an answer is a str, not {type(text).__qualname__}")
-        part, t = self._part, self._t
-        part.texts.append(text)
-        part.pulls.append(self._t_pull)
-        part.times.append(t)
+        deltas, t = self._deltas, self._t
+        deltas.texts.append(text)
+        deltas.pulls.append(self._t_pull)
+        deltas.times.append(t)
         self._t_pull = t
-        if t >= self._due or len(part.times) >= MAX_DELTAS:
-            assert self._request is not None
-            self._due = self._request.gathered(part, t)
 
     def request_start(self, model: str | None = None, **facts: Any) -> None:
         """A model is asked now; `facts` are further fields of `LLMStart`. Without it, the first piece of an answer
@@ -179,31 +178,24 @@ class StreamRecorder:
         answer: dict[str, Any] = {"provider": self._provider, **self.answer}
         if usage is not None and cost is None:
             cost = safely(self._recorder, self._price, usage, request.model)
-            if cost is None:
-                self._recorder.unpriced(answer.get("response_model") or request.model)
-        if not self.start_known:
-            request.first, request.first_by_kind = None, {}
-            answer["start_unknown"] = True
-        self.start_known = True  # of the next request: it is sent after this answer
+        start_known, self.start_known = self.start_known, True  # of the next request: it is sent after this answer
         self._forget_request()
-        request.end(
-            outcome,
-            at=now,
+        facts = ResponseFacts(
             usage=usage,
             usage_source="none" if usage is None else "provider" if outcome == "ok" else "partial",
             cost=cost,
             unpriced=usage is not None and cost is None,
-            failure=failure,
             **answer,
         )
+        request.end(outcome, facts, at=now, failure=failure, start_known=start_known)
 
-    def _begin_request(self) -> Request:
+    def _begin_request(self) -> RequestRecorder:
         """The first sign of an answer, to a request that nobody announced."""
-        request = self._open_request(None, {"t0": self._since})
-        request.last = self._opened
+        request = self._open_request(None, {"at": self._since})
+        request.begin_stream(self._opened)
         return request
 
-    def _open_request(self, model: str | None, facts: dict[str, Any]) -> Request:
+    def _open_request(self, model: str | None, facts: dict[str, Any]) -> RequestRecorder:
         model = model or self._model or self.answer.get("response_model") or "unknown"
         provider = self._provider or self.answer.get("provider")
         self._request = self._run.request(model=model, **{"provider": provider, "streaming": True, **facts})
@@ -214,14 +206,16 @@ class StreamRecorder:
         request = self._request or self._begin_request()
         self._noted()
         index = self._indexes.get((kind, key), -1)
-        part = request.parts.get(index)
-        if part is None:
+        if index in self._open:
+            deltas = request.part(index)
+            request.resume_part(deltas, kind, self._t)
+        else:
             index = self._indexes[kind, key] = max(self._indexes.values(), default=-1) + 1
+            self._open.add(index)
             names = {name: value for name, value in names.items() if isinstance(value, str)}
-            part = request.open_part(index, kind, self._t, **names)
-            if kind == "tool_call":
-                request.first_token(part, self._t)  # its name is the first thing a model says of a tool call
-        self._kind, self._key, self._part, self._due = kind, key, part, 0.0
+            # The name is the first thing a model says of a tool call.
+            deltas = request.open_part(index, kind, self._t, named=kind == "tool_call", **names)
+        self._kind, self._key, self._deltas = kind, key, deltas
 
     def _price(self, usage: Usage, asked: str) -> Cost | None:
         from genai_prices import calc_price

@@ -7,9 +7,7 @@ from typing import Any
 
 from sidestream.events import RequestOutcome, RunOutcome
 from sidestream.recording.failure import Failure
-from sidestream.recording.recorder import Recorder, safely
-from sidestream.recording.request import monotonic_ns
-from sidestream.recording.run import Run
+from sidestream.recording.recorder import Recorder, RunRecorder, monotonic_ns, safely
 from sidestream.sources.adapters.protocol import Adapter
 
 from .recorder import StreamRecorder
@@ -22,15 +20,15 @@ class TappedRun(StreamRecorder):
     """Run of one tapped stream: a `StreamRecorder` with what only the tap may call."""
 
     def __init__(
-        self, recorder: Recorder, run: Run, adapter: Adapter, *, model: str | None, provider: str | None
+        self, recorder: Recorder, run: RunRecorder, adapter: Adapter, *, model: str | None, provider: str | None
     ) -> None:
         super().__init__(recorder, run, model=model, provider=provider)
         self._adapter = adapter
         self._begins_at_first_pull = False
 
     @property
-    def run(self) -> Run:
-        """The run that events are made from."""
+    def run(self) -> RunRecorder:
+        """The recorder of the run."""
         return self._run
 
     @property
@@ -89,8 +87,10 @@ class TappedRun(StreamRecorder):
         elif isinstance(error, Exception):
             failure = Failure.of(error)
             request = self._request
-            facts = {"request": request.number} if request is not None else {}
-            self._run.error(failure, "run" if request is None else "model", **facts)
+            if request is None:
+                self._run.error(failure, "run")
+            else:
+                self._run.error(failure, "model", request=request.number)
             self.end("error", failure)
         else:
             self.end("abandoned" if isinstance(error, GeneratorExit) else "cancelled")

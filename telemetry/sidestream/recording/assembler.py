@@ -1,0 +1,109 @@
+"""Assembler: raw records of many runs in, events out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from sidestream.events import Payload, StreamEvent
+
+from .records import AnyRecord, ChildEnded, ChildStarted, FlushDeltas, RequestEnded, RunStarted
+from .run import Run
+
+MAX_NAMES = 1_000
+"""Models without a price whose names are remembered."""
+
+
+class RunAssembler:
+    """Makes events of raw records. An ordinary object that one thread feeds: no lock, no clock, no I/O.
+
+    Args:
+        wanted: Whether a payload is to be told at all. What is not takes no sequence number.
+        stall_seconds: A wait for the provider between two chunks that counts as a stall.
+        chunk_seconds: For how long deltas are gathered into one `llm_chunk`: 0 tells each by itself, None whole parts.
+        report_child: Takes the beginning and the end of a sub-agent, where another assembler has its parent.
+    """
+
+    def __init__(
+        self,
+        *,
+        wanted: Callable[[Payload], bool] | None = None,
+        stall_seconds: float = 2.0,
+        chunk_seconds: float | None = 0.1,
+        report_child: Callable[[ChildStarted | ChildEnded], None] | None = None,
+    ) -> None:
+        self._wanted = wanted
+        self._stall_ns = int(stall_seconds * 1e9)
+        self._chunk_ns = None if chunk_seconds is None else int(chunk_seconds * 1e9)
+        self._report_child = report_child
+        self._runs: dict[int, Run] = {}
+        self._told: list[StreamEvent] = []
+        self.unpriced_requests = 0
+        """Requests, failed attempts included, that used tokens of a model without a known price."""
+        self.unpriced_models: set[str] = set()
+
+    def feed(self, record: AnyRecord, emit: Callable[[StreamEvent], None]) -> None:
+        """Take the next record, in the order in which records were noted; tell `emit` what became of it."""
+        try:
+            self._apply(record)
+        finally:
+            self._emit(emit)
+
+    def flush_stale(self, now_ns: int, emit: Callable[[StreamEvent], None]) -> None:
+        """Tell the deltas of streams that stand still at the monotonic time `now_ns`."""
+        for run in list(self._runs.values()):
+            run.flush_stale(now_ns)
+        self._emit(emit)
+
+    def forget_runs(self) -> None:
+        """In a forked child: the runs in progress are the parent's, and so is what was counted."""
+        self._runs.clear()
+        self._told.clear()
+        self.unpriced_requests = 0
+        self.unpriced_models.clear()
+
+    def _emit(self, emit: Callable[[StreamEvent], None]) -> None:
+        if self._told:
+            for event in self._told:
+                emit(event)
+            self._told.clear()
+
+    def _apply(self, record: AnyRecord) -> None:
+        if isinstance(record, FlushDeltas):
+            for each in list(self._runs.values()):
+                each.flush_stale(sys.maxsize)
+            return
+        if isinstance(record, RunStarted):
+            self._runs[record.run] = Run(
+                record, self._told.append, wanted=self._wanted, stall_ns=self._stall_ns, chunk_ns=self._chunk_ns
+            )
+            if record.parent is not None:
+                self._tell_parent(ChildStarted(run=record.parent, at=record.at))
+            return
+        run = self._runs.get(record.run)
+        if run is None:
+            return  # a teardown that goes on after the run is over
+        unpriced = run.unpriced
+        run.apply(record)
+        if run.unpriced > unpriced and isinstance(record, RequestEnded):
+            self._note_unpriced(record, run.unpriced - unpriced)
+        if run.ended:
+            del self._runs[record.run]
+            if run.parent is not None:
+                ended = ChildEnded(run=run.parent, at=record.at, totals=run.everything, complete=run.complete)
+                self._tell_parent(ended)
+
+    def _tell_parent(self, record: ChildStarted | ChildEnded) -> None:
+        if self._report_child is not None:
+            self._report_child(record)
+        else:
+            self._apply(record)
+
+    def _note_unpriced(self, record: RequestEnded, count: int) -> None:
+        self.unpriced_requests += count
+        facts = record.facts
+        names = [tried.model for tried in facts.attempts if tried.usage is not None and tried.cost_usd is None]
+        if facts.unpriced:
+            names.append(facts.response_model or "unknown")
+        if len(self.unpriced_models) < MAX_NAMES:
+            self.unpriced_models.update(names)

@@ -1,0 +1,32 @@
+"""What is known of a model's answer once it is over: identity, usage and cost."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sidestream.events import Attempt, Json, Usage, UsageSource
+
+from .pricing import Cost
+
+
+class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts of one answer, as plain values."""
+
+    usage: Usage | None = None
+    usage_source: UsageSource = "none"
+    cost: Cost | None = None
+    unpriced: bool = False
+    """Whether tokens were used and no price is known."""
+    attempts: list[Attempt] = []
+    """The models that a fallback model moved on from."""
+    response_model: str | None = None
+    response_id: str | None = None
+    provider: str | None = None
+    finish_reason: str | None = None
+    raw_finish_reason: str | None = None
+    service_tier: str | None = None
+    served_by: str | None = None
+    provider_details: dict[str, Json] | None = None
+
+
+NOTHING_KNOWN = ResponseFacts()

@@ -1,0 +1,15 @@
+"""A run whose events are told as it is recorded, without a sidecar or an agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidestream.events import StreamEvent
+from sidestream.recording.assembler import RunAssembler
+from sidestream.recording.direct import DirectAssembly
+from sidestream.recording.recorder import RunRecorder
+
+
+def run_into(events: list[StreamEvent], run_id: str = "r", **settings: Any) -> RunRecorder:
+    """A run that puts its events into `events`; `settings` are those of the assembler."""
+    return RunRecorder(DirectAssembly(RunAssembler(**settings), events.append).append, run_id=run_id)
