@@ -1,46 +1,29 @@
-"""One made-up run: a plausible story of requests, tools and sub-agents, told as events.
+"""One made-up run: a plausible story of requests, tools and sub-agents, with times that never were.
 
-Made from the events' own types, with the ids, the books and the order that a sidecar would have written.
+It is recorded as a real run is, by the same recorder and assembler. Only the clock is made up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
 from typing import TypeAlias
 
 import msgspec
 
-from sidestream.events import (
-    AgentEnd,
-    AgentStart,
-    Attempt,
-    ChunkKind,
-    Custom,
-    Error,
-    FinalResult,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
-    Payload,
-    Progress,
-    RequestOutcome,
-    Retry,
-    RunOutcome,
-    StreamEvent,
-    ToolEnd,
-    ToolOutcome,
-    ToolStart,
-    Usage,
-    make_event,
-)
-from sidestream.events.ids import span_id_of, trace_id_of
-from sidestream.recording.totals import Totals
+from sidestream.events import Attempt, ChunkKind, RequestOutcome, RunOutcome, StreamEvent, ToolOutcome, Usage
+from sidestream.recording.assembler import RunAssembler
+from sidestream.recording.context import Link
+from sidestream.recording.direct import DirectAssembly
+from sidestream.recording.failure import Failure
+from sidestream.recording.pricing import Cost
+from sidestream.recording.process import Process
+from sidestream.recording.recorder import Append, RequestRecorder, RunRecorder
+from sidestream.recording.response import ResponseFacts
 
-Chunk: TypeAlias = tuple[str, list[int], list[int]]
-"""Text, lengths and offsets of an `llm_chunk`."""
+Chunk: TypeAlias = tuple[list[str], list[int]]
+"""Texts of deltas, and when each comes, in nanoseconds after the first."""
 
 DELTAS = 8
 """Deltas of one `llm_chunk`: a tenth of a second of a model that writes 80 tokens a second."""
@@ -118,18 +101,24 @@ _FAILURES = (
 
 
 def chunks_of(rng: Random) -> list[Chunk]:
-    """Text, lengths and offsets of many chunks, whose neighbours belong together."""
+    """Deltas of many chunks, whose neighbours belong together."""
     text = [f"{word} " for word in _TEXT.split()]
     found = []
     for start in range(0, 512 * DELTAS, DELTAS):
         words = [text[(start + n) % len(text)] for n in range(DELTAS)]
         offsets = [n * 12_500 + rng.randrange(2_000) for n in range(DELTAS)]
-        found.append(("".join(words), [len(word) for word in words], [offset - offsets[0] for offset in offsets]))
+        found.append((words, [(offset - offsets[0]) * 1_000 for offset in offsets]))
     return found
 
 
 class MadeRun:
-    """One made-up run, told as it goes into `log`."""
+    """One made-up run, told as it goes.
+
+    Args:
+        log: Takes the events of the run and of its sub-agents.
+        at: When it begins, in Unix seconds.
+        parent: The run, the tool call and the span number of that call which a sub-agent is asked from.
+    """
 
     def __init__(
         self,
@@ -138,55 +127,46 @@ class MadeRun:
         chunks: list[Chunk],
         agent: Agent,
         at: float,
-        parent: tuple[MadeRun, str] | None = None,
+        parent: tuple[MadeRun, str, int] | None = None,
     ) -> None:
         self.log = log
         self.rng = rng
         self.chunks = chunks
         self.agent = agent
-        self.begun = self.now = at
-        self.parent = parent
+        self.now = at
+        self.failure: Failure | None = None
+        self.requests = self.calls = 0
         stamp, noise = int(at * 1e3), rng.getrandbits(74)
         digits = f"{stamp:012x}7{noise >> 62:03x}{8 | noise >> 60 & 3:x}{noise & (1 << 60) - 1:015x}"
-        self.run_id = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
-        self.root: MadeRun = parent[0].root if parent else self
-        self.seq = self.requests = self.calls = self.retries = self.unpriced = self.children = 0
-        self.own, self.all = Totals(), Totals()
-
-    def emit(self, data: Payload, at: float | None = None) -> None:
-        self.log.append(
-            make_event(
-                data,
-                timestamp=datetime.fromtimestamp(self.now if at is None else at, UTC),
-                offset=round((self.now if at is None else at) - self.begun, 6),
-                run_id=self.run_id,
-                seq=self.seq,
-                agent_name=self.agent.name,
-            )
+        self.number = rng.randrange(1_000, 10_000)
+        host = rng.randrange(3)
+        self.append: Append
+        if parent is None:
+            self.append = DirectAssembly(RunAssembler(), log.append).append
+        else:
+            self.append = parent[0].append
+        self.run: RunRecorder = RunRecorder(
+            self.append,
+            run_id=f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}",
+            agent_name=agent.name,
+            parent=Link(parent[0].run, parent[1], span=parent[2]) if parent else None,
+            tags={"env": "production" if host else "staging", "tenant": f"tenant-{self.number % 20}"},
+            clock=self.clock,
+            wall=self.clock,
+            process=Process(4_000 + host, f"demo-{host}"),
         )
-        self.seq += 1
+
+    def clock(self) -> int:
+        """The made-up time, in Unix nanoseconds."""
+        return round(self.now * 1e6) * 1_000
 
     def tell(self) -> None:
         """The whole run, its sub-agents included."""
-        rng, agent, parent = self.rng, self.agent, self.parent
-        number = rng.randrange(1_000, 10_000)
-        host = rng.randrange(3)
-        self.emit(
-            AgentStart(
-                parent_run_id=parent[0].run_id if parent else None,
-                parent_tool_call_id=parent[1] if parent else None,
-                parent_link="tool" if parent else None,
-                root_run_id=self.root.run_id,
-                conversation_id=f"conversation-{number}" if parent is None and number % 3 == 0 else None,
-                trace_id=trace_id_of(self.root.run_id),
-                span_id=span_id_of(self.run_id, 0),
-                model=agent.model.name,
-                mode="graph",
-                prompt=rng.choice(_QUESTIONS).format(number),
-                tags={"env": "production" if host else "staging", "tenant": f"tenant-{number % 20}"},
-                pid=4_000 + host,
-                host=f"demo-{host}",
-            )
+        rng, agent, number = self.rng, self.agent, self.number
+        self.run.start(
+            prompt=rng.choice(_QUESTIONS).format(number),
+            model=agent.model.name,
+            conversation_id=f"conversation-{number}" if self.run.parent is None and number % 3 == 0 else None,
         )
         place = rng.random()
         steps = 1 + min(int(rng.expovariate(0.6)), 12)
@@ -199,156 +179,124 @@ class MadeRun:
             self._request(step, cut_off=outcome if last and outcome != "completed" else None, answers=last)
             if not last:
                 self._tool()
-        self._end(outcome)
+        if outcome == "completed":
+            self.run.final_result("".join(self.chunks[self.requests][0]), "str")
+        self.run.end(outcome, self.failure)
 
     def _request(self, number: int, *, cut_off: RunOutcome | None, answers: bool) -> None:
         rng, model = self.rng, self.agent.model
         self.requests += 1
-        begun = self.now
-        self.emit(
-            LLMStart(
-                request=number,
-                model=model.name,
-                provider=model.provider,
-                streaming=True,
-                messages=2 * number - 1,
-                instructions=self.agent.instructions if number == 1 else None,
-                settings={"temperature": 0.2, "max_tokens": 2_048} if model.thinks else None,
-            )
+        request = self.run.request(
+            model=model.name,
+            provider=model.provider,
+            streaming=True,
+            messages=2 * number - 1,
+            instructions=self.agent.instructions if number == 1 else None,
+            settings={"temperature": 0.2, "max_tokens": 2_048} if model.thinks else None,
         )
-        first_after = model.pace * (0.25 + rng.expovariate(3.0))
+        request.begin_stream()
         stalled = rng.random() < 0.01
-        self.now += first_after
+        self._wait(request, model.pace * (0.25 + rng.expovariate(3.0)), chunk=True)
         count = 1 + min(int(rng.expovariate(0.12 if answers else 0.5)), 60)
         if cut_off:
             count = max(1, count // 2)
-        kind: ChunkKind = "text" if answers else "tool_call"
-        first: dict[ChunkKind, float] = {}
         if model.thinks:
-            first["thinking"] = round(first_after, 6)
-            self._stream("thinking", 0, number, 1 + count // 3)
-        first[kind] = round(self.now - begun, 6)
+            self._stream(request, "thinking", 0, 1 + count // 3)
         if answers:
-            self._stream(kind, int(model.thinks), number, count)
+            self._stream(request, "text", int(model.thinks), count)
         else:
-            self._call(int(model.thinks), number)
-        self.now += 3.0 if stalled else 0.01
+            self._call(request, int(model.thinks))
+        self._wait(request, 3.0 if stalled else 0.01)
+        request.close_parts()
         outcome: RequestOutcome = "ok"
         if cut_off:
             outcome = {"error": "error", "abandoned": "interrupted"}.get(cut_off, "cancelled")  # type: ignore[assignment]
-        failure = self.failure = rng.choice(_FAILURES) if outcome == "error" else None
-        told_usage = outcome == "ok" or rng.random() < 0.5
-        usage = self._usage(number, count, partial=outcome != "ok") if told_usage else None
-        cost = _cost(model, usage)
+        failure = self.failure = Failure(*rng.choice(_FAILURES)) if outcome == "error" else None
         if failure:
-            self.emit(Error(error=failure[1], exception_type=failure[0], where="model", request=number))
+            self.run.error(failure, "model", request=number)
+        request.end(outcome, self._facts(number, count, outcome, answers), failure=failure)
+
+    def _wait(self, request: RequestRecorder, seconds: float, *, chunk: bool = False) -> None:
+        """The provider takes `seconds` for its next event."""
+        asked = self.clock()
+        self.now += seconds
+        request.pulled(asked, self.clock(), chunk=chunk)
+
+    def _facts(self, number: int, count: int, outcome: RequestOutcome, answers: bool) -> ResponseFacts:
+        rng, model = self.rng, self.agent.model
+        complete = outcome == "ok"
+        usage = self._usage(number, count, partial=not complete) if complete or rng.random() < 0.5 else None
+        usd = _cost(model, usage)
         fell_back = answers and rng.random() < 0.01
-        self.emit(
-            LLMEnd(
-                request=number,
-                outcome=outcome,
-                duration_seconds=round(self.now - begun, 6),
-                model=model.name,
-                streaming=True,
-                response_model=model.name if outcome == "ok" else None,
-                response_id=f"response-{rng.getrandbits(48):012x}" if outcome == "ok" else None,
-                provider=model.provider,
-                finish_reason=("stop" if answers else "tool_call") if outcome == "ok" else None,
-                usage=usage,
-                usage_source="none" if usage is None else "provider" if outcome == "ok" else "partial",
-                cost_usd=None if cost is None else float(cost),
-                cost_source=None if cost is None else "override",
-                unpriced=True if usage is not None and cost is None else None,
-                failed_attempts=[Attempt(model="gpt-5", outcome="error", error=_FAILURES[0][1])] if fell_back else None,
-                chunks=count * DELTAS + 1,
-                time_to_first_chunk_seconds=round(first_after, 6),
-                time_to_first_token_seconds=first,
-                provider_wait_seconds=round((self.now - begun) * 0.9, 6),
-                consumer_hold_seconds=round((self.now - begun) * 0.05, 6),
-                gap_max_seconds=3.0 if stalled else 0.06,
-                stalls=int(stalled),
-                exception_type=failure[0] if failure else None,
-                error=failure[1] if failure else None,
-            )
-        )
-        self.own.add(usage, cost)
-        self.all.add(usage, cost)
-        self.unpriced += usage is not None and cost is None
-        total = self.own.usage()
-        self.emit(
-            Progress(
-                iteration=number,
-                total_tokens=total.total_tokens if total else None,
-                total_cost_usd=self.own.cost_usd(),
-            )
+        return ResponseFacts(
+            usage=usage,
+            usage_source="none" if usage is None else "provider" if complete else "partial",
+            cost=None if usd is None else Cost(usd, "override"),
+            unpriced=usage is not None and usd is None,
+            attempts=[Attempt(model="gpt-5", outcome="error", error=_FAILURES[0][1])] if fell_back else [],
+            response_model=model.name if complete else None,
+            response_id=f"response-{rng.getrandbits(48):012x}" if complete else None,
+            provider=model.provider,
+            finish_reason=("stop" if answers else "tool_call") if complete else None,
         )
 
-    def _stream(self, kind: ChunkKind, part: int, request: int, count: int) -> None:
+    def _stream(self, request: RequestRecorder, kind: ChunkKind, part: int, count: int) -> None:
+        deltas = request.open_part(part, kind, self.clock())
         start = self.rng.randrange(len(self.chunks))
-        step = 0.1 * self.agent.model.pace
+        pace, asked = self.agent.model.pace, self.clock()
         for n in range(start, start + count):
-            text, lengths, offsets = self.chunks[n % len(self.chunks)]
-            self.emit(LLMChunk(request=request, part=part, kind=kind, text=text, lengths=lengths, offsets_us=offsets))
-            self.now += step
+            texts, offsets = self.chunks[n % len(self.chunks)]
+            first = self.clock()
+            times = [first + int(offset * pace) for offset in offsets]
+            deltas.texts += texts
+            deltas.pulls += [asked, *times[:-1]]
+            deltas.times += times
+            asked = times[-1]
+            self.now += 0.1 * pace
+        request.close_part(part, self.clock())
 
-    def _call(self, part: int, request: int) -> None:
+    def _call(self, request: RequestRecorder, part: int) -> None:
         self.calls += 1
         self.tool = self.agent.desk if self.agent.desk and self.rng.random() < 0.15 else None
         self.tool_name = f"ask_{self.tool}" if self.tool else self.rng.choice(self.agent.tools)
         self.args = {"query": f"number {self.rng.randrange(10_000)}", "limit": 5}
         text = msgspec.json.encode(self.args).decode()
-        self.emit(
-            LLMChunk(
-                request=request,
-                part=part,
-                kind="tool_call",
-                tool_name=self.tool_name,
-                tool_call_id=f"call-{self.calls}",
-                text=text,
-                lengths=[8, len(text) - 8],
-                offsets_us=[0, 21_000],
-            )
+        begun = self.clock()
+        deltas = request.open_part(
+            part, "tool_call", begun, tool_name=self.tool_name, tool_call_id=f"call-{self.calls}", named=True
         )
         self.now += 0.05
+        deltas.texts += [text[:8], text[8:]]
+        deltas.pulls += [begun, begun]
+        deltas.times += [begun, begun + 21_000_000]
+        request.close_part(part, self.clock())
 
     def _tool(self) -> None:
         """The tool that the answer asked for."""
-        rng, begun, call = self.rng, self.now, f"call-{self.calls}"
-        self.emit(ToolStart(tool_name=self.tool_name, tool_call_id=call, args=self.args, attempt=1))
+        rng, call = self.rng, f"call-{self.calls}"
+        span = self.run.tool_start(self.tool_name, call, self.args, 1)
         place = rng.random()
         outcome: ToolOutcome = "ok" if self.tool or place < 0.93 else "retry" if place < 0.975 else "failed"
         self.now += rng.expovariate(1.5)
         if self.tool:
-            child = MadeRun(self.log, rng, self.chunks, AGENTS[self.tool], self.now, (self, call))
+            child = MadeRun(self.log, rng, self.chunks, AGENTS[self.tool], self.now, (self, call, span))
             child.tell()
             self.now = child.now + 0.002
         elif rng.random() < 0.05:
-            self.emit(Custom(name="cache", payload={"hit": place < 0.5}, tool_name=self.tool_name, tool_call_id=call))
+            self.run.custom("cache", {"hit": place < 0.5}, tool_name=self.tool_name, tool_call_id=call)
         failed = {"retry": "pydantic_ai.exceptions.ModelRetry", "failed": "pydantic_ai.exceptions.ToolFailedError"}.get(
             outcome
         )
-        self.emit(
-            ToolEnd(
+        failure = Failure(failed, "not found") if failed else None
+        self.run.tool_end(span, outcome, result=_RESULT if outcome == "ok" else None, failure=failure)
+        if outcome == "retry":
+            self.run.retry(
+                cause="model_retry",
+                attempt=1,
+                max_attempts=2,
                 tool_name=self.tool_name,
                 tool_call_id=call,
-                outcome=outcome,
-                duration_seconds=round(self.now - begun, 6),
-                result=_RESULT if outcome == "ok" else None,
-                exception_type=failed,
-                error="not found" if failed else None,
-            )
-        )
-        if outcome == "retry":
-            self.retries += 1
-            self.emit(
-                Retry(
-                    cause="model_retry",
-                    attempt=1,
-                    max_attempts=2,
-                    tool_name=self.tool_name,
-                    tool_call_id=call,
-                    message="not found, try another number",
-                )
+                message="not found, try another number",
             )
         self.now += 0.003
 
@@ -360,33 +308,6 @@ class MadeRun:
             cache_read_tokens=sent // 2 if number > 1 else None,
             reasoning_tokens=chunks * 2 if self.agent.model.thinks and not partial else None,
         )
-
-    def _end(self, outcome: RunOutcome) -> None:
-        if outcome == "completed":
-            self.emit(FinalResult(output_type="str", output=self.chunks[self.requests][0]))
-        usage = self.own.usage()
-        self.emit(
-            AgentEnd(
-                outcome=outcome,
-                success=outcome == "completed",
-                duration_seconds=round(self.now - self.begun, 6),
-                total_iterations=self.requests,
-                total_tokens=usage.total_tokens if usage else None,
-                tool_calls=self.calls,
-                retries=self.retries,
-                usage=usage,
-                cost_usd=self.own.cost_usd(),
-                usage_with_children=self.all.usage() if self.children else None,
-                cost_usd_with_children=self.all.cost_usd() if self.children else None,
-                unpriced_requests=self.unpriced or None,
-                sub_agents=self.children or None,
-                exception_type=self.failure[0] if self.failure else None,
-            )
-        )
-        if self.parent:
-            above = self.parent[0]
-            above.children += 1
-            above.all.add(self.all.usage(), self.all.usd)
 
 
 def _cost(model: Model, usage: Usage | None) -> Decimal | None:
