@@ -227,7 +227,7 @@ class Sidecar:
 
         Returns by exporter how many events were not delivered: empty when all were.
         """
-        self._pipeline.put(FlushDeltas())
+        self._flush_deltas()
         return self._pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> dict[str, int]:
@@ -245,8 +245,7 @@ class Sidecar:
             for agent in [ref() for ref in list(self._attached.values())]:
                 if agent is not None:
                     self.unobserve(agent)
-        if was_active:
-            self._pipeline.put(FlushDeltas())
+        self._flush_deltas()
         _live.discard(self)
         exit_hooks.restore_signals()
         return self._pipeline.close(self._close_timeout if timeout is None else timeout)
@@ -330,6 +329,10 @@ class Sidecar:
         where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else "?"
         self._last_trouble = f"{type(error).__qualname__} in {where}"
 
+    def _flush_deltas(self) -> None:
+        if self._runs:
+            self._pipeline.put(FlushDeltas())
+
     def _report(self) -> None:
         for model in sorted(self._assembler.unpriced_models):
             if model not in ("test", "function") and not model.startswith("function:"):
@@ -351,7 +354,6 @@ class Sidecar:
             caller_exit.after_fork()
             self._observer.forget_runs()
         self._pipeline.after_fork()
-
 
 
 _live: weakref.WeakSet[Sidecar] = weakref.WeakSet()

@@ -42,6 +42,7 @@ class Observed:
                     await (stream(agents[0]) if streamed else agents[0].run("go"))
 
             asyncio.run(main())
+            sidecar.flush()
             self.stats = sidecar.stats()
         assert self.stats.recording_errors == 0
 
