@@ -175,7 +175,9 @@ def schema() -> None:
 
     from sidestream.events import json_schema
 
-    typer.echo(json.dumps(json_schema(), indent=2))
+    from .rendering import write_line
+
+    write_line(json.dumps(json_schema(), indent=2))
 
 
 @app.command()
@@ -190,9 +192,11 @@ def exporters(as_json: AsJson = False) -> None:
 
     from sidestream.pipeline.registry import available_exporters
 
+    from .rendering import write_line
+
     found = {name: _describe(name) for name in available_exporters()}
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        write_line(json.dumps(found, indent=2))
         return
     width = max(map(len, found), default=0)
     for name, about in found.items():
@@ -202,7 +206,7 @@ def exporters(as_json: AsJson = False) -> None:
             required = [f"{option}=..." for option in about["required"]]
             options = [f"{option}={_as_in_spec(default)}" for option, default in about["options"].items()]
             words = " ".join(required + options)
-        typer.echo(f"{name:{width}}  {words}".rstrip())
+        write_line(f"{name:{width}}  {words}".rstrip())
 
 
 def _describe(name: str) -> dict[str, Any]:

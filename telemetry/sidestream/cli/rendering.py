@@ -107,6 +107,11 @@ def write(text: str) -> None:
     sys.stdout.write(text)
 
 
+def write_line(text: str) -> None:
+    """Print `text` and a newline, as `write` does."""
+    write(text + "\n")
+
+
 def write_json(value: Any, *, indent: int = 2) -> None:
     """Print one JSON document; with `indent=0` on one line."""
     encoded = msgspec.json.encode(every_field(value))

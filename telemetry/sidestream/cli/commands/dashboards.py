@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sidestream.cli.options import AsJson
+from sidestream.cli.rendering import write_line
 from sidestream.errors import ConfigurationError
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def export(
     Example:  sidestream dashboards export --out grafana/ --datasource P1809F7CD0C75ACF3
     """
     written = [str(path) for path in write_boards(out, datasource=datasource)]
-    typer.echo(json.dumps(written, indent=2) if as_json else "\n".join(written))
+    write_line(json.dumps(written, indent=2) if as_json else "\n".join(written))
 
 
 def write_boards(out: Path, *, datasource: str | None = None) -> list[Path]:

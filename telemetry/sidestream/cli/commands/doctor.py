@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from sidestream.cli.options import AsJson
+from sidestream.cli.rendering import write_line
 from sidestream.errors import ConfigurationError, SidestreamError
 from sidestream.pipeline.health import CheckResult, SupportsCheck
 from sidestream.pipeline.registry import make_exporter, shown
@@ -50,17 +51,17 @@ def doctor(
     ok = all(check.ok for _, check in found)
     if as_json:
         checks = [{"exporter": name, **msgspec.to_builtins(check)} for name, check in found]
-        typer.echo(json.dumps({"ok": ok, "checks": checks}, indent=2))
+        write_line(json.dumps({"ok": ok, "checks": checks}, indent=2))
     else:
         width = max((len(check.subject) for _, check in found), default=0)
         if not found:
-            typer.echo("no exporters: nothing is observed")
+            write_line("no exporters: nothing is observed")
         before = None
         for name, check in found:
             if name != before:
-                typer.echo(name)
+                write_line(name)
                 before = name
-            typer.echo(f"  {'ok   ' if check.ok else 'WRONG'}  {check.subject:{width}}  {check.message}")
+            write_line(f"  {'ok   ' if check.ok else 'WRONG'}  {check.subject:{width}}  {check.message}")
     sys.stdout.flush()
     raise typer.Exit(0 if ok else 1)
 
