@@ -8,7 +8,7 @@ from typing import TypeAlias
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
-from dashboards.panels import SOURCE, TARGETS, Panel
+from dashboards.panels import NEUTRAL, RED, SOURCE, TARGETS, Panel
 from dashboards.queries import Expr, Scope
 
 # --- links ---------------------------------------------------------------------------------------------------------
@@ -95,11 +95,33 @@ def make_board(
         .tooltip("The runs themselves: sidestream serve")
         .target_blank(True)
     )
+    for annotation in _annotations(job):
+        board.annotation(annotation)
     for title, panels in rows.items():
         board.with_row(dashboard.Row(title))
         for panel in panels:
             board.with_panel(panel)
     return board
+
+
+def _annotations(job: Scope) -> list[dashboard.AnnotationQuery]:
+    """Marks on the time axis of all charts: when alerts fired, and when programs began to count."""
+    start = job["sidestream_start_time_seconds"].select(instance="=~$instance")
+    marks = {
+        "Alerts": ('ALERTS{alertname=~"Sidestream.*",alertstate="firing"}', "{{alertname}}", RED),
+        "Starts": (f"time() - {start} < 60", "{{instance}} of {{job}} started", NEUTRAL),
+    }
+    return [
+        dashboard.AnnotationQuery()
+        .name(name)
+        .datasource(SOURCE)
+        .enable(True)
+        .expr(expr)
+        .title_format(title)
+        .icon_color(color)
+        .step("60s")
+        for name, (expr, title, color) in marks.items()
+    ]
 
 
 def _choice(name: str, label: str, series: Expr, everything: str) -> dashboard.QueryVariable:

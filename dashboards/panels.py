@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, TypeAlias
 
 from grafana_foundation_sdk.builders import (
@@ -25,7 +26,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from dashboards.queries import Expr, Scope
+from dashboards.queries import Expr, Scope, Series, of_leaders, of_the_rest
+from sidestream.events.outcomes import OUTCOMES, Verdict
 
 Panel: TypeAlias = Builder[model.Panel]
 Steps: TypeAlias = Sequence[tuple[float | None, str]]
@@ -33,20 +35,27 @@ Steps: TypeAlias = Sequence[tuple[float | None, str]]
 
 GREEN, YELLOW, RED, NEUTRAL = "green", "#EAB839", "red", "#5794F2"
 
-OUTCOME_COLORS = {
-    "completed": GREEN,
-    "ok": GREEN,
-    "error": RED,
-    "failed": RED,
-    "timed_out": "dark-red",
-    "invalid": "orange",
-    "unknown": "dark-orange",
-    "retry": YELLOW,
-    "cancelled": "blue",
-    "abandoned": "purple",
-    "denied": "light-purple",
+SHADES: Mapping[Verdict, Sequence[str]] = {
+    "ok": ("green", "dark-green"),
+    "fault": ("red", "dark-red", "light-red", "semi-dark-red"),
+    "caller": ("blue", "purple", "light-purple", "light-blue"),
+    "neutral": (YELLOW, "orange", "dark-orange", "dark-yellow", "light-yellow", "light-orange"),
 }
 """Red is a fault, blue and purple a caller's choice."""
+
+
+def _colors_of_outcomes() -> dict[str, str]:
+    shades = {verdict: cycle(colors) for verdict, colors in SHADES.items()}
+    return {name: next(shades[outcome.verdict]) for name, outcome in OUTCOMES.items()}
+
+
+OUTCOME_COLORS = _colors_of_outcomes()
+FAILED = "failed"
+"""Legend of a share or rate of failures."""
+REST = "rest"
+"""Legend of what is beyond the leaders of a chart."""
+FIXED_COLORS = {**OUTCOME_COLORS, "given up by the caller": "blue", REST: "#8e8e9a"}
+"""Of series that mean the same on every board, by legend."""
 
 NO_JUDGEMENT: Steps = ((None, NEUTRAL),)
 """For quantities that are neither good nor bad: how many runs, which models."""
@@ -87,7 +96,23 @@ class Query:
     """Show the runs behind the values as dots that lead to the trace and to the log."""
 
 
+def ranked(expr: Expr, by: Series, label: str, *, legend: str = "", adds_up: bool = True) -> list[Query]:
+    """Queries of a chart with a line for each value of `label`: the leaders, and the rest, for there may be hundreds.
+
+    Args:
+        by: The counter (or histogram) whose growth ranks them.
+        legend: Of a leader; the value of the label unless given.
+        adds_up: Whether the sum of the others means something, as it does for rates and not for quantiles.
+    """
+    leaders = by.leaders(label)
+    queries = [Query(of_leaders(expr, label, leaders), legend or f"{{{{{label}}}}}", exemplars="_bucket" in expr)]
+    return [*queries, Query(of_the_rest(expr, label, leaders), REST)] if adds_up else queries
+
+
 # --- kinds of panels -----------------------------------------------------------------------------------------------
+
+
+_LEAST = {"percentunit": 0.1, "currencyUSD": 0.01}
 
 
 def lines(
@@ -99,10 +124,9 @@ def lines(
     empty: str = "Nothing in this time range",
     width: int = 8,
     stacked: bool = False,
-    colors: Mapping[str, str] | None = None,
     links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """Values over time. `colors` are those of series that mean something, by legend."""
+    """Values over time."""
     panel = (
         timeseries.Panel()
         .legend(
@@ -118,16 +142,20 @@ def lines(
         )
         .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .min(0)
+        # The least height of the axis. Without it, a line at zero has an axis to 100, or to 10,000 %.
+        .axis_soft_max(steps[1][0] if len(steps) > 1 and steps[1][0] else _LEAST.get(unit, 1))
         .line_width(1)
-        .fill_opacity(25 if stacked else 8)
+        .fill_opacity(25 if stacked else 0)
         .show_points(common_model.VisibilityMode.AUTO)
         .data_links(list(links))
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
-    for legend, color in (colors or {}).items():
-        fixed = {"mode": "fixed", "fixedColor": color}
-        panel.override_by_name(legend, [model.DynamicConfigValue("color", fixed)])
+    legends = {query.legend for query in queries}
+    for legend, color in FIXED_COLORS.items():
+        if legend in legends or ("{{outcome}}" in legends and legend in OUTCOME_COLORS):
+            fixed = {"mode": "fixed", "fixedColor": color}
+            panel.override_by_name(legend, [model.DynamicConfigValue("color", fixed)])
     if len(steps) > 1:
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(common_model.GraphThresholdsStyleMode.DASHED))
     return _finished(panel, title, description, unit, steps, empty, width, 8, [_over_time(q) for q in queries])
@@ -143,11 +171,16 @@ def number(
     width: int = 4,
     height: int = 4,
     decimals: int | None = None,
+    empty_color: str = "text",
     links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """One value, or a few, as of the end of the time range."""
+    """One value, or a few, as of the end of the time range. Without one, it shows `empty` in `empty_color`."""
+    nothing = model.DashboardSpecialValueMapOptions(
+        match=model.SpecialValueMatch.NULL_AND_NAN, result=model.ValueMappingResult(text=empty, color=empty_color)
+    )
     panel = (
         stat.Panel()
+        .mappings([model.SpecialValueMap(nothing)])  # else it has the colour of the lowest step, which may be green
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .color_mode(common_model.BigValueColorMode.VALUE)
         .graph_mode(common_model.BigValueGraphMode.NONE)
@@ -226,6 +259,8 @@ class Column:
     unit: str
     steps: Steps = NO_JUDGEMENT
     decimals: int | None = None
+    missing: str = "–"
+    """What a cell shows that has no value."""
 
 
 def count(title: str, expr: Expr, steps: Steps = NO_JUDGEMENT) -> Column:
@@ -238,7 +273,6 @@ def listing(
     description: str,
     *columns: Column,
     keys: Mapping[str, str],
-    empty: str = "Nothing in this time range",
     width: int = 12,
     links: Mapping[str, Sequence[dashboard.DashboardLink]] | None = None,
 ) -> Panel:
@@ -272,16 +306,20 @@ def listing(
             "decimals": column.decimals,
             "thresholds": _thresholds(column.steps).build(),
             "custom.cellOptions": {"type": style},
+            "noValue": column.missing,
         }
         panel.override_by_name(
             column.title,
             [model.DynamicConfigValue(name, value) for name, value in properties.items() if value is not None],
         )
+    for heading in keys.values():
+        blank = model.ValueMap({"": model.ValueMappingResult(text="–")}).to_json()
+        panel.override_by_name(heading, [model.DynamicConfigValue("mappings", [blank])])
     for label, targets in (links or {}).items():
         cell_links = model.DynamicConfigValue("links", [link.build() for link in targets])
         panel.override_by_name(keys[label], [cell_links])
     queries = [prometheus.Dataquery().expr(column.expr).format(PromQueryFormat.TABLE).instant() for column in columns]
-    return _finished(panel, title, description, columns[0].unit, columns[0].steps, empty, width, 8, queries)
+    return _finished(panel, title, description, columns[0].unit, columns[0].steps, "–", width, 8, queries)
 
 
 def _over_time(query: Query) -> prometheus.Dataquery:

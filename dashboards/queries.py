@@ -21,6 +21,9 @@ RANGE_SECONDS = "$__range_s"
 RATE = "$__rate_interval"
 """Grafana's own: long enough for a rate at the current zoom and scrape interval."""
 
+TOP = 10
+"""Agents, models or tools that a chart draws apart; what is beyond is drawn as one."""
+
 TARGET_LABELS = ("job", "instance")
 """Put on every series by Prometheus."""
 
@@ -105,6 +108,14 @@ class Series:
         buckets = self.rate("le", *by, suffix="_bucket", window=window, **match)
         return f"histogram_quantile({q:g}, {buckets})"
 
+    def leaders(self, label: str, count: int = TOP) -> Expr:
+        """The `count` values of `label` that grew most in the board's time range: the same ones all along a chart."""
+        suffix = "_count" if self.metric.kind == "histogram" else ""
+        if self.metric.kind == "gauge":
+            raise LookupError(f"{self.metric.name} is a gauge: rank by a counter")
+        grown = self._sum((label,), f"increase({self.select(suffix)}[{RANGE}] @ end())")
+        return f"topk({count}, {grown})"
+
     def mean(self, *by: str, window: str = RANGE, **match: Match) -> Expr:
         """Of a histogram, over all it has seen in `window`: a ratio of sums, never a mean of means."""
         return over(
@@ -152,6 +163,16 @@ def or_zero(expr: Expr, **labels: str) -> Expr:
     for label, value in labels.items():
         zero = f'label_replace({zero}, "{label}", "{value}", "", "")'
     return f"{expr} or on () {zero}"
+
+
+def of_leaders(expr: Expr, label: str, leaders: Expr) -> Expr:
+    """`expr`, for those values of `label` that lead."""
+    return f"({expr}) and on ({label}) {leaders}"
+
+
+def of_the_rest(expr: Expr, label: str, leaders: Expr) -> Expr:
+    """The sum of `expr` over the values of `label` that do not lead. Nothing where all lead."""
+    return f"sum(({expr}) unless on ({label}) {leaders})"
 
 
 def since(moment: Expr) -> Expr:

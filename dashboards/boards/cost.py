@@ -6,8 +6,21 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
-from dashboards.panels import BOARD, NONE_IS_GOOD, Column, Query, above, bars, below, count, lines, listing, number
-from dashboards.queries import or_zero, over, share, top
+from dashboards.panels import (
+    BOARD,
+    NONE_IS_GOOD,
+    Column,
+    Query,
+    above,
+    bars,
+    below,
+    count,
+    lines,
+    listing,
+    number,
+    ranked,
+)
+from dashboards.queries import none_of, or_zero, over, share, top
 
 cost = BOARD["sidestream_cost_usd_total"]
 saved = BOARD["sidestream_cache_saved_usd_total"]
@@ -80,7 +93,7 @@ def board() -> dashboard.Dashboard:
         lines(
             f"Spend per hour, by {label}",
             f"US dollars per hour at the pace of each moment, by {label}.",
-            Query(f"{cost.rate(label)} * 3600", f"{{{{{label}}}}}"),
+            *ranked(f"{cost.rate(label)} * 3600", cost, label),
             unit=USD,
             stacked=True,
             empty=NOT_PRICED,
@@ -112,10 +125,14 @@ def board() -> dashboard.Dashboard:
     who = listing(
         "Spend by agent, provider and model",
         "Everything that was spent in this time range.",
-        Column("Cost", top(50, cost.total("agent", "provider", "model")), USD),
+        Column("Cost", top(50, cost.total("agent", "provider", "model")), USD, missing="not priced"),
         count("Requests", requests.total("agent", "provider", "model")),
         count("Tokens", tokens.total("agent", "provider", "model", type="=~input|output")),
-        count("Unpriced requests", unpriced.total("agent", "provider", "model"), above(1, 100)),
+        count(
+            "Unpriced requests",
+            none_of(unpriced.total("agent", "provider", "model"), of=requests.total("agent", "provider", "model")),
+            above(1, 100),
+        ),
         keys={"agent": "Agent", "provider": "Provider", "model": "Model"},
         links={
             "agent": [
@@ -124,7 +141,6 @@ def board() -> dashboard.Dashboard:
             ],
             "model": [to_board("Latency of this model", "sidestream-streaming", model="${__value.raw}")],
         },
-        empty="No request in this time range",
         width=24,
     )
     cached = [
@@ -132,7 +148,12 @@ def board() -> dashboard.Dashboard:
             "Cache hits, by model",
             "Share of the input tokens that the provider read from its cache, which costs a fraction. Prompts that "
             "begin alike and come in short order raise it.",
-            Query(share(tokens.rate("model", type="=cache_read"), tokens.rate("model", type="=input")), "{{model}}"),
+            *ranked(
+                share(tokens.rate("model", type="=cache_read"), tokens.rate("model", type="=input")),
+                tokens,
+                "model",
+                adds_up=False,
+            ),
             unit="percentunit",
             empty="No tokens in this time range",
         ),
@@ -140,7 +161,7 @@ def board() -> dashboard.Dashboard:
             "Saved by the cache per hour",
             "US dollars per hour by which requests were cheaper than without the cache, by model. Writing to a cache "
             "costs extra: a line below zero is a cache that is written and not read.",
-            Query(f"({saved.rate('model')} - {written.rate('model')}) * 3600", "{{model}}"),
+            *ranked(f"({saved.rate('model')} - {written.rate('model')}) * 3600", tokens, "model"),
             unit=USD,
             empty="Nothing was read from a cache",
         ),
@@ -176,8 +197,8 @@ def board() -> dashboard.Dashboard:
             "Requests that make sums too low",
             "Requests per second whose cost or tokens nobody knows in full, by model. unpriced: the model has no known "
             "price. uncounted: the provider did not say what was used, or the stream was cut off before it did.",
-            Query(unpriced.rate("model"), "{{model}} unpriced"),
-            Query(uncounted.rate("model"), "{{model}} uncounted"),
+            *ranked(unpriced.rate("model"), unpriced, "model", legend="{{model}} unpriced"),
+            *ranked(uncounted.rate("model"), uncounted, "model", legend="{{model}} uncounted"),
             unit="reqps",
             empty="Every request is counted and has a price",
         ),

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
-from dashboards.panels import BOARD, OUTCOME_COLORS, Column, Query, above, below, count, lines, listing, number
-from dashboards.queries import Expr, over, share, top
+from dashboards.panels import BOARD, FAILED, Column, Query, above, below, count, lines, listing, number, ranked
+from dashboards.queries import Expr, none_of, over, share, top
 
 runs = BOARD["sidestream_runs_total"]
 progress = BOARD["sidestream_runs_in_progress"]
@@ -18,11 +18,11 @@ cost = BOARD["sidestream_cost_usd_total"]
 requests = BOARD["sidestream_requests_total"]
 unpriced = BOARD["sidestream_unpriced_requests_total"]
 
-FAILED = "=~error|timed_out"
+FAULTS = "=~error|timed_out"
 
 
-def _change(now: Expr, before: Expr) -> Expr:
-    return f"{now} / ({before} > 0) - 1"
+def _against(now: Expr, before: Expr) -> Expr:
+    return f"{now} / ({before} > 0)"
 
 
 def board() -> dashboard.Dashboard:
@@ -89,13 +89,14 @@ def board() -> dashboard.Dashboard:
     ]
     changed = [
         number(
-            "Change against the period before",
-            "This time range compared with the one of the same length just before it: 10 % means a tenth more.",
-            Query(_change(runs.increase(), runs.previous()), "Runs"),
-            Query(_change(cost.increase(), cost.previous()), "Cost"),
-            Query(_change(tokens.increase(type="=~input|output"), tokens.previous(type="=~input|output")), "Tokens"),
+            "As a share of the period before",
+            "This time range against the one of the same length just before it: 100 % is as much as then, 110 % a "
+            "tenth more, 50 % half. It means little while Prometheus does not know the whole of that period yet.",
+            Query(_against(runs.increase(), runs.previous()), "Runs"),
+            Query(_against(cost.increase(), cost.previous()), "Cost"),
+            Query(_against(tokens.increase(type="=~input|output"), tokens.previous(type="=~input|output")), "Tokens"),
             Query(
-                _change(
+                _against(
                     over(duration.increase(suffix="_sum"), duration.increase(suffix="_count")),
                     over(duration.previous(suffix="_sum"), duration.previous(suffix="_count")),
                 ),
@@ -115,14 +116,13 @@ def board() -> dashboard.Dashboard:
             Query(runs.rate("outcome"), "{{outcome}}"),
             unit="cps",
             stacked=True,
-            colors=OUTCOME_COLORS,
             links=[to_review(outcome="${__field.labels.outcome}")],
         ),
         lines(
             "Share of runs that did not complete",
             "Of all runs that ended: those that failed or ran out of time, and those that the caller gave up. From 5 % "
             "of failures on, look at the tools and at the providers.",
-            Query(share(runs.rate(outcome=FAILED), runs.rate()), "failed"),
+            Query(share(runs.rate(outcome=FAULTS), runs.rate()), FAILED),
             Query(share(runs.rate(outcome="=~cancelled|abandoned"), runs.rate()), "given up by the caller"),
             unit="percentunit",
             steps=above(0.05, 0.2),
@@ -131,7 +131,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Runs in progress",
             "Runs that have begun and not ended, by agent. A line that never falls is a run that hangs.",
-            Query(progress.now("agent"), "{{agent}}"),
+            *ranked(progress.now("agent"), runs, "agent"),
             unit="short",
             stacked=True,
         ),
@@ -156,7 +156,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Cost per hour",
             "US dollars per hour at the pace of each moment, by model.",
-            Query(f"{cost.rate('model')} * 3600", "{{model}}"),
+            *ranked(f"{cost.rate('model')} * 3600", cost, "model"),
             unit="currencyUSD",
             stacked=True,
             empty="No request with a known price in this time range",
@@ -174,7 +174,7 @@ def board() -> dashboard.Dashboard:
         listing(
             "Agents by cost",
             "Where the money goes. The cost of a sub-agent is its own, not its caller's.",
-            Column("Cost", top(15, cost.total("agent")), "currencyUSD"),
+            Column("Cost", top(15, cost.total("agent")), "currencyUSD", missing="not priced"),
             count("Runs", runs.total("agent")),
             Column(
                 "Not completed",
@@ -189,7 +189,7 @@ def board() -> dashboard.Dashboard:
         listing(
             "Models by cost",
             "What each model cost and how often it failed. A model without a cost has no known price.",
-            Column("Cost", top(15, cost.total("model")), "currencyUSD"),
+            Column("Cost", top(15, cost.total("model")), "currencyUSD", missing="not priced"),
             count("Requests", requests.total("model")),
             Column(
                 "Failed",
@@ -197,7 +197,7 @@ def board() -> dashboard.Dashboard:
                 "percentunit",
                 above(0.02, 0.1),
             ),
-            count("Unpriced requests", unpriced.total("model"), above(1, 100)),
+            count("Unpriced requests", none_of(unpriced.total("model"), of=requests.total("model")), above(1, 100)),
             keys={"model": "Model"},
             links={"model": model_links},
         ),

@@ -70,6 +70,7 @@ def board() -> dashboard.Dashboard:
             unit="s",
             steps=above(60, 180),
             empty="nothing is scraped",
+            empty_color="red",
         ),
     ]
     books = [
@@ -163,14 +164,12 @@ def board() -> dashboard.Dashboard:
             count("Waiting", queue.now("exporter"), above(5_000, 15_000)),
             count("Failures", failures.total("exporter"), above(1, 100)),
             keys={"exporter": "Exporter"},
-            empty=NO_EVENTS,
         ),
         listing(
             "Processes",
             "Who is being scraped, and which version of Sidestream it runs. Several versions are an update under way.",
             Column("Age of the last scrape", since(f"timestamp({build.select()})"), "s", above(60, 180)),
             keys={"job": "Job", "instance": "Instance", "version": "Version"},
-            empty="Nothing is scraped",
         ),
         lines(
             "Recording errors per second",

@@ -73,6 +73,7 @@ def health_row() -> list[Panel]:
             unit="s",
             steps=above(60, 180),
             empty="nothing is scraped",
+            empty_color="red",
             links=_MORE,
         ),
     ]

@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
-from dashboards.panels import BOARD, Column, Query, above, count, heat, lines, listing, number
-from dashboards.queries import RANGE, RATE, over, share
+from dashboards.panels import BOARD, Column, Query, above, count, heat, lines, listing, ranked
+from dashboards.queries import RANGE, RATE, over, share, top
 
 first = BOARD["sidestream_time_to_first_token_seconds"]
 chunk = BOARD["gen_ai_client_operation_time_to_first_chunk_seconds"]
@@ -19,6 +19,7 @@ requests = BOARD["sidestream_requests_total"]
 wait = BOARD["sidestream_provider_wait_seconds_total"]
 hold = BOARD["sidestream_consumer_hold_seconds_total"]
 
+MODEL = "gen_ai_request_model"
 NOT_STREAMED = "Nothing was streamed in this time range"
 
 
@@ -45,8 +46,8 @@ def board() -> dashboard.Dashboard:
         lines(
             "Time to first token by model, p50 and p95",
             "Half of the streamed requests, and 95 of 100, said something within this time.",
-            Query(first.quantile(0.5, "model"), "{{model}} p50"),
-            Query(first.quantile(0.95, "model"), "{{model}} p95", exemplars=True),
+            *ranked(first.quantile(0.5, "model"), first, "model", legend="{{model}} p50", adds_up=False),
+            *ranked(first.quantile(0.95, "model"), first, "model", legend="{{model}} p95", adds_up=False),
             unit="s",
             steps=above(5, 15),
             empty=NOT_STREAMED,
@@ -77,14 +78,14 @@ def board() -> dashboard.Dashboard:
             "Output tokens per second",
             "Tokens that a request yields per second of its duration, by model. The first-token wait is part of it, so "
             "short answers look slower than long ones.",
-            Query(_speed("gen_ai_request_model"), "{{gen_ai_request_model}}"),
+            *ranked(_speed(MODEL), duration, MODEL, adds_up=False),
             unit="short",
             empty="No tokens in this time range",
         ),
         lines(
             "Gap between chunks, p95",
             "95 of 100 gaps between two chunks are shorter. Beyond a third of a second a reader sees it.",
-            Query(gap.quantile(0.95, "gen_ai_request_model"), "{{gen_ai_request_model}}"),
+            *ranked(gap.quantile(0.95, MODEL), duration, MODEL, adds_up=False),
             unit="s",
             steps=above(0.3, 2),
             empty=NOT_STREAMED,
@@ -93,7 +94,7 @@ def board() -> dashboard.Dashboard:
             "Stalls per request",
             "Waits for the provider within a stream that were longer than the sidecar's stall_seconds (2 unless set), "
             "per request. One in twenty is felt.",
-            Query(share(stalls.rate("model"), requests.rate("model")), "{{model}}"),
+            *ranked(share(stalls.rate("model"), requests.rate("model")), requests, "model", adds_up=False),
             unit="short",
             steps=above(0.05, 0.2),
             empty="No requests in this time range",
@@ -113,8 +114,8 @@ def board() -> dashboard.Dashboard:
             "Streams open, by model",
             "Seconds of open streams per second, which is how many are open on average: waiting for the provider and "
             "held by the program.",
-            Query(wait.rate("model"), "{{model}}, provider"),
-            Query(hold.rate("model"), "{{model}}, program"),
+            *ranked(wait.rate("model"), requests, "model", legend="{{model}}, provider"),
+            *ranked(hold.rate("model"), requests, "model", legend="{{model}}, program"),
             unit="short",
             stacked=True,
             empty=NOT_STREAMED,
@@ -125,7 +126,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Duration of requests by model, p95",
             "From sending a request to its end, streamed or not.",
-            Query(duration.quantile(0.95, "gen_ai_request_model"), "{{gen_ai_request_model}}", exemplars=True),
+            *ranked(duration.quantile(0.95, MODEL), duration, MODEL, adds_up=False),
             unit="s",
             steps=above(30, 120),
             empty="No requests in this time range",
@@ -153,16 +154,31 @@ def board() -> dashboard.Dashboard:
             links={"gen_ai_request_model": [to_board("Cost of this model", "sidestream-cost", model="${__value.raw}")]},
             width=16,
         ),
-        number(
+        listing(
             "Stalls",
             "Waits within streams that were longer than stall_seconds, in this time range, by agent.",
-            Query(stalls.total("agent"), "{{agent}}"),
-            unit="short",
-            steps=above(10, 100),
-            empty="none",
+            count("Stalls", top(20, stalls.total("agent")), above(10, 100)),
+            keys={"agent": "Agent"},
             width=8,
-            height=8,
-            decimals=0,
+        ),
+        lines(
+            "Failed requests by type of error",
+            "Requests per second that did not end well, by the type of the exception, or the outcome where there was "
+            "none: a rate limit, a time-out and a bug are different things to do.",
+            *ranked(duration.rate("error_type", suffix="_count", error_type="!="), duration, "error_type"),
+            unit="reqps",
+            stacked=True,
+            empty="No request has failed",
+            width=12,
+        ),
+        listing(
+            "Errors of requests",
+            "What failed at which model in this time range.",
+            count(
+                "Requests",
+                top(20, duration.total("error_type", "gen_ai_request_model", suffix="_count", error_type="!=")),
+            ),
+            keys={"error_type": "Type of error", "gen_ai_request_model": "Model"},
         ),
     ]
     return make_board(

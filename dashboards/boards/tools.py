@@ -6,8 +6,8 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
-from dashboards.panels import BOARD, OUTCOME_COLORS, Column, Query, above, bars, count, lines, listing
-from dashboards.queries import share, top
+from dashboards.panels import BOARD, Column, Query, above, bars, count, lines, listing, ranked
+from dashboards.queries import none_of, share, top
 
 calls = BOARD["sidestream_tool_calls_total"]
 executed = BOARD["gen_ai_execute_tool_duration_seconds"]
@@ -23,11 +23,13 @@ NO_RUNS = "No run ended in this time range"
 
 
 def board() -> dashboard.Dashboard:
+    all_calls = calls.total("agent", "tool")
+    all_runs = runs.total("agent", "parent_agent")
     tools = [
         lines(
             "Tool calls per second",
             "By tool, whatever their outcome.",
-            Query(calls.rate("tool"), "{{tool}}"),
+            *ranked(calls.rate("tool"), calls, "tool"),
             unit="cps",
             stacked=True,
             empty=NO_CALLS,
@@ -40,14 +42,13 @@ def board() -> dashboard.Dashboard:
             Query(calls.rate("outcome"), "{{outcome}}"),
             unit="cps",
             stacked=True,
-            colors=OUTCOME_COLORS,
             empty=NO_CALLS,
         ),
         lines(
             "Calls gone wrong, by tool",
             "Share of a tool's calls that failed, were retried, invalid or unknown. Each one costs a round with the "
             "model.",
-            Query(share(calls.rate("tool", outcome=NOT_OK), calls.rate("tool")), "{{tool}}"),
+            *ranked(share(calls.rate("tool", outcome=NOT_OK), calls.rate("tool")), calls, "tool", adds_up=False),
             unit="percentunit",
             steps=above(0.05, 0.25),
             empty=NO_CALLS,
@@ -55,7 +56,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Duration of tool calls, p95",
             "95 of 100 calls of the tool took less. A dot is one call; click it for its trace or its log.",
-            Query(executed.quantile(0.95, "gen_ai_tool_name"), "{{gen_ai_tool_name}}", exemplars=True),
+            *ranked(executed.quantile(0.95, "gen_ai_tool_name"), executed, "gen_ai_tool_name", adds_up=False),
             unit="s",
             steps=above(5, 30),
             empty=NO_CALLS,
@@ -80,18 +81,21 @@ def board() -> dashboard.Dashboard:
         listing(
             "Tools",
             "Each tool of each agent over the time range.",
-            count("Calls", calls.total("agent", "tool")),
-            count("Failed", calls.total("agent", "tool", outcome="=failed"), above(1, 100)),
-            count("Sent back", calls.total("agent", "tool", outcome="=~retry|invalid|unknown"), above(1, 100)),
+            count("Calls", top(50, all_calls)),
+            count("Failed", none_of(calls.total("agent", "tool", outcome="=failed"), of=all_calls), above(1, 100)),
+            count(
+                "Sent back",
+                none_of(calls.total("agent", "tool", outcome="=~retry|invalid|unknown"), of=all_calls),
+                above(1, 100),
+            ),
             Column(
                 "Gone wrong",
-                share(calls.total("agent", "tool", outcome=NOT_OK), calls.total("agent", "tool")),
+                share(calls.total("agent", "tool", outcome=NOT_OK), all_calls),
                 "percentunit",
                 above(0.05, 0.25),
             ),
             keys={"tool": "Tool", "agent": "Agent"},
             links={"agent": [to_review("Its runs in the log", agent="${__value.raw}")]},
-            empty=NO_CALLS,
             width=24,
         ),
     ]
@@ -118,7 +122,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Requests per run, by agent",
             "Mean number of requests in a run.",
-            Query(rounds.mean("agent", window="$__rate_interval"), "{{agent}}"),
+            *ranked(rounds.mean("agent", window="$__rate_interval"), rounds, "agent", adds_up=False),
             unit="short",
             steps=above(16, 32),
             empty=NO_RUNS,
@@ -128,15 +132,15 @@ def board() -> dashboard.Dashboard:
         lines(
             "Runs by agent",
             "Runs that end per second, by agent. Sub-agents count too.",
-            Query(runs.rate("agent"), "{{agent}}"),
+            *ranked(runs.rate("agent"), runs, "agent"),
             unit="cps",
             stacked=True,
             empty=NO_RUNS,
         ),
         lines(
             "Sub-agents",
-            "Runs that a tool of another agent started, per second.",
-            Query(runs.rate("parent_agent", "agent", parent_agent="!="), "{{parent_agent}} → {{agent}}"),
+            "Runs that a tool of another agent started, per second. Who called whom is in the table below.",
+            *ranked(runs.rate("agent", parent_agent="!="), runs, "agent"),
             unit="cps",
             stacked=True,
             empty="No agent has called another",
@@ -144,7 +148,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Duration of runs by agent, p95",
             "95 of 100 runs of the agent took less, its tools and sub-agents included.",
-            Query(duration.quantile(0.95, "gen_ai_agent_name"), "{{gen_ai_agent_name}}", exemplars=True),
+            *ranked(duration.quantile(0.95, "gen_ai_agent_name"), duration, "gen_ai_agent_name", adds_up=False),
             unit="s",
             steps=above(60, 300),
             empty=NO_RUNS,
@@ -152,12 +156,18 @@ def board() -> dashboard.Dashboard:
         listing(
             "Agents",
             "Each agent over the time range, and who called it: empty for runs of its own.",
-            count("Runs", runs.total("agent", "parent_agent")),
-            count("Failed", runs.total("agent", "parent_agent", outcome="=~error|timed_out"), above(1, 100)),
-            count("Given up", runs.total("agent", "parent_agent", outcome="=~cancelled|abandoned")),
+            count("Runs", top(50, all_runs)),
+            count(
+                "Failed",
+                none_of(runs.total("agent", "parent_agent", outcome="=~error|timed_out"), of=all_runs),
+                above(1, 100),
+            ),
+            count(
+                "Given up", none_of(runs.total("agent", "parent_agent", outcome="=~cancelled|abandoned"), of=all_runs)
+            ),
             Column(
                 "Completed",
-                share(runs.total("agent", "parent_agent", outcome="=completed"), runs.total("agent", "parent_agent")),
+                share(runs.total("agent", "parent_agent", outcome="=completed"), all_runs),
                 "percentunit",
             ),
             keys={"agent": "Agent", "parent_agent": "Called by"},
@@ -167,8 +177,22 @@ def board() -> dashboard.Dashboard:
                     to_review("Its runs in the log", agent="${__value.raw}"),
                 ]
             },
-            empty=NO_RUNS,
             width=24,
+        ),
+        lines(
+            "Failed runs by type of error",
+            "Runs per second that did not end well, by the type of the exception, or the outcome where there was none.",
+            *ranked(duration.rate("error_type", suffix="_count", error_type="!="), duration, "error_type"),
+            unit="cps",
+            stacked=True,
+            empty="No run has failed",
+            width=12,
+        ),
+        listing(
+            "Errors of runs",
+            "What failed in which agent in this time range.",
+            count("Runs", top(20, duration.total("error_type", "gen_ai_agent_name", suffix="_count", error_type="!="))),
+            keys={"error_type": "Type of error", "gen_ai_agent_name": "Agent"},
         ),
     ]
     return make_board(

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from dashboards.queries import WATCHED
+from sidestream.events.outcomes import OUTCOMES
 from tests.support.board_files import SERIES, Asked, Json, boards, links, panels, queries, selectors
 
 BOARDS = boards()
@@ -88,6 +89,11 @@ class TestBoards:
             else:
                 assert url.startswith("${review}/"), url
 
+    def test_alerts_and_starts_are_on_the_time_axis(self, board: Json) -> None:
+        marks = {each["name"]: each["expr"] for each in board["annotations"]["list"]}
+        assert set(marks) == {"Alerts", "Starts"}
+        assert "ALERTS{" in marks["Alerts"]
+
     def test_shows_whether_the_numbers_can_be_believed(self, board: Json) -> None:
         assert {"Events dropped", "Age of the last scrape"} <= {panel["title"] for panel in board["panels"]}
 
@@ -115,6 +121,48 @@ class TestPanels:
     def test_has_words_for_emptiness(self, shown: list[Json]) -> None:
         for panel in shown:
             assert panel["fieldConfig"]["defaults"]["noValue"], panel["title"]
+
+    def test_words_for_an_empty_panel_are_not_in_the_cells_of_a_table(self, shown: list[Json]) -> None:
+        """Grafana puts a table's `noValue` into every cell without a value."""
+        for panel in shown:
+            if panel["type"] == "table":
+                assert panel["fieldConfig"]["defaults"]["noValue"] == "–", panel["title"]
+
+    def test_emptiness_is_not_green(self, shown: list[Json]) -> None:
+        """A stat without a value has the colour of its lowest step, unless a mapping gives it one."""
+        for panel in shown:
+            if panel["type"] == "stat":
+                [mapping] = panel["fieldConfig"]["defaults"]["mappings"]
+                assert mapping["options"]["match"] == "null+nan", panel["title"]
+                assert mapping["options"]["result"]["color"] in ("text", "red"), panel["title"]
+                assert mapping["options"]["result"]["text"] == panel["fieldConfig"]["defaults"]["noValue"]
+
+    def test_axis_of_a_line_at_zero_is_not_a_hundred_high(self, shown: list[Json]) -> None:
+        for panel in shown:
+            if panel["type"] == "timeseries":
+                assert panel["fieldConfig"]["defaults"]["custom"]["axisSoftMax"] > 0, panel["title"]
+
+    def test_faults_are_red(self, shown: list[Json]) -> None:
+        for panel in shown:
+            overrides = panel["fieldConfig"].get("overrides", ())
+            fixed = {
+                override["matcher"]["options"]: value["value"]["fixedColor"]
+                for override in overrides
+                for value in override["properties"]
+                if value["id"] == "color"
+            }
+            legends = {target.get("legendFormat") for target in panel["targets"]}
+            for name, outcome in OUTCOMES.items():
+                drawn = name in legends or (panel["type"] == "timeseries" and "{{outcome}}" in legends)
+                if drawn and outcome.verdict == "fault":
+                    assert "red" in fixed[name], (panel["title"], name)
+
+    def test_charts_draw_a_bounded_number_of_agents_models_and_tools(self, shown: list[Json]) -> None:
+        named = re.compile(r"by \((?:le, )?[^)]*(?:agent|model|tool)")
+        for panel in shown:
+            for target in panel["targets"]:
+                if panel["type"] in ("timeseries", "stat", "bargauge") and named.search(target["expr"]):
+                    assert "topk(" in target["expr"], panel["title"]
 
     def test_asks_the_data_source_that_is_chosen(self, shown: list[Json]) -> None:
         for panel in shown:
@@ -158,7 +206,7 @@ class TestQueries:
                 if each.name.endswith("_bucket"):
                     assert re.search(r"sum by \(le[,)]", query.expr), str(query)
             if "histogram_quantile" in query.expr:
-                assert "[$__range]" not in query.expr, str(query)
+                assert "[$__range]" not in query.expr.partition(" and on (")[0], str(query)
 
     def test_legends_name_labels_that_the_query_keeps(self, asked: list[Asked]) -> None:
         for query in asked:
