@@ -162,13 +162,13 @@ def board() -> dashboard.Dashboard:
             width=8,
         ),
         lines(
-            "Failed requests by type of error",
+            "Requests that did not end well, by type of error",
             "Requests per second that did not end well, by the type of the exception, or the outcome where there was "
             "none: a rate limit, a time-out and a bug are different things to do.",
             *ranked(duration.rate("error_type", suffix="_count", error_type="!="), duration, "error_type"),
             unit="reqps",
             stacked=True,
-            empty="No request has failed",
+            empty="Every request has ended well",
             width=12,
         ),
         listing(

@@ -180,12 +180,12 @@ def board() -> dashboard.Dashboard:
             width=24,
         ),
         lines(
-            "Failed runs by type of error",
+            "Runs without a result, by type of error",
             "Runs per second that did not end well, by the type of the exception, or the outcome where there was none.",
             *ranked(duration.rate("error_type", suffix="_count", error_type="!="), duration, "error_type"),
             unit="cps",
             stacked=True,
-            empty="No run has failed",
+            empty="Every run has given its result",
             width=12,
         ),
         listing(

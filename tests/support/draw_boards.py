@@ -42,6 +42,14 @@ NAMED = {
     "blue": "#5794F2",
     "purple": "#B877D9",
     "light-purple": "#CA95E5",
+    "dark-green": "#37872D",
+    "light-red": "#FF7383",
+    "semi-dark-red": "#E02F44",
+    "light-blue": "#8AB8FF",
+    "dark-yellow": "#E0B400",
+    "light-yellow": "#FFEE52",
+    "light-orange": "#FFB357",
+    "text": "#ccccdc",
 }
 STYLE = """
 body { margin: 0; background: #111217; color: #ccccdc; font: 12px system-ui, sans-serif }
