@@ -145,10 +145,14 @@ class Observer(AbstractCapability[Any]):
                 run.final_result(state.content(result.output), type(result.output).__name__)
             run.end(outcome)
             return
+        if (swallowed := state.stream_failure()) and outcome == "error":
+            run.end(outcome, swallowed)  # told where the provider failed
+            return
         failure = Failure.of(error)
         if outcome == "error":
             run.error(failure, "run", identity=id(error))
-        run.end(outcome, None if isinstance(error, asyncio.CancelledError | GeneratorExit) else failure)
+        told = outcome == "error" or not isinstance(error, asyncio.CancelledError | GeneratorExit)
+        run.end(outcome, failure if told else None)
 
     def _forget(self, state: RunState) -> None:
         if not state.run.ended:  # ending it failed: it ends all the same, with what is certain
@@ -159,8 +163,11 @@ class Observer(AbstractCapability[Any]):
 
     def _outcome(self, state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            if state.tool_leaked_cancellation and nobody_cancelled(error):
+                return "error"
             if not state.failed or state.leaving:
-                return "abandoned"
+                # A program that catches the provider's error inside the `with` block leaves just like one that is done.
+                return "error" if state.stream_failure() else "abandoned"
             cancellation = getattr(ctx, "_cancellation", None)  # private; without it a time-out reads as a cancellation
             return "timed_out" if getattr(cancellation, "timed_out", False) else "cancelled"
         if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -240,7 +247,8 @@ class Observer(AbstractCapability[Any]):
         complete = response.state == "complete"
         facts = self._facts(request, response, partial=not complete)
         # Not complete: the caller broke out of `run_stream()`, or the provider is still at work (suspended).
-        request.end("ok" if complete or response.state == "suspended" else "interrupted", facts)
+        left: RequestOutcome = "error" if request.failure else "interrupted"
+        request.end("ok" if complete or response.state == "suspended" else left, facts)
 
     def _facts(self, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> ResponseFacts:
         return convert.response_facts(response, self._recorder.pricing, partial=partial, asked=request.model)
@@ -356,6 +364,9 @@ class Observer(AbstractCapability[Any]):
         run = state.run
         outcome: ToolOutcome
         match error:
+            case asyncio.CancelledError() if nobody_cancelled(error):
+                state.tool_leaked_cancellation = True
+                outcome = "failed"
             case asyncio.CancelledError() | GeneratorExit():
                 run.tool_end(span, "cancelled")
                 return
@@ -467,3 +478,9 @@ class _NotingSuspension:
         except StopIteration as stop:
             response: ModelResponse = stop.value
             return response
+
+
+def nobody_cancelled(error: BaseException) -> bool:
+    """Whether `error` is a `CancelledError` that came out of something awaited, though nobody cancelled this task."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()

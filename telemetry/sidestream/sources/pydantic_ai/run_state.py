@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sidestream.recording.failure import Failure
 from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, safely
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside
@@ -27,6 +28,7 @@ class RunState:
         "run",
         "settled",
         "system_prompts",
+        "tool_leaked_cancellation",
     )
 
     def __init__(self, recorder: Recorder, run: RunRecorder) -> None:
@@ -46,12 +48,18 @@ class RunState:
         self.failed = False
         """Whether `on_run_error` fired: a failure or a cancellation, as opposed to the caller leaving early."""
         self.consumer_raised = False
+        self.tool_leaked_cancellation = False
+        """Whether a tool let a `CancelledError` out though nobody cancelled its task."""
         self.leaving: bool | None = None
         """How the consumer of `run_stream_events()` left: True of its own accord, False because it was cancelled."""
         self.refused: list[Any] = []
         """Calls of tools that pydantic-ai will not execute as they are."""
         self.settled: set[str] = set()
         """Tool calls whose end has been told, so that their result event adds nothing."""
+
+    def stream_failure(self) -> Failure | None:
+        """The error that came through the stream of the last request."""
+        return self.request.failure if self.request is not None else None
 
     def safely(self, call: Callable[..., Any], *args: Any) -> Any:
         """`safely` with this run's recorder."""

@@ -1,0 +1,83 @@
+"""Whose doing the end of a run was, where the exception that ends it does not say so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pydantic_ai import Agent, ModelMessage
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from sidestream import InMemoryExporter, Sidecar
+from tests.support.scripted_model import Call, agent_of
+
+
+async def breaks(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+    yield "half of an answer"
+    raise ConnectionError("peer closed connection")
+
+
+def test_a_failure_of_the_provider_that_the_program_catches_is_an_error() -> None:
+    """Within `async with run_stream()`: the block is then left as by a caller that has read enough."""
+    memory = InMemoryExporter()
+    with Sidecar(memory) as sidecar:
+        agent = sidecar.observe(Agent(FunctionModel(stream_function=breaks)))
+
+        async def main() -> None:
+            async with agent.run_stream("hi") as result:
+                with pytest.raises(ConnectionError):
+                    async for _ in result.stream_text(delta=True, debounce_by=None):
+                        pass
+
+        asyncio.run(main())
+    (request,), (run,) = memory.of("llm_end"), memory.of("agent_end")
+    assert (request.data.outcome, request.data.exception_type) == ("error", "ConnectionError")
+    assert (run.data.outcome, run.data.exception_type) == ("error", "ConnectionError")
+    assert len(memory.of("error")) == 1
+
+
+async def leaks() -> Any:
+    """As the cancel scope of a client does that is torn down beneath its caller."""
+    inner = asyncio.ensure_future(asyncio.sleep(10))
+    asyncio.get_running_loop().call_soon(inner.cancel)
+    await inner
+
+
+def test_a_cancellation_that_a_tool_lets_out_though_nobody_cancelled_is_its_failure() -> None:
+    memory = InMemoryExporter()
+    with Sidecar(memory) as sidecar:
+        agent = sidecar.observe(agent_of([Call("leaks")], ["done"], tools=[leaks]))
+
+        async def main() -> None:
+            with pytest.raises(asyncio.CancelledError):
+                await agent.run("go")
+
+        asyncio.run(main())
+    (tool,), (run,) = memory.of("tool_end"), memory.of("agent_end")
+    assert (tool.data.outcome, run.data.outcome) == ("failed", "error")
+    assert run.data.exception_type == "asyncio.exceptions.CancelledError"
+    assert memory.of("error")[0].data.where == "tool"
+
+
+def test_a_tool_whose_run_is_cancelled_is_cancelled() -> None:
+    memory = InMemoryExporter()
+    with Sidecar(memory) as sidecar:
+        started = asyncio.Event()
+
+        async def waits() -> None:
+            started.set()
+            await asyncio.sleep(3600)
+
+        agent = sidecar.observe(agent_of([Call("waits")], ["done"], tools=[waits]))
+
+        async def main() -> None:
+            task = asyncio.create_task(agent.run("go"))
+            await started.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
+    assert memory.of("tool_end")[0].data.outcome == memory.of("agent_end")[0].data.outcome == "cancelled"
