@@ -1,4 +1,4 @@
-"""Whether it was the caller that ended a run: by leaving, or with an error of its own.
+"""Whether it was the caller that ended a run: by leaving, by cancelling, by a limit of time, or with an error.
 
 The run of `run_stream_events()` is a background task that is cancelled whether its consumer leaves or is cancelled, so
 the hooks see the same. What tells the two apart is the exception with which the context around the events is left, and
@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import linecache
 import threading
 import types
 from collections.abc import Callable
 from typing import Any
+
+_INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""A consumer that leaves with one of these was made to. The last comes from a signal handler, mostly."""
+MAX_DEPTH = 1_000
+"""Coroutines within each other that are looked through for a limit of time."""
 
 _listeners: list[Callable[[str, bool], None]] = []
 _lock = threading.Lock()
@@ -66,7 +72,7 @@ def _tell(context: Any, exc_type: type[BaseException] | None) -> None:
     try:
         agent_run = context._iterator._binding.agent_run
         if agent_run is not None:
-            accord = exc_type is None or not issubclass(exc_type, asyncio.CancelledError)
+            accord = exc_type is None or not issubclass(exc_type, _INTERRUPTED)
             for listener in list(_listeners):
                 listener(agent_run.run_id, accord)
     except Exception:
@@ -89,3 +95,42 @@ def raised_by_consumer(error: BaseException) -> bool:
         return False
     line = linecache.getline(last.tb_frame.f_code.co_filename, last.tb_lineno)
     return line.lstrip().startswith("yield")
+
+
+def waiting_for(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """The tasks that wait for `task` to end: that of the caller, where it waits for its run."""
+    callbacks: list[Any] = []
+    for each in gc.get_referents(task):  # the callbacks are the task's own, and there is no other way to them
+        callbacks += [item[0] for item in each if isinstance(item, tuple)] if isinstance(each, list) else [each]
+    owners = [getattr(callback, "__self__", None) for callback in callbacks]
+    return [owner for owner in owners if isinstance(owner, asyncio.Task)]
+
+
+def is_timed_out(task: asyncio.Task[Any]) -> bool:
+    """Whether an `asyncio.timeout` around what the suspended `task` is doing has expired.
+
+    Such a limit cancels the task, and nothing of the cancellation says so. The limit itself knows; it stands on the
+    stack of the coroutine that entered it.
+    """
+    awaited: Any = task.get_coro()
+    for _ in range(MAX_DEPTH):
+        if awaited is None:
+            break
+        for each in gc.get_referents(awaited):
+            limit = getattr(each, "__self__", None) if isinstance(each, types.MethodType) else each
+            if isinstance(limit, asyncio.Timeout) and limit.expired():
+                return True
+        awaited = _next_awaited(awaited)
+    return False
+
+
+def _next_awaited(awaited: Any) -> Any:
+    """What a suspended coroutine or asynchronous generator waits for."""
+    for name in ("cr_await", "ag_await", "gi_yieldfrom"):
+        if hasattr(awaited, name):
+            return getattr(awaited, name)
+    # The awaitable of a generator's step refers to the generator, and to nothing else that waits.
+    return next((each for each in gc.get_referents(awaited) if isinstance(each, _SUSPENDED)), None)
+
+
+_SUSPENDED = (types.AsyncGeneratorType, types.CoroutineType, types.GeneratorType)

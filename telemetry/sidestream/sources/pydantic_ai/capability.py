@@ -37,7 +37,7 @@ from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside, current_span, records
 
-from . import convert
+from . import caller_exit, convert
 from .caller_exit import raised_by_consumer
 from .event_streams import KINDS, args_text, deferred, observe_model_stream, observe_tool_stream
 from .run_state import RunState
@@ -83,6 +83,7 @@ class Observer(AbstractCapability[Any]):
         state = self._runs.get(run_id)
         if state is not None:
             state.leaving = of_its_own_accord
+            state.consumer = asyncio.current_task()
 
     def forget_runs(self) -> None:
         """In a forked child: the parent's runs are not ours to end."""
@@ -116,7 +117,7 @@ class Observer(AbstractCapability[Any]):
         state = self._runs[ctx.run_id] = RunState(self._recorder, run)
         run.start(
             prompt=snapshot(ctx.prompt) if self._recorder.wants_content else None,
-            model=getattr(ctx.model, "model_name", None),
+            model=convert.model_name(ctx.model),
             conversation_id=convert.conversation_id(ctx.conversation_id, ctx.messages),
             mode="realtime" if getattr(ctx, "realtime", False) else "graph",
             caller=current_span(),
@@ -145,14 +146,14 @@ class Observer(AbstractCapability[Any]):
                 run.final_result(state.content(result.output), type(result.output).__name__)
             run.end(outcome)
             return
-        if (swallowed := state.stream_failure()) and outcome == "error":
-            run.end(outcome, swallowed)  # told where the provider failed
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            # Of an error, the part of the run that it came from has told already.
+            run.end(outcome, _failure_behind(state) if outcome == "error" else None)
             return
         failure = Failure.of(error)
         if outcome == "error":
             run.error(failure, "run", identity=id(error))
-        told = outcome == "error" or not isinstance(error, asyncio.CancelledError | GeneratorExit)
-        run.end(outcome, failure if told else None)
+        run.end(outcome, failure)
 
     def _forget(self, state: RunState) -> None:
         if not state.run.ended:  # ending it failed: it ends all the same, with what is certain
@@ -163,16 +164,31 @@ class Observer(AbstractCapability[Any]):
 
     def _outcome(self, state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            if state.tool_leaked_cancellation and nobody_cancelled(error):
-                return "error"
-            if not state.failed or state.leaving:
-                # A program that catches the provider's error inside the `with` block leaves just like one that is done.
-                return "error" if state.stream_failure() else "abandoned"
-            cancellation = getattr(ctx, "_cancellation", None)  # private; without it a time-out reads as a cancellation
-            return "timed_out" if getattr(cancellation, "timed_out", False) else "cancelled"
+            return self._stopped(state, ctx, error)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             return "cancelled"
         return "abandoned" if state.consumer_raised and not state.run.knows(error) else "error"
+
+    def _stopped(self, state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
+        """The outcome of a run that did not fail by itself, and was ended from outside.
+
+        `on_run_error` tells a cancellation from a consumer that leaves, but for three cases: a task that is cancelled
+        in its first turns, a program that is interrupted (`asyncio.run` cancels every task then), and a program that
+        caught the provider's error and left the stream.
+        """
+        own = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
+        callers = caller_exit.waiting_for(own) if own is not None else []
+        if state.consumer is not None:
+            callers.append(state.consumer)
+        cancelled = state.leaving is False or any(caller.cancelling() for caller in callers)
+        if _failure_behind(state) is not None and not cancelled:
+            return "error"
+        cancelled = cancelled or state.failed or _is_cancelled_at_once(state, own, callers)
+        if state.leaving or not cancelled:
+            return "abandoned"
+        # Private; without it the run's own time-out reads as a cancellation.
+        own_limit = getattr(getattr(ctx, "_cancellation", None), "timed_out", False)
+        return "timed_out" if own_limit or any(map(caller_exit.is_timed_out, callers)) else "cancelled"
 
     def _end_interrupted(self, state: RunState, result: Any, run_outcome: RunOutcome) -> None:
         if not state.interrupted:
@@ -187,7 +203,7 @@ class Observer(AbstractCapability[Any]):
         ]
         for request, at in state.interrupted:
             facts = self._facts(request, partial.pop(0), partial=True) if partial else NOTHING_KNOWN
-            left = run_outcome in ("abandoned", "completed")
+            left = run_outcome in ("abandoned", "completed", "error")
             outcome: RequestOutcome = "error" if request.failure else "interrupted" if left else "cancelled"
             request.end(outcome, facts, at=at)
         state.interrupted.clear()
@@ -232,7 +248,7 @@ class Observer(AbstractCapability[Any]):
         changed, state.instructions = told != state.instructions, told
         model = request_context.model
         state.request = state.run.request(
-            model=model.model_name,
+            model=convert.model_name(model) or "unknown",
             provider=model.system,
             streaming=request_context.streaming,
             messages=len(messages),
@@ -287,7 +303,9 @@ class Observer(AbstractCapability[Any]):
             state.run.error(failure, "model", identity=id(error), request=request.number)
             tried = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
             attempts = convert.attempts(tried, self._recorder.pricing)
-            request.end("error", ResponseFacts(attempts=attempts), failure=failure)
+            failed = attempts[-1].model if attempts else getattr(error, "model_name", None)
+            facts = ResponseFacts(attempts=attempts, response_model=failed if failed != request.model else None)
+            request.end("error", facts, failure=failure)
 
     def _go_inside(self, run: RunRecorder, number: int) -> Inside | None:
         """Have the spans that others make from now on be children of the run's span `number`.
@@ -364,8 +382,8 @@ class Observer(AbstractCapability[Any]):
         run = state.run
         outcome: ToolOutcome
         match error:
-            case asyncio.CancelledError() if nobody_cancelled(error):
-                state.tool_leaked_cancellation = True
+            case asyncio.CancelledError() if not _is_cancelled():  # as the scopes of a library let it out
+                state.leaked = Failure.of(error)
                 outcome = "failed"
             case asyncio.CancelledError() | GeneratorExit():
                 run.tool_end(span, "cancelled")
@@ -418,6 +436,25 @@ class Observer(AbstractCapability[Any]):
 
     def _output_failed(self, state: RunState, error: Exception) -> None:
         state.run.error(Failure.of(error), "output", identity=id(error))
+
+
+def _failure_behind(state: RunState) -> Failure | None:
+    """What failed before a run was ended from outside: the provider's stream, or a tool that let a cancellation out."""
+    broken = state.request.failure if state.request is not None else None
+    return broken or state.leaked
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled the current task."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _is_cancelled_at_once(state: RunState, own: asyncio.Task[Any] | None, callers: Sequence[asyncio.Task[Any]]) -> bool:
+    """Whether a run that nobody waits for any more was cancelled in its first turns: its caller is gone already."""
+    if callers or state.leaving is not None or state.consumer is not None:
+        return False
+    return own is None or own.cancelling() > 0
 
 
 class RealtimeObserver(AbstractCapability[Any]):
@@ -478,9 +515,3 @@ class _NotingSuspension:
         except StopIteration as stop:
             response: ModelResponse = stop.value
             return response
-
-
-def nobody_cancelled(error: BaseException) -> bool:
-    """Whether `error` is a `CancelledError` that came out of something awaited, though nobody cancelled this task."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()

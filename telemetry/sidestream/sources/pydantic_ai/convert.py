@@ -33,6 +33,15 @@ _SETTINGS = (
 # --- what is asked -------------------------------------------------------------------------------------------------
 
 
+def model_name(model: Any) -> str | None:
+    """The name of `model`; of one that falls back on others, that of the first, for it is asked first."""
+    name = getattr(model, "model_name", None)
+    models = getattr(model, "models", None)
+    if isinstance(name, str) and name.startswith("fallback:") and models:
+        return model_name(models[0])
+    return name if isinstance(name, str) else None
+
+
 def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:
     """The plain numbers and names among the model settings."""
     if not values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -47,6 +48,7 @@ async def observe_model_stream(
     index = -1
     add_text, add_pull, add_time = deltas.texts.append, deltas.pulls.append, deltas.times.append
     request.begin_stream()
+    state.consumer = state.consumer or asyncio.current_task()
     try:
         while True:
             t_pull = now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,20 +16,22 @@ class RunState:
     """State of one run, from hook to hook."""
 
     __slots__ = (
+        "consumer",
         "consumer_raised",
         "failed",
         "inside",
         "instructions",
         "interrupted",
+        "leaked",
         "leaving",
         "messages",
+        "provider_tools",
         "recorder",
         "refused",
         "request",
         "run",
         "settled",
         "system_prompts",
-        "tool_leaked_cancellation",
     )
 
     def __init__(self, recorder: Recorder, run: RunRecorder) -> None:
@@ -48,18 +51,18 @@ class RunState:
         self.failed = False
         """Whether `on_run_error` fired: a failure or a cancellation, as opposed to the caller leaving early."""
         self.consumer_raised = False
-        self.tool_leaked_cancellation = False
-        """Whether a tool let a `CancelledError` out though nobody cancelled its task."""
         self.leaving: bool | None = None
         """How the consumer of `run_stream_events()` left: True of its own accord, False because it was cancelled."""
+        self.consumer: asyncio.Task[Any] | None = None
+        """The task that reads the run's events, as far as it has been seen."""
+        self.leaked: Failure | None = None
+        """A cancellation that a tool let out though nobody had cancelled it."""
+        self.provider_tools: dict[str, int] = {}
+        """Spans of tool calls that the provider is executing, by the call's id."""
         self.refused: list[Any] = []
         """Calls of tools that pydantic-ai will not execute as they are."""
         self.settled: set[str] = set()
         """Tool calls whose end has been told, so that their result event adds nothing."""
-
-    def stream_failure(self) -> Failure | None:
-        """The error that came through the stream of the last request."""
-        return self.request.failure if self.request is not None else None
 
     def safely(self, call: Callable[..., Any], *args: Any) -> Any:
         """`safely` with this run's recorder."""
