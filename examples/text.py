@@ -1,0 +1,26 @@
+"""Text as it is written, whole and in deltas. `MODEL=openai:gpt-5-mini python examples/text.py` asks a real model."""
+
+import asyncio
+import os
+
+from pydantic_ai import Agent
+
+from sidestream import Sidecar
+
+agent = Agent(os.environ.get("MODEL", "test"), name="writer")
+
+
+async def main() -> None:
+    async with agent.run_stream("Tell me about the history of AI") as result:
+        async for text in result.stream_text(debounce_by=None):
+            print(text, end="\r", flush=True)  # the whole text so far
+    print()
+    async with agent.run_stream("And now in one sentence") as result:
+        async for delta in result.stream_text(delta=True):
+            print(delta, end="", flush=True)  # what is new
+    print()
+
+
+with Sidecar("jsonl:runs/") as sidecar:
+    sidecar.observe(agent)
+    asyncio.run(main())
