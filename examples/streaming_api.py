@@ -7,12 +7,12 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import TextIO
 
 from pydantic_ai import Agent
 
 from sidestream import StreamEventType, collect_stream_result, run_stream, stream_text, stream_tool_calls
 
-log = Path("events.jsonl").open("a")
 agent = Agent(os.environ.get("MODEL", "test"), name="assistant")
 
 
@@ -22,17 +22,16 @@ def read_file(path: str) -> str:
     return f"what is in {path}"
 
 
-async def main() -> None:
-    with log:
-        async for event in run_stream(agent, "What is in notes.txt?"):
-            entry = {"event_type": event.event_type, "timestamp": event.timestamp.isoformat(), "data": event.data}
-            log.write(json.dumps(entry) + "\n")
-            if event.event_type == StreamEventType.LLM_CHUNK:
-                print(event.data["text"], end="", flush=True)
-            elif event.event_type == StreamEventType.TOOL_START:
-                print(f"[calling {event.data['tool_name']}]")
-            elif event.event_type == StreamEventType.AGENT_END:
-                print(f"\n[done in {event.data['duration_seconds']:.1f} s]")
+async def main(file: TextIO) -> None:
+    async for event in run_stream(agent, "What is in notes.txt?"):
+        entry = {"event_type": event.event_type, "timestamp": event.timestamp.isoformat(), "data": event.data}
+        file.write(json.dumps(entry) + "\n")
+        if event.event_type == StreamEventType.LLM_CHUNK:
+            print(event.data["text"], end="", flush=True)
+        elif event.event_type == StreamEventType.TOOL_START:
+            print(f"[calling {event.data['tool_name']}]")
+        elif event.event_type == StreamEventType.AGENT_END:
+            print(f"\n[done in {event.data['duration_seconds']:.1f} s]")
     async for text in stream_text(agent, "Hello"):
         print(text, end="", flush=True)
     print()
@@ -42,4 +41,5 @@ async def main() -> None:
     print(f"{result.output!r} after {len(events)} events")
 
 
-asyncio.run(main())
+with Path("events.jsonl").open("a") as file:
+    asyncio.run(main(file))
