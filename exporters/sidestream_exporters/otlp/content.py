@@ -15,7 +15,7 @@ from sidestream.events import Json, LLMChunk, LLMEnd, LLMStart, Retry, ToolEnd
 from sidestream.recording.content import ContentPolicy
 from sidestream.recording.snapshot import snapshot
 
-from .semantic_conventions import Names
+from .semantic_conventions import SemanticConventions
 
 TEXT_LIMIT = 1_000_000
 """Characters of one text. A server takes a few megabytes in a request, and would refuse the batch."""
@@ -104,7 +104,7 @@ def retry_message(data: Retry) -> Message | None:
     return {"role": "user", "parts": [_text(data.message)]}
 
 
-def instructions_json(names: Names, data: LLMStart) -> dict[str, str]:
+def instructions_json(names: SemanticConventions, data: LLMStart) -> dict[str, str]:
     return {} if data.instructions is None else {names.instructions: as_json([_text(data.instructions)])}
 
 

@@ -22,7 +22,7 @@ class _Line(msgspec.Struct):
     seqs: list[int]
 
 
-class Record:
+class DeliveryLedger:
     """The record at `path`, to which lines are only ever added; several processes may."""
 
     def __init__(self, path: str) -> None:

@@ -1,8 +1,8 @@
 """Traces by OTLP: a span for each run, model request and tool call, to any OpenTelemetry endpoint.
 
-Spans are built from events in the exporter's worker, as finished ones (`_otlp_spans`), pass the sampling
-(`_otlp_sampling`) and are sent in batches (`_otlp_encode`, `_otlp_send`). Outages are the worker's to sit out: a batch
-that cannot be sent is kept, and offered again.
+Spans are built from events in the exporter's thread, as finished ones (`spans`), pass the sampling (`tail_sampler`) and
+are sent in batches by OpenTelemetry's own exporter (`send_queue`, `sender`). Outages are the pipeline's to sit out: a
+batch that cannot be sent is kept, and offered again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from sidestream.recording.content import ContentPolicy
 from sidestream.recording.sampling import head_sampler
 from sidestream.stats import SidecarStats
 
-from .delivery_ledger import Record
+from .delivery_ledger import DeliveryLedger
 from .provider import provider_of
 from .runs import Span
 from .semantic_conventions import GEN_AI
-from .send_queue import Outbox, tried
+from .send_queue import SendQueue, probe_endpoint
 from .sender import load_library
 from .settings import Given, content_of, endpoint_of, sdk_disabled
 from .spans import Builder, Instrumented
-from .tail_sampler import Gate
+from .tail_sampler import TailSampler
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -132,15 +132,15 @@ class OTLPExporter(Exporter):
         self._new_builder = partial(
             Builder, GEN_AI, sampler, instrumented=instrumented, content=self.content, placement=placement
         )
-        self._new_gate = partial(Gate, keep_failed, keep_slower, keep_costlier)
-        self._record = None if record is None else Record(record)
-        from . import encode
+        self._new_tail_sampler = partial(TailSampler, keep_failed, keep_slower, keep_costlier)
+        self._record = None if record is None else DeliveryLedger(record)
+        from . import compat, readable
 
-        self._encode = encode
+        self._readable, self._compat = readable, compat
         if self._provider is None:
             load_library(self.endpoint)
-        self._resource = encode.make_resource() if self._provider is None else self._provider.resource
-        self._scope = encode.scope()
+        self._resource = readable.make_resource() if self._provider is None else self._provider.resource
+        self._scope = readable.scope()
         self._get_stats: Callable[[], SidecarStats] | None = None
         self._metrics: Metrics | None = None
         self._new_metrics = self._metrics_to(metrics, metrics_interval)
@@ -165,31 +165,36 @@ class OTLPExporter(Exporter):
 
     def _reset(self) -> None:
         self._metrics = self._new_metrics() if self._new_metrics else None
-        self._builder, self._gate = self._new_builder(), self._new_gate()
-        self._encoder = self._encode.Encoder(self._resource)
-        self._outbox = Outbox(self.endpoint, self._record)
+        self._builder, self._tail_sampler = self._new_builder(), self._new_tail_sampler()
         self._batch: list[tuple[str, int]] | None = None
         self._yielder = GilYielder()
+        to_batch = partial(
+            self._readable.SpanBatch,
+            resource=self._resource,
+            scope=self._scope,
+            maybe_yield=self._yielder.maybe_yield,
+        )
+        self._send_queue = SendQueue(self.endpoint, self._record, to_batch)
 
     @property
     def spans_sent(self) -> int:
         """Spans that were accepted."""
-        return self._outbox.sent
+        return self._send_queue.sent
 
     @property
     def spans_lost(self) -> int:
         """Spans that were rejected or refused."""
-        return self._outbox.lost
+        return self._send_queue.lost
 
     @property
     def spans_held(self) -> int:
         """Spans of traces that are not sampled, which wait for the end of their outermost run."""
-        return self._gate.held
+        return self._tail_sampler.held
 
     @property
     def spans_let_go(self) -> int:
         """Spans that were not sent, as sampling has it. Their events count as exported: nothing went wrong."""
-        return self._gate.let_go
+        return self._tail_sampler.let_go
 
     # --- the exporter's contract ---
 
@@ -210,10 +215,10 @@ class OTLPExporter(Exporter):
             if self._provider is not None:
                 self._hand_over(spans)
             else:
-                self._outbox.put(self._encoder.requests(spans, self._yielder.maybe_yield))
-        self._outbox.send()
+                self._send_queue.put(self._readable.requests_of(spans))
+        self._send_queue.send()
         self._batch = None
-        return self._outbox.losses(len(events)) or None
+        return self._send_queue.losses(len(events)) or None
 
     def flush(self) -> None:
         if self._metrics is not None:
@@ -224,12 +229,12 @@ class OTLPExporter(Exporter):
     def close(self) -> None:
         if self._metrics is not None:
             self._metrics.close()
-        self._outbox.close()
+        self._send_queue.close()
 
     def after_fork(self) -> None:
         if self._record is not None:
             self._record.close()
-        self._resource = self._encode.of_this_process(self._resource) if self._provider is None else self._resource
+        self._resource = self._readable.of_this_process(self._resource) if self._provider is None else self._resource
         self._reset()  # the parent's connection is not closed: that would be to speak on it
 
     def check(self) -> list[CheckResult]:
@@ -241,16 +246,16 @@ class OTLPExporter(Exporter):
             CheckResult(True, "protocol", f"{self.endpoint.protocol}, compression {self.endpoint.compression}"),
             CheckResult(True, "headers", f"{headers} (values not shown)"),
             CheckResult(True, "sampler", os.environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"),
-            *self._tried(),
+            *self._probe(),
         ]
 
-    def _tried(self) -> list[CheckResult]:
+    def _probe(self) -> list[CheckResult]:
         if sdk_disabled():
             return [CheckResult(True, "endpoint", "nothing is sent, since OTEL_SDK_DISABLED is true")]
         if self._provider is not None:
             return [CheckResult(True, "endpoint", "spans go to the application's own tracer provider")]
-        found = [tried(self.endpoint, "traces")]
-        return found if self._metrics is None else [*found, tried(self._metrics.endpoint, "metrics")]
+        found = [probe_endpoint(self.endpoint, "traces")]
+        return found if self._metrics is None else [*found, probe_endpoint(self._metrics.endpoint, "metrics")]
 
     # --- from events to requests ---
 
@@ -266,7 +271,7 @@ class OTLPExporter(Exporter):
         for event in events:
             run, span = self._builder.take(event)
             if run is not None:
-                spans += self._gate.take(run, span, event.data if type(event.data) is AgentEnd else None)
+                spans += self._tail_sampler.take(run, span, event.data if type(event.data) is AgentEnd else None)
                 if run.instrumented and type(event.data) is AgentStart:
                     self._say_instrumented()
             self._yielder.maybe_yield()
@@ -274,9 +279,9 @@ class OTLPExporter(Exporter):
 
     def _hand_over(self, spans: Sequence[Span]) -> None:
         for span in spans:
-            self._provider._active_span_processor.on_end(self._encode.readable(span, self._resource, self._scope))
+            self._compat.hand_over(self._provider, self._readable.readable(span, self._resource, self._scope))
             self._yielder.maybe_yield()
-        self._outbox.accepted(spans)
+        self._send_queue.accepted(spans)
 
     # --- the record of deliveries ---
 

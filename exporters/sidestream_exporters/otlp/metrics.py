@@ -17,17 +17,21 @@ from operator import sub
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+from opentelemetry.sdk.metrics import Exemplar
+from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
-    Exemplar,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
     Metric,
+    MetricsData,
+    NumberDataPoint,
     ResourceMetrics,
     ScopeMetrics,
+    Sum,
 )
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from sidestream.diagnostics import error_once, warn, warn_once
 from sidestream.errors import ConfigurationError
@@ -38,16 +42,16 @@ from sidestream.metrics.store import Point
 from sidestream.pipeline.yielding import GilYielder
 from sidestream.stats import SidecarStats
 
-from .encode import put_attributes
-from .sender import Away, Refused, Sender, sender_to
+from .failures import PermanentError, RetryableError
+from .sender import Sender
 from .settings import Endpoint
 
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 POINTS = 200
 """Data points of one request, about: what is serialised at once."""
 TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-CUMULATIVE = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+CUMULATIVE = AggregationTemporality.CUMULATIVE
+DELTA = AggregationTemporality.DELTA
 
 
 def interval_of(given: float | None) -> float:
@@ -112,24 +116,24 @@ class Metrics:
 
     def send(self) -> None:
         """Send every value as it is now. An outage costs nothing but time: the next delivery has it all."""
-        url = self.endpoint.url
+        url = self.endpoint.shown
         with self._lock:
             try:
                 if self._sender is None:
-                    self._sender = sender_to(self.endpoint, "metrics")
+                    self._sender = Sender(self.endpoint, "metrics")
                 rejected = 0
-                for body, sent in self._bodies():
-                    rejected += self._sender.send(body) or 0
+                for data, sent in self._requests():
+                    rejected += self._sender.send(data)
                     if self._delivered is not None:
                         self._delivered.note(sent)
                 if rejected:
                     warn_once("OTLP endpoint rejected metrics, see its log for why", url, endpoint=url)
-            except Away as error:
+            except RetryableError as error:
                 if not self._failing:
                     self._failing = True
                     warn("OTLP endpoint cannot take metrics now", endpoint=url, reason=error.reason)
                 return
-            except Refused as error:
+            except PermanentError as error:
                 told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
                 error_once("OTLP endpoint refuses metrics", url, error.reason, **told)
             self._failing = False
@@ -143,13 +147,11 @@ class Metrics:
         if self._sender is not None:
             self._sender.close()
 
-    def _bodies(self) -> Iterator[tuple[bytes, list[_Total]]]:
+    def _requests(self) -> Iterator[tuple[MetricsData, list[_Total]]]:
         """Export requests, with the totals that each tells."""
         now, started = time.time_ns(), int(self.aggregator.store.started * 1e9)
         snapshot = self.aggregator.snapshot(self._get_stats())
-        resource = ResourceMessage()
-        put_attributes(resource.attributes, self._resource.attributes)
-        scope = InstrumentationScope(name="sidestream", version=version("sidestream"))
+        scope = InstrumentationScope("sidestream", version("sidestream"))
         yielder = GilYielder()
         metrics: list[Metric] = []
         totals: list[_Total] = []
@@ -161,16 +163,16 @@ class Metrics:
                 total = _Total(name, point, now)
                 sent, begun = (point, started) if delivered is None else delivered.since(total, started)
                 metric = metric or _metric(row, CUMULATIVE if delivered is None else DELTA)
-                _add(metric, row, sent, {"start_time_unix_nano": begun, "time_unix_nano": now})
+                metric.data.data_points.append(_data_point(row, sent, begun, now))
                 totals.append(total)
                 yielder.maybe_yield()
                 if len(totals) >= POINTS:
-                    yield _request(resource, scope, [*metrics, metric]), totals
+                    yield _request(self._resource, scope, [*metrics, metric]), totals
                     metrics, totals, metric = [], [], None
             if metric is not None:
                 metrics.append(metric)
         if metrics:
-            yield _request(resource, scope, metrics), totals
+            yield _request(self._resource, scope, metrics), totals
 
 
 class _Total(NamedTuple):
@@ -204,53 +206,51 @@ class Delivered:
         self._last.update(((total.name, total.point.labels), total) for total in totals)
 
 
-def _request(resource: Any, scope: Any, metrics: list[Any]) -> bytes:
-    scoped = ScopeMetrics(scope=scope, metrics=metrics)
-    of_resource = ResourceMetrics(resource=resource, scope_metrics=[scoped])
-    return bytes(ExportMetricsServiceRequest(resource_metrics=[of_resource]).SerializeToString())
+def _request(resource: Resource, scope: InstrumentationScope, metrics: list[Metric]) -> MetricsData:
+    return MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, metrics, "")], "")])
 
 
-def _metric(row: table.Metric, temporality: Any) -> Any:
-    metric = Metric(name=row.otlp, description=row.help, unit=row.unit)
+def _metric(row: table.Metric, temporality: AggregationTemporality) -> Any:
+    data: Sum | Histogram | Gauge
     if row.kind == "counter":
-        metric.sum.is_monotonic = True
-        metric.sum.aggregation_temporality = temporality
+        data = Sum([], temporality, is_monotonic=True)
     elif row.kind == "histogram":
-        metric.histogram.aggregation_temporality = temporality
-    return metric
-
-
-def _add(metric: Any, row: table.Metric, point: Point, times: dict[str, int]) -> None:
-    facts: dict[str, Any] = {
-        "exemplars": [_exemplar(each) for each in point.exemplars],
-        **times,
-    }
-    if row.kind == "histogram":
-        into = metric.histogram.data_points.add(
-            count=sum(point.counts),
-            sum=point.value,
-            bucket_counts=point.counts,
-            explicit_bounds=row.buckets,
-            **facts,
-        )
-    elif row.kind == "counter":
-        into = metric.sum.data_points.add(as_double=point.value, **facts)
+        data = Histogram([], temporality)
     else:
-        into = metric.gauge.data_points.add(as_double=point.value, **facts)
+        data = Gauge([])
+    return Metric(row.otlp, row.help, row.unit, data)
+
+
+def _data_point(row: table.Metric, point: Point, begun: int, now: int) -> NumberDataPoint | HistogramDataPoint:
     labels = zip(row.labels, point.labels, strict=True)
-    put_attributes(into.attributes, {_attribute(label): value for label, value in labels if value})
-
-
-def _exemplar(exemplar: series.Exemplar) -> Any:
-    origin = exemplar.origin
-    message = Exemplar(
-        as_double=exemplar.value,
-        time_unix_nano=int(origin.timestamp * 1e9),
-        trace_id=bytes.fromhex(origin.trace_id),
-        span_id=bytes.fromhex(origin.span_id),
+    attributes = {_attribute(label): value for label, value in labels if value}
+    exemplars = [_exemplar(each) for each in point.exemplars]
+    if row.kind != "histogram":
+        return NumberDataPoint(attributes, begun, now, float(point.value), exemplars)
+    unknown: Any = None  # smallest and largest value: not counted, and absent is not zero
+    return HistogramDataPoint(
+        attributes,
+        begun,
+        now,
+        count=sum(point.counts),
+        sum=point.value,
+        bucket_counts=point.counts,
+        explicit_bounds=row.buckets,
+        min=unknown,
+        max=unknown,
+        exemplars=exemplars,
     )
-    put_attributes(message.filtered_attributes, {"sidestream.run_id": series.printable(origin.run_id)})
-    return message
+
+
+def _exemplar(exemplar: series.Exemplar) -> Exemplar:
+    origin = exemplar.origin
+    return Exemplar(
+        {"sidestream.run_id": series.printable(origin.run_id)},
+        float(exemplar.value),
+        int(origin.timestamp * 1e9),
+        span_id=int(origin.span_id, 16) if origin.span_id else None,
+        trace_id=int(origin.trace_id, 16) if origin.trace_id else None,
+    )
 
 
 def _attribute(label: str) -> str:

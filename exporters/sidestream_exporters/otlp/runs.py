@@ -47,6 +47,13 @@ class Span:
     seq: int
     """The event that began it, or that ended it where its beginning is not known."""
 
+    def text_length(self) -> int:
+        """Characters of its attributes and events."""
+        length = sum(len(value) for value in self.attributes.values() if isinstance(value, str))
+        for _, _, attributes in self.moments:
+            length += sum(len(value) for value in attributes.values() if isinstance(value, str))
+        return length
+
 
 @dataclass(slots=True)
 class Open:

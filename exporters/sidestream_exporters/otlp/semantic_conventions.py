@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
+class SemanticConventions:
     """The names of one version of the conventions. What it has no name for stands under `sidestream.*`."""
 
     operation: str = "gen_ai.operation.name"
@@ -65,4 +65,4 @@ class Names:
     )
 
 
-GEN_AI = Names()
+GEN_AI = SemanticConventions()

@@ -1,36 +1,47 @@
-"""From encoded requests to the endpoint: what waits, what was lost, and what is said of it."""
+"""Queue of spans on their way to the endpoint: what waits, what was lost, and what is said of it."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from sidestream.diagnostics import error_once, info, warn, warn_once
 from sidestream.errors import ExporterUnavailable
 from sidestream.pipeline.health import CheckResult
 
-from .delivery_ledger import Record
+from .delivery_ledger import DeliveryLedger
+from .failures import PermanentError, RetryableError
 from .runs import Span
-from .sender import Away, Refused, Sender, sender_to
+from .sender import Sender
 from .settings import Endpoint, Signal
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
 
 LONGEST_WAIT = 60.0
 """Seconds for which an endpoint's wish to be left alone is granted."""
 
 
-class Outbox:
-    """The requests of one batch of events, and the connection they go through.
+class SendQueue:
+    """Queue of the requests of one batch of events, and the connection they go through.
 
     A batch may make several. Where one finds the endpoint away, those before it are not sent again: spans carry ids of
     their own, but a batch that is offered again is not an excuse to say everything twice.
     """
 
-    def __init__(self, endpoint: Endpoint, record: Record | None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        record: DeliveryLedger | None,
+        to_batch: Callable[[Sequence[Span]], Sequence[ReadableSpan]],
+    ) -> None:
         self._endpoint = endpoint
+        self._to_batch = to_batch
         self._record = record
         self._sender: Sender | None = None
-        self._waiting: deque[tuple[bytes, Sequence[Span]]] = deque()
+        self._waiting: deque[Sequence[Span]] = deque()
         self._losses: dict[str, int] = {}
         self._leave_alone_until = 0.0
         self._failing = False
@@ -38,33 +49,52 @@ class Outbox:
         self.sent = self.lost = 0
         """Spans that were accepted, and that were not."""
 
-    def put(self, requests: Iterable[tuple[bytes, Sequence[Span]]]) -> None:
-        """The requests of a new batch."""
+    def put(self, requests: Iterable[Sequence[Span]]) -> None:
+        """Take the requests of a new batch. What is left of another was given up, and is freed."""
+        self._waiting.clear()
         self._waiting.extend(requests)
         self._losses, self._sent_before = {}, self.sent
 
     def send(self) -> None:
-        """Send what waits. Raises `ExporterUnavailable` where the endpoint is away or asked for time."""
+        """Send what waits; a request that is too large in halves, until one span stands alone.
+
+        Raises:
+            ExporterUnavailable: the endpoint is away or asked for time.
+        """
         if self._waiting and time.monotonic() < self._leave_alone_until:
-            raise ExporterUnavailable(f"{self._endpoint.url}: asked for time")
-        while self._waiting:
-            body, spans = self._waiting[0]
-            try:
-                if self._sender is None:
-                    self._sender = sender_to(self._endpoint, "traces")
-                rejected = self._sender.send(body)
-            except Away as error:
-                self._away(error)
-                raise ExporterUnavailable(f"{self._endpoint.url}: {error.reason}") from error
-            except Refused as error:
-                self._refused(error, len(spans))
-            else:
-                self.accepted(spans, min(rejected, len(spans)))
+            raise ExporterUnavailable(f"{self._endpoint.shown}: asked for time")
+        try:
+            while self._waiting:
+                self._send_next()
+        except ExporterUnavailable:
+            raise
+        except BaseException:  # the batch is lost and counted so: nothing of it is kept
+            self._waiting.clear()
+            raise
+
+    def _send_next(self) -> None:
+        spans = self._waiting[0]
+        try:
+            if self._sender is None:
+                self._sender = Sender(self._endpoint, "traces")
+            rejected = self._sender.send(self._to_batch(spans))
+        except RetryableError as error:
+            self._away(error)
+            raise ExporterUnavailable(f"{self._endpoint.shown}: {error.reason}") from error
+        except PermanentError as error:
             self._waiting.popleft()
+            if error.too_large and len(spans) > 1:
+                half = len(spans) // 2
+                self._waiting.extendleft((spans[half:], spans[:half]))
+            else:
+                self._refused(error, len(spans))
+        else:
+            self._waiting.popleft()
+            self.accepted(spans, min(rejected, len(spans)))
 
     def accepted(self, spans: Sequence[Span], rejected: int = 0) -> None:
         """The endpoint took `spans`, but for some."""
-        url = self._endpoint.url
+        url = self._endpoint.shown
         if self._failing:
             self._failing = False
             info("OTLP endpoint works again", endpoint=url)
@@ -92,17 +122,17 @@ class Outbox:
         if self._record is not None:
             self._record.close()
 
-    def _away(self, error: Away) -> None:
+    def _away(self, error: RetryableError) -> None:
         if error.after is not None:
             self._leave_alone_until = time.monotonic() + min(error.after, LONGEST_WAIT)
         if not self._failing:
             self._failing = True
             event = "OTLP endpoint cannot take spans now, keeping events and trying again"
-            warn(event, endpoint=self._endpoint.url, reason=error.reason)
+            warn(event, endpoint=self._endpoint.shown, reason=error.reason)
 
-    def _refused(self, error: Refused, spans: int) -> None:
+    def _refused(self, error: PermanentError, spans: int) -> None:
         self._lose("refused", spans)
-        url = self._endpoint.url
+        url = self._endpoint.shown
         told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
         error_once("OTLP endpoint refuses spans, they are lost", url, error.reason, **told)
 
@@ -111,15 +141,21 @@ class Outbox:
         self._losses[reason] = self._losses.get(reason, 0) + spans
 
 
-def tried(endpoint: Endpoint, signal: Signal) -> CheckResult:
+def probe_endpoint(endpoint: Endpoint, signal: Signal) -> CheckResult:
     """Whether `endpoint` takes a request that holds nothing."""
-    sender = sender_to(endpoint, signal)
+    sender = Sender(endpoint, signal)
     try:
-        sender.send(b"")
-    except Away as error:
-        return CheckResult(False, "endpoint", f"{endpoint.url} cannot be reached or is busy: {error.reason}")
-    except Refused as error:
-        return CheckResult(False, "endpoint", f"{endpoint.url}: {error.reason}: {error.advice}")
+        sender.send([] if signal == "traces" else _no_metrics())
+    except RetryableError as error:
+        return CheckResult(False, "endpoint", f"{endpoint.shown} cannot be reached or is busy: {error.reason}")
+    except PermanentError as error:
+        return CheckResult(False, "endpoint", f"{endpoint.shown}: {error.reason}: {error.advice}")
     finally:
         sender.close()
-    return CheckResult(True, "endpoint", f"{endpoint.url} takes {signal}")
+    return CheckResult(True, "endpoint", f"{endpoint.shown} takes {signal}")
+
+
+def _no_metrics() -> object:
+    from opentelemetry.sdk.metrics.export import MetricsData
+
+    return MetricsData([])

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast, get_args
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
-from sidestream.pipeline.registry import without_user
 from sidestream.recording.content import NONE, ContentPolicy
 
 Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
@@ -33,10 +33,10 @@ class Endpoint:
     """One signal's way out."""
 
     protocol: Protocol
-    url: str
-    """With the signal's path, for HTTP; scheme, host and port for gRPC. Holds no credentials."""
+    url: str = field(repr=False)
+    """With the signal's path, for HTTP; scheme, host and port for gRPC. Path and query may hold a key: see `shown`."""
     headers: Mapping[str, str] = field(repr=False)
-    """Names in lower case. The values may be secret."""
+    """SemanticConventions in lower case. The values may be secret."""
     timeout: float
     """Seconds that one request may take."""
     compression: Compression
@@ -44,6 +44,13 @@ class Endpoint:
     """File of the authorities to trust instead of the system's."""
     client_certificate: str | None
     client_key: str | None
+
+    @property
+    def shown(self) -> str:
+        """The address without what may be secret: a query, and a path of somebody's own."""
+        parts = urlsplit(self.url)
+        path = parts.path if parts.path in ("", *(f"/v1/{signal}" for signal in get_args(Signal))) else "/…"
+        return f"{parts.scheme}://{parts.netloc}{path}"
 
     @property
     def secure(self) -> bool:
@@ -70,6 +77,9 @@ def endpoint_of(signal: Signal, given: Given) -> Endpoint:
     protocol_from, protocol = _setting(signal, "PROTOCOL", given.protocol)
     if protocol is None:
         protocol = "grpc" if address is not None and _port(where, address) == GRPC_PORT else "http/protobuf"
+    if protocol == "http/json" and given.protocol is None:  # the specification's, and said to fall back
+        warn_once("OTLP as JSON is not implemented, sending http/protobuf", protocol_from, variable=protocol_from)
+        protocol = "http/protobuf"
     if protocol not in get_args(Protocol):
         raise ConfigurationError(f"otlp: {protocol_from}={protocol!r}: choose http/protobuf or grpc")
     compression_from, compression = _setting(signal, "COMPRESSION", given.compression)
@@ -141,12 +151,11 @@ def _split(where: str, address: str) -> SplitResult:
         parts = urlsplit(address if "://" in address else f"//{address}")
         port = parts.port
     except (ValueError, AttributeError, TypeError):
-        told = without_user(address) if isinstance(address, str) else address
-        raise ConfigurationError(f"otlp: {where}={told!r} is no URL: write http://HOST:PORT") from None
+        raise ConfigurationError(f"otlp: {where} is no URL: write http://HOST:PORT") from None
     if parts.username or parts.password:
         raise ConfigurationError(f"otlp: {where}: credentials do not go into the URL: use OTEL_EXPORTER_OTLP_HEADERS")
     if parts.scheme not in ("http", "https", "") or not parts.hostname or port == 0 or parts.fragment:
-        raise ConfigurationError(f"otlp: {where}={address!r} is no URL that can work: write http://HOST:PORT")
+        raise ConfigurationError(f"otlp: {where} is no URL that can work: write http://HOST:PORT")
     return parts
 
 
@@ -158,7 +167,8 @@ def _http_url(signal: Signal, where: str, address: str | None) -> str:
     address = address or "http://localhost:4318"
     parts = _split(where, address)
     if not parts.scheme:
-        raise ConfigurationError(f"otlp: {where}={address!r}: write http://{address} or https://{address}")
+        host = parts.netloc
+        raise ConfigurationError(f"otlp: {where} has no scheme: write http://{host} or https://{host}")
     if where.startswith(f"OTEL_EXPORTER_OTLP_{signal.upper()}_"):
         return parts._replace(path=parts.path or "/").geturl()  # a signal's own address is taken as it stands
     path = parts.path.rstrip("/")
@@ -171,7 +181,7 @@ def _grpc_url(signal: Signal, where: str, address: str | None) -> str:
     address = address or f"http://localhost:{GRPC_PORT}"
     parts = _split(where, address)
     if parts.path not in ("", "/") or parts.query:
-        raise ConfigurationError(f"otlp: {where}={address!r}: with gRPC an address has no path: write http://HOST:PORT")
+        raise ConfigurationError(f"otlp: {where}: with gRPC an address has no path: write http://HOST:PORT")
     scheme = parts.scheme
     if not scheme:
         _, insecure = _setting(signal, "INSECURE", None)
@@ -205,7 +215,9 @@ def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str
     for name, value in items:
         key = name.strip().lower() if isinstance(name, str) else ""
         if not key or not all(sign.isalnum() or sign in "!#$%&'*+-.^_`|~" for sign in key) or not key.isascii():
-            raise ConfigurationError(f"otlp: {where}: {name!r} cannot be the name of a header")
+            raise ConfigurationError(
+                f"otlp: {where}: what stands before = cannot be the name of a header: letters, digits and - only"
+            )
         if not isinstance(value, str) or not value.isprintable() or not value.isascii():
             raise ConfigurationError(f"otlp: {where}: the value of {key!r} must be printable ASCII text")
         headers[key] = value

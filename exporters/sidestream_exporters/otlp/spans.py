@@ -59,7 +59,7 @@ from .runs import (
     told,
     unix_ns,
 )
-from .semantic_conventions import Names
+from .semantic_conventions import SemanticConventions
 from .settings import Placement
 
 Instrumented: TypeAlias = Literal["run", "all", "none"]
@@ -84,7 +84,7 @@ class Builder:
 
     def __init__(
         self,
-        names: Names,
+        names: SemanticConventions,
         sampler: HeadSampler,
         *,
         instrumented: Instrumented,

@@ -28,7 +28,7 @@ class _Held:
     reason: str | None = None
 
 
-class Gate:
+class TailSampler:
     """Lets spans pass, or holds them.
 
     Args:
@@ -61,8 +61,7 @@ class Gate:
         held = self._held.setdefault(root, _Held())
         if span is not None:
             held.spans.append(span)
-            told = (span.attributes, *(attributes for _, _, attributes in span.moments))
-            content = sum(len(value) for each in told for value in each.values() if isinstance(value, str))
+            content = span.text_length()
             held.content += content
             self._content += content
             self._spans += 1

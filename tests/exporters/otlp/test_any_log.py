@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from sidestream.events import (
     AgentEnd,
@@ -28,11 +29,11 @@ from sidestream.events.ids import span_id_of
 from sidestream.recording.content import FULL
 from sidestream.recording.sampling import always
 from sidestream_exporters.otlp import runs, spans
-from sidestream_exporters.otlp.encode import Encoder, make_resource, readable, scope
+from sidestream_exporters.otlp.readable import SpanBatch, make_resource, requests_of, scope
 from sidestream_exporters.otlp.runs import Span
 from sidestream_exporters.otlp.semantic_conventions import GEN_AI
 from sidestream_exporters.otlp.spans import Builder
-from sidestream_exporters.otlp.tail_sampler import Gate
+from sidestream_exporters.otlp.tail_sampler import TailSampler
 from tests.support.otlp_agents import log
 
 RUNS = ["run-a", "run-b", "run-c"]
@@ -114,14 +115,14 @@ def logs(draw: st.DrawFn) -> list[StreamEvent]:
 
 def build(events: Sequence[StreamEvent]) -> list[Span]:
     builder = Builder(GEN_AI, always, instrumented="run", content=FULL, placement="both")
-    gate = Gate(True, 1.0, None)
+    sampler = TailSampler(True, 1.0, None)
     spans: list[Span] = []
     for event in events:
         run, span = builder.take(event)
         if run is not None:
-            spans += gate.take(run, span, event.data if isinstance(event.data, AgentEnd) else None)
+            spans += sampler.take(run, span, event.data if isinstance(event.data, AgentEnd) else None)
     assert len(builder._runs) <= len(RUNS)
-    assert gate.held == sum(len(held.spans) for held in gate._held.values())
+    assert sampler.held == sum(len(held.spans) for held in sampler._held.values())
     return spans
 
 
@@ -129,7 +130,9 @@ RESOURCE, SCOPE = make_resource(), scope()
 
 
 def encoded(spans: Sequence[Span]) -> list[tuple[bytes, int]]:
-    return [(body, len(part)) for body, part in Encoder(RESOURCE).requests(spans, lambda: None)]
+    """Export requests as the library encodes them, each with the number of its spans."""
+    batches = [SpanBatch(part, RESOURCE, SCOPE, lambda: None) for part in requests_of(spans)]
+    return [(encode_spans(batch).SerializeToString(deterministic=True), len(batch)) for batch in batches]
 
 
 @settings(max_examples=150, deadline=None)
@@ -139,10 +142,12 @@ def test_every_log_makes_spans_that_can_be_sent_and_the_same_each_time(events: l
     bodies = encoded(spans)
     assert sum(count for _, count in bodies) == len(spans)
     assert encoded(build(events)) == bodies
-    sdk = [encode_spans([readable(span, RESOURCE, SCOPE)]) for span in spans]
-    assert [each.resource_spans[0].scope_spans[0].spans[0].span_id for each in sdk] == [
-        span.span_id.to_bytes(8, "big") for span in spans
+    sent = [
+        span.span_id
+        for body, _ in bodies
+        for span in ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
     ]
+    assert sent == [span.span_id.to_bytes(8, "big") for span in spans]
     for span in spans:
         assert 0 <= span.start <= span.end < 2**63
         assert span.span_id == int(span_id_of(span.run_id, span.seq), 16)

@@ -9,7 +9,7 @@ import pytest
 from sidestream.events import AgentEnd, StreamEvent
 from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import tail_sampler
-from sidestream_exporters.otlp.tail_sampler import Gate
+from sidestream_exporters.otlp.tail_sampler import TailSampler
 from tests.support.otlp_agents import answered, ask, end, log, start
 from tests.support.otlp_receiver import attributes, http_receiver
 
@@ -100,7 +100,7 @@ class TestBounds:
         exporter = OTLPExporter()
         for number in range(100):
             exporter.export(run_of(f"run-{number}"))
-        assert len(exporter._gate._decided) == 10
+        assert len(exporter._tail_sampler._decided) == 10
 
     def hold(self, traces: int, facts: dict[str, Any]) -> None:
         """Traces whose outermost run never ends: the oldest are let go, and counted."""
@@ -113,7 +113,7 @@ class TestBounds:
 
 
 def test_held_and_let_go_and_sent_are_all_there_are() -> None:
-    gate = Gate(True, None, None)
+    sampler = TailSampler(True, None, None)
     exporter = OTLPExporter()
     out = made = 0
     for number in range(50):
@@ -122,8 +122,8 @@ def test_held_and_let_go_and_sent_are_all_there_are() -> None:
             run, span = exporter._builder.take(event)
             assert run is not None
             made += span is not None
-            out += len(gate.take(run, span, event.data if isinstance(event.data, AgentEnd) else None))
-            assert made == out + gate.held + gate.let_go
+            out += len(sampler.take(run, span, event.data if isinstance(event.data, AgentEnd) else None))
+            assert made == out + sampler.held + sampler.let_go
     assert out
-    assert gate.held
-    assert gate.let_go
+    assert sampler.held
+    assert sampler.let_go

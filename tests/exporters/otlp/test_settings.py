@@ -134,7 +134,6 @@ class TestWhatCannotWork:
         ("variable", "value", "told"),
         [
             ("PROTOCOL", "http", "http/protobuf or grpc"),
-            ("PROTOCOL", "http/json", "http/protobuf or grpc"),
             ("COMPRESSION", "brotli", "none or gzip"),
             ("TIMEOUT", "soon", "seconds"),
             ("TIMEOUT", "0", "seconds"),

@@ -1,0 +1,23 @@
+"""Answers of an OTLP endpoint: how many items a partial success rejected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .settings import Signal
+
+
+def answer_type(signal: Signal) -> Any:
+    """Protobuf message with which the endpoint answers."""
+    if signal == "traces":
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+        return ExportTraceServiceResponse
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+
+    return ExportMetricsServiceResponse
+
+
+def rejected_items(answer: Any) -> int:
+    partial = answer.partial_success
+    return max(0, getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0))

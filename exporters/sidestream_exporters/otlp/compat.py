@@ -1,0 +1,88 @@
+"""Private names of OpenTelemetry and urllib3 that the exporter uses, and what is lost where one is gone."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util import BoundedList
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from sidestream.diagnostics import warn_once
+
+
+def probe() -> list[str]:
+    """Sentences that say what is lost, one for each private name that is gone; empty where all are there."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    lost = []
+    if not hasattr(HTTPConnection, "_new_conn"):
+        lost.append("urllib3 HTTPConnection._new_conn: a server that drips its answer is not cut off at the timeout")
+    if not hasattr(TracerProvider(shutdown_on_exit=False), "_active_span_processor"):
+        lost.append("TracerProvider._active_span_processor: no spans can be handed to an application's provider")
+    if not hasattr(BoundedList(1), "dropped"):
+        lost.append("BoundedList.dropped: how many events a span lost is not told")
+    return lost
+
+
+def replace_stub(exporter: Any) -> Any:
+    """Put a stub that makes one attempt into the library's gRPC exporter, and return it.
+
+    Without `_client` in the exporter, the library's own stub stays: it tries again within the timeout, and a partial
+    success counts as a whole one.
+    """
+    from .grpc_stub import OneAttemptStub
+
+    stub = OneAttemptStub(getattr(exporter, "_client", None))
+    if hasattr(exporter, "_client"):
+        exporter._client = stub
+    else:
+        warn_once("OTLP over gRPC: this version of the library hides rejected spans", "grpc-client")
+    return stub
+
+
+def pool_classes(opened: Callable[[socket.socket], None], closed: Callable[[], None]) -> dict[str, Any]:
+    """Pools, by scheme, whose connections tell of each socket that they open and close."""
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            connection = super()._new_conn()
+            opened(connection)
+            return connection
+
+        def close(self) -> None:
+            super().close()
+            closed()
+
+    class Secure(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            connection = super()._new_conn()
+            opened(connection)
+            return connection
+
+        def close(self) -> None:
+            super().close()
+            closed()
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
+
+
+def hand_over(provider: Any, span: ReadableSpan) -> None:
+    """Give a finished span to the processors of an application's provider: its API makes unfinished spans alone."""
+    provider._active_span_processor.on_end(span)
+
+
+def with_dropped(events: Sequence[Event], dropped: int) -> Sequence[Event]:
+    """`events` of a span that lost `dropped` more."""
+    bounded: Any = BoundedList.from_seq(len(events), events)
+    bounded.dropped = dropped
+    return bounded  # type: ignore[no-any-return]

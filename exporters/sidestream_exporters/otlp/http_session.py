@@ -1,0 +1,214 @@
+"""HTTP session of the library's OTLP exporter: a call is one attempt, bounded in time as a whole."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from http.client import BadStatusLine
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from .answers import answer_type, rejected_items
+from .compat import pool_classes
+from .failures import CREDENTIALS, NOT_OTLP, TLS, TOO_LARGE, AttemptFailed, PermanentError, RetryableError
+from .settings import Endpoint, Signal
+
+ANSWER_BYTES = 65_536
+"""Most that is read of an answer: an OTLP server says little."""
+
+_ADVICE = {
+    400: "the server could not read it: check that it takes OTLP over HTTP with protobuf",
+    401: CREDENTIALS,
+    403: CREDENTIALS,
+    404: "check the path: most servers take {path}",
+    405: "check the path: most servers take {path}",
+    407: "the proxy wants credentials: write them into its address, http://USER:PASSWORD@HOST:PORT",
+    413: TOO_LARGE,
+    415: "the server does not take protobuf: point to one that does, such as an OpenTelemetry Collector",
+}
+
+
+class OneAttemptSession(requests.Session):
+    """Session whose `request` returns an accepted answer or raises `AttemptFailed`, within the endpoint's timeout.
+
+    Proxies, with credentials, are those that `requests` reads from the environment. A netrc file is not read: it would
+    replace the credentials of the exporter's own headers.
+    """
+
+    def __init__(self, endpoint: Endpoint, signal: Signal) -> None:
+        super().__init__()
+        self.rejected = 0
+        """Items that the last accepted request did not get in."""
+        self.auth = lambda request: request
+        self._endpoint = endpoint
+        self._path = f"/v1/{signal}"
+        self._answer = answer_type(signal)
+        self._adapter = _AbortableAdapter()
+        self.mount("http://", self._adapter)
+        self.mount("https://", self._adapter)
+        # The library merges the environment's headers with those that are given; the given ones alone are meant.
+        self._headers = {
+            "user-agent": f"sidestream/{version('sidestream')}",
+            "content-type": "application/x-protobuf",
+            **({"content-encoding": "gzip"} if endpoint.compression == "gzip" else {}),
+            **endpoint.headers,
+        }
+
+    def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]
+        """Send one request; `AttemptFailed` for every answer but an acceptance."""
+        self.headers.clear()
+        with _Deadline(self._endpoint.timeout, self._adapter.abort) as deadline:
+            try:
+                response = super().request(
+                    method,
+                    url,
+                    data=options.get("data"),
+                    headers=self._headers,
+                    timeout=self._endpoint.timeout,
+                    # REQUESTS_CA_BUNDLE would beat the session's own authority, but not one that is given here.
+                    verify=self._endpoint.certificate,
+                    stream=True,
+                    allow_redirects=False,
+                )
+                try:
+                    answer = response.raw.read(ANSWER_BYTES, decode_content=True)
+                finally:
+                    response.close()
+            except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
+                failure = RetryableError("timed out") if deadline.passed else _failure(error)
+                raise AttemptFailed(failure) from error
+        if deadline.passed:  # cut off in its headers, an answer reads like one that ends there
+            raise AttemptFailed(RetryableError("timed out"))
+        self.rejected = self._judge(response, answer)
+        return response
+
+    def _judge(self, response: requests.Response, answer: bytes) -> int:
+        status = response.status_code
+        if status in (429, 502, 503, 504):
+            raise AttemptFailed(RetryableError(f"HTTP {status}", _retry_after(response.headers.get("retry-after"))))
+        if not 200 <= status < 300:
+            moved = "it moved: give the new address" if 300 <= status < 400 else ""
+            advice = (moved or _ADVICE.get(status, "see the log of the server")).format(path=self._path)
+            raise AttemptFailed(PermanentError(f"HTTP {status}", advice, too_large=status == 413))
+        if not answer:
+            return 0
+        content_type = response.headers.get("content-type", "")
+        try:
+            if "json" in content_type:
+                partial = msgspec.json.decode(answer, type=dict[str, Any]).get("partialSuccess") or {}
+                return max(0, int(partial.get("rejectedSpans") or partial.get("rejectedDataPoints") or 0))
+            if "protobuf" in content_type:
+                return rejected_items(self._answer.FromString(answer))
+        except Exception as error:
+            raise AttemptFailed(PermanentError("the answer is not OTLP", NOT_OTLP)) from error
+        raise AttemptFailed(PermanentError("the answer is not OTLP", NOT_OTLP))
+
+
+class _AbortableAdapter(HTTPAdapter):
+    """Adapter whose connection can be cut from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        self._pools = pool_classes(self._opened, self._closed)
+        super().__init__(pool_connections=1, pool_maxsize=1)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        if type(manager) is urllib3.ProxyManager:  # SOCKS has connections of its own
+            manager.pool_classes_by_scheme = self._pools
+        return manager
+
+    def abort(self) -> None:
+        """Cut the connection: whoever waits on it gets an error at once."""
+        with self._lock:
+            if self._handle is not None:
+                try:
+                    self._handle.shutdown(socket.SHUT_RDWR)
+                except OSError:  # the other side was quicker
+                    pass
+
+    def _opened(self, connection: socket.socket) -> None:
+        # A second handle on the same connection: TLS takes the first one away in the middle of its handshake.
+        self._closed()
+        with self._lock:
+            self._handle = connection.dup()
+
+    def _closed(self) -> None:
+        with self._lock:
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
+
+
+class _Deadline:
+    """Timer that calls `abort` once `seconds` are over: a timeout of a socket is that of a single read.
+
+    A server that sends a byte now and then would hold a request for ever.
+    """
+
+    def __init__(self, seconds: float, abort: Any) -> None:
+        self.passed = False
+        self._abort = abort
+        self._timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._expire)
+        self._timer.daemon = True
+
+    def _expire(self) -> None:
+        self.passed = True
+        self._abort()
+
+    def __enter__(self) -> _Deadline:
+        try:
+            self._timer.start()
+        except RuntimeError:  # the interpreter is going down: the timeout of each read is all there is
+            pass
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._timer.cancel()
+
+
+def _failure(error: BaseException) -> RetryableError | PermanentError:
+    causes = list(_causes(error))
+    if any(isinstance(each, BadStatusLine) and not isinstance(each, ConnectionResetError) for each in causes):
+        return PermanentError("the answer is not HTTP", NOT_OTLP)
+    if isinstance(error, requests.exceptions.SSLError) and "EOF" not in str(error):
+        return PermanentError("TLS failed", TLS)
+    if isinstance(error, ValueError) and not isinstance(error, requests.exceptions.JSONDecodeError):
+        return PermanentError(type(error).__name__, "check the address, and that of the proxy")
+    known = (each.strerror for each in causes if isinstance(each, OSError) and each.strerror)
+    timeout = isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError)
+    return RetryableError(next(known, "timed out" if timeout else "connection closed"))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds, from a number of them or a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None

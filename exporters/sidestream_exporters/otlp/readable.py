@@ -1,0 +1,135 @@
+"""Finished spans as the SDK's own objects, one by one and by the request."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.status import Status, StatusCode
+
+from .compat import with_dropped
+from .runs import Attributes, Span
+
+REQUEST_CHARACTERS = 3_000_000
+"""Text in the spans of one request: gRPC servers take 4 MiB unless told otherwise. What is too large all the same, for
+its characters are wide, is halved once a server says so."""
+REQUEST_SPANS = 200
+"""Spans that are serialised at once, which holds the GIL for about half a microsecond each."""
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+
+def make_resource() -> Resource:
+    """The environment's resource: `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, …"""
+    found = Resource.create()
+    return found if SERVICE_INSTANCE_ID in found.attributes else of_this_process(found)
+
+
+def of_this_process(resource: Resource) -> Resource:
+    """`resource` as an instance of its own, unless the environment says which it is."""
+    if f"{SERVICE_INSTANCE_ID}=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        return resource
+    return resource.merge(Resource({SERVICE_INSTANCE_ID: str(uuid.uuid4())}))
+
+
+def scope() -> InstrumentationScope:
+    return InstrumentationScope("sidestream", version("sidestream"))
+
+
+def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    """`span` as a finished span of the SDK."""
+    context = SpanContext(span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED)
+    parent = None
+    if span.parent_id is not None:
+        parent = SpanContext(span.trace_id, span.parent_id, is_remote=False, trace_flags=_SAMPLED)
+    moments: Sequence[Event] = [Event(_text(name), plain(told), at) for name, at, told in span.moments]
+    if span.dropped_moments:
+        moments = with_dropped(moments, span.dropped_moments)
+    status = Status(StatusCode.ERROR, _text(span.description) if span.description else None)
+    return ReadableSpan(
+        name=_text(span.name),
+        context=context,
+        parent=parent,
+        resource=resource,
+        attributes=plain(span.attributes),
+        events=moments,
+        kind=SpanKind.CLIENT if span.client else SpanKind.INTERNAL,
+        status=status if span.failed else Status(StatusCode.UNSET),
+        start_time=span.start,
+        end_time=span.end,
+        instrumentation_scope=scope,
+    )
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+class SpanBatch(Sequence[ReadableSpan]):
+    """Spans of one export request, made readable one by one as the library's encoder asks for them.
+
+    `maybe_yield` is called after each, so that an encoder that knows nothing of it lets go of the GIL.
+    """
+
+    def __init__(
+        self, spans: Sequence[Span], resource: Resource, scope: InstrumentationScope, maybe_yield: Callable[[], None]
+    ) -> None:
+        self.spans = spans
+        self._resource = resource
+        self._scope = scope
+        self._maybe_yield = maybe_yield
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def __iter__(self) -> Iterator[ReadableSpan]:
+        for span in self.spans:
+            yield readable(span, self._resource, self._scope)
+            self._maybe_yield()
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+
+def requests_of(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
+    """`spans` in parts that make export requests of a size that servers take."""
+    size = first = 0
+    for number, span in enumerate(spans):
+        length = span.text_length()
+        if number > first and (size + length > REQUEST_CHARACTERS or number - first == REQUEST_SPANS):
+            yield spans[first:number]
+            size, first = 0, number
+        size += length
+    if spans:
+        yield spans[first:]
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def plain(attributes: Attributes) -> Attributes:
+    """`attributes` without those that are absent, and with values that protobuf can hold."""
+    return {_text(name): _value(value) for name, value in attributes.items() if value is not None}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, list | tuple):
+        return [_value(item) for item in value]
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """`text`, with what UTF-8 cannot hold as its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

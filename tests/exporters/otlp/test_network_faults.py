@@ -1,0 +1,225 @@
+"""Servers, proxies and addresses at their worst: a bounded attempt, nothing kept that was given up, no secret told."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from sidestream import ConfigurationError
+from sidestream.cli.app import app
+from sidestream.errors import ExporterUnavailable
+from sidestream.events import Payload, ToolEnd, ToolStart
+from sidestream_exporters import OTLPExporter
+from sidestream_exporters.otlp import compat
+from sidestream_exporters.otlp.settings import Given, endpoint_of
+from tests.support.otlp_agents import end, log, start
+from tests.support.otlp_receiver import Answer, grpc_receiver, http_receiver, nobody
+
+SECRET = "s3cr3tZZ"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
+
+
+@contextmanager
+def server(*pieces: bytes, forever: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
+    """A server that answers `pieces`, then `forever` a bit at a time; gives its port, and what it was sent."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked: list[bytes] = []
+    over = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with connection:
+            try:
+                asked.append(connection.recv(65_536))
+                for piece in pieces:
+                    connection.sendall(piece)
+                while forever and not over.wait(0.02):
+                    connection.sendall(forever)
+            except OSError:
+                return
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], asked
+    finally:
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def one_run() -> list[Any]:
+    return log("run-1", start("run-1"), end())
+
+
+class TestAServerThatDrips:
+    @pytest.mark.parametrize(
+        ("pieces", "forever"),
+        [
+            pytest.param([HEAD + b"Content-Length: 60000\r\n\r\n"], b"\0", id="body"),
+            pytest.param([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], b"1\r\n\0\r\n", id="chunks"),
+            pytest.param([b"HTTP/1.1 200 OK\r\n"], b"X-More: 1\r\n", id="headers"),
+            pytest.param([b""], b"HTTP/1.1 100 Continue\r\n\r\n", id="100 Continue"),
+        ],
+    )
+    def test_is_left_when_the_timeout_of_the_request_is_over(self, pieces: list[bytes], forever: bytes) -> None:
+        """Each read succeeds long before the timeout."""
+        with server(*pieces, forever=forever) as (port, _):
+            exporter = OTLPExporter(f"http://127.0.0.1:{port}", timeout=0.3)
+            with pytest.raises(ExporterUnavailable, match="timed out"):
+                exporter.export(one_run())
+            exporter.close()
+
+    def test_in_the_middle_of_a_tls_handshake(self) -> None:
+        with server(b"\x16\x03\x03\x40\x00", forever=b"\0") as (port, _):
+            exporter = OTLPExporter(f"https://127.0.0.1:{port}", timeout=0.3)
+            with pytest.raises(ExporterUnavailable, match="timed out"):
+                exporter.export(one_run())
+            exporter.close()
+
+
+def test_an_endless_answer_is_not_read_to_its_end() -> None:
+    with server(HEAD + b"Content-Length: 9999999999\r\n\r\n" + b"\0" * 200_000) as (port, _):
+        exporter = OTLPExporter(f"http://127.0.0.1:{port}", timeout=5)
+        assert exporter.export(one_run()) == {"refused": 2}  # what came of it is no answer of OTLP
+        exporter.close()
+
+
+def test_credentials_in_the_address_of_a_proxy_are_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n") as (port, asked):
+        monkeypatch.setenv("http_proxy", f"http://user:password@127.0.0.1:{port}")
+        exporter = OTLPExporter("http://collector.example:4318")
+        assert exporter.export(one_run()) is None
+        exporter.close()
+    (request,) = asked
+    assert request.startswith(b"POST http://collector.example:4318/v1/traces ")
+    assert b"proxy-authorization: basic dxnlcjpwyxnzd29yza==" in request.lower()
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_only_the_span_that_is_too_large_by_itself_is_lost(protocol: str) -> None:
+    """The request is halved until one span stands alone: here the first halves are refused, down to one span."""
+    too_large = Answer(status=413) if protocol != "grpc" else Answer(status=8)
+    turns: list[Payload] = []
+    for _ in range(7):
+        turns += [ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok")]
+    receiver = http_receiver if protocol != "grpc" else grpc_receiver
+    with receiver(too_large, too_large, too_large, too_large, Answer()) as received:
+        exporter = OTLPExporter(received.url, protocol=protocol)
+        assert exporter.export(log("run-1", start("run-1"), *turns, end())) == {"refused": 1}
+        exporter.close()
+    assert len(received.spans) == 7
+    assert received.refused == 4
+    assert (exporter.spans_sent, exporter.spans_lost) == (7, 1)
+
+
+class TestWhatASendHeld:
+    def test_is_freed_where_it_raises_what_nobody_foresaw(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        exporter = OTLPExporter("http://127.0.0.1:9")
+
+        def fail(data: Any) -> None:
+            raise RuntimeError("unforeseen")
+
+        exporter._send_queue._sender = type("Broken", (), {"send": staticmethod(fail), "close": lambda self: None})()  # type: ignore[assignment]
+        with pytest.raises(RuntimeError):
+            exporter.export(one_run())
+        assert not exporter._send_queue._waiting
+
+    def test_is_freed_where_another_batch_comes(self) -> None:
+        """The pipeline offers a kept batch again until it gives it up, and counts it as dropped."""
+        with nobody() as port:
+            exporter = OTLPExporter(f"http://127.0.0.1:{port}")
+            for number in range(5):
+                with pytest.raises(ExporterUnavailable):
+                    exporter.export(log(f"run-{number}", start(f"run-{number}"), end()))
+            assert len(exporter._send_queue._waiting) == 1
+            exporter.close()
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "address", [f"http://127.0.0.1:9/v1/traces?api-key={SECRET}", f"http://127.0.0.1:9/{SECRET}/x"]
+    )
+    def test_of_the_address_are_in_no_diagnostic(
+        self, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", address)
+        caplog.set_level(logging.DEBUG)
+        exporter = OTLPExporter()
+        with pytest.raises(ExporterUnavailable) as raised:
+            exporter.export(one_run())
+        assert "127.0.0.1:9" in str(raised.value)
+        ours = [record.getMessage() for record in caplog.records if record.name == "sidestream"]
+        assert SECRET not in str(raised.value) + repr(exporter.endpoint) + "".join(ours)
+        exporter.close()
+
+    def test_of_the_address_are_not_in_what_doctor_tells(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from typer.testing import CliRunner
+
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:9/v1/traces?api-key={SECRET}")
+        told = CliRunner().invoke(app, ["doctor", "otlp"])
+        assert "127.0.0.1:9" in told.stdout
+        assert SECRET not in told.stdout
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"endpoint": f"http:/user:{SECRET}@h"},
+            {"endpoint": f"ftp://h/{SECRET}"},
+            {"endpoint": f"http://user:{SECRET}@h"},
+            {"endpoint": f"http://h:{SECRET}"},
+            {"endpoint": f"h:4318/{SECRET}"},
+            {"endpoint": f"http://h:4317/{SECRET}", "protocol": "grpc"},
+            {"headers": f"{SECRET} x=1"},
+            {"headers": SECRET},
+        ],
+    )
+    def test_of_a_mistyped_setting_are_not_in_the_error(self, given: dict[str, str]) -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            endpoint_of("traces", Given(**given))
+        assert SECRET not in str(raised.value)
+
+
+def test_headers_that_are_given_are_not_joined_by_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that the environment has for one back end does not go to another."""
+    with http_receiver() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={SECRET}")
+        exporter = OTLPExporter(received.url, headers={"x-team": "blue"})
+        exporter.export(one_run())
+        exporter.close()
+    assert received.headers[0]["x-team"] == "blue"
+    assert "x-key" not in received.headers[0]
+
+
+def test_a_protocol_of_the_specification_that_is_not_implemented_is_said_and_falls_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The environment of a fleet is made for many programs; an argument is meant for this one."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+    assert OTLPExporter().endpoint.protocol == "http/protobuf"
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL" in caplog.text
+    with pytest.raises(ConfigurationError):
+        OTLPExporter(protocol="http/json")
+
+
+def test_every_private_name_of_a_library_is_there() -> None:
+    assert compat.probe() == []
+
+
+def test_a_stub_that_is_gone_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    compat.replace_stub(object())
+    assert "hides rejected spans" in caplog.text
