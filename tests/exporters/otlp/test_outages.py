@@ -231,6 +231,19 @@ class TestTLS:
             assert sidecar.flush(30) == {}
             assert names(received.spans) == SPANS
 
+    def test_the_authority_of_the_exporter_beats_that_of_all_other_requests(
+        self, certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import certifi
+
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(*certificate)
+        with http_receiver(tls=server) as received, Sidecar(otlp(received.url, certificate=certificate[0])) as sidecar:
+            observed_run(sidecar)
+            assert sidecar.flush(30) == {}
+            assert names(received.spans) == SPANS
+
     def test_grpc_with_the_right_authority(self, certificate: tuple[str, str]) -> None:
         pem, key = (_read(path) for path in certificate)
         credentials = grpc.ssl_server_credentials([(key, pem)])
