@@ -81,3 +81,33 @@ def test_a_tool_whose_run_is_cancelled_is_cancelled() -> None:
 
         asyncio.run(main())
     assert memory.of("tool_end")[0].data.outcome == memory.of("agent_end")[0].data.outcome == "cancelled"
+
+
+async def says(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+    yield "x"
+    yield "y"
+
+
+@pytest.mark.parametrize("turns", range(4, 40))
+def test_a_consumer_that_is_cancelled_in_its_first_turns_is_cancelled(turns: int) -> None:
+    """Before pydantic-ai tells its hooks of failures, too."""
+    memory = InMemoryExporter()
+    with Sidecar(memory) as sidecar:
+        agent = sidecar.observe(Agent(FunctionModel(stream_function=says)))
+
+        async def consume() -> None:
+            async with agent.run_stream_events("hi") as events:
+                async for _ in events:
+                    await asyncio.sleep(0)
+
+        async def main() -> bool:
+            task = asyncio.create_task(consume())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            return task.cancelled()
+
+        cancelled = asyncio.run(main())
+    if cancelled:  # else the run was over before
+        assert [end.data.outcome for end in memory.of("agent_end")] == ["cancelled"]
