@@ -92,6 +92,10 @@ def prompt_message(prompt: Json) -> Message:
     return {"role": "user", "parts": [_text(item) for item in (prompt if isinstance(prompt, list) else [prompt])]}
 
 
+def output_message(output: Json) -> Message:
+    return {"role": "assistant", "parts": [_text(output)], "finish_reason": "stop"}
+
+
 def result_message(data: ToolEnd) -> Message | None:
     return None if data.result is None else _response(data.tool_call_id, data.result)
 

@@ -16,6 +16,7 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from .compat import with_dropped
 from .runs import Attributes, Span
+from .semantic_conventions import SCHEMA_URL
 
 REQUEST_CHARACTERS = 3_000_000
 """Text in the spans of one request: gRPC servers take 4 MiB unless told otherwise. What is too large all the same, for
@@ -40,7 +41,7 @@ def of_this_process(resource: Resource) -> Resource:
 
 
 def scope() -> InstrumentationScope:
-    return InstrumentationScope("sidestream", version("sidestream"))
+    return InstrumentationScope("sidestream", version("sidestream"), SCHEMA_URL)
 
 
 def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:

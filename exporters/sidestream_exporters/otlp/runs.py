@@ -86,6 +86,8 @@ class Run:
     dropped_moments: int = 0
     news: list[Message] = field(default_factory=list)
     """Messages that the next request brings to the model."""
+    content: dict[str, str] = field(default_factory=dict)
+    """Prompt, instructions and output, by the attribute of the run's own span that each becomes."""
     output_type: str | None = None
     error: str | None = None
     """Text of the error that the run last told; content."""

@@ -58,11 +58,21 @@ class SemanticConventions:
             "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
             "cache_write_tokens": "gen_ai.usage.cache_creation.input_tokens",
             "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
-            "input_audio_tokens": "sidestream.usage.input_audio_tokens",
+            "cache_write_1h_tokens": "sidestream.usage.cache_write_1h_tokens",
+            "input_audio_tokens": "gen_ai.usage.audio.input_tokens",
             "cache_audio_read_tokens": "sidestream.usage.cache_audio_read_tokens",
-            "output_audio_tokens": "sidestream.usage.output_audio_tokens",
+            "output_audio_tokens": "gen_ai.usage.audio.output_tokens",
         }
     )
+    counts: dict[str, str] = field(
+        default_factory=lambda: {
+            "input_image_tokens": "gen_ai.usage.image.input_tokens",
+            "output_image_tokens": "gen_ai.usage.image.output_tokens",
+        }
+    )
+    """Names of further counts; others stand under `sidestream.usage.*`."""
 
 
 GEN_AI = SemanticConventions()
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
+"""The version of the conventions that `GEN_AI` follows, as spans tell it."""

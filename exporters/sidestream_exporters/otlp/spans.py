@@ -8,7 +8,7 @@ is still open is all that is kept, and of that a bounded number.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from sidestream.events import (
@@ -17,7 +17,6 @@ from sidestream.events import (
     Custom,
     Error,
     FinalResult,
-    Json,
     LLMChunk,
     LLMEnd,
     LLMStart,
@@ -26,9 +25,9 @@ from sidestream.events import (
     StreamEvent,
     ToolEnd,
     ToolStart,
-    Usage,
 )
 from sidestream.events.ids import span_id_of, trace_id_of
+from sidestream.events.outcomes import verdict_of
 from sidestream.metrics.definitions import convention_name
 from sidestream.recording.content import ContentPolicy
 from sidestream.recording.sampling import HeadSampler
@@ -38,11 +37,13 @@ from .content import (
     as_json,
     as_text,
     instructions_json,
+    output_message,
     prompt_message,
     result_message,
     retry_message,
     text_limit,
 )
+from .figures import bounds_of, settings_of, usage_of
 from .runs import (
     MAX_EVENTS,
     MAX_OPEN,
@@ -67,8 +68,6 @@ Instrumented: TypeAlias = Literal["run", "all", "none"]
 
 MAX_RUNS = 10_000
 """Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
-
-_FINE = ("ok", "completed", "skipped", "deferred", "denied")
 
 
 class Builder:
@@ -147,6 +146,7 @@ class Builder:
         run.instrumented = bool(data.get("instrumented"))
         if data.prompt is not None:
             run.news.append(prompt_message(data.prompt))
+            run.content[self._names.input] = as_json(run.news)
 
     def _parent(self, data: AgentStart) -> int | None:
         """The span of the tool that started a run, or of the run that did, where no event names it."""
@@ -174,10 +174,11 @@ class Builder:
             names.agent: event.agent_name,
             names.conversation: start.conversation_id if start else None,
             names.request_model: start.model if start else None,
-            **self._usage(data.usage),
+            **usage_of(names, data.usage),
             "sidestream.outcome": data.outcome,
             "sidestream.cost.usd": data.cost_usd,
             "sidestream.cost.usd_with_children": data.cost_usd_with_children,
+            **bounds_of(data),
             "sidestream.unpriced_requests": data.unpriced_requests,
             "sidestream.requests": data.total_iterations,
             "sidestream.tool_calls": data.tool_calls,
@@ -188,6 +189,8 @@ class Builder:
             **{f"sidestream.tag.{name}": value for name, value in ((start.tags if start else None) or {}).items()},
         }
         begun = run.zero if start else clamp(run.at(event) - nanos(data.duration_seconds))
+        if self._content:
+            self._place(run.content, attributes, run.moments, run.at(event))
         return self._span(
             run,
             f"{names.invoke_agent} {event.agent_name}" if event.agent_name else names.invoke_agent,
@@ -207,6 +210,8 @@ class Builder:
         bound(run.requests)
         request = Open(event.seq, run.at(event), data, run.news)
         run.requests[data.request] = request
+        for name, instructions in instructions_json(self._names, data).items():
+            run.content.setdefault(name, instructions)
         run.news = []
 
     def _llm_chunk(self, run: Run, event: StreamEvent, data: LLMChunk) -> None:
@@ -230,18 +235,22 @@ class Builder:
             names.request_model: model,
             names.request_stream: streaming or None,
             names.conversation: run.start.conversation_id if run.start else None,
-            **self._settings(start.settings if start else None),
+            **settings_of(names, start.settings if start else None),
             names.response_id: data.response_id,
             names.response_model: data.response_model,
             names.finish_reasons: None if data.finish_reason is None else [data.finish_reason],
             names.first_chunk: data.time_to_first_chunk_seconds,
-            **self._usage(data.usage),
+            **usage_of(names, data.usage),
             "sidestream.outcome": data.outcome,
             "sidestream.usage_source": data.usage_source,
             "sidestream.cost.usd": data.cost_usd,
             "sidestream.cost.source": data.cost_source,
             "sidestream.cost.price_version": data.price_version,
             "sidestream.cost.unpriced": data.unpriced,
+            **bounds_of(data),
+            "sidestream.service_tier": data.service_tier,
+            "sidestream.served_by": data.served_by,
+            "sidestream.raw_finish_reason": data.raw_finish_reason,
             "sidestream.request": data.request,
             "sidestream.attempts": len(data.failed_attempts) + 1 if data.failed_attempts else None,
             "sidestream.chunks": data.chunks,
@@ -290,19 +299,10 @@ class Builder:
                 "sidestream.outcome": tried.outcome,
                 "sidestream.cost.usd": tried.cost_usd,
                 "sidestream.error": told(tried.error),
-                **self._usage(tried.usage),
+                **usage_of(self._names, tried.usage),
             }
             moments.append(("sidestream.failed_attempt", at, attributes))
         return moments
-
-    def _settings(self, settings: Mapping[str, Json] | None) -> Attributes:
-        known = self._names.settings
-        return {known.get(name, f"sidestream.request.{name}"): value for name, value in (settings or {}).items()}
-
-    def _usage(self, usage: Usage | None) -> Attributes:
-        if usage is None:
-            return {}
-        return {called: getattr(usage, name) for name, called in self._names.usage.items()}
 
     # --- tools ---
 
@@ -331,6 +331,7 @@ class Builder:
             names.tool_call: data.tool_call_id,
             names.tool_type: "function",
             names.agent: event.agent_name,
+            names.conversation: run.start.conversation_id if run.start else None,
             "sidestream.outcome": data.outcome,
             "sidestream.attempt": call.data.attempt if call else None,
         }
@@ -371,6 +372,8 @@ class Builder:
 
     def _final_result(self, run: Run, event: StreamEvent, data: FinalResult) -> None:
         run.output_type = data.output_type
+        if data.output is not None:
+            run.content[self._names.output] = as_json([output_message(data.output)])
 
     def _error(self, run: Run, event: StreamEvent, data: Error) -> None:
         run.error = told(data.error)
@@ -408,7 +411,7 @@ class Builder:
         dropped_moments: int = 0,
         description: str | None,
     ) -> Span:
-        failed = data.outcome not in _FINE and not (data.outcome == "retry" and type(data) is LLMEnd)
+        failed = verdict_of(data.outcome) == "fault"
         if failed:
             known = data.exception_type if data.outcome in ("error", "failed") else None
             attributes[self._names.error_type] = known or data.outcome

@@ -153,7 +153,7 @@ class TestWhatIsMissing:
     def test_a_tool_that_never_ran_has_no_duration(self) -> None:
         span = one_tool("unknown", duration_seconds=None)
         assert span.end_time_unix_nano - span.start_time_unix_nano == 500_000_000
-        assert attributes(span)["error.type"] == "unknown"
+        assert attributes(span)["sidestream.outcome"] == "unknown"
 
 
 class TestTimes:
@@ -255,8 +255,6 @@ class TestAChat:
         [
             ("error", "httpx.ReadTimeout", "httpx.ReadTimeout"),
             ("error", None, "error"),
-            ("cancelled", None, "cancelled"),
-            ("interrupted", "ValueError", "interrupted"),
         ],
     )
     def test_a_failure_says_what_it_was(self, outcome: Any, exception: str | None, kind: str) -> None:
@@ -265,11 +263,12 @@ class TestAChat:
         assert attributes(span)["error.type"] == kind
         assert attributes(span)["sidestream.outcome"] == outcome
 
-    @pytest.mark.parametrize("outcome", ["ok", "skipped", "retry"])
+    @pytest.mark.parametrize("outcome", ["ok", "skipped", "retry", "cancelled", "interrupted"])
     def test_what_is_no_failure_of_the_model_has_no_error(self, outcome: Any) -> None:
-        span = one_chat(outcome=outcome)
+        span = one_chat(outcome=outcome, exception_type="ValueError")
         assert span.status.code == OK
         assert "error.type" not in attributes(span)
+        assert attributes(span)["sidestream.outcome"] == outcome
 
     def test_models_that_a_fallback_moved_on_from(self) -> None:
         tried = Attempt(model="big", provider="openai", outcome="error", duration_seconds=0.1, cost_usd=0.5)
@@ -303,19 +302,24 @@ class TestATool:
             "sidestream.sampling": "head",
         }
 
-    @pytest.mark.parametrize(
-        ("outcome", "kind"),
-        [("failed", "my.Error"), ("retry", "retry"), ("invalid", "invalid"), ("cancelled", "cancelled")],
-    )
-    def test_a_failure_says_what_it_was(self, outcome: str, kind: str) -> None:
-        span = one_tool(outcome, exception_type="my.Error")
+    def test_a_failure_says_what_it_was(self) -> None:
+        span = one_tool("failed", exception_type="my.Error")
         assert span.status.code == ERROR
-        assert attributes(span)["error.type"] == kind
+        assert attributes(span)["error.type"] == "my.Error"
         assert events_of(span) == [("exception", {"exception.type": "my.Error"})]
 
-    @pytest.mark.parametrize("outcome", ["deferred", "denied", "skipped"])
+    @pytest.mark.parametrize("outcome", ["deferred", "denied", "skipped", "retry", "invalid", "unknown", "cancelled"])
     def test_what_is_no_failure_of_the_tool_has_no_error(self, outcome: str) -> None:
-        assert one_tool(outcome).status.code == OK
+        span = one_tool(outcome, exception_type="my.Error")
+        assert span.status.code == OK
+        assert "error.type" not in attributes(span)
+        assert attributes(span)["sidestream.outcome"] == outcome
+
+    def test_it_has_the_conversation_of_its_run(self) -> None:
+        begun = start("run-1", conversation_id="c-42")
+        tool = ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok", duration_seconds=0.1)
+        (span,) = spans_of(begun, *tool)
+        assert attributes(span)["gen_ai.conversation.id"] == "c-42"
 
 
 class TestARun:
@@ -351,11 +355,18 @@ class TestARun:
         }
         assert run.status.code == OK
 
-    @pytest.mark.parametrize("outcome", ["cancelled", "timed_out", "abandoned"])
-    def test_one_that_was_left_says_so(self, outcome: Any) -> None:
-        run = one_run(outcome=outcome, success=False, exception_type="TimeoutError")
+    @pytest.mark.parametrize("outcome", ["cancelled", "abandoned"])
+    def test_one_that_its_caller_left_says_so_and_is_no_error(self, outcome: Any) -> None:
+        """Else each closed tab of a browser is red, and a rate of errors tells of people's patience."""
+        run = one_run(outcome=outcome, success=False, exception_type="CancelledError")
+        assert run.status.code == OK
+        assert "error.type" not in attributes(run)
+        assert attributes(run)["sidestream.outcome"] == outcome
+
+    def test_one_whose_time_was_over_is_an_error(self) -> None:
+        run = one_run(outcome="timed_out", success=False, exception_type="TimeoutError")
         assert run.status.code == ERROR
-        assert attributes(run)["error.type"] == attributes(run)["sidestream.outcome"] == outcome
+        assert attributes(run)["error.type"] == attributes(run)["sidestream.outcome"] == "timed_out"
 
     def test_an_error_has_its_type(self) -> None:
         run = one_run(outcome="error", success=False, exception_type="my.Error")
@@ -396,7 +407,7 @@ class TestARun:
 
 
 class TestContent:
-    """Each message stands in one span, the first that could know it."""
+    """Of requests and tools, each message stands in one span, the first that could know it."""
 
     CONVERSATION = (
         start("run-1", prompt="how far is the moon?"),
@@ -419,7 +430,7 @@ class TestContent:
             assert "moon" not in str(span)
 
     def test_each_message_once(self) -> None:
-        first, tool, second, run = (attributes(span) for span in spans_of(*self.CONVERSATION, content="full"))
+        first, tool, second, _ = (attributes(span) for span in spans_of(*self.CONVERSATION, content="full"))
         assert json.loads(first["gen_ai.system_instructions"]) == [{"type": "text", "content": "be brief"}]
         assert json.loads(first["gen_ai.input.messages"]) == [
             {"role": "user", "parts": [{"type": "text", "content": "how far is the moon?"}]}
@@ -442,7 +453,20 @@ class TestContent:
             {"role": "user", "parts": [{"type": "text", "content": "shorter"}]},
         ]
         assert json.loads(second["gen_ai.output.messages"])[0]["parts"] == [{"type": "text", "content": "far"}]
-        assert not [name for name in run if "messages" in name]
+        assert not [name for name in tool if "messages" in name]
+
+    def test_the_runs_own_span_has_what_went_in_and_what_came_out(self) -> None:
+        """Back ends list a trace by the input and output of its outermost span."""
+        result = FinalResult(output_type="str", output="far")
+        *_, span = spans_of(*self.CONVERSATION[:-1], result, end(), content="full")
+        run = attributes(span)
+        assert json.loads(run["gen_ai.system_instructions"]) == [{"type": "text", "content": "be brief"}]
+        assert json.loads(run["gen_ai.input.messages"]) == [
+            {"role": "user", "parts": [{"type": "text", "content": "how far is the moon?"}]}
+        ]
+        assert json.loads(run["gen_ai.output.messages"]) == [
+            {"role": "assistant", "parts": [{"type": "text", "content": "far"}], "finish_reason": "stop"}
+        ]
 
     @pytest.mark.parametrize("mode", ["SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT", "true", "NO_CONTENT", "false", ""])
     def test_the_conventions_variable(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,6 +519,41 @@ class TestContent:
             spans = spans_of(*events, ToolEnd(tool_name="t", outcome="ok", result=odd), content="full")
             assert [span.name for span in spans] == ["chat gpt-5-mini", "execute_tool t"]
             assert all("gen_ai.tool.call.result" in attributes(span) for span in spans[1:])
+
+
+class TestFigures:
+    def test_what_is_a_lower_bound_is_marked(self) -> None:
+        cut_off = attributes(
+            one_chat(outcome="interrupted", usage=Usage(input_tokens=5), usage_source="partial", cost_usd=0.1)
+        )
+        assert cut_off["sidestream.usage.lower_bound"] is True
+        assert cut_off["sidestream.cost.lower_bound"] is True
+        facts = {"cost_usd": 0.1, "usage": Usage(input_tokens=5), "cost_usd_with_children": 0.2}
+        run = attributes(one_run(**facts, incomplete_sub_agents=1))
+        assert run["sidestream.cost.lower_bound_with_children"] is True
+        assert "sidestream.cost.lower_bound" not in run
+
+    def test_what_is_whole_or_absent_is_not_marked(self) -> None:
+        for span in (one_chat(), one_run(unmeasured_requests=1, cost_usd=None, usage=None)):
+            assert not [name for name in attributes(span) if "lower_bound" in name]
+
+    def test_audio_images_and_other_counts(self) -> None:
+        counts: dict[str, int | float] = {"output_image_tokens": 7, "web_searches": 2}
+        usage = Usage(input_audio_tokens=3, output_audio_tokens=4, counts=counts)
+        told = attributes(one_chat(usage=usage, usage_source="provider"))
+        assert told["gen_ai.usage.audio.input_tokens"] == 3
+        assert told["gen_ai.usage.audio.output_tokens"] == 4
+        assert told["gen_ai.usage.image.output_tokens"] == 7
+        assert told["sidestream.usage.web_searches"] == 2
+
+
+def test_spans_tell_the_version_of_their_conventions() -> None:
+    with http_receiver() as received:
+        exporter = OTLPExporter(received.url)
+        exporter.export(log("run-1", start("run-1"), end()))
+        exporter.close()
+    (scope,) = received.requests[0].resource_spans[0].scope_spans
+    assert scope.schema_url == "https://opentelemetry.io/schemas/1.41.0"
 
 
 def test_values_that_protobuf_cannot_hold_do_not_cost_the_span() -> None:

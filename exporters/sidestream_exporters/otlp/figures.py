@@ -1,0 +1,37 @@
+"""Attributes of figures: usage, settings of a request, and marks of lower bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidestream.events import AgentEnd, Json, LLMEnd, Usage
+from sidestream.events.bounds import is_lower_bound
+
+from .runs import Attributes
+from .semantic_conventions import SemanticConventions
+
+
+def usage_of(names: SemanticConventions, usage: Usage | None) -> Attributes:
+    """Tokens and further counts; absent ones are None."""
+    if usage is None:
+        return {}
+    attributes: Attributes = {called: getattr(usage, name) for name, called in names.usage.items()}
+    for name, count in (usage.counts or {}).items():
+        attributes[names.counts.get(name, f"sidestream.usage.{name}")] = count
+    return attributes
+
+
+def settings_of(names: SemanticConventions, settings: Mapping[str, Json] | None) -> Attributes:
+    """Settings of a request, under the conventions' names where there are such."""
+    return {names.settings.get(name, f"sidestream.request.{name}"): value for name, value in (settings or {}).items()}
+
+
+def bounds_of(data: LLMEnd | AgentEnd) -> Attributes:
+    """Marks of the figures that are lower bounds; none where a figure is whole, or absent."""
+    marks: Attributes = {
+        "sidestream.usage.lower_bound": data.usage is not None and is_lower_bound(data, "usage"),
+        "sidestream.cost.lower_bound": data.cost_usd is not None and is_lower_bound(data, "cost"),
+    }
+    if isinstance(data, AgentEnd) and data.cost_usd_with_children is not None:
+        marks["sidestream.cost.lower_bound_with_children"] = is_lower_bound(data, "cost", with_children=True)
+    return {name: True for name, marked in marks.items() if marked}
