@@ -167,7 +167,7 @@ def _http_url(signal: Signal, where: str, address: str | None) -> str:
     address = address or "http://localhost:4318"
     parts = _split(where, address)
     if not parts.scheme:
-        host = parts.netloc
+        host = parts.netloc if parts.port else "HOST:PORT"
         raise ConfigurationError(f"otlp: {where} has no scheme: write http://{host} or https://{host}")
     if where.startswith(f"OTEL_EXPORTER_OTLP_{signal.upper()}_"):
         return parts._replace(path=parts.path or "/").geturl()  # a signal's own address is taken as it stands
