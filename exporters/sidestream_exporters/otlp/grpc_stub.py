@@ -52,7 +52,7 @@ def _read(path: str) -> bytes:
 def _failure(error: Any) -> RetryableError | PermanentError:
     code, details = error.code().name, (error.details() or "").lower()
     # What went wrong before a word of gRPC was spoken is told in text alone, and all of it is UNAVAILABLE.
-    if code == "UNAVAILABLE" and "tls handshake failed" in details:
+    if code == "UNAVAILABLE" and ("tls handshake failed" in details or "ssl handshake failed" in details):
         return PermanentError("TLS failed", TLS)
     if code == "UNAVAILABLE" and ("failed parsing http/2" in details or "alpn property" in details):
         return PermanentError("the answer is not gRPC", NOT_OTLP)
