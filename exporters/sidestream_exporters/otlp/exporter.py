@@ -192,9 +192,9 @@ class OTLPExporter(Exporter):
         return self._tail_sampler.held
 
     @property
-    def spans_let_go(self) -> int:
+    def spans_sampled_out(self) -> int:
         """Spans that were not sent, as sampling has it. Their events count as exported: nothing went wrong."""
-        return self._tail_sampler.let_go
+        return self._tail_sampler.sampled_out
 
     # --- the exporter's contract ---
 
@@ -246,6 +246,7 @@ class OTLPExporter(Exporter):
             CheckResult(True, "protocol", f"{self.endpoint.protocol}, compression {self.endpoint.compression}"),
             CheckResult(True, "headers", f"{headers} (values not shown)"),
             CheckResult(True, "sampler", os.environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"),
+            *(CheckResult(False, "library", lost) for lost in self._compat.probe()),
             *self._probe(),
         ]
 

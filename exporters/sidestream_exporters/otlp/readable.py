@@ -50,9 +50,9 @@ def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> Rea
     parent = None
     if span.parent_id is not None:
         parent = SpanContext(span.trace_id, span.parent_id, is_remote=False, trace_flags=_SAMPLED)
-    moments: Sequence[Event] = [Event(_text(name), plain(told), at) for name, at, told in span.moments]
-    if span.dropped_moments:
-        moments = with_dropped(moments, span.dropped_moments)
+    span_events: Sequence[Event] = [Event(_text(name), plain(told), at) for name, at, told in span.span_events]
+    if span.dropped_span_events:
+        span_events = with_dropped(span_events, span.dropped_span_events)
     status = Status(StatusCode.ERROR, _text(span.description) if span.description else None)
     return ReadableSpan(
         name=_text(span.name),
@@ -60,7 +60,7 @@ def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> Rea
         parent=parent,
         resource=resource,
         attributes=plain(span.attributes),
-        events=moments,
+        events=span_events,
         kind=SpanKind.CLIENT if span.client else SpanKind.INTERNAL,
         status=status if span.failed else Status(StatusCode.UNSET),
         start_time=span.start,

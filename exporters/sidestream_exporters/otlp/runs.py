@@ -22,7 +22,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 2**63 - 1
 
 Attributes: TypeAlias = dict[str, Any]
-Moment: TypeAlias = tuple[str, int, Attributes]
+SpanEvent: TypeAlias = tuple[str, int, Attributes]
 """An event of a span: name, time in Unix nanoseconds, attributes."""
 
 
@@ -38,8 +38,8 @@ class Span:
     start: int
     end: int
     attributes: Attributes
-    moments: list[Moment]
-    dropped_moments: int
+    span_events: list[SpanEvent]
+    dropped_span_events: int
     failed: bool
     description: str | None
     """Of the failure; content."""
@@ -50,7 +50,7 @@ class Span:
     def text_length(self) -> int:
         """Characters of its attributes and events."""
         length = sum(len(value) for value in self.attributes.values() if isinstance(value, str))
-        for _, _, attributes in self.moments:
+        for _, _, attributes in self.span_events:
             length += sum(len(value) for value in attributes.values() if isinstance(value, str))
         return length
 
@@ -62,7 +62,7 @@ class Open:
     seq: int
     start: int
     data: Any
-    news: list[Message] = field(default_factory=list)
+    new_messages: list[Message] = field(default_factory=list)
     answer: Answer | None = None
 
 
@@ -71,7 +71,7 @@ class Run:
     """What has to be known of a run in progress."""
 
     run_id: str
-    zero: int
+    started_ns: int
     """When it started, in Unix nanoseconds. All times of the run are this and an offset of the monotonic clock."""
     start: AgentStart | None = None
     trace_id: int = 0
@@ -82,9 +82,9 @@ class Run:
     requests: dict[int, Open] = field(default_factory=dict)
     tools: dict[tuple[str, str | None], deque[Open]] = field(default_factory=dict)
     open_tools: int = 0
-    moments: list[Moment] = field(default_factory=list)
-    dropped_moments: int = 0
-    news: list[Message] = field(default_factory=list)
+    span_events: list[SpanEvent] = field(default_factory=list)
+    dropped_span_events: int = 0
+    new_messages: list[Message] = field(default_factory=list)
     """Messages that the next request brings to the model."""
     content: dict[str, str] = field(default_factory=dict)
     """Prompt, instructions and output, by the attribute of the run's own span that each becomes."""
@@ -93,14 +93,14 @@ class Run:
     """Text of the error that the run last told; content."""
 
     def note(self, name: str, at: int, attributes: Attributes) -> None:
-        if len(self.moments) < MAX_EVENTS:
-            self.moments.append((name, at, attributes))
+        if len(self.span_events) < MAX_EVENTS:
+            self.span_events.append((name, at, attributes))
         else:
-            self.dropped_moments += 1
+            self.dropped_span_events += 1
 
     def at(self, event: StreamEvent) -> int:
         """When `event` happened."""
-        return clamp(self.zero + nanos(event.offset))
+        return clamp(self.started_ns + nanos(event.offset))
 
     def times(self, event: StreamEvent, begun: Open | None, duration: float | None) -> tuple[int, int]:
         """Start and end of what `event` ends; where its beginning was not told, the end and the duration say it."""

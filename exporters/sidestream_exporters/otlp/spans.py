@@ -48,10 +48,10 @@ from .runs import (
     MAX_EVENTS,
     MAX_OPEN,
     Attributes,
-    Moment,
     Open,
     Run,
     Span,
+    SpanEvent,
     bound,
     clamp,
     hex_id,
@@ -145,8 +145,8 @@ class Builder:
         run.sampled = self._sampler(f"{run.trace_id:032x}", None) if sampled is None else sampled
         run.instrumented = bool(data.get("instrumented"))
         if data.prompt is not None:
-            run.news.append(prompt_message(data.prompt))
-            run.content[self._names.input] = as_json(run.news)
+            run.new_messages.append(prompt_message(data.prompt))
+            run.content[self._names.input] = as_json(run.new_messages)
 
     def _parent(self, data: AgentStart) -> int | None:
         """The span of the tool that started a run, or of the run that did, where no event names it."""
@@ -188,9 +188,9 @@ class Builder:
             "sidestream.mode": start.mode if start else None,
             **{f"sidestream.tag.{name}": value for name, value in ((start.tags if start else None) or {}).items()},
         }
-        begun = run.zero if start else clamp(run.at(event) - nanos(data.duration_seconds))
+        begun = run.started_ns if start else clamp(run.at(event) - nanos(data.duration_seconds))
         if self._content:
-            self._place(run.content, attributes, run.moments, run.at(event))
+            self._place(run.content, attributes, run.span_events, run.at(event))
         return self._span(
             run,
             f"{names.invoke_agent} {event.agent_name}" if event.agent_name else names.invoke_agent,
@@ -199,8 +199,8 @@ class Builder:
             times=(begun, begun + nanos(data.duration_seconds)),
             attributes=attributes,
             data=data,
-            moments=run.moments,
-            dropped_moments=run.dropped_moments,
+            span_events=run.span_events,
+            dropped_span_events=run.dropped_span_events,
             description=run.error if data.outcome == "error" else None,
         )
 
@@ -208,11 +208,11 @@ class Builder:
 
     def _llm_start(self, run: Run, event: StreamEvent, data: LLMStart) -> None:
         bound(run.requests)
-        request = Open(event.seq, run.at(event), data, run.news)
+        request = Open(event.seq, run.at(event), data, run.new_messages)
         run.requests[data.request] = request
         for name, instructions in instructions_json(self._names, data).items():
             run.content.setdefault(name, instructions)
-        run.news = []
+        run.new_messages = []
 
     def _llm_chunk(self, run: Run, event: StreamEvent, data: LLMChunk) -> None:
         request = run.requests.get(data.request or 0)
@@ -264,10 +264,10 @@ class Builder:
             "sidestream.stalls": data.stalls,
         }
         begun, over = run.times(event, request, data.duration_seconds)
-        moments = self._attempts(data, begun)
+        span_events = self._attempts(data, begun)
         if self._content:
             content = self._messages(request, data) if request else {}
-            self._place(content, attributes, moments, over)
+            self._place(content, attributes, span_events, over)
         return self._span(
             run,
             f"{names.chat} {model}" if model else names.chat,
@@ -277,7 +277,7 @@ class Builder:
             times=(begun, over),
             attributes=attributes,
             data=data,
-            moments=moments,
+            span_events=span_events,
             description=told(data.error),
         )
 
@@ -285,12 +285,12 @@ class Builder:
         answer = request.answer.messages(data) if request.answer else []
         return {
             **instructions_json(self._names, request.data),
-            **({self._names.input: as_json(request.news)} if request.news else {}),
+            **({self._names.input: as_json(request.new_messages)} if request.new_messages else {}),
             **({self._names.output: as_json(answer)} if answer else {}),
         }
 
-    def _attempts(self, data: LLMEnd, at: int) -> list[Moment]:
-        moments = []
+    def _attempts(self, data: LLMEnd, at: int) -> list[SpanEvent]:
+        span_events = []
         for tried in (data.failed_attempts or ())[:MAX_EVENTS]:
             at = clamp(at + nanos(tried.duration_seconds or 0))
             attributes = {
@@ -301,8 +301,8 @@ class Builder:
                 "sidestream.error": told(tried.error),
                 **usage_of(self._names, tried.usage),
             }
-            moments.append(("sidestream.failed_attempt", at, attributes))
-        return moments
+            span_events.append(("sidestream.failed_attempt", at, attributes))
+        return span_events
 
     # --- tools ---
 
@@ -321,7 +321,7 @@ class Builder:
             if not calls:
                 del run.tools[key]
         if (message := result_message(data)) is not None:
-            run.news.append(message)
+            run.new_messages.append(message)
         if self._mode(run) != "all":
             return None
         names = self._names
@@ -336,14 +336,14 @@ class Builder:
             "sidestream.attempt": call.data.attempt if call else None,
         }
         begun, over = run.times(event, call, data.duration_seconds)
-        moments: list[Moment] = []
+        span_events: list[SpanEvent] = []
         if self._content:
             content = {}
             if call is not None and call.data.args is not None:
                 content[names.tool_arguments] = as_text(call.data.args)
             if data.result is not None:
                 content[names.tool_result] = as_text(data.result)
-            self._place(content, attributes, moments, over)
+            self._place(content, attributes, span_events, over)
         return self._span(
             run,
             f"{names.execute_tool} {data.tool_name}",
@@ -352,7 +352,7 @@ class Builder:
             times=(begun, over),
             attributes=attributes,
             data=data,
-            moments=moments,
+            span_events=span_events,
             description=told(data.error),
         )
 
@@ -368,7 +368,7 @@ class Builder:
         }
         run.note("sidestream.retry", run.at(event), attributes)
         if (message := retry_message(data)) is not None:
-            run.news.append(message)
+            run.new_messages.append(message)
 
     def _final_result(self, run: Run, event: StreamEvent, data: FinalResult) -> None:
         run.output_type = data.output_type
@@ -407,8 +407,8 @@ class Builder:
         times: tuple[int, int],
         attributes: Attributes,
         data: LLMEnd | ToolEnd | AgentEnd,
-        moments: list[Moment],
-        dropped_moments: int = 0,
+        span_events: list[SpanEvent],
+        dropped_span_events: int = 0,
         description: str | None,
     ) -> Span:
         failed = verdict_of(data.outcome) == "fault"
@@ -417,7 +417,7 @@ class Builder:
             attributes[self._names.error_type] = known or data.outcome
             if data.exception_type is not None and type(data) is not AgentEnd:
                 raised = {"exception.type": data.exception_type, "exception.message": description}
-                moments.append(("exception", times[1], raised))
+                span_events.append(("exception", times[1], raised))
         attributes["sidestream.run_id"] = run.run_id
         return Span(
             name=name,
@@ -428,16 +428,16 @@ class Builder:
             start=times[0],
             end=clamp(max(times)),
             attributes=attributes,
-            moments=moments,
-            dropped_moments=dropped_moments,
+            span_events=span_events,
+            dropped_span_events=dropped_span_events,
             failed=failed,
             description=description if failed else None,
             run_id=run.run_id,
             seq=seq,
         )
 
-    def _place(self, content: Attributes, attributes: Attributes, moments: list[Moment], at: int) -> None:
+    def _place(self, content: Attributes, attributes: Attributes, span_events: list[SpanEvent], at: int) -> None:
         if content and self._placement != "event":
             attributes.update(content)
         if content and self._placement != "span":
-            moments.append((self._names.details, at, content))
+            span_events.append((self._names.details, at, content))

@@ -43,7 +43,7 @@ class TailSampler:
         self._held: dict[str, _Held] = {}
         self._spans = self._content = 0
         self._decided: dict[str, str | None] = {}
-        self.let_go = 0
+        self.sampled_out = 0
         """Spans that were not sent, since their trace is not sampled."""
 
     def take(self, run: Run, span: Span | None, end: AgentEnd | None) -> list[Span]:
@@ -51,12 +51,12 @@ class TailSampler:
         if run.sampled:
             return _marked([span], "head") if span else []
         if not self._any:
-            self.let_go += span is not None
+            self.sampled_out += span is not None
             return []
         root = run.root_run_id
         if root in self._decided and root not in self._held:
             reason = self._decided[root] or (self._reason(end) if end else None)
-            self.let_go += span is not None and reason is None
+            self.sampled_out += span is not None and reason is None
             return _marked([span], reason) if span and reason else []
         held = self._held.setdefault(root, _Held())
         if span is not None:
@@ -87,7 +87,7 @@ class TailSampler:
         if len(self._decided) > MAX_DECIDED:
             del self._decided[next(iter(self._decided))]
         if reason is None:
-            self.let_go += len(held.spans)
+            self.sampled_out += len(held.spans)
             return []
         return _marked(held.spans, reason)
 

@@ -38,7 +38,7 @@ def test_an_unsampled_trace_that_went_well_is_let_go() -> None:
     with http_receiver() as received:
         exporter = OTLPExporter(received.url, keep_slower=60, keep_costlier=1)
         assert exporter.export(run_of("run-1", cost_usd=0.5)) is None
-        assert exporter.spans_let_go == 2
+        assert exporter.spans_sampled_out == 2
         exporter.close()
         assert received.requests == []
 
@@ -109,7 +109,7 @@ class TestBounds:
             events = log(f"run-{number}", start(f"run-{number}", sampled=False, **facts), ask(), answered())
             assert exporter.export(events) is None
         assert 0 < exporter.spans_held <= 100
-        assert exporter.spans_held + exporter.spans_let_go == traces
+        assert exporter.spans_held + exporter.spans_sampled_out == traces
 
 
 def test_held_and_let_go_and_sent_are_all_there_are() -> None:
@@ -123,7 +123,7 @@ def test_held_and_let_go_and_sent_are_all_there_are() -> None:
             assert run is not None
             made += span is not None
             out += len(sampler.take(run, span, event.data if isinstance(event.data, AgentEnd) else None))
-            assert made == out + sampler.held + sampler.let_go
+            assert made == out + sampler.held + sampler.sampled_out
     assert out
     assert sampler.held
-    assert sampler.let_go
+    assert sampler.sampled_out
