@@ -250,6 +250,8 @@ class ToolStart(Payload, frozen=True, kw_only=True):
     args: Json = None
     attempt: int | None = None
     """1 for the first try of this tool in the run; each retry of it adds one."""
+    executed_by: Literal["provider"] | None = None
+    """Absent where the application executes it. `provider`: web search, code execution and the like, on its servers."""
     span_id: str | None = None
     """OpenTelemetry id of the call's span, in hex."""
 

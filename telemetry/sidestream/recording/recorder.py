@@ -277,11 +277,26 @@ class RunRecorder:
         return RequestRecorder(self, self._append, number, span, model, streaming)
 
     def tool_start(
-        self, tool_name: str, tool_call_id: str | None = None, args: Json = None, attempt: int | None = None
+        self,
+        tool_name: str,
+        tool_call_id: str | None = None,
+        args: Json = None,
+        attempt: int | None = None,
+        *,
+        by_provider: bool = False,
     ) -> int:
-        """A tool call is taken up; returns the number of its span, under which it ends."""
+        """A tool call is taken up; returns the number of its span, under which it ends.
+
+        `by_provider`: the provider executes it, on its own servers.
+        """
         span = next(self._spans)
-        data = ToolStart(tool_name=tool_name, tool_call_id=tool_call_id, args=args, attempt=attempt)
+        data = ToolStart(
+            tool_name=tool_name,
+            tool_call_id=tool_call_id,
+            args=args,
+            attempt=attempt,
+            executed_by="provider" if by_provider else None,
+        )
         self._append(ToolStarted(run=self.key, at=self._clock(), span=span, data=data))
         return span
 

@@ -43,9 +43,20 @@ MAX_DELTAS = 256
 class Part:
     """A part of the answer, and its deltas that no `llm_chunk` has told yet."""
 
-    __slots__ = ("awaiting", "due", "index", "kind", "part_kind", "texts", "times", "tool_call_id", "tool_name")
+    __slots__ = (
+        "awaiting",
+        "due",
+        "index",
+        "kind",
+        "opened",
+        "part_kind",
+        "texts",
+        "times",
+        "tool_call_id",
+        "tool_name",
+    )
 
-    def __init__(self, index: int, kind: ChunkKind, part_kind: str | None, due: float) -> None:
+    def __init__(self, index: int, kind: ChunkKind, part_kind: str | None, due: float, opened: int) -> None:
         self.index = index
         self.kind: ChunkKind = kind
         self.part_kind = part_kind
@@ -53,6 +64,7 @@ class Part:
         self.tool_call_id: str | None = None
         self.texts: list[str] = []
         self.times: list[int] = []
+        self.opened = opened
         self.awaiting = True
         """Whether the first non-empty piece is still to come."""
         self.due = due
@@ -170,7 +182,7 @@ class Request:
         if self._first is None:
             self._first = self._arrival(now)
         self._deltas = deltas
-        self._part = self._parts[deltas.index] = Part(deltas.index, kind, part_kind, self._due(now))
+        self._part = self._parts[deltas.index] = Part(deltas.index, kind, part_kind, self._due(now), now)
         self._name()
 
     def _resume_part(self, record: PartResumed) -> None:
@@ -191,9 +203,21 @@ class Request:
         part = self._parts.pop(index, None)
         if part is not None:
             self._closed[index] = part
+            if part.kind == "thinking" and part.awaiting:
+                self._tell_hidden(part, now)
             self._flush(part, now)
             if part is self._part:
                 self._part = self._deltas = None
+
+    def _tell_hidden(self, part: Part, now: int) -> None:
+        """Thinking that the provider hides is one empty piece, from its beginning to its end at `now`.
+
+        Else seconds of thought would look like a slow provider.
+        """
+        if not part.times:
+            part.texts, part.times = [""], [part.opened]
+        part.texts.append("")
+        part.times.append(now)
 
     def _close_parts(self, now: int) -> None:
         for index in list(self._parts):

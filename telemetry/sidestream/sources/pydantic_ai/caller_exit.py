@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import importlib.util
 import linecache
+import os
 import threading
 import types
 from collections.abc import Callable
@@ -97,13 +99,36 @@ def raised_by_consumer(error: BaseException) -> bool:
     return line.lstrip().startswith("yield")
 
 
-def waiting_for(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """The tasks that wait for `task` to end: that of the caller, where it waits for its run."""
-    callbacks: list[Any] = []
-    for each in gc.get_referents(task):  # the callbacks are the task's own, and there is no other way to them
-        callbacks += [item[0] for item in each if isinstance(item, tuple)] if isinstance(each, list) else [each]
-    owners = [getattr(callback, "__self__", None) for callback in callbacks]
-    return [owner for owner in owners if isinstance(owner, asyncio.Task)]
+def is_cancelled(caller: asyncio.Task[Any] | None, leaving: bool | None) -> bool:
+    """Whether a run that is being torn down is so because somebody cancelled its caller.
+
+    Args:
+        caller: The task that began the run.
+        leaving: How the consumer of `run_stream_events()` left, as far as it has.
+    """
+    if leaving is not None or caller is None:
+        return leaving is False
+    if not _is_pydantic_ai(caller):
+        return caller.cancelling() > 0
+    # The task behind `run_stream_events()`, cancelled in any case. Its consumer has not come to leave: it was cancelled
+    # on the way in, or with every other task of a program that is interrupted; or there is no consumer any more.
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:  # the garbage collector, with no loop running
+        return False
+    return any(task.cancelling() and not _is_pydantic_ai(task) for task in tasks)
+
+
+def _is_pydantic_ai(task: asyncio.Task[Any]) -> bool:
+    """Whether `task` is one that pydantic-ai, or a library that it uses, has made for itself."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_library_folders())
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    specs = [importlib.util.find_spec(name) for name in ("pydantic_ai", "pydantic_graph", "anyio")]
+    return tuple(os.path.join(os.path.dirname(spec.origin), "") for spec in specs if spec and spec.origin)
 
 
 def is_timed_out(task: asyncio.Task[Any]) -> bool:

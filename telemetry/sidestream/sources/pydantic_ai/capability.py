@@ -12,7 +12,8 @@ The observer is present but passive. Four rules keep it so, each of which has br
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Sequence
+import weakref
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
@@ -32,6 +33,7 @@ from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCall
 from sidestream.events import RequestOutcome, RunOutcome, ToolOutcome
 from sidestream.recording.context import Link, current, enclosing
 from sidestream.recording.failure import Failure
+from sidestream.recording.pricing import Cost, price_list_version
 from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, monotonic_ns, safely
 from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
 from sidestream.recording.snapshot import snapshot
@@ -40,6 +42,7 @@ from sidestream.recording.span_context import Inside, current_span, records
 from . import caller_exit, convert
 from .caller_exit import raised_by_consumer
 from .event_streams import KINDS, args_text, deferred, observe_model_stream, observe_tool_stream
+from .provider_tools import answer_is_complete, is_provider_tool, names_of, part_is_complete
 from .run_state import RunState
 
 
@@ -55,6 +58,7 @@ class Observer(AbstractCapability[Any]):
         self.id = id
         self._recorder = recorder
         self._runs: dict[str | None, RunState] = {}
+        self._callers: weakref.WeakValueDictionary[str | None, asyncio.Task[Any]] = weakref.WeakValueDictionary()
 
     @classmethod
     def combine(cls, capabilities: Sequence[AbstractCapability[Any]]) -> AbstractCapability[Any]:
@@ -75,7 +79,14 @@ class Observer(AbstractCapability[Any]):
     def listens_to(self, event: Any) -> bool:
         return False  # asked of each event of a stream; it has no `on_event`, and finding that out takes a while
 
-    async def for_run(self, ctx: Any) -> AbstractCapability[Any]:
+    def for_run(self, ctx: Any) -> Coroutine[Any, Any, AbstractCapability[Any]]:
+        # Called by the task that begins the run, and awaited by another. No hook runs in the former.
+        caller = self._try(asyncio.current_task)
+        if caller is not None:
+            self._callers[ctx.run_id] = caller
+        return self._for_run(ctx)
+
+    async def _for_run(self, ctx: Any) -> AbstractCapability[Any]:
         return RealtimeObserver(self) if getattr(ctx, "realtime", False) else self
 
     def left(self, run_id: str | None, of_its_own_accord: bool) -> None:
@@ -115,6 +126,7 @@ class Observer(AbstractCapability[Any]):
         name = ctx.agent.name if ctx.agent is not None else None
         run = self._recorder.open_run(ctx.run_id or "", name, enclosing(self._recorder))
         state = self._runs[ctx.run_id] = RunState(self._recorder, run)
+        state.caller = self._callers.pop(ctx.run_id, None)
         run.start(
             prompt=snapshot(ctx.prompt) if self._recorder.wants_content else None,
             model=convert.model_name(ctx.model),
@@ -139,6 +151,8 @@ class Observer(AbstractCapability[Any]):
         run = state.run
         outcome: RunOutcome = "completed" if error is None else self._outcome(state, ctx, error)
         self._try(self._end_interrupted, state, result, outcome)
+        if getattr(ctx, "realtime", False):
+            self._try(self._session_used, state, ctx, "ok" if error is None else "cancelled")
         if error is None:
             if result is not None:
                 if isinstance(result.output, DeferredToolRequests):  # `run_stream()` shows no event of them
@@ -155,6 +169,26 @@ class Observer(AbstractCapability[Any]):
             run.error(failure, "run", identity=id(error))
         run.end(outcome, failure)
 
+    def _session_used(self, state: RunState, ctx: Any, outcome: RequestOutcome) -> None:
+        """A realtime session is told as one request: it has no others, and its tokens are paid for all the same."""
+        used = convert.usage(ctx.usage)
+        if used is None:
+            return
+        usd = getattr(ctx.usage, "cost", None)
+        cost = None if usd is None else Cost(usd, "genai-prices", price_list_version())
+        model = convert.model_name(ctx.model) or "unknown"
+        request = state.run.request(
+            model=model, provider=getattr(ctx.model, "system", None), streaming=True, at=state.run.started_ns
+        )
+        facts = ResponseFacts(
+            usage=used,
+            usage_source="provider" if outcome == "ok" else "partial",
+            cost=cost,
+            unpriced=cost is None,
+            response_model=model,
+        )
+        request.end(outcome, facts)
+
     def _forget(self, state: RunState) -> None:
         if not state.run.ended:  # ending it failed: it ends all the same, with what is certain
             state.run.end("error")
@@ -164,31 +198,27 @@ class Observer(AbstractCapability[Any]):
 
     def _outcome(self, state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            return self._stopped(state, ctx, error)
+            return self._stopped(state, ctx)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             return "cancelled"
         return "abandoned" if state.consumer_raised and not state.run.knows(error) else "error"
 
-    def _stopped(self, state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
+    def _stopped(self, state: RunState, ctx: Any) -> RunOutcome:
         """The outcome of a run that did not fail by itself, and was ended from outside.
 
         `on_run_error` tells a cancellation from a consumer that leaves, but for three cases: a task that is cancelled
         in its first turns, a program that is interrupted (`asyncio.run` cancels every task then), and a program that
         caught the provider's error and left the stream.
         """
-        own = asyncio.current_task() if isinstance(error, asyncio.CancelledError) else None
-        callers = caller_exit.waiting_for(own) if own is not None else []
-        if state.consumer is not None:
-            callers.append(state.consumer)
-        cancelled = state.leaving is False or any(caller.cancelling() for caller in callers)
+        cancelled = caller_exit.is_cancelled(state.caller, state.leaving)
         if _failure_behind(state) is not None and not cancelled:
             return "error"
-        cancelled = cancelled or state.failed or _is_cancelled_at_once(state, own, callers)
-        if state.leaving or not cancelled:
+        if state.leaving or not (state.failed or cancelled):
             return "abandoned"
         # Private; without it the run's own time-out reads as a cancellation.
         own_limit = getattr(getattr(ctx, "_cancellation", None), "timed_out", False)
-        return "timed_out" if own_limit or any(map(caller_exit.is_timed_out, callers)) else "cancelled"
+        limited = any(caller_exit.is_timed_out(task) for task in (state.caller, state.consumer) if task is not None)
+        return "timed_out" if own_limit or limited else "cancelled"
 
     def _end_interrupted(self, state: RunState, result: Any, run_outcome: RunOutcome) -> None:
         if not state.interrupted:
@@ -203,7 +233,7 @@ class Observer(AbstractCapability[Any]):
         ]
         for request, at in state.interrupted:
             facts = self._facts(request, partial.pop(0), partial=True) if partial else NOTHING_KNOWN
-            left = run_outcome in ("abandoned", "completed", "error")
+            left = run_outcome in ("abandoned", "completed")
             outcome: RequestOutcome = "error" if request.failure else "interrupted" if left else "cancelled"
             request.end(outcome, facts, at=at)
         state.interrupted.clear()
@@ -231,7 +261,7 @@ class Observer(AbstractCapability[Any]):
         finally:
             if inside is not None:
                 self._try(inside.leave)
-        self._try(self._request_done, request, response)
+        self._try(self._request_done, state, request, response)
         return response
 
     def _request(self, state: RunState, ctx: Any, request_context: Any) -> RequestRecorder:
@@ -257,9 +287,10 @@ class Observer(AbstractCapability[Any]):
         )
         return state.request
 
-    def _request_done(self, request: RequestRecorder, response: ModelResponse) -> None:
+    def _request_done(self, state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
         if not request.streaming:
-            self._parts_unstreamed(request, response)
+            self._parts_unstreamed(state, request, response)
+        answer_is_complete(state)
         complete = response.state == "complete"
         facts = self._facts(request, response, partial=not complete)
         # Not complete: the caller broke out of `run_stream()`, or the provider is still at work (suspended).
@@ -269,7 +300,10 @@ class Observer(AbstractCapability[Any]):
     def _facts(self, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> ResponseFacts:
         return convert.response_facts(response, self._recorder.pricing, partial=partial, asked=request.model)
 
-    def _parts_unstreamed(self, request: RequestRecorder, response: ModelResponse) -> None:
+    def _parts_unstreamed(self, state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
+        for part in response.parts:
+            if is_provider_tool(part):
+                part_is_complete(state, part)
         if not self._recorder.wants_content:
             return
         now = monotonic_ns()
@@ -284,7 +318,8 @@ class Observer(AbstractCapability[Any]):
                     )
                 case _:
                     whole = getattr(part, "args", None) or getattr(part, "content", None)
-                    request.whole(index, "other", snapshot(whole), now, part_kind=part.part_kind)
+                    names = names_of(part)
+                    request.whole(index, "other", snapshot(whole), now, part_kind=part.part_kind, **names)
 
     def _request_failed(self, state: RunState, request: RequestRecorder, error: BaseException) -> None:
         if isinstance(error, SkipModelRequest):
@@ -448,13 +483,6 @@ def _is_cancelled() -> bool:
     """Whether somebody has cancelled the current task."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def _is_cancelled_at_once(state: RunState, own: asyncio.Task[Any] | None, callers: Sequence[asyncio.Task[Any]]) -> bool:
-    """Whether a run that nobody waits for any more was cancelled in its first turns: its caller is gone already."""
-    if callers or state.leaving is not None or state.consumer is not None:
-        return False
-    return own is None or own.cancelling() > 0
 
 
 class RealtimeObserver(AbstractCapability[Any]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
@@ -30,6 +29,7 @@ from sidestream.recording.recorder import RequestRecorder, monotonic_ns
 from sidestream.recording.records import Deltas
 from sidestream.recording.snapshot import snapshot
 
+from .provider_tools import CALL, RETURN, names_of, part_is_complete
 from .run_state import RunState
 
 KINDS: dict[type, ChunkKind] = {TextPart: "text", ThinkingPart: "thinking", ToolCallPart: "tool_call"}
@@ -48,7 +48,6 @@ async def observe_model_stream(
     index = -1
     add_text, add_pull, add_time = deltas.texts.append, deltas.pulls.append, deltas.times.append
     request.begin_stream()
-    state.consumer = state.consumer or asyncio.current_task()
     try:
         while True:
             t_pull = now()
@@ -91,7 +90,7 @@ def _other_event(
         state.inside.leave()
     request.pulled(t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
     if kind is PartStartEvent:
-        return _part_begins(request, event.index, event.part, t)
+        return _part_begins(state, request, event.index, event.part, t)
     if kind is PartDeltaEvent:
         delta: Any = event.delta
         deltas = request.part(event.index)
@@ -100,13 +99,15 @@ def _other_event(
         return deltas
     if kind is PartEndEvent:
         request.close_part(event.index, t)
+        if getattr(event.part, "part_kind", None) == CALL:
+            part_is_complete(state, event.part)
         return None
     if isinstance(event, CustomEvent):
         _custom(state, event)
     return deltas
 
 
-def _part_begins(request: RequestRecorder, index: int, begun: Any, t: int) -> Deltas:
+def _part_begins(state: RunState, request: RequestRecorder, index: int, begun: Any, t: int) -> Deltas:
     kind = KINDS.get(type(begun), "other")
     if kind == "tool_call":
         return request.open_part(
@@ -121,10 +122,14 @@ def _part_begins(request: RequestRecorder, index: int, begun: Any, t: int) -> De
     if kind != "other":
         return request.open_part(index, kind, t, text=begun.content)
     part_kind = getattr(begun, "part_kind", None)
-    deltas = request.open_part(index, kind, t, part_kind=part_kind, text=getattr(begun, "transcript", None))
+    names = names_of(begun)
+    text = getattr(begun, "transcript", None)
+    deltas = request.open_part(index, kind, t, part_kind=part_kind, text=text, **names)
     whole = getattr(begun, "args", None) or getattr(begun, "content", None)
-    if whole is not None:
-        request.whole(index, kind, snapshot(whole), t, part_kind=part_kind)
+    if getattr(begun, "part_kind", None) == RETURN:  # whole from its beginning, and its end is not always told
+        part_is_complete(state, begun)
+    if whole is not None or names:
+        request.whole(index, kind, snapshot(whole), t, part_kind=part_kind, **names)
     return deltas
 
 

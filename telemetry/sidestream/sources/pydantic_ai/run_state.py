@@ -16,6 +16,7 @@ class RunState:
     """State of one run, from hook to hook."""
 
     __slots__ = (
+        "caller",
         "consumer",
         "consumer_raised",
         "failed",
@@ -53,8 +54,10 @@ class RunState:
         self.consumer_raised = False
         self.leaving: bool | None = None
         """How the consumer of `run_stream_events()` left: True of its own accord, False because it was cancelled."""
+        self.caller: asyncio.Task[Any] | None = None
+        """The task that began the run: the program's, or pydantic-ai's own behind `run_stream_events()`."""
         self.consumer: asyncio.Task[Any] | None = None
-        """The task that reads the run's events, as far as it has been seen."""
+        """The task that left `run_stream_events()`."""
         self.leaked: Failure | None = None
         """A cancellation that a tool let out though nobody had cancelled it."""
         self.provider_tools: dict[str, int] = {}
@@ -63,6 +66,11 @@ class RunState:
         """Calls of tools that pydantic-ai will not execute as they are."""
         self.settled: set[str] = set()
         """Tool calls whose end has been told, so that their result event adds nothing."""
+
+    @property
+    def request_streams(self) -> bool:
+        """Whether the answer at hand comes piece by piece, so that times within it are known."""
+        return self.request is not None and self.request.streaming
 
     def safely(self, call: Callable[..., Any], *args: Any) -> Any:
         """`safely` with this run's recorder."""

@@ -251,7 +251,7 @@ async def _when_stuck(cancel: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("mode", [*ASYNC_WHOLE, *ASYNC_STREAMED])
 @pytest.mark.parametrize("agent", [stuck, in_tool])
-def test_a_run_under_asyncio_timeout_is_cancelled(mode: str, agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_under_asyncio_timeout_is_timed_out(mode: str, agent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = MODES[mode]
 
     async def in_time(*args: Any) -> Any:
@@ -265,7 +265,7 @@ def test_a_run_under_asyncio_timeout_is_cancelled(mode: str, agent: Any, monkeyp
 
     monkeypatch.setitem(MODES, mode, in_time)
     answer = "llm:cancelled" if mode in ASYNC_WHOLE else "llm:cancelled~"
-    check(Play(agent), mode, f"{answer if agent is stuck else 'llm:ok stuck_tool:cancelled'} cancelled")
+    check(Play(agent), mode, f"{answer if agent is stuck else 'llm:ok stuck_tool:cancelled'} timed_out")
     assert play(Play(agent), mode).error[0][0] == "TimeoutError"
 
 

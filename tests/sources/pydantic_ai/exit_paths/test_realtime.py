@@ -56,7 +56,7 @@ class _Model(RealtimeModel):
 
     @property
     def model_name(self) -> str:
-        return "scripted-realtime"
+        return "function:realtime"
 
     @property
     def system(self) -> str:
