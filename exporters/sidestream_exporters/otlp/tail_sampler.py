@@ -15,8 +15,8 @@ from .runs import Run, Span
 MAX_SPANS = 10_000
 MAX_CONTENT = 64_000_000
 """Spans that may be held, and characters in them. Beyond, the trace that began first is let go."""
-MAX_DECIDED = 10_000
-"""Traces whose decision is remembered, for runs that end after the outermost."""
+MAX_TRACES = 10_000
+"""Traces that are held, and those whose decision is remembered for runs that end after the outermost."""
 
 ATTRIBUTE = "sidestream.sampling"
 
@@ -69,7 +69,8 @@ class TailSampler:
             held.reason = held.reason or self._reason(end)
             if run.run_id == root:
                 return self._release(root)
-        while self._spans > MAX_SPANS or self._content > MAX_CONTENT:
+        # Traces without spans count too: a run that never ends may leave one for ever.
+        while self._spans > MAX_SPANS or self._content > MAX_CONTENT or len(self._held) > MAX_TRACES:
             self._release(next(iter(self._held)), send=False)
         return []
 
@@ -84,7 +85,7 @@ class TailSampler:
         self._content -= held.content
         self._decided.pop(root, None)
         self._decided[root] = reason = held.reason if send else None
-        if len(self._decided) > MAX_DECIDED:
+        if len(self._decided) > MAX_TRACES:
             del self._decided[next(iter(self._decided))]
         if reason is None:
             self.sampled_out += len(held.spans)

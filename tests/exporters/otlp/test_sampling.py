@@ -96,11 +96,18 @@ class TestBounds:
         self.hold(1_000, {"prompt": "x" * 1_000})
 
     def test_of_decisions(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tail_sampler, "MAX_DECIDED", 10)
+        monkeypatch.setattr(tail_sampler, "MAX_TRACES", 10)
         exporter = OTLPExporter()
         for number in range(100):
             exporter.export(run_of(f"run-{number}"))
         assert len(exporter._tail_sampler._decided) == 10
+
+    def test_of_traces_that_have_no_span_yet(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tail_sampler, "MAX_TRACES", 10)
+        exporter = OTLPExporter()
+        for number in range(100):
+            assert exporter.export(run_of(f"run-{number}")[:1]) is None
+        assert len(exporter._tail_sampler._held) == 10
 
     def hold(self, traces: int, facts: dict[str, Any]) -> None:
         """Traces whose outermost run never ends: the oldest are let go, and counted."""
