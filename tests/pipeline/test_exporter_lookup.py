@@ -139,6 +139,13 @@ class TestThisDistribution:
             "prometheus:?push=http://u:s3cret@host",
             "otlp:http://u:s3cret@host/?timeout=never",
             "otlp:http://u:s3cret@host:port",
+            "otlp:http://us?er:s3cret@host",
+            "otlp:http:/user:s3cret@host",
+            "otlp:http://host?s3cret",
+            "bogus:http://host/s3cret/v1/traces",
+            "bogus:host:4318/s3cret",
+            "prometheus:http://host/s3cret",
+            "prometheus:?push=http://127.0.0.1:9/a b/s3cret",
             "otlp:http://host?headers=s3cret",
             "otlp:http://host?headers=authorization=s3cret&compression=some",
         ],
@@ -150,7 +157,7 @@ class TestThisDistribution:
 
     def test_a_mistake_is_told_with_the_target_that_it_is_of(self) -> None:
         assert mistake("jsonl:runs/?rotate=5").startswith("exporter 'jsonl:runs/': unknown option 'rotate'")
-        assert mistake("bogus:http://u:p@host/x").startswith("exporter 'bogus:http://host/x': there is no")
+        assert mistake("bogus:http://u:p@host/x").startswith("exporter 'bogus:http://host/…': there is no")
 
     def test_an_exporter_that_takes_no_target_says_so(self) -> None:
         assert "takes no target" in mistake("memory:target")

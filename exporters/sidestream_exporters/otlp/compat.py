@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -28,20 +31,38 @@ def probe() -> list[str]:
     return lost
 
 
-def replace_stub(exporter: Any) -> Any:
-    """Put a stub that makes one attempt into the library's gRPC exporter, and return it.
+def replace_stub(exporter: Any, headers: Mapping[str, str]) -> Any:
+    """Put a stub that makes one attempt, with `headers`, into the library's gRPC exporter, and return it.
 
     Without `_client` in the exporter, the library's own stub stays: it tries again within the timeout, and a partial
     success counts as a whole one.
     """
     from .grpc_stub import OneAttemptStub
 
-    stub = OneAttemptStub(getattr(exporter, "_client", None))
+    stub = OneAttemptStub(getattr(exporter, "_client", None), headers)
     if hasattr(exporter, "_client"):
         exporter._client = stub
     else:
         warn_once("OTLP over gRPC: this version of the library hides rejected spans", "grpc-client")
     return stub
+
+
+@contextmanager
+def silent_headers() -> Iterator[None]:
+    """Keep the library from logging what it cannot read of OTEL_EXPORTER_OTLP_HEADERS, which holds keys.
+
+    It reads the variable even where other headers are given.
+    """
+    logger, here = logging.getLogger("opentelemetry.util.re"), threading.get_ident()
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    logger.addFilter(of_others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(of_others)
 
 
 def pool_classes(opened: Callable[[socket.socket], None], closed: Callable[[], None]) -> dict[str, Any]:

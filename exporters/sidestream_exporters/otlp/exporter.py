@@ -29,7 +29,7 @@ from .runs import Span
 from .semantic_conventions import GEN_AI
 from .send_queue import SendQueue, probe_endpoint
 from .sender import load_library
-from .settings import Given, content_of, endpoint_of, sdk_disabled
+from .settings import Given, content_of, endpoint_of, sdk_disabled, shown_names
 from .spans import Builder, Instrumented
 from .tail_sampler import TailSampler
 
@@ -240,7 +240,7 @@ class OTLPExporter(Exporter):
     def check(self) -> list[CheckResult]:
         """What would be sent, and whether the endpoint takes it: it gets a request without spans."""
         resource = self._resource.attributes
-        headers = ", ".join(sorted(self.endpoint.headers)) or "none"
+        headers = ", ".join(shown_names(self.endpoint.headers)) or "none"
         return [
             CheckResult(True, "service", str(resource.get("service.name"))),
             CheckResult(True, "protocol", f"{self.endpoint.protocol}, compression {self.endpoint.compression}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc  # type: ignore[import-untyped,unused-ignore]
@@ -24,15 +25,16 @@ _ADVICE = {
 class OneAttemptStub:
     """Stub that raises our failures: the library tries an `RpcError` again, and knows no partial success."""
 
-    def __init__(self, stub: Any) -> None:
+    def __init__(self, stub: Any, headers: Mapping[str, str]) -> None:
         self._stub = stub
+        self._headers = tuple(headers.items())
         self.rejected = 0
         """Items that the last accepted request did not get in."""
 
     def Export(self, request: Any, metadata: Any = None, timeout: float | None = None) -> Any:
-        """Send one request. Raises `RetryableError` or `PermanentError`."""
+        """Send one request with the endpoint's headers alone. Raises `RetryableError` or `PermanentError`."""
         try:
-            answer = self._stub.Export(request, metadata=metadata, timeout=timeout)
+            answer = self._stub.Export(request, metadata=self._headers, timeout=timeout)
         except grpc.RpcError as error:
             raise _failure(error) from error
         self.rejected = rejected_items(answer)

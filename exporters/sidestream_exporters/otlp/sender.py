@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from .compat import replace_stub
+from .compat import replace_stub, silent_headers
 from .failures import AttemptFailed, PermanentError
 from .settings import Endpoint, Signal
 
@@ -24,7 +24,9 @@ class Sender:
     """Connection to one endpoint, for one signal; it connects when it sends."""
 
     def __init__(self, endpoint: Endpoint, signal: Signal) -> None:
-        self._exporter, self._attempt = (_grpc if endpoint.protocol == "grpc" else _http)(endpoint, signal)
+        make = _grpc if endpoint.protocol == "grpc" else _http
+        with silent_headers():
+            self._exporter, self._attempt = make(endpoint, signal)
 
     def send(self, data: Any) -> int:
         """Deliver spans (`Sequence[ReadableSpan]`) or `MetricsData`; returns how many items the server rejected.
@@ -81,7 +83,7 @@ def _grpc(endpoint: Endpoint, signal: Signal) -> tuple[Any, Any]:
         compression=Compression.Gzip if endpoint.compression == "gzip" else Compression.NoCompression,
         channel_options=(*_GRPC_OPTIONS, ("grpc.primary_user_agent", f"sidestream/{version('sidestream')}")),
     )
-    return exporter, replace_stub(exporter)
+    return exporter, replace_stub(exporter, endpoint.headers)
 
 
 def load_library(endpoint: Endpoint) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast, get_args
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
+from sidestream.pipeline.addresses import shown_url
 from sidestream.recording.content import NONE, ContentPolicy
 
 Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
@@ -25,6 +27,8 @@ Placement: TypeAlias = Literal["span", "event", "both"]
 """Where content stands: in attributes of the span, or in those of a span event."""
 
 GRPC_PORT = 4317
+_HEADER_NAME = re.compile(r"[a-z]{1,16}\d?([-_][a-z]{0,16}\d{0,2}){0,5}")
+"""What people call headers: words of letters. A key mixes them with digits, or is longer."""
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
@@ -48,9 +52,7 @@ class Endpoint:
     @property
     def shown(self) -> str:
         """The address without what may be secret: a query, and a path of somebody's own."""
-        parts = urlsplit(self.url)
-        path = parts.path if parts.path in ("", *(f"/v1/{signal}" for signal in get_args(Signal))) else "/…"
-        return f"{parts.scheme}://{parts.netloc}{path}"
+        return shown_url(self.url)
 
     @property
     def secure(self) -> bool:
@@ -219,9 +221,15 @@ def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str
                 f"otlp: {where}: what stands before = cannot be the name of a header: letters, digits and - only"
             )
         if not isinstance(value, str) or not value.isprintable() or not value.isascii():
-            raise ConfigurationError(f"otlp: {where}: the value of {key!r} must be printable ASCII text")
+            (told,) = shown_names([key])
+            raise ConfigurationError(f"otlp: {where}: the value of {told} must be printable ASCII text")
         headers[key] = value
     return headers
+
+
+def shown_names(headers: Iterable[str]) -> list[str]:
+    """Names of headers as they may be told, sorted; one that may be a key, put where its name belongs, as `…`."""
+    return sorted(name if _HEADER_NAME.fullmatch(name) else "…" for name in headers)
 
 
 def _check_certificates(files: Mapping[str, tuple[str, str | None]]) -> None:

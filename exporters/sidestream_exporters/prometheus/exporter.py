@@ -21,8 +21,8 @@ from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
 from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.store import MAX_VALUES, Point
+from sidestream.pipeline.addresses import shown_url
 from sidestream.pipeline.exporter import Exporter
-from sidestream.pipeline.registry import without_user
 from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import NONE
 from sidestream.stats import SidecarStats
@@ -152,9 +152,9 @@ class PrometheusExporter(Exporter):
                 group = {"instance": self._instance or f"{socket.gethostname()}:{os.getpid()}"}
                 pushadd_to_gateway(self._push, self._job, self._page(), group, timeout=PUSH_SECONDS)
             except (OSError, HTTPException) as error:
-                reason = str(error)
-                warn_once("metrics cannot be pushed", self._push, gateway=self._push, reason=reason)
-                raise ExporterUnavailable(f"{self._push}: {reason}") from error
+                gateway, reason = shown_url(self._push), str(error)
+                warn_once("metrics cannot be pushed", self._push, gateway=gateway, reason=reason)
+                raise ExporterUnavailable(f"{gateway}: {reason}") from error
 
     def close(self) -> None:
         if self._server is not None:
@@ -240,7 +240,7 @@ class PrometheusExporter(Exporter):
 
 
 def _address(port: int | str | None, host: str | None) -> tuple[str, int]:
-    source = f"port={(without_user(port) if isinstance(port, str) else port)!r}"
+    source = f"port={(shown_url(port) if isinstance(port, str) else port)!r}"
     if port == "auto":
         text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
         source, port = f"OTEL_EXPORTER_PROMETHEUS_PORT={text!r}", text or PORT
@@ -258,6 +258,7 @@ def _gateway(url: str) -> str:
         parts = urlsplit(url)
         works = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
         works = works and parts.port != 0
+        works = works and url.isascii() and url.isprintable() and " " not in url  # else urllib tells all of it
     except ValueError:
         works = False
     if not works:

@@ -15,6 +15,7 @@ import msgspec
 
 from sidestream.errors import ConfigurationError, UnknownExporterError
 
+from .addresses import shown_url
 from .exporter import Exporter
 
 ENTRY_POINT_GROUP = "sidestream.exporters"
@@ -79,14 +80,10 @@ def make_exporter(spec: str) -> Exporter:
 
 
 def shown(spec: str) -> str:
-    """`spec` as it may be told: its options may hold a key, and a URL a password."""
+    """`spec` as it may be told: its options may hold a key, and so may a URL."""
     before_options = cast(re.Match[str], re.match(r"[^:?=]*(:[^?]*)?", spec.strip()))
-    return without_user(before_options[0])
-
-
-def without_user(url: str) -> str:
-    """`url` without the user and password that may stand in it."""
-    return re.sub("(?s)//.*@", "//", url)
+    name, colon, target = before_options[0].partition(":")
+    return f"{name}{colon}{shown_url(target)}"
 
 
 def _is_module(name: str) -> bool:
@@ -107,8 +104,10 @@ def _convert(
     converted: dict[str, Any] = {}
     for name, text in options.items():
         if name not in known:
+            # What stands there may be the end of a password with a `?`, or a key: a name alone is repeated.
+            called = f" {name!r}" if re.fullmatch("[a-z_]{1,30}", name) else ""
             raise ConfigurationError(
-                f"exporter {told!r}: unknown option {name!r}; options are: {', '.join(known) or 'none'}"
+                f"exporter {told!r}: unknown option{called}; options are: {', '.join(known) or 'none'}"
             )
         hint = known[name]
         try:
@@ -116,7 +115,7 @@ def _convert(
         except msgspec.ValidationError:
             choices = ", ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
             wanted = f"choose {choices}" if choices else f"it must be a {getattr(hint, '__name__', hint)}"
-            value = "" if name == "headers" else f"={without_user(text)!r}"
+            value = "" if name == "headers" else f"={shown_url(text)!r}"
             raise ConfigurationError(f"exporter {told!r}: option {name}{value}: {wanted}") from None
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in converted]
     if missing:

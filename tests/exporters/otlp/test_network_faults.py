@@ -194,14 +194,42 @@ class TestSecrets:
         assert SECRET not in str(raised.value)
 
 
-def test_headers_that_are_given_are_not_joined_by_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that the environment has for one back end does not go to another."""
-    with http_receiver() as received:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={SECRET}")
-        exporter = OTLPExporter(received.url, headers={"x-team": "blue"})
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_headers_of_the_environment_that_cannot_be_read_are_not_logged_by_the_library(
+    protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", SECRET)
+    receiver = grpc_receiver if protocol == "grpc" else http_receiver
+    with receiver() as received:
+        exporter = OTLPExporter(received.url, protocol=protocol, headers={})
         exporter.export(one_run())
         exporter.close()
-    assert received.headers[0]["x-team"] == "blue"
+    assert SECRET not in caplog.text
+
+
+def test_a_key_in_place_of_a_headers_name_is_not_told() -> None:
+    exporter = OTLPExporter(headers={SECRET: "authorization", "x-scope-orgid": "1"})
+    (told,) = (result.message for result in exporter.check() if result.subject == "headers")
+    exporter.close()
+    assert told == "x-scope-orgid, … (values not shown)"
+    with pytest.raises(ConfigurationError) as raised:
+        OTLPExporter(headers={SECRET: "no\nheader"})
+    assert SECRET.lower() not in str(raised.value)
+
+
+@pytest.mark.parametrize("given", [{"x-team": "blue"}, {}])
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_headers_that_are_given_are_not_joined_by_those_of_the_environment(
+    protocol: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the environment has for one back end does not go to another."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={SECRET}")
+    receiver = grpc_receiver if protocol == "grpc" else http_receiver
+    with receiver() as received:
+        exporter = OTLPExporter(received.url, protocol=protocol, headers=given)
+        exporter.export(one_run())
+        exporter.close()
+    assert received.headers[0].get("x-team") == given.get("x-team")
     assert "x-key" not in received.headers[0]
 
 
@@ -221,5 +249,5 @@ def test_every_private_name_of_a_library_is_there() -> None:
 
 
 def test_a_stub_that_is_gone_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    compat.replace_stub(object())
+    compat.replace_stub(object(), {})
     assert "hides rejected spans" in caplog.text

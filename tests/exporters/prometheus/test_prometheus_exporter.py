@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 
 from sidestream import ConfigurationError, Sidecar
+from sidestream.errors import ExporterUnavailable
 from sidestream.metrics.definitions import BY_NAME
 from sidestream.pipeline.registry import make_exporter
 from sidestream_exporters import PrometheusExporter
@@ -512,6 +513,16 @@ def test_a_gateway_that_fails_is_said_once_and_counted_and_the_runs_go_on(fault:
         assert (books.failures, books.exported, books.dropped) == (3, 6, {})
         sidecar.close()
     assert words.getvalue().count("metrics cannot be pushed") == 1
+
+
+def test_a_key_in_the_path_of_a_gateway_is_not_told() -> None:
+    with said() as words:
+        exporter = PrometheusExporter(push=f"http://127.0.0.1:{free_port()}/s3cret")
+        with pytest.raises(ExporterUnavailable, match=r"http://127\.0\.0\.1:\d+/…: ") as raised:
+            exporter.flush()
+        exporter.close()
+    assert "metrics cannot be pushed" in words.getvalue()
+    assert "s3cret" not in words.getvalue() + str(raised.value)
 
 
 def test_a_gateway_that_hangs_holds_a_close_no_longer_than_its_deadline() -> None:

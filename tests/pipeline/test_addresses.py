@@ -1,0 +1,44 @@
+"""Addresses as they are told: where something is, and no key of whoever it belongs to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidestream.pipeline.addresses import shown_url
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+        ("https://host/v1/traces", "https://host/v1/traces"),
+        ("https://host/key/v1/traces", "https://host/…"),
+        ("https://host:443/v1/traces?api-key=key", "https://host:443/v1/traces?…"),
+        ("https://host/#key", "https://host/?…"),
+        ("http://[::1]:4318/key", "http://[::1]:4318/…"),
+        ("http://user:p@ss:/word@host:1", "http://host:1"),
+        ("http:/user:key@host", "http:/host"),
+        ("http://host:key", "http://host/…"),
+        ("//user:key@host", "//host"),
+        ("localhost:4318/key", "localhost:4318/…"),
+    ],
+)
+def test_an_address_is_told_down_to_its_port(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize("path", ["", "runs/", "/var/log/runs", "C:/runs", r"C:\runs", "runs@home/x", "*"])
+def test_a_path_of_a_file_is_told_as_it_stands(path: str) -> None:
+    assert shown_url(path) == path
+
+
+@given(
+    user=st.text(st.characters(exclude_characters="\0")),
+    path=st.text(st.characters(exclude_characters="@")),
+)
+def test_nothing_beside_the_host_is_told_of_any_url(user: str, path: str) -> None:
+    told = shown_url(f"https://{user}K3Y:K3Y@host:1/{path}K3Y?K3Y={path}#K3Y")
+    assert told.startswith("https://host:1/")
+    assert "K3Y" not in told
