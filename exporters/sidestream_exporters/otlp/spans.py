@@ -180,10 +180,13 @@ class Builder:
             "sidestream.cost.usd_with_children": data.cost_usd_with_children,
             **bounds_of(data),
             "sidestream.unpriced_requests": data.unpriced_requests,
+            "sidestream.partial_requests": data.partial_requests,
+            "sidestream.unmeasured_requests": data.unmeasured_requests,
             "sidestream.requests": data.total_iterations,
             "sidestream.tool_calls": data.tool_calls,
             "sidestream.retries": data.retries,
             "sidestream.sub_agents": data.sub_agents,
+            "sidestream.incomplete_sub_agents": data.incomplete_sub_agents,
             "sidestream.output_type": run.output_type,
             "sidestream.mode": start.mode if start else None,
             **{f"sidestream.tag.{name}": value for name, value in ((start.tags if start else None) or {}).items()},
@@ -320,7 +323,9 @@ class Builder:
             run.open_tools -= 1
             if not calls:
                 del run.tools[key]
-        if (message := result_message(data)) is not None:
+        by_provider = call is not None and call.data.executed_by == "provider"
+        # What the provider's own tool returned is a part of the answer: nobody tells it to the model.
+        if not by_provider and (message := result_message(data)) is not None:
             run.new_messages.append(message)
         if self._mode(run) != "all":
             return None
@@ -329,7 +334,7 @@ class Builder:
             names.operation: names.execute_tool,
             names.tool: data.tool_name,
             names.tool_call: data.tool_call_id,
-            names.tool_type: "function",
+            names.tool_type: names.provider_tool if by_provider else names.function_tool,
             names.agent: event.agent_name,
             names.conversation: run.start.conversation_id if run.start else None,
             "sidestream.outcome": data.outcome,

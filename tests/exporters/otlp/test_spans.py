@@ -239,6 +239,12 @@ class TestAChat:
             "sidestream.sampling": "head",
         }
 
+    @pytest.mark.parametrize(
+        "count", ["unpriced_requests", "partial_requests", "unmeasured_requests", "incomplete_sub_agents"]
+    )
+    def test_what_is_missing_from_a_runs_totals_is_counted(self, count: str) -> None:
+        assert attributes(one_run(**{count: 2}))[f"sidestream.{count}"] == 2
+
     def test_absent_is_not_zero(self) -> None:
         got = attributes(one_chat(unpriced=True))
         assert not [name for name in got if "usage." in name or name.startswith("sidestream.cost.usd")]
@@ -454,6 +460,17 @@ class TestContent:
         ]
         assert json.loads(second["gen_ai.output.messages"])[0]["parts"] == [{"type": "text", "content": "far"}]
         assert not [name for name in tool if "messages" in name]
+
+    def test_what_a_providers_own_tool_returned_is_no_message_to_the_model(self) -> None:
+        """The provider has it in its answer already; the application never sends it."""
+        search = (
+            ToolStart(tool_name="web_search", tool_call_id="s1", executed_by="provider"),
+            ToolEnd(tool_name="web_search", tool_call_id="s1", outcome="ok", result="384,400 km"),
+        )
+        events = start("run-1"), ask(), *search, answered(), ask(2), answered(2), end()
+        tool, _, second, _ = (attributes(span) for span in spans_of(*events, content="full"))
+        assert (tool["gen_ai.tool.type"], tool["gen_ai.tool.call.result"]) == ("extension", "384,400 km")
+        assert "gen_ai.input.messages" not in second
 
     def test_the_runs_own_span_has_what_went_in_and_what_came_out(self) -> None:
         """Back ends list a trace by the input and output of its outermost span."""
