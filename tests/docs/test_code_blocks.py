@@ -20,7 +20,7 @@ from sidestream.cli.app import app
 from sidestream.testing.pytest_plugin import sidestream_capture
 from tests.support.paths import ROOT
 
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"text", "yaml", "toml", "ini", "json", "promql", "sql", "dockerfile"}
 """What a reader looks at, or what needs a system that is not here."""
