@@ -4,8 +4,9 @@ python -m tests.bench.instructions [--check] [--update]
 
 One run is counted against four of them by callgrind, so that what a process does once cancels. The path is what the
 caller's thread executes, the whole is every thread, delivery to all four exporters included. `--check` compares the
-ratios with those committed in `instructions.json` and fails where what Sidestream adds has grown by more than a tenth,
-naming the functions that are called more often than before; `--update` writes the file.
+path with what is committed in `instructions.json` and fails where it has grown by more than a tenth, naming the
+functions that are called more often than before; `--update` writes the file. The whole is told and not checked: a
+worker that polls by the clock does so more often in a process that callgrind makes fifty times slower.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def grown(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     for case, values in now["ratios"].items():
         for name, value in values.items():
             old = before["ratios"].get(case, {}).get(name)
-            if old is None or name == "pass-through / bare" or value - 1 <= (old - 1) * (1 + TOLERANCE) + 0.000_5:
+            if name != "path / pass-through" or old is None or value - 1 <= (old - 1) * (1 + TOLERANCE) + 0.000_5:
                 continue
             lines.append(f"{case}: {name} is {value}, was {old}")
             were = before["calls"].get(case, {})
