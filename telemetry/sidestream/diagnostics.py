@@ -11,8 +11,8 @@ import os
 import select
 import sys
 import traceback
-from collections.abc import MutableMapping
-from typing import Any, Literal
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 PRINT_MILLISECONDS = 100
 """For how long a diagnostic waits for stderr to take it."""
@@ -48,6 +48,31 @@ def error_once(message: str, *key: str, **fields: Any) -> None:
     """Log at level ERROR, the first time only for each distinct `message` and `key`."""
     if _is_first(message, key):
         _log("error", message, fields)
+
+
+class Probe(NamedTuple):
+    """Probe for one private name of a library that Sidestream uses."""
+
+    name: str
+    holds: bool
+    """Whether the installed version has the name, and it does what is expected."""
+    lost: str
+    """What does not work without it."""
+
+
+def warn_missing(library: str, probes: Callable[[], Sequence[Probe]]) -> None:
+    """Warn, once a process, of each of the `probes` that does not hold. A probe that raises is warned of itself."""
+    if not _is_first("probed", (library,)):
+        return
+    try:
+        for probe in probes():
+            if not probe.holds:
+                warn_once(
+                    "private name is gone", library, probe.name, library=library, name=probe.name, lost=probe.lost
+                )
+    except Exception as error:
+        kind = type(error).__qualname__
+        warn_once("private names cannot be probed", library, library=library, exception=kind)
 
 
 def debug_traceback(error: BaseException) -> None:

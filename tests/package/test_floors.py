@@ -31,7 +31,7 @@ FLOORS: list[set[str]] = [
 """From the ground up, by room: a folder of the package, or a file beside the folders. A room imports from floors below,
 or from its neighbours as long as there is no circle. `exporters` is the other package, `sidestream` the public face."""
 
-KNOWS_PYDANTIC_AI = ("sources.pydantic_ai", "testing", "demo", "streaming")
+KNOWS_PYDANTIC_AI = ("sources.pydantic_ai", "testing", "demo")
 
 
 @cache

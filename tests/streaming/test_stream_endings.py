@@ -404,6 +404,7 @@ def test_nothing_is_kept_of_streams_that_are_over() -> None:
     """Neither the run's task, nor its events, nor its agent."""
     import weakref
 
+    from sidestream.sources.pydantic_ai import attach
     from sidestream.streaming import session as feed
 
     seen: list[weakref.ref[Any]] = []
@@ -421,7 +422,7 @@ def test_nothing_is_kept_of_streams_that_are_over() -> None:
     gc.collect()
     assert [ref() for ref in seen] == [None] * 3
     assert not feed._pumps
-    assert not feed._guests
+    assert not attach._temporary
 
 
 async def _reads_all(agent: Agent[Any, Any]) -> None:

@@ -15,8 +15,8 @@ from pydantic_ai.capabilities import AbstractCapability, Instrumentation
 from pydantic_ai.toolsets import FunctionToolset
 
 from sidestream import StreamEvent, collect_stream_result, run_stream, run_stream_with_tools
+from sidestream.sources.pydantic_ai import attach
 from sidestream.sources.pydantic_ai.capability import Observer
-from sidestream.streaming import session as feed
 from tests.support.talking_model import Call, Log, agent_of, of, run, texts_of, types_of
 
 
@@ -223,7 +223,7 @@ class TestTheAgent:
                 assert each.root_capability is root
 
         run(main())
-        assert not feed._guests
+        assert not attach._temporary
 
     def test_is_not_asked_again_for_its_capabilities_tools(self, log: Log) -> None:
         """Once, when the agent was made."""

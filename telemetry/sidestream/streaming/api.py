@@ -26,10 +26,8 @@ from .session import ALL_KINDS, Feed
 from .tracing import sidecar_in
 
 if TYPE_CHECKING:
-    from pydantic_ai import AgentRunResult, ModelMessage, UserContent
-    from pydantic_ai.agent import AbstractAgent
-
     from sidestream.sidecar import Sidecar
+    from sidestream.sources.pydantic_ai.types import AbstractAgent, AgentRunResult, ModelMessage, UserContent
 
 OutputT = TypeVar("OutputT")
 
@@ -188,9 +186,10 @@ async def collect_stream_result(
 def _infer_name(agent: Any, options: dict[str, Any], frame: FrameType) -> None:
     # As pydantic-ai does where an agent has no name: that of the variable in the caller's frame. Left to it, the frame
     # would be one of ours, and every agent's name "agent".
-    infer = getattr(agent, "_infer_name", None)
-    if infer is not None and agent.name is None and options.get("infer_name", True):
-        infer(frame)
+    from sidestream.sources.pydantic_ai.compat import infer_name
+
+    if options.get("infer_name", True):
+        infer_name(agent, frame)
     options["infer_name"] = False
 
 

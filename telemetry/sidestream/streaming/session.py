@@ -9,11 +9,9 @@ import asyncio
 import threading
 import uuid
 import weakref
-from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Collection, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
@@ -48,9 +46,11 @@ class Feed:
         emit_progress: bool,
         sidecar: Sidecar | None,
     ) -> None:
+        from sidestream.sources.pydantic_ai.attach import core_of
+
         if not set(kinds) <= set(ALL_KINDS):
             raise ConfigurationError(f"kinds={kinds!r}: must be a collection of {', '.join(ALL_KINDS)}")
-        _core(agent)
+        core_of(agent)
         self.agent = agent
         self.prompt = prompt
         self.options = options
@@ -119,17 +119,17 @@ class Feed:
         return self.emit_progress or not isinstance(data, Progress)
 
     async def _run(self) -> None:
-        from pydantic_ai import AgentRunResultEvent
+        from sidestream.sources.pydantic_ai.attach import attached
+        from sidestream.sources.pydantic_ai.convert import run_result
 
         _asking.set(self)
         observers = self._observers()
         try:
-            with _attached(self.agent, observers) as more:
+            with attached(self.agent, observers) as more:
                 async with self.agent.run_stream_events(self.prompt, **self._with(more)) as events:
                     try:
                         async for event in events:
-                            if isinstance(event, AgentRunResultEvent):
-                                self.result = event.result
+                            self.result = run_result(event) or self.result
                             if self._assembly is not None:  # the deltas that have passed; all else is told at once
                                 safely(_recorder, self._assembly.flush_stale, monotonic_ns())
                             if self.queue:
@@ -151,11 +151,13 @@ class Feed:
         return {**self.options, "capabilities": capabilities} if observers else self.options
 
     def _observers(self) -> list[Observer]:
+        from sidestream.sources.pydantic_ai.attach import effective_capabilities
+
         observers = [_stream_observer()]
         sidecar = self.sidecar
         if sidecar is not None:
             own = sidecar.capability
-            present = (*_effective_root(_core(self.agent)).capabilities, *(self.options.get("capabilities") or ()))
+            present = (*effective_capabilities(self.agent), *(self.options.get("capabilities") or ()))
             if not any(each is own for each in present):
                 self.export = sidecar
                 observers.append(_gate(sidecar))
@@ -262,8 +264,6 @@ _lock = threading.RLock()
 _shared_observer: Observer | None = None
 _gates: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
 """By the id of the sidecar, which lives as long as its observer does."""
-_guests: dict[int, _Guests] = {}
-"""By the id of the agent."""
 
 
 def _stream_observer() -> Observer:
@@ -286,62 +286,3 @@ def _gate(sidecar: Sidecar) -> Observer:
             gate = cast(Recorder, _SidecarGate(sidecar))
             observer = _gates[id(sidecar)] = Observer(gate, f"{sidecar.capability.id}-export")
         return observer
-
-
-@dataclass
-class _Guests:
-    """The observers that an agent has for the time of its streams."""
-
-    before: Any
-    """The agent's root capability without them."""
-    needed: Counter[int] = field(default_factory=Counter)
-    """By the id of an observer: how many runs in progress need it."""
-
-
-@contextmanager
-def _attached(agent: Any, observers: Sequence[Observer]) -> Iterator[Sequence[Observer]]:
-    """Have `observers` in the agent while it runs; yields those that the run itself has to bring.
-
-    In the agent, for a capability that a run brings has pydantic-ai ask all others for their tools and settings again.
-    Under `override(spec=…)` with capabilities, which hides the agent's own, it does that in any case.
-    """
-    from sidestream.sources.pydantic_ai.attach import change_capabilities, placed
-
-    core = _core(agent)
-    if _effective_root(core) is not core.root_capability:
-        yield observers
-        return
-    with _lock:
-        guests = _guests.setdefault(id(core), _Guests(core.root_capability))
-        new = [observer for observer in observers if not guests.needed[id(observer)]]
-        guests.needed.update(map(id, observers))
-        if new:
-            change_capabilities(core, lambda present: placed(present, new))
-    try:
-        yield ()
-    finally:
-        with _lock:
-            guests.needed.subtract(map(id, observers))
-            gone = {id(observer) for observer in observers if not guests.needed[id(observer)]}
-            if gone:
-                change_capabilities(core, lambda present: [each for each in present if id(each) not in gone])
-            if not +guests.needed:
-                del _guests[id(core)]
-                now, before = core.root_capability.capabilities, guests.before.capabilities
-                if list(map(id, now)) == list(map(id, before)):
-                    core._root_capability = guests.before
-
-
-def _core(agent: Any) -> Any:
-    """The agent that any wrappers are around. Raises `ConfigurationError` where there is none."""
-    core = agent
-    while (wrapped := getattr(core, "wrapped", None)) is not None:
-        core = wrapped
-    if not hasattr(core, "_root_capability"):
-        raise ConfigurationError(f"cannot stream {type(agent).__qualname__!r}: it is not a pydantic-ai agent")
-    return core
-
-
-def _effective_root(core: Any) -> Any:
-    effective = getattr(core, "_effective_root_capability", None)  # private; without it an override goes unseen
-    return core.root_capability if effective is None else effective()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.capabilities import Instrumentation
 
 from sidestream.errors import ConfigurationError
+
+from . import compat
 
 if TYPE_CHECKING:
     from .capability import Observer
@@ -53,15 +59,74 @@ def change_capabilities(agent: Any, change: Callable[[Sequence[Any]], list[Any]]
     Raises `ConfigurationError` where `agent` is not a pydantic-ai agent.
     """
     root = _root_capability(agent)
-    holder = agent
-    while (wrapped := getattr(holder, "wrapped", None)) is not None:
-        holder = wrapped
+    holder = compat.unwrapped(agent)
     # A run that is just starting looks at the list twice, and fails if it has changed in between: it keeps the old one.
-    replaces = getattr(holder, "_root_capability", None) is root
+    replaces = compat.has_root(holder, root)
     changed = copy.copy(root) if replaces else root
-    # From 2.63 on the hooks are dispatched from a list of its own, derived from `capabilities` when that was made.
-    for name in ("capabilities", "_dispatch"):
-        if hasattr(root, name):
-            setattr(changed, name, change(getattr(root, name)))
+    for name, present in compat.hook_lists(root):
+        setattr(changed, name, change(present))
     if replaces:
-        holder._root_capability = changed
+        compat.set_root(holder, changed)
+
+
+# --- for the time of a stream ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class TemporaryObservers:
+    """Observers that an agent has while streams of it are in progress."""
+
+    before: Any
+    """The agent's root capability without them."""
+    needed: Counter[int] = field(default_factory=Counter)
+    """By the id of an observer: how many runs in progress need it."""
+
+
+_lock = threading.RLock()
+_temporary: dict[int, TemporaryObservers] = {}
+"""By the id of the agent."""
+
+
+@contextmanager
+def attached(agent: Any, observers: Sequence[Observer]) -> Iterator[Sequence[Observer]]:
+    """Have `observers` in the agent while it runs; yields those that the run itself has to bring.
+
+    In the agent, for a capability that a run brings has pydantic-ai ask all others for their tools and settings again.
+    Under `override(spec=…)` with capabilities, which hides the agent's own, it does that in any case.
+    """
+    core = core_of(agent)
+    if compat.effective_root(core) is not core.root_capability:
+        yield observers
+        return
+    with _lock:
+        temporary = _temporary.setdefault(id(core), TemporaryObservers(core.root_capability))
+        new = [observer for observer in observers if not temporary.needed[id(observer)]]
+        temporary.needed.update(map(id, observers))
+        if new:
+            change_capabilities(core, lambda present: placed(present, new))
+    try:
+        yield ()
+    finally:
+        with _lock:
+            temporary.needed.subtract(map(id, observers))
+            gone = {id(observer) for observer in observers if not temporary.needed[id(observer)]}
+            if gone:
+                change_capabilities(core, lambda present: [each for each in present if id(each) not in gone])
+            if not +temporary.needed:
+                del _temporary[id(core)]
+                now, before = core.root_capability.capabilities, temporary.before.capabilities
+                if list(map(id, now)) == list(map(id, before)):
+                    compat.set_root(core, temporary.before)
+
+
+def effective_capabilities(agent: Any) -> Sequence[Any]:
+    """Capabilities that a run of `agent` in this context has, without those that the run itself brings."""
+    return compat.effective_root(core_of(agent)).capabilities  # type: ignore[no-any-return]
+
+
+def core_of(agent: Any) -> Any:
+    """The agent that any wrappers are around. Raises `ConfigurationError` where there is none."""
+    core = compat.unwrapped(agent)
+    if not compat.owns_root(core):
+        raise ConfigurationError(f"cannot stream {type(agent).__qualname__!r}: it is not a pydantic-ai agent")
+    return core

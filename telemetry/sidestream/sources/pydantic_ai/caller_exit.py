@@ -12,12 +12,13 @@ import asyncio
 import functools
 import gc
 import importlib.util
-import linecache
 import os
 import threading
 import types
 from collections.abc import Callable
 from typing import Any
+
+from . import compat
 
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """A consumer that leaves with one of these was made to. The last comes from a signal handler, mostly."""
@@ -29,18 +30,12 @@ _lock = threading.Lock()
 _original: Any = None
 
 
-def _context_class() -> Any:
-    from pydantic_ai.agent import abstract
-
-    return getattr(abstract, "_RunStreamEventsContext", None)
-
-
 def listen(listener: Callable[[str, bool], None]) -> None:
     """Have `listener(run_id, of_its_own_accord)` called before a run is torn down because its consumer leaves."""
     global _original
     with _lock:
         _listeners.append(listener)
-        cls = _context_class()
+        cls = compat.stream_events_class()
         if _original is not None or cls is None:
             return
         original = _original = cls.__aexit__
@@ -60,7 +55,7 @@ def stop_listening(listener: Callable[[str, bool], None]) -> None:
         if listener in _listeners:
             _listeners.remove(listener)
         if not _listeners and _original is not None:
-            _context_class().__aexit__ = _original
+            compat.stream_events_class().__aexit__ = _original
             _original = None
 
 
@@ -72,11 +67,11 @@ def after_fork() -> None:
 
 def _tell(context: Any, exc_type: type[BaseException] | None) -> None:
     try:
-        agent_run = context._iterator._binding.agent_run
-        if agent_run is not None:
+        run_id = compat.run_id_of(context)
+        if run_id is not None:
             accord = exc_type is None or not issubclass(exc_type, _INTERRUPTED)
             for listener in list(_listeners):
-                listener(agent_run.run_id, accord)
+                listener(run_id, accord)
     except Exception:
         pass  # another pydantic-ai than the one this was written for: see above for what is lost
 
@@ -90,13 +85,10 @@ def raised_by_consumer(error: BaseException) -> bool:
     last: types.TracebackType | None = None
     trace = error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith(("pydantic_ai", "pydantic_graph")):
+        if compat.is_library_frame(trace):
             last = trace
         trace = trace.tb_next
-    if last is None or last.tb_next is None:
-        return False
-    line = linecache.getline(last.tb_frame.f_code.co_filename, last.tb_lineno)
-    return line.lstrip().startswith("yield")
+    return last is not None and last.tb_next is not None and compat.is_at_yield(last)
 
 
 def is_cancelled(caller: asyncio.Task[Any] | None, leaving: bool | None) -> bool:

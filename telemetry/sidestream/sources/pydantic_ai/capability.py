@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_ai import DeferredToolRequests, ModelRetry
@@ -39,20 +39,18 @@ from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside, current_span, records
 
-from . import caller_exit, convert
+from . import caller_exit, compat, convert
 from .caller_exit import raised_by_consumer
 from .event_streams import KINDS, args_text, deferred, observe_model_stream, observe_tool_stream
 from .provider_tools import answer_is_complete, is_provider_tool, names_of, part_is_complete
 from .run_state import RunState
 
 
-class Observer(AbstractCapability[Any]):
+class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
     """Observes every run of the agents it is attached to, and changes nothing."""
 
     # An agent has one capability of an id: attached twice, an observer is there once, and those of two sidecars both.
     id: str | None = "sidestream"
-    # Read by durable execution, which refuses unknown capabilities at run time; harmless where it is not known.
-    _safe_at_runtime: ClassVar[bool] = True
 
     def __init__(self, recorder: Recorder, id: str = "sidestream") -> None:
         self.id = id
@@ -215,8 +213,7 @@ class Observer(AbstractCapability[Any]):
             return "error"
         if state.leaving or not (state.failed or cancelled):
             return "abandoned"
-        # Private; without it the run's own time-out reads as a cancellation.
-        own_limit = getattr(getattr(ctx, "_cancellation", None), "timed_out", False)
+        own_limit = compat.own_limit_expired(ctx)
         limited = any(caller_exit.is_timed_out(task) for task in (state.caller, state.consumer) if task is not None)
         return "timed_out" if own_limit or limited else "cancelled"
 

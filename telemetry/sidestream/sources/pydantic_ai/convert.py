@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic_ai import AgentRunResultEvent
+
 from sidestream.events import Attempt, Json, Usage, UsageSource
 from sidestream.recording.pricing import Cost, Pricing
 from sidestream.recording.response import ResponseFacts
@@ -93,6 +95,11 @@ def conversation_id(value: str | None, history: Sequence[Any]) -> str | None:
         return value
     made_at = (parsed.int >> 80) / 1_000
     return None if parsed.version == 7 and abs(time.time() - made_at) < GENERATED_WITHIN else value
+
+
+def run_result(event: Any) -> Any | None:
+    """The run's result, where `event` is the last one of `run_stream_events()`; else None."""
+    return event.result if isinstance(event, AgentRunResultEvent) else None
 
 
 # --- what is answered ----------------------------------------------------------------------------------------------

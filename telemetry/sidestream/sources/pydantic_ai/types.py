@@ -1,0 +1,8 @@
+"""Public types of pydantic-ai that Sidestream's own signatures name."""
+
+from __future__ import annotations
+
+from pydantic_ai import AgentRunResult, ModelMessage, UserContent
+from pydantic_ai.agent import AbstractAgent
+
+__all__ = ["AbstractAgent", "AgentRunResult", "ModelMessage", "UserContent"]
