@@ -9,13 +9,13 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import sys
 import threading
 from collections.abc import Collection
 from types import FrameType
 from typing import Protocol
 
 from .diagnostics import forget
+from .stdlib_compat import close_at_child_exit, close_at_exit_of_children
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask a program to end. Their handlers are only set where the default action would kill the process."""
@@ -36,7 +36,8 @@ def register(sidecars: Collection[Closable]) -> None:
     global _open
     _open = sidecars
     atexit.register(_close_all)
-    _close_at_multiprocessing_exit()
+    close_at_child_exit(_close_all)
+    close_at_exit_of_children(_open, _close_all)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_after_fork_in_child)
 
@@ -78,19 +79,9 @@ def _close_and_die(number: int, frame: FrameType | None) -> None:
         signal.raise_signal(number)
 
 
-def _close_at_multiprocessing_exit() -> None:
-    util = sys.modules.get("multiprocessing.util")
-    if util is None:
-        return
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        util.Finalize(None, _close_all, exitpriority=100)
-    # A child that is about to begin clears its handlers first, and then runs what was registered for after the fork.
-    util.register_after_fork(_open, lambda _: util.Finalize(None, _close_all, exitpriority=100))
-
-
 def _after_fork_in_child() -> None:
     forget()
     for sidecar in list(_open):
         sidecar.after_fork()
-    _close_at_multiprocessing_exit()
+    close_at_child_exit(_close_all)
+    close_at_exit_of_children(_open, _close_all)

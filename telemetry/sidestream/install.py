@@ -25,6 +25,7 @@ from .errors import ConfigurationError
 from .pipeline.exporter import Exporter
 from .settings import exporters_from_environment, exporters_that_work, is_disabled
 from .sidecar import Sidecar
+from .stdlib_compat import frames_of_other_threads
 
 AGENTS = "pydantic_ai.agent"
 """Module that defines `Agent`. It need not be imported yet, and is not imported for our sake."""
@@ -197,9 +198,7 @@ def _guarded(call: Callable[[Any], None], argument: Any) -> None:
 def _wait_until_left(code: CodeType) -> None:
     """Wait for other threads within `code`, since agents that they make there never reach the wrapper around it."""
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline and any(
-        _is_within(frame, code) for thread, frame in sys._current_frames().items() if thread != threading.get_ident()
-    ):
+    while time.monotonic() < deadline and any(_is_within(frame, code) for frame in frames_of_other_threads()):
         time.sleep(0.001)
 
 

@@ -19,7 +19,7 @@ ROOTS = {
 }
 
 FLOORS: list[set[str]] = [
-    {"errors", "stats", "diagnostics", "logfiles", "exit_hooks"},
+    {"errors", "stats", "diagnostics", "logfiles", "exit_hooks", "stdlib_compat"},
     {"events", "terminal"},
     {"recording"},
     {"metrics", "pipeline", "sources", "settings"},

@@ -7,7 +7,6 @@ can shadow no other module. When the program imports pydantic-ai, that calls `st
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import MutableMapping
 from urllib.parse import parse_qs
 
@@ -18,6 +17,7 @@ from sidestream.pipeline.exporter import Exporter
 from sidestream.recording.content import ContentPolicy
 from sidestream.settings import exporter_of, is_disabled
 from sidestream.sidecar import Sidecar
+from sidestream.stdlib_compat import close_at_child_exit
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")
 SETTINGS = "SIDESTREAM_RUN"
@@ -68,9 +68,4 @@ def start(settings: str) -> None:
         return
     sidecar.stands_aside = True
     install(sidecar=sidecar)
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        # A child of multiprocessing leaves past the interpreter's exit handlers, by way of its own.
-        from multiprocessing.util import Finalize
-
-        Finalize(None, sidecar.close, exitpriority=100)
+    close_at_child_exit(sidecar.close)

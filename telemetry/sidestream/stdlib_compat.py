@@ -1,0 +1,91 @@
+"""Undocumented or CPython-only names of the standard library that Sidestream uses, with a probe for each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from types import FrameType
+
+from .diagnostics import Probe
+
+EARLY = 100
+"""Priority of an exit handler of `multiprocessing`: before those that join the child's own processes and queues."""
+
+
+def close_at_child_exit(call: Callable[[], object]) -> None:
+    """Have `call` called when this process ends, if it is a child of `multiprocessing`: no `atexit` runs there."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        _finalize(call)
+
+
+def close_at_exit_of_children(owner: object, call: Callable[[], object]) -> None:
+    """Have `call` called when a child of `multiprocessing` that is forked from here ends, as long as `owner` lives.
+
+    Not by `close_at_child_exit` alone: a child that is about to begin clears its exit handlers, and only then runs what
+    was registered for after the fork.
+    """
+    util = sys.modules.get("multiprocessing.util")
+    if hasattr(util, "register_after_fork"):
+        util.register_after_fork(owner, lambda _: _finalize(call))  # type: ignore[union-attr]
+
+
+def _finalize(call: Callable[[], object]) -> None:
+    util = sys.modules.get("multiprocessing.util")
+    if hasattr(util, "Finalize"):
+        util.Finalize(None, call, exitpriority=EARLY)  # type: ignore[union-attr]
+
+
+def frames_of_other_threads() -> Iterator[FrameType]:
+    """The innermost frame of each other thread; none where the interpreter does not tell."""
+    current_frames: Callable[[], dict[int, FrameType]] = getattr(sys, "_current_frames", dict)
+    for thread, frame in current_frames().items():
+        if thread != threading.get_ident():
+            yield frame
+
+
+def probes() -> list[Probe]:
+    """One probe for each name. Those of `multiprocessing` hold while no program has imported it."""
+    children = "the last events of a child of multiprocessing may be lost"
+    return [
+        Probe("multiprocessing.util.Finalize", _has("multiprocessing.util", "Finalize"), children),
+        Probe(
+            "multiprocessing.util.register_after_fork", _has("multiprocessing.util", "register_after_fork"), children
+        ),
+        Probe(
+            "multiprocessing.spawn.get_preparation_data",
+            _has("multiprocessing.spawn", "get_preparation_data"),
+            "children that multiprocessing spawns under sidestream run are not observed",
+        ),
+        Probe("sys._getframe", hasattr(sys, "_getframe"), "run_stream() and sidecar.tags() do not work"),
+        Probe(
+            "sys._current_frames",
+            hasattr(sys, "_current_frames"),
+            "install() misses agents that other threads are making at that moment",
+        ),
+        Probe("gc.get_referents(coroutine)", _sees_timeouts(), "an asyncio.timeout() around a run reads as cancelled"),
+    ]
+
+
+def _has(module: str, name: str) -> bool:
+    return module not in sys.modules or hasattr(sys.modules[module], name)
+
+
+def _sees_timeouts() -> bool:
+    class Suspension:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def waiting() -> None:
+        limit = asyncio.Timeout(None)
+        await Suspension()
+        del limit
+
+    coroutine = waiting()
+    coroutine.send(None)
+    seen = any(isinstance(each, asyncio.Timeout) for each in gc.get_referents(coroutine))
+    coroutine.close()
+    return seen
