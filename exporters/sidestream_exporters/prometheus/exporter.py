@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry, pushadd_to_gateway
 from prometheus_client.exposition import choose_encoder
 
-from sidestream.diagnostics import info, warn, warn_once
+from sidestream.diagnostics import info, warn, warn_missing, warn_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
 from sidestream.metrics.aggregator import MetricsAggregator
@@ -27,6 +27,7 @@ from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import NONE
 from sidestream.stats import SidecarStats
 
+from . import compat
 from .http_server import AsgiApp, MetricsServer, WsgiApp, asgi_app, wsgi_app
 from .text_format import MetricsCollector
 from .worker_files import ProcessFiles
@@ -84,6 +85,7 @@ class PrometheusExporter(Exporter):
     ) -> None:
         if isinstance(label_values, bool) or not isinstance(label_values, int) or label_values < 1:
             raise ConfigurationError(f"prometheus: label_values={label_values!r}: must be a number of 1 or more")
+        warn_missing("prometheus_client", compat.probes)
         served = registry is None and push is None if port == "auto" else port is not None
         self._address = _address(port, host) if served else None
         self._push = None if push is None else _gateway(push)

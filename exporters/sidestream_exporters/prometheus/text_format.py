@@ -5,17 +5,17 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from typing import cast
 
 from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as FamilyExemplar
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
 from sidestream.metrics.definitions import METRICS, Metric
 from sidestream.metrics.store import Exemplar, Point
 from sidestream.pipeline.yielding import GilYielder
+
+from . import compat
 
 
 class MetricsCollector(Collector):
@@ -33,8 +33,7 @@ class MetricsCollector(Collector):
         for metric in METRICS:
             if points := snapshot.get(metric.name):
                 family = _family(metric)
-                # Made one by one while they are being rendered, since thousands at once would hold up the program.
-                family.samples = cast(list[Sample], _Samples(metric, points, yielder))
+                compat.set_samples(family, _Samples(metric, points, yielder))
                 yield family
 
 
@@ -77,7 +76,7 @@ def _histogram(metric: Metric, point: Point) -> Iterator[Sample]:
 
 def bounds(metric: Metric) -> list[str]:
     """The values of `le` of a histogram."""
-    return [floatToGoString(bound) for bound in (*metric.buckets, inf)]  # type: ignore[no-untyped-call]
+    return [compat.bound_text(bound) for bound in (*metric.buckets, inf)]
 
 
 def _exemplar(exemplar: Exemplar) -> FamilyExemplar:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from glob import glob
 from typing import Any
 
-from prometheus_client import CollectorRegistry, values
+from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from sidestream.diagnostics import warn_once
@@ -22,6 +22,7 @@ from sidestream.metrics.definitions import METRICS, Metric
 from sidestream.metrics.store import Point
 from sidestream.pipeline.yielding import GilYielder
 
+from . import compat
 from .text_format import bounds
 
 EVERY = 0.5
@@ -49,7 +50,7 @@ class ProcessFiles:
     """
 
     def __init__(self, path: str, snapshot: Callable[[], Mapping[str, Sequence[Point]]]) -> None:
-        if not getattr(values.ValueClass, "_multiprocess", False):
+        if not compat.keeps_files():
             raise ConfigurationError(
                 f"prometheus: PROMETHEUS_MULTIPROC_DIR={path!r} was set after prometheus_client had been imported: "
                 f"set it before the program starts"
@@ -124,7 +125,7 @@ def _values(metric: Metric, labels: tuple[str, ...]) -> list[Any]:
     name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
 
     def value(sample: str, names: Sequence[str] = metric.labels, texts: Sequence[str] = labels, **mode: str) -> Any:
-        return values.ValueClass(metric.kind, name, sample, names, texts, metric.help, **mode)
+        return compat.value_cell(metric.kind, name, sample, names, texts, metric.help, **mode)
 
     match metric.kind:
         case "counter":

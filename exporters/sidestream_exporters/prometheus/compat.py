@@ -1,0 +1,46 @@
+"""Private names of prometheus_client that the exporter uses, and what is lost where one is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any, cast
+
+from prometheus_client import utils, values
+from prometheus_client.core import Metric as Family
+from prometheus_client.samples import Sample
+
+from sidestream.diagnostics import Probe
+
+
+def keeps_files() -> bool:
+    """Whether the library keeps its values in the files of PROMETHEUS_MULTIPROC_DIR, decided at its import."""
+    return bool(getattr(getattr(values, "ValueClass", None), "_multiprocess", False))
+
+
+def value_cell(
+    kind: str, family: str, sample: str, names: Sequence[str], texts: Sequence[str], help: str, **mode: str
+) -> Any:
+    """Cell (`inc`, `set`) of one time series, as the library's own metrics make it."""
+    return values.ValueClass(kind, family, sample, names, texts, help, **mode)
+
+
+def bound_text(bound: float) -> str:
+    """Bucket bound as the library writes it in `le`."""
+    write = getattr(utils, "floatToGoString", None)
+    return str(write(bound)) if write is not None else "+Inf" if bound == inf else repr(bound)
+
+
+def set_samples(family: Family, samples: Iterable[Sample]) -> None:
+    """Give `family` samples that are made while they are rendered, since thousands at once hold up the program."""
+    family.samples = cast(list[Sample], samples)
+
+
+def probes() -> list[Probe]:
+    """One probe for each private name, against the installed version."""
+    cell = getattr(values, "ValueClass", None)
+    return [
+        Probe("values.ValueClass", hasattr(cell, "_multiprocess"), "processes cannot share PROMETHEUS_MULTIPROC_DIR"),
+        Probe("utils.floatToGoString", hasattr(utils, "floatToGoString"), "`le` may differ from the library's own"),
+        Probe("Metric.samples", isinstance(getattr(Family("probe", "", "gauge"), "samples", None), list), "no metrics"),
+    ]
