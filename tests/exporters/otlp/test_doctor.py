@@ -164,7 +164,8 @@ def test_for_people(tmp_path: Path) -> None:
     with nobody() as port:
         done = CliRunner().invoke(app, ["doctor", f"jsonl:{tmp_path}/", "--prometheus", str(port)])
     assert done.exit_code == 1
-    first, second, third, fourth = done.stdout.splitlines()
+    first, second, third, fourth, private, *_ = done.stdout.splitlines()
+    assert private == "private names of libraries"
     assert first.startswith("jsonl:")
     assert second.split()[:2] == ["ok", "settings"]
     assert third == f"port {port}"

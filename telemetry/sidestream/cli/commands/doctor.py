@@ -7,7 +7,8 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -49,9 +50,10 @@ def doctor(
     if prometheus is not None:
         found.append((f"port {prometheus}", _metrics(f"http://127.0.0.1:{prometheus}/metrics")))
     ok = all(check.ok for _, check in found)
+    probes = _private_names()
     if as_json:
         checks = [{"exporter": name, **msgspec.to_builtins(check)} for name, check in found]
-        write_line(json.dumps({"ok": ok, "checks": checks}, indent=2))
+        write_line(json.dumps({"ok": ok, "checks": checks, "private_names": probes}, indent=2))
     else:
         width = max((len(check.subject) for _, check in found), default=0)
         if not found:
@@ -62,6 +64,7 @@ def doctor(
                 write_line(name)
                 before = name
             write_line(f"  {'ok   ' if check.ok else 'WRONG'}  {check.subject:{width}}  {check.message}")
+        _show(probes)
     sys.stdout.flush()
     raise typer.Exit(0 if ok else 1)
 
@@ -80,6 +83,37 @@ def _exporter(spec: str) -> Iterator[CheckResult]:
             yield CheckResult(False, "check", str(error))
         finally:
             exporter.close()
+
+
+def _private_names() -> list[dict[str, Any]]:
+    """Probes of the private names of each library that is installed, as JSON objects."""
+    import multiprocessing.spawn  # noqa: F401  # its names are probed only where it is loaded
+
+    from sidestream import stdlib_compat
+    from sidestream.sources.pydantic_ai import compat
+
+    found = [("pydantic-ai", compat.probes()), ("the standard library", stdlib_compat.probes())]
+    with suppress(ImportError):  # an extra
+        from sidestream_exporters.prometheus import compat as prometheus_compat
+
+        found.append(("prometheus_client", prometheus_compat.probes()))
+    probes = [{"library": library, **probe._asdict()} for library, each in found for probe in each]
+    with suppress(ImportError):
+        from sidestream_exporters.otlp import compat as otlp_compat
+
+        for sentence in otlp_compat.probe():  # of names that are gone alone
+            name, _, lost = sentence.partition(": ")
+            probes.append({"library": "opentelemetry", "name": name, "holds": False, "lost": lost})
+    return probes
+
+
+def _show(probes: list[dict[str, Any]]) -> None:
+    write_line("private names of libraries")
+    for probe in probes:
+        if not probe["holds"]:
+            write_line(f"  GONE   {probe['library']}: {probe['name']} ({probe['lost']})")
+    held = sum(probe["holds"] for probe in probes)
+    write_line(f"  ok     {held} of {len(probes)} are there")
 
 
 def _metrics(url: str) -> CheckResult:

@@ -53,6 +53,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
     id: str | None = "sidestream"
 
     def __init__(self, recorder: Recorder, id: str = "sidestream") -> None:
+        compat.warn_of_missing()
         self.id = id
         self._recorder = recorder
         self._runs: dict[str | None, RunState] = {}

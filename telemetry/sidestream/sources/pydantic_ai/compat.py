@@ -16,6 +16,7 @@ from pydantic_ai.agent import abstract
 from pydantic_ai.capabilities import AbstractCapability, CombinedCapability
 from pydantic_ai.tools import RunContext
 
+from sidestream import stdlib_compat
 from sidestream.diagnostics import Probe, warn_missing
 
 _LIBRARY = ("pydantic_ai", "pydantic_graph")
@@ -150,8 +151,9 @@ def probes() -> list[Probe]:
 
 
 def warn_of_missing() -> None:
-    """Warn, once a process, of each private name that the installed version does not have."""
+    """Warn, once a process, of each private name that pydantic-ai or Python does not have in the installed version."""
     warn_missing("pydantic-ai", probes)
+    warn_missing("the standard library", stdlib_compat.probes)
 
 
 def _replaces_root() -> bool:
