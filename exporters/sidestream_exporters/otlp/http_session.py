@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -35,6 +36,8 @@ _ADVICE = {
     413: TOO_LARGE,
     415: "the server does not take protobuf: point to one that does, such as an OpenTelemetry Collector",
 }
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
+"""What http.client says, in text alone, of a proxy that opens no tunnel to an https address."""
 
 
 class OneAttemptSession(requests.Session):
@@ -187,6 +190,14 @@ def _failure(error: BaseException) -> RetryableError | PermanentError:
         return PermanentError("the answer is not HTTP", NOT_OTLP)
     if isinstance(error, requests.exceptions.SSLError) and "EOF" not in str(error):
         return PermanentError("TLS failed", TLS)
+    for tunnel in filter(None, (_TUNNEL.match(str(each)) for each in causes)):
+        status = int(tunnel[1])
+        if status in (403, 407):
+            advice = (
+                _ADVICE[407] if status == 407 else "the proxy lets nothing through to this address: ask who runs it"
+            )
+            return PermanentError(f"HTTP {status} of the proxy", advice)
+        return RetryableError(f"HTTP {status} of the proxy")
     if isinstance(error, ValueError) and not isinstance(error, requests.exceptions.JSONDecodeError):
         return PermanentError(type(error).__name__, "check the address, and that of the proxy")
     known = (each.strerror for each in causes if isinstance(each, OSError) and each.strerror)

@@ -110,6 +110,28 @@ def test_credentials_in_the_address_of_a_proxy_are_sent_to_it(monkeypatch: pytes
     assert b"proxy-authorization: basic dxnlcjpwyxnzd29yza==" in request.lower()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_credentials_is_told(
+    scheme: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server(b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") as (port, _):
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://user:{SECRET}@127.0.0.1:{port}")
+        exporter = OTLPExporter(f"{scheme}://collector.example:4318")
+        assert exporter.export(one_run()) == {"refused": 2}
+        exporter.close()
+    assert "the proxy wants credentials" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_proxy_that_is_busy_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") as (port, _):
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        exporter = OTLPExporter("https://collector.example:4318")
+        with pytest.raises(ExporterUnavailable, match="HTTP 503 of the proxy"):
+            exporter.export(one_run())
+        exporter.close()
+
+
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_only_the_span_that_is_too_large_by_itself_is_lost(protocol: str) -> None:
     """The request is halved until one span stands alone: here the first halves are refused, down to one span."""
