@@ -183,6 +183,8 @@ class LLMChunk(Payload, frozen=True, kw_only=True):
     """The provider library's name of the part, for kind `other`."""
     tool_name: str | None = None
     tool_call_id: str | None = None
+    invented: bool | None = None
+    """Whether the model made the name of the tool up: then it is content too."""
     text: Json = None
     """The pieces, joined."""
     lengths: list[int] | None = None
@@ -247,6 +249,8 @@ class ToolStart(Payload, frozen=True, kw_only=True):
 
     tool_name: str
     tool_call_id: str | None = None
+    invented: bool | None = None
+    """As in `llm_chunk`."""
     args: Json = None
     attempt: int | None = None
     """1 for the first try of this tool in the run; each retry of it adds one."""
@@ -261,6 +265,8 @@ class ToolEnd(Payload, frozen=True, kw_only=True):
 
     tool_name: str
     tool_call_id: str | None = None
+    invented: bool | None = None
+    """As in `llm_chunk`."""
     span_id: str | None = None
     """As in `tool_start`."""
     outcome: ToolOutcome
@@ -280,6 +286,8 @@ class Retry(Payload, frozen=True, kw_only=True):
     max_attempts: int | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
+    invented: bool | None = None
+    """As in `llm_chunk`."""
     message: Json = None
 
 
@@ -307,6 +315,8 @@ class Error(Payload, frozen=True, kw_only=True):
     request: int | None = None
     tool_name: str | None = None
     tool_call_id: str | None = None
+    invented: bool | None = None
+    """As in `llm_chunk`."""
 
 
 class AgentEnd(Payload, frozen=True, kw_only=True):

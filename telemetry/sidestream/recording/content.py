@@ -21,6 +21,8 @@ Redactor: TypeAlias = Callable[[str], str]
 """Given by the user: takes a text, returns what may be shown of it."""
 
 REDACTION_FAILED = "[redaction failed]"
+UNKNOWN_TOOL = "unknown_tool"
+"""The name of a tool that the model made up, where content may not be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,22 @@ def _payload(data: Payload, policy: ContentPolicy, redact: Redactor | None) -> P
             shown = _show(value, policy, redact)
             if shown is not value:
                 changes[name] = shown
-    if changes and type(data) is LLMChunk:
+    if getattr(data, "invented", None):
+        changes["tool_name"] = _show_name(data["tool_name"], policy, redact)
+    if changes and type(data) is LLMChunk and "text" in changes:
         # The pieces no longer add up to the text that is shown.
         changes["lengths"] = None
     if type(data) is LLMEnd and data.failed_attempts:
         changes["failed_attempts"] = [_payload(attempt, policy, redact) for attempt in data.failed_attempts]
     return msgspec.structs.replace(data, **changes) if changes else data
+
+
+def _show_name(name: str, policy: ContentPolicy, redact: Redactor | None) -> str:
+    """The name of a tool that the model made up; another name is the application's own, and no content."""
+    if policy.mode in ("none", "metadata"):
+        return UNKNOWN_TOOL
+    shown = _show(name, policy, redact)
+    return shown if isinstance(shown, str) else UNKNOWN_TOOL
 
 
 def _show(value: Json, policy: ContentPolicy, redact: Redactor | None) -> Json:

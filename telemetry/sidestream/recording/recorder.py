@@ -259,8 +259,9 @@ class RunRecorder:
         messages: int | None = None,
         instructions: Json = None,
         settings: dict[str, Json] | None = None,
+        tools: tuple[str, ...] | None = None,
     ) -> RequestRecorder:
-        """A model request is sent, at the monotonic time `at` (now unless given)."""
+        """A model request is sent, at the monotonic time `at` (now unless given), with `tools` by name."""
         self._errors.clear()  # what failed before has been dealt with, and its id may come again
         number, span, now = next(self._requests), next(self._spans), self._clock()
         data = LLMStart(
@@ -273,7 +274,9 @@ class RunRecorder:
             settings=settings,
         )
         at = now if at is None else at
-        self._append(RequestStarted(run=self.key, at=at, wall=self._wall() - (now - at), span=span, data=data))
+        self._append(
+            RequestStarted(run=self.key, at=at, wall=self._wall() - (now - at), span=span, data=data, tools=tools)
+        )
         return RequestRecorder(self, self._append, number, span, model, streaming)
 
     def tool_start(

@@ -114,6 +114,8 @@ class RequestStarted(Record, frozen=True, kw_only=True, gc=False):
     wall: int
     span: int
     data: LLMStart
+    tools: tuple[str, ...] | None = None
+    """Names of the tools that the model was given, where the source knows."""
 
 
 class RequestRecord(Record, frozen=True, kw_only=True, gc=False):

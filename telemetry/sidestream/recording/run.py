@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from sidestream.events import (
     AgentEnd,
+    Error,
+    LLMChunk,
     LLMEnd,
     Payload,
     Progress,
@@ -42,6 +45,8 @@ from .records import (
 from .request import Request
 from .totals import Totals
 
+_WITH_TOOL = frozenset({LLMChunk, ToolStart, ToolEnd, Retry, Error})
+
 
 class Run:
     """One run, from its `RunStarted` on. Events leave through `sink` in the order of `seq`.
@@ -66,6 +71,7 @@ class Run:
         "_start",
         "_t0",
         "_tool_calls",
+        "_tool_names",
         "_tools",
         "_totals",
         "_unended_children",
@@ -109,6 +115,8 @@ class Run:
         self.unpriced = 0
         """Requests, failed attempts included, that used tokens of which no price is known."""
         self._tools: dict[int, tuple[ToolStart, int]] = {}
+        self._tool_names: set[str] | None = None
+        """Tools that the model was given, where that is known: another name is one that it made up."""
         self._requests = self._tool_calls = self._retries = self._partial = self._unmeasured = 0
         self._children = self._unended_children = self._incomplete_children = 0
         self._totals = Totals()
@@ -119,6 +127,8 @@ class Run:
         """Send `data` as the run's next event, as of the monotonic time `at`."""
         if self._wanted is not None and not self._wanted(data):
             return
+        if self._tool_names is not None and type(data) in _WITH_TOOL:
+            data = self._marked(data)
         seq = self._seq
         self._seq = seq + 1
         self._sink(
@@ -131,6 +141,16 @@ class Run:
                 agent_name=self._start.agent_name,
             )
         )
+
+    def _marked(self, data: Any) -> Payload:
+        """`data`, marked where the name of its tool is none of those that the model was given."""
+        name: str | None = data.tool_name
+        known = self._tool_names
+        if known is not None and getattr(data, "executed_by", None) is not None:
+            known.add(name or "")  # the provider's own
+        own = name is None or known is None or name in known or getattr(data, "part_kind", None) is not None
+        marked: Payload = data if own else msgspec.structs.replace(data, invented=True)
+        return marked
 
     def apply(self, record: AnyRecord) -> None:
         """Take the next record of this run."""
@@ -173,6 +193,8 @@ class Run:
     def _request_started(self, record: RequestStarted) -> None:
         self._wall = record.wall - record.at  # steps of the wall clock, and sleep of the machine, show from here on
         self._requests += 1
+        if record.tools is not None:
+            self._tool_names = (self._tool_names or set()).union(record.tools)
         data = msgspec.structs.replace(record.data, span_id=self._span(record.span))
         request = Request(data, record.at, self._tell, stall_ns=self._stall_ns, chunk_ns=self._chunk_ns)
         self.open[request.number] = request

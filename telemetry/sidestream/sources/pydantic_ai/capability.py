@@ -282,6 +282,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             messages=len(messages),
             instructions=told if changed and self._recorder.wants_content else None,
             settings=convert.settings(request_context.model_settings),
+            tools=convert.tool_names(request_context.model_request_parameters),
         )
         return state.request
 

@@ -44,6 +44,11 @@ def model_name(model: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def tool_names(parameters: Any) -> tuple[str, ...]:
+    """Names of the tools, and of the tools for output, that a model is given."""
+    return tuple(tool.name for tool in (*parameters.function_tools, *parameters.output_tools))
+
+
 def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:
     """The plain numbers and names among the model settings."""
     if not values:
