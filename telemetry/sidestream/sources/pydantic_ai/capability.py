@@ -297,7 +297,9 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         request.end("ok" if complete or response.state == "suspended" else left, facts)
 
     def _facts(self, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> ResponseFacts:
-        return convert.response_facts(response, self._recorder.pricing, partial=partial, asked=request.model)
+        # Of a fallback, the model that was asked first is not the one that answered, and its price is another.
+        asked = None if getattr(response, "failed_attempts", None) else request.model
+        return convert.response_facts(response, self._recorder.pricing, partial=partial, asked=asked)
 
     def _parts_unstreamed(self, state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
         for part in response.parts:
