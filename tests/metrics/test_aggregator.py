@@ -164,6 +164,13 @@ def test_a_sub_agent_is_counted_apart_and_under_the_agent_that_asked_it() -> Non
     assert value(aggregator, "sidestream_tokens_total", agent="b", type="input") == 5
 
 
+def test_the_agent_that_asked_a_sub_agent_is_known_though_its_run_was_not_seen() -> None:
+    """After a restart, in the middle of its run: the event names it."""
+    child = started("c", parent_run_id="p", parent_agent_name="asker", parent_link="tool")
+    counted = by_labels(points(measured(run_of(child, ended(), run_id="c", agent="b")), "sidestream_runs_total"))
+    assert counted["b", "asker", "completed"] == 1
+
+
 def test_a_run_whose_start_was_lost_or_whose_parent_was_not_seen_does_not_pass_for_one_of_its_own() -> None:
     aggregator = measured(run_of(ended()))
     measured(run_of(started("c", parent_run_id="elsewhere"), ended(), run_id="c"), aggregator)

@@ -133,7 +133,8 @@ class ConsoleExporter(Exporter):
         if isinstance(event, AgentStartEvent):
             data = event.data
             parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
-            depth = parent.depth + 1 if parent else 1 if data.parent_run_id else 0
+            seen = parent.depth + 1 if parent else 1 if data.parent_run_id else 0
+            depth = seen if data.depth is None else data.depth
             place = self._runs[event.run_id] = Place(data.root_run_id or event.run_id, depth)
             return place
         known = self._runs.pop if isinstance(event, AgentEndEvent) else self._runs.get

@@ -169,7 +169,9 @@ class MetricsAggregator:
         kept = data.sampled is not False and _TRACE_ID.fullmatch(data.trace_id or "")
         run.trace_id = data.trace_id if kept else None
         parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
-        run.parent_agent = "" if not data.parent_run_id else parent.agent if parent else UNKNOWN
+        # The event names it, so that it is right after a restart too; older logs do not.
+        known = data.parent_agent_name or (parent.agent if parent else UNKNOWN)
+        run.parent_agent = known if data.parent_run_id else ""
         run.gauge = self.store.series("sidestream_runs_in_progress", (run.agent, run.model))
         run.gauge.value += 1
         for outcome in get_args(RunOutcome):

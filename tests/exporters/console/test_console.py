@@ -216,6 +216,12 @@ def test_each_root_run_has_a_colour_that_its_sub_agents_share() -> None:
     assert rest == [first, first, second]
 
 
+def test_a_run_stands_as_deep_as_it_says_though_those_above_it_were_not_seen() -> None:
+    grandchild = Run("r-4444", "deep", root="r-1", parent="r-3")
+    [line] = shown([grandchild.start(depth=2)])
+    assert line.startswith("12:00:00      deep 4444 ")
+
+
 def test_a_run_whose_start_was_not_seen_is_shown_all_the_same() -> None:
     child = Run("r-3333", None, root="r-1", parent="r-1")
     lines = shown([Run("r-2222", "late").request(), child.start(), Run("", None).end()])
