@@ -59,7 +59,7 @@ $(PHOENIX)/.made:
 	@touch $@
 
 lock: $(VENV)/.dev
-	@$(BIN)/uv pip compile pyproject.toml --extra demo --extra review --extra parquet --group dev --universal --upgrade --no-header --no-annotate \
+	@$(BIN)/uv pip compile pyproject.toml --extra demo --extra review --extra parquet --extra clickhouse --extra mcp --group dev --universal --upgrade --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --output-file requirements-dev.lock
 
 clean:
