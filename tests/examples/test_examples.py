@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import re
 import runpy
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from fastapi.testclient import TestClient
+from nbclient import NotebookClient
 
 from sidestream import log
 from tests.support.paths import ROOT
@@ -21,6 +30,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYDANTIC_AI_NO_BANNER", "1")
     monkeypatch.delenv("MODEL", raising=False)
+    monkeypatch.syspath_prepend(EXAMPLES)
 
 
 def play(name: str) -> dict[str, Any]:
@@ -43,6 +53,27 @@ def play(name: str) -> dict[str, Any]:
         ),
         ("many_at_once.py", "9 answers", ["completed"] * 9),
         ("multi_agent.py", "success", ["completed", "completed"]),
+        (
+            "buffering.py",
+            r"[1-9] updates of the page instead of 23\n- Streams come in small pieces\.\n",
+            ["completed"] * 2,
+        ),
+        ("progress.py", r"Thinking …\n\[10\d characters\]\n(.|\n)*Done: 472 characters, 64 tokens", ["completed"]),
+        ("partial_validation.py", r"so far: name\n(.|\n)*so far: name, age, bio\n\{'name': 'John'", ["completed"]),
+        ("union.py", r"XS 42 for \$199.00\nnothing: No flights to the moon.", ["completed"] * 2),
+        ("code_generator.py", r"^import httpx\n\n\ndef fetch(.|\n)*needs httpx", ["completed"]),
+        (
+            "news_summary.py",
+            r"Streams found in the Alps: 2 points\n- There are many.\n(.|\n)*nature, good",
+            ["completed"],
+        ),
+        (
+            "retries.py",
+            r"attempt 2: the provider hung up\nAt the third attempt.\n(.|\n)*'attempt': '3'\} completed",
+            ["error", "error", "completed"],
+        ),
+        ("rich_cli.py", "There are three files(.|\n)*done in", []),
+        ("streaming_patterns.py", r"tool_end: 1\n(.|\n)*the slow client got \d+ events\ntimed out", []),
         ("own_exporter.py", r"\{'support': \d+\}", []),
         ("own_adapter.py", "Any stream will do.\nwriter completed", ["completed"]),
     ],
@@ -73,22 +104,135 @@ def test_a_sub_agent_hangs_below_its_parent() -> None:
     assert runs["researcher"].parent_run_id == runs["editor"].run_id
 
 
+def test_client_events_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    play("client_events.py")
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["start", "tool_start", "tool_end", "text", "text", "text", "end"]
+    assert "".join(event.get("text", "") for event in events) == "Take an umbrella."
+
+
+def test_a_tool_of_an_mcp_server_is_a_tool_call_of_the_run() -> None:
+    command = [sys.executable, EXAMPLES / "mcp_tools.py"]
+    assert subprocess.run(command, capture_output=True, timeout=90).stdout.startswith(b"The file is there.")
+    [run] = log.runs("runs/")
+    assert (run.tool_calls, run.failed_tool_calls) == (1, 0)
+
+
 def test_the_chat_service_by_events_and_by_socket() -> None:
     service = play("chat_service.py")
     with TestClient(service["app"]) as client:
         answer = client.get("/chat/c-1", params={"message": "Hello"})
+        assert answer.text.startswith("event: start\n")
         assert answer.text.endswith("data: [DONE]\n\n")
-        with client.websocket_connect("/ws/c-2") as socket:
-            socket.send_text("Hello")
-            assert socket.receive_text()
-            while "done" not in socket.receive_text():
-                pass
-    assert {(run.conversation_id, run.outcome) for run in log.runs("runs/")} == {
-        ("c-1", "completed"),
-        ("c-2", "completed"),
-    }
+        assert client.get("/chat/c-1", params={"message": "Hello", "agent": "nobody"}).status_code == 404
+        with client.websocket_connect("/ws/c-1") as socket:
+            socket.send_text("Hello again")
+            received = [socket.receive_json()]
+            while "type" not in received[-1]:
+                received.append(socket.receive_json())
+        assert received[-1] == {"type": "done"}
+    first, second = log.runs("runs/")
+    assert [(run.conversation_id, run.outcome) for run in (first, second)] == [("c-1", "completed")] * 2
+    assert len(service["sessions"].history("c-1")) == 4
+
+
+def test_the_chat_service_sends_heartbeats_while_the_model_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEARTBEAT_SECONDS", "0.02")
+    service = play("chat_service.py")
+
+    async def slow() -> AsyncIterator[str]:
+        yield "first"
+        await asyncio.sleep(0.2)
+        yield "second"
+
+    async def received() -> list[str | None]:
+        return [text async for text in service["with_heartbeats"](slow())]
+
+    texts = asyncio.run(received())
+    assert None in texts
+    assert [text for text in texts if text] == ["first", "second"]
+
+
+def test_a_client_of_the_chat_service_that_leaves_ends_its_run() -> None:
+    service = play("chat_service.py")
+
+    async def leave() -> None:
+        answers = service["with_heartbeats"](service["answer"]("helper", "c-1", "Hello"))
+        await anext(answers)
+        await answers.aclose()
+
+    asyncio.run(leave())
+    service["sidecar"].close()
+    [run] = log.runs("runs/")
+    assert run.outcome in ("cancelled", "abandoned")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs fork")
+def test_the_chat_service_under_gunicorn() -> None:
+    """Told to stop while answering, a worker finishes, and the run is in the log as it ended."""
+    command = [sys.executable, "-m", "gunicorn", "-c", str(EXAMPLES / "gunicorn_conf.py"), "chat_service:app"]
+    env = {**os.environ, "BIND": "127.0.0.1:0", "WORKERS": "1", "PYTHONPATH": str(EXAMPLES)}
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        said = ""
+        try:
+            while "Application startup complete" not in said:
+                line = server.stderr.readline()
+                assert line, said
+                said += line
+            [port] = re.findall(r"Listening at: http://127.0.0.1:(\d+)", said)
+            url = f"http://127.0.0.1:{port}/chat/c-1?message=Hello"
+            with urllib.request.urlopen(url, timeout=30) as response:
+                server.terminate()
+                assert response.read().endswith(b"[DONE]\n\n")
+            server.stderr.read()
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
+    assert [run.outcome for run in log.runs("runs/")] == ["completed"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the worker's pool needs fork")
+def test_an_agent_in_a_celery_worker() -> None:
+    for folder in ("queue", "control", "results"):
+        Path(folder).mkdir()
+    env = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
+    worker = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "celery_task",
+        "worker",
+        "-c",
+        "1",
+    ]
+    with subprocess.Popen(worker, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            asked = subprocess.run(
+                [sys.executable, EXAMPLES / "celery_task.py"], env=env, capture_output=True, timeout=90
+            )
+            assert b"success" in asked.stdout, asked.stderr.decode()
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert [(run.outcome, run.tags) for run in log.runs("runs/")] == [("completed", {"queue": "questions"})]
+
+
+def test_the_notebook() -> None:
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", 4)
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    [_, run, told] = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "completed" in "".join(output.get("text", "") for output in run.outputs)
+    assert "('analyst', 'completed'" in told.outputs[0]["data"]["text/plain"]
+
+
+def test_the_tests_with_pytest() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "test_with_pytest.py"]
+    assert subprocess.run(command, capture_output=True, timeout=90).returncode == 0
 
 
 def test_every_example_is_in_the_index() -> None:
-    named = set(re.findall(r"\]\((\w+\.py)\)", (EXAMPLES / "README.md").read_text("utf-8")))
-    assert named == {file.name for file in EXAMPLES.glob("*.py")}
+    named = set(re.findall(r"\]\((\w+\.(?:py|ipynb))\)", (EXAMPLES / "README.md").read_text("utf-8")))
+    assert named == {file.name for pattern in ("*.py", "*.ipynb") for file in EXAMPLES.glob(pattern)}

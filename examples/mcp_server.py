@@ -1,0 +1,15 @@
+"""An MCP server of one tool, for `mcp_tools.py`."""
+
+from mcp.server import MCPServer
+
+server = MCPServer("files")
+
+
+@server.tool()
+def create_file(name: str) -> str:
+    """Create a file (this one only says so)."""
+    return f"{name} created"
+
+
+if __name__ == "__main__":
+    server.run("stdio")

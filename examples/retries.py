@@ -1,0 +1,46 @@
+"""A whole run tried again after the provider failed: each attempt is a run of its own, joined by a tag."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import count
+
+from pydantic_ai import Agent
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from sidestream import Sidecar, log
+
+calls = count(1)
+
+
+async def unreliable(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+    yield "At the "
+    if next(calls) < 3:
+        raise ConnectionError("the provider hung up")
+    yield "third attempt."
+
+
+agent = Agent(FunctionModel(stream_function=unreliable), name="patient")
+sidecar = Sidecar("jsonl:runs/")
+
+
+async def with_retries(prompt: str, attempts: int = 3) -> str:
+    for attempt in range(1, attempts + 1):
+        try:
+            with sidecar.tags(question="q-7", attempt=str(attempt)):
+                async with agent.run_stream(prompt) as result:
+                    return await result.get_output()
+        except ConnectionError as error:
+            if attempt == attempts:
+                raise
+            print(f"attempt {attempt}: {error}")
+            await asyncio.sleep(0.01)
+    raise AssertionError("not reached")
+
+
+with sidecar:
+    sidecar.observe(agent)
+    print(asyncio.run(with_retries("When does it work?")))
+
+for run in log.runs("runs/"):
+    print(run.tags, run.outcome)
