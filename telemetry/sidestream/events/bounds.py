@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from .model import AgentEnd, LLMEnd
+from .payloads import AgentEnd, LLMEnd
 
 Figure: TypeAlias = Literal["usage", "cost"]
 
