@@ -22,8 +22,8 @@ from .recording.assembler import RunAssembler
 from .recording.content import Redactor
 from .recording.context import Link
 from .recording.pricing import Pricing
-from .recording.recorder import RunRecorder
 from .recording.records import FlushDeltas
+from .recording.run_recorder import RunRecorder
 from .recording.sampling import head_sampler
 from .recording.span_context import span_of_environment
 from .recording.tags import TagsHere

@@ -14,9 +14,10 @@ from sidestream.recording.context import Link
 from sidestream.recording.direct import DirectAssembly
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
-from sidestream.recording.recorder import RequestRecorder, RunRecorder
 from sidestream.recording.records import Deltas
+from sidestream.recording.request_recorder import RequestRecorder
 from sidestream.recording.response import ResponseFacts
+from sidestream.recording.run_recorder import RunRecorder
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000

@@ -7,7 +7,7 @@ from typing import Any
 from sidestream.events import StreamEvent
 from sidestream.recording.assembler import RunAssembler
 from sidestream.recording.direct import DirectAssembly
-from sidestream.recording.recorder import RunRecorder
+from sidestream.recording.run_recorder import RunRecorder
 
 
 def run_into(events: list[StreamEvent], run_id: str = "r", **settings: Any) -> RunRecorder:

@@ -19,8 +19,9 @@ from sidestream.recording.direct import DirectAssembly
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
 from sidestream.recording.process import Process
-from sidestream.recording.recorder import Append, RequestRecorder, RunRecorder
+from sidestream.recording.request_recorder import Append, RequestRecorder
 from sidestream.recording.response import ResponseFacts
+from sidestream.recording.run_recorder import RunRecorder
 
 Chunk: TypeAlias = tuple[list[str], list[int]]
 """Texts of deltas, and when each comes, in nanoseconds after the first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from .span_context import SpanRef
 
 if TYPE_CHECKING:
-    from .recorder import RunRecorder
+    from .run_recorder import RunRecorder
 
 
 @dataclass(frozen=True, slots=True)

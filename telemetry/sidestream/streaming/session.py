@@ -24,7 +24,9 @@ from sidestream.recording.context import Link, enclosing
 from sidestream.recording.direct import DirectAssembly
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Pricing
-from sidestream.recording.recorder import Recorder, RunRecorder, monotonic_ns, safely
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
 
 if TYPE_CHECKING:

@@ -34,8 +34,10 @@ from sidestream.events import RequestOutcome, RunOutcome, ToolOutcome
 from sidestream.recording.context import Link, current, enclosing
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost, price_list_version
-from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, monotonic_ns, safely
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import RequestRecorder, monotonic_ns
 from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
+from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside, current_span, records
 

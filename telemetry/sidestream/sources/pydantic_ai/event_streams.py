@@ -25,8 +25,8 @@ from pydantic_ai.messages import (
 
 from sidestream.events import ChunkKind, ToolOutcome
 from sidestream.recording.failure import Failure
-from sidestream.recording.recorder import RequestRecorder, monotonic_ns
 from sidestream.recording.records import Deltas
+from sidestream.recording.request_recorder import RequestRecorder, monotonic_ns
 from sidestream.recording.snapshot import snapshot
 
 from .provider_tools import CALL, RETURN, names_of, part_is_complete

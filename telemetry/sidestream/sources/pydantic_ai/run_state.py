@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidestream.recording.failure import Failure
-from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, safely
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import RequestRecorder
+from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside
 

@@ -15,7 +15,8 @@ from typing import Any, Literal, Self, TypeVar
 
 from sidestream.errors import ConfigurationError
 from sidestream.recording.context import Link, current
-from sidestream.recording.recorder import Recorder, monotonic_ns, safely
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.span_context import current_span
 
 from .generators import not_begun

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from sidestream.errors import ConfigurationError
 from sidestream.recording.context import Link, current, enclosing
-from sidestream.recording.recorder import Recorder, monotonic_ns, safely
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import current_span
 from sidestream.sources.adapters.protocol import Adapter

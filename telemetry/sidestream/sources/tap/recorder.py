@@ -15,9 +15,11 @@ import msgspec
 from sidestream.events import ChunkKind, Json, RequestOutcome, RunOutcome, ToolOutcome, Usage
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
-from sidestream.recording.recorder import Recorder, RequestRecorder, RunRecorder, Where, monotonic_ns, safely
+from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.records import Deltas
+from sidestream.recording.request_recorder import RequestRecorder, monotonic_ns
 from sidestream.recording.response import ResponseFacts
+from sidestream.recording.run_recorder import RunRecorder, Where
 from sidestream.recording.snapshot import snapshot
 
 from .finish_reasons import FINISH_REASONS

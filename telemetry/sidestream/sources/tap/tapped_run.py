@@ -7,7 +7,9 @@ from typing import Any
 
 from sidestream.events import RequestOutcome, RunOutcome
 from sidestream.recording.failure import Failure
-from sidestream.recording.recorder import Recorder, RunRecorder, monotonic_ns, safely
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.recording.run_recorder import RunRecorder
 from sidestream.sources.adapters.protocol import Adapter
 
 from .recorder import StreamRecorder

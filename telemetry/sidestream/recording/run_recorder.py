@@ -1,0 +1,346 @@
+"""Recorder of one run: what its source reports to.
+
+This is the caller's path. A recorder looks at the clock and appends a raw record, which is atomic: every method may be
+called from any thread, from a signal handler, and by the garbage collector in the middle of another call. It answers
+only what must be known at once: ids, the parent, whether the trace is sampled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from sidestream.events import (
+    AgentStart,
+    Custom,
+    Error,
+    FinalResult,
+    Json,
+    LLMStart,
+    Retry,
+    RunOutcome,
+    ToolOutcome,
+    ToolStart,
+)
+from sidestream.events.ids import span_id_of, trace_id_of
+
+from .failure import Failure
+from .process import Process, this_process
+from .records import (
+    AnyRecord,
+    Happened,
+    RequestStarted,
+    RunEnded,
+    RunStarted,
+    ToolEnded,
+    ToolStarted,
+)
+from .request_recorder import Append, RequestRecorder, monotonic_ns
+from .sampling import HeadSampler
+from .span_context import SpanRef
+
+if TYPE_CHECKING:
+    from .context import Link
+
+Where: TypeAlias = Literal["model", "tool", "output", "run"]
+
+_keys = itertools.count(1)
+
+
+class RunRecorder:
+    """Recorder of one run.
+
+    Args:
+        append: Takes each record.
+        owner: The sidecar (or other recorder) whose run this is.
+        parent: What the run was started inside of.
+        remote: The span of the program that started this one.
+        clock: Monotonic nanoseconds.
+        wall: Unix nanoseconds.
+        process: Who observes the run; this process unless given.
+    """
+
+    __slots__ = (
+        "_append",
+        "_clock",
+        "_errors",
+        "_process",
+        "_remote",
+        "_requests",
+        "_sampler",
+        "_spans",
+        "_tags",
+        "_wall",
+        "agent_name",
+        "depth",
+        "ended",
+        "instrumented",
+        "key",
+        "owner",
+        "parent",
+        "root_run_id",
+        "run_id",
+        "sampled",
+        "started_ns",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        append: Append,
+        *,
+        run_id: str,
+        owner: object = None,
+        agent_name: str | None = None,
+        parent: Link | None = None,
+        tags: Mapping[str, str] | None = None,
+        sampler: HeadSampler | None = None,
+        remote: SpanRef | None = None,
+        clock: Callable[[], int] = monotonic_ns,
+        wall: Callable[[], int] = time.time_ns,
+        process: Process | None = None,
+    ) -> None:
+        self._append = append
+        self._clock = clock
+        self._wall = wall
+        self.started_ns = clock()
+        self.key = next(_keys)
+        self.owner = owner
+        self.run_id = run_id
+        self.agent_name = agent_name
+        self.parent = parent
+        self.root_run_id: str = parent.run.root_run_id if parent else run_id
+        self.depth: int = parent.run.depth + 1 if parent else 0
+        self.trace_id: str | None = None
+        self.sampled: bool | None = None
+        """Whether the trace is kept. None: there is no exporter of spans, so nobody asks."""
+        self.instrumented = False
+        self.ended = False
+        self._tags = tags
+        self._sampler = sampler
+        self._remote = remote
+        self._process = process
+        self._spans = itertools.count(1)
+        self._requests = itertools.count(1)
+        self._errors: set[int] = set()
+
+    def append(self, record: AnyRecord) -> None:
+        """Note `record`."""
+        self._append(record)
+
+    def now(self) -> int:
+        """Monotonic nanoseconds, by this run's clock."""
+        return self._clock()
+
+    def start(
+        self,
+        *,
+        prompt: Json = None,
+        model: str | None = None,
+        conversation_id: str | None = None,
+        mode: Literal["graph", "realtime"] | None = "graph",
+        caller: SpanRef | None = None,
+        instrumented: bool = False,
+    ) -> None:
+        """The run begins, inside the span `caller`. `instrumented`: others make spans of what happens in it."""
+        parent = self.parent
+        if parent is None:
+            caller = caller or self._remote
+        elif caller in (None, parent.around) and not parent.run.instrumented:
+            caller = parent.run.span(parent.span)
+        self.trace_id = caller.trace_id if caller else trace_id_of(self.root_run_id)
+        if self._sampler is not None:
+            self.sampled = self._sampler(self.trace_id, caller.sampled if caller else None)
+        self.instrumented = instrumented
+        process = self._process or this_process()
+        start = AgentStart(
+            parent_run_id=parent.run.run_id if parent else None,
+            parent_agent_name=parent.run.agent_name if parent else None,
+            parent_tool_call_id=parent.tool_call_id if parent else None,
+            parent_link=parent.via if parent else None,
+            root_run_id=self.root_run_id,
+            depth=self.depth or None,
+            conversation_id=conversation_id,
+            trace_id=self.trace_id,
+            span_id=span_id_of(self.run_id, 0),
+            parent_span_id=caller.span_id if caller else None,
+            sampled=self.sampled,
+            instrumented=instrumented or None,
+            model=model,
+            mode=mode,
+            prompt=prompt,
+            tags=dict(self._tags) if self._tags else None,
+            pid=process.pid,
+            host=process.host,
+            process=process.identity,
+        )
+        self._append(
+            RunStarted(
+                run=self.key,
+                at=self.started_ns,
+                wall=self._wall() - (self._clock() - self.started_ns),
+                run_id=self.run_id,
+                agent_name=self.agent_name,
+                parent=parent.run.key if parent else None,
+                data=start,
+            )
+        )
+
+    def span(self, number: int) -> SpanRef | None:
+        """The span `number` of this run: 0 is its own, a request and a tool call have theirs."""
+        return SpanRef(self.trace_id, span_id_of(self.run_id, number), self.sampled) if self.trace_id else None
+
+    def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
+        """The run is over, and with it whatever of it is still open. A second call does nothing."""
+        if not self.ended:
+            self.ended = True
+            self._append(RunEnded(run=self.key, at=self._clock(), outcome=outcome, failure=failure))
+
+    def disown(self) -> None:
+        """In a forked child: this run is the parent's to tell."""
+        self._append = _nowhere
+        self.ended = True
+
+    # --- what a run consists of ---
+
+    def request(
+        self,
+        *,
+        model: str,
+        streaming: bool,
+        at: int | None = None,
+        provider: str | None = None,
+        messages: int | None = None,
+        instructions: Json = None,
+        settings: dict[str, Json] | None = None,
+        tools: tuple[str, ...] | None = None,
+    ) -> RequestRecorder:
+        """A model request is sent, at the monotonic time `at` (now unless given), with `tools` by name."""
+        self._errors.clear()  # what failed before has been dealt with, and its id may come again
+        number, span, now = next(self._requests), next(self._spans), self._clock()
+        data = LLMStart(
+            request=number,
+            model=model,
+            provider=provider,
+            streaming=streaming,
+            messages=messages,
+            instructions=instructions,
+            settings=settings,
+        )
+        at = now if at is None else at
+        self._append(
+            RequestStarted(run=self.key, at=at, wall=self._wall() - (now - at), span=span, data=data, tools=tools)
+        )
+        return RequestRecorder(self, self._append, number, span, model, streaming)
+
+    def tool_start(
+        self,
+        tool_name: str,
+        tool_call_id: str | None = None,
+        args: Json = None,
+        attempt: int | None = None,
+        *,
+        by_provider: bool = False,
+    ) -> int:
+        """A tool call is taken up; returns the number of its span, under which it ends.
+
+        `by_provider`: the provider executes it, on its own servers.
+        """
+        span = next(self._spans)
+        data = ToolStart(
+            tool_name=tool_name,
+            tool_call_id=tool_call_id,
+            args=args,
+            attempt=attempt,
+            executed_by="provider" if by_provider else None,
+        )
+        self._append(ToolStarted(run=self.key, at=self._clock(), span=span, data=data))
+        return span
+
+    def tool_end(
+        self,
+        span: int,
+        outcome: ToolOutcome,
+        *,
+        result: Json = None,
+        failure: Failure | None = None,
+        executed: bool = True,
+    ) -> None:
+        """The tool call `span` is over. Does nothing for one that has ended before."""
+        now = self._clock()
+        self._append(
+            ToolEnded(
+                run=self.key, at=now, span=span, outcome=outcome, result=result, failure=failure, executed=executed
+            )
+        )
+
+    def retry(
+        self,
+        *,
+        cause: str,
+        attempt: int | None = None,
+        max_attempts: int | None = None,
+        tool_name: str | None = None,
+        tool_call_id: str | None = None,
+        message: Json = None,
+    ) -> None:
+        """The model is asked again."""
+        self._happened(
+            Retry(
+                cause=cause,
+                attempt=attempt,
+                max_attempts=max_attempts,
+                tool_name=tool_name,
+                tool_call_id=tool_call_id,
+                message=message,
+            )
+        )
+
+    def final_result(self, output: Json, output_type: str | None) -> None:
+        """The output of the run is known."""
+        self._happened(FinalResult(output=output, output_type=output_type))
+
+    def error(
+        self,
+        failure: Failure,
+        where: Where,
+        *,
+        identity: int | None = None,
+        request: int | None = None,
+        tool_name: str | None = None,
+        tool_call_id: str | None = None,
+    ) -> None:
+        """Something failed. `identity` is the exception's `id()` while it is on its way: it is told once."""
+        if identity is not None:
+            if identity in self._errors:
+                return
+            self._errors.add(identity)
+        self._happened(
+            Error(
+                error=failure.message,
+                exception_type=failure.type,
+                where=where,
+                request=request,
+                tool_name=tool_name,
+                tool_call_id=tool_call_id,
+            )
+        )
+
+    def knows(self, error: BaseException) -> bool:
+        """Whether `error` has been told already, as a failure of a part of this run."""
+        return id(error) in self._errors
+
+    def custom(
+        self, name: str, payload: Json = None, *, tool_name: str | None = None, tool_call_id: str | None = None
+    ) -> None:
+        """An event of the application's own."""
+        self._happened(Custom(name=name, payload=payload, tool_name=tool_name, tool_call_id=tool_call_id))
+
+    def _happened(self, data: Retry | FinalResult | Error | Custom) -> None:
+        self._append(Happened(run=self.key, at=self._clock(), data=data))
+
+
+def _nowhere(record: AnyRecord) -> None:
+    """Takes the records of a run that is another process's."""
