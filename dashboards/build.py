@@ -26,7 +26,7 @@ def main() -> None:
     (HERE / "generated").mkdir(exist_ok=True)
     for name, text in files().items():
         (HERE / name).write_text(text, encoding="utf-8")
-        print(f"dashboards/{name}")
+        print((HERE / name).resolve().relative_to(HERE.parent))
 
 
 def files() -> dict[str, str]:

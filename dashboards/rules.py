@@ -1,7 +1,7 @@
 """Recording rules for the heavy queries, and alerts with what to do about them.
 
 The bounds are those of a usual fleet; copy the file and change them to yours. Alerts of the same cause share a first
-word in their names. What to do about each is in its annotation `runbook`, and on the page `ALERTS.md`.
+word in their names. What to do about each is in its annotation `runbook`, and on the page `docs/alerts.md`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from dashboards.queries import Expr, Scope, share
 
 RULES_FILE = "sidestream.rules.yaml"
-ALERTS_PAGE = "ALERTS.md"
+ALERTS_PAGE = "../docs/alerts.md"
 
 ALL = Scope()
 runs = ALL["sidestream_runs_total"]

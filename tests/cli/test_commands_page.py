@@ -1,19 +1,18 @@
-"""COMMANDS.md says what there is."""
+"""docs/commands.md says what there is."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import msgspec
 import pytest
 
-import sidestream
 from sidestream import log
 from sidestream.cli.commands.checking import Fault
 from sidestream.cli.tables import EVENT_COLUMNS, RUN_COLUMNS
+from tests.support.paths import ROOT
 
-PAGE = (Path(sidestream.__file__).parents[1] / "COMMANDS.md").read_text("utf-8")
+PAGE = (ROOT / "docs/commands.md").read_text("utf-8")
 WORDS = set(re.findall(r"`(\w+)`", PAGE))
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from dashboards.rules import ALERTS, Alert, rules_text
-from tests.support.board_files import FOLDER, RULES
+from tests.support.board_files import RULES
+from tests.support.paths import ROOT
 from tests.support.prometheus_server import require
 
 CASES = Path(__file__).with_name("alerts.test.yaml")
@@ -85,4 +86,4 @@ def test_every_alert_has_a_case() -> None:
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
 def test_an_alert_says_what_to_do(alert: Alert) -> None:
     assert len(alert.runbook) > 100
-    assert f"## {alert.name}\n" in (FOLDER / "ALERTS.md").read_text("utf-8")
+    assert f"## {alert.name}\n" in (ROOT / "docs/alerts.md").read_text("utf-8")

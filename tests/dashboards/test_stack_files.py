@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.support.board_files import FOLDER, boards
+from tests.support.paths import ROOT
 from tests.support.prometheus_server import require
 
 STACK = FOLDER / "stack"
@@ -100,13 +101,13 @@ def test_the_kubernetes_example_is_whole() -> None:
     assert monitor["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
 
 
-def test_the_readme_leads_to_files_there_are() -> None:
-    leads = re.findall(r"\]\((?!http)([^)#]+)\)", (FOLDER / "README.md").read_text("utf-8"))
-    assert leads
-    assert [path for path in leads if not (FOLDER / path).exists()] == []
+def test_the_page_names_files_there_are() -> None:
+    named = re.findall(r"`(dashboards/[\w./-]+)`", (ROOT / "docs/dashboards.md").read_text("utf-8"))
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_pictures_are_small() -> None:
-    sizes = {path.name: path.stat().st_size for path in (FOLDER / "pictures").glob("*.png")}
+    sizes = {path.name: path.stat().st_size for path in (ROOT / "docs/pictures/boards").glob("*.png")}
     assert {name.removesuffix(".png") for name in sizes} == set(boards())
     assert max(sizes.values()) < 120_000

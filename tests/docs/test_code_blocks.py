@@ -20,7 +20,16 @@ from sidestream.cli.app import app
 from sidestream.testing.pytest_plugin import sidestream_capture
 from tests.support.paths import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RUN_ELSEWHERE = {
+    "events.md": "tests/events/test_events_page.py",
+    "reading.md": "tests/log/test_reading_page.py",
+    "commands.md": "tests/cli/test_commands_page.py",
+}
+"""Pages whose blocks are of several languages, and the tests that run them."""
+PAGES = [
+    ROOT / "README.md",
+    *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not in RUN_ELSEWHERE),
+]
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"text", "yaml", "toml", "ini", "json", "promql", "sql", "dockerfile"}
 """What a reader looks at, or what needs a system that is not here."""

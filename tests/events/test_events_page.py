@@ -1,4 +1,4 @@
-"""telemetry/EVENTS.md: the page for people who have only `jq` tells everything, and its lines work."""
+"""docs/events.md: the page for people who have only `jq` tells everything, and its lines work."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 from pydantic_ai import Agent
 
-import sidestream
 from sidestream import Sidecar, StreamEventType
 from sidestream.events import (
     AnyEvent,
@@ -28,9 +26,10 @@ from sidestream.events import (
     Usage,
     UsageSource,
 )
+from tests.support.paths import ROOT
 from tests.support.provider_model import Says, run_variety, stream, used
 
-PAGE = Path(sidestream.__file__).parents[1].joinpath("EVENTS.md").read_text("utf-8")
+PAGE = (ROOT / "docs/events.md").read_text("utf-8")
 
 
 def section(heading: str) -> str:

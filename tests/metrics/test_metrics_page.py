@@ -1,4 +1,4 @@
-"""exporters/METRICS.md: as the table says, and its queries are what Prometheus understands."""
+"""docs/metrics.md: as the table says, and its queries are what Prometheus understands."""
 
 from __future__ import annotations
 

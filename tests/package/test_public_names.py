@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from pathlib import Path
 
 import sidestream
+from tests.support.paths import ROOT
 
-PAGE = Path(sidestream.__file__).parents[1] / "EVENTS.md"
+PAGE = ROOT / "docs/events.md"
 
 
 def documented() -> list[str]:
@@ -17,7 +17,7 @@ def documented() -> list[str]:
 
 
 def test_the_public_names_are_the_documented_ones() -> None:
-    """Each once, in the list at the end of telemetry/EVENTS.md."""
+    """Each once, in the list at the end of docs/events.md."""
     assert sorted(documented()) == sorted(sidestream.__all__)
 
 

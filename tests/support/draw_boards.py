@@ -1,6 +1,6 @@
 """Pictures of the boards without a Grafana: its panels, drawn from the answers of a real Prometheus about real runs.
 
-    python -m tests.support.draw_boards        # two minutes; writes dashboards/pictures/
+    python -m tests.support.draw_boards        # two minutes; writes docs/pictures/boards/
 
 They show what is on a board and where; Grafana's own drawing is finer.
 """
@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from dashboards.traffic import make_traffic  # noqa: E402
 from sidestream import InMemoryExporter, Sidecar  # noqa: E402
 from sidestream_exporters import PrometheusExporter  # noqa: E402
-from tests.support.board_files import FOLDER, Json, boards, filled  # noqa: E402
+from tests.support.board_files import Json, boards, filled  # noqa: E402
 from tests.support.live_prometheus import VARIABLES  # noqa: E402
 from tests.support.prometheus_server import Prometheus, prometheus, wait_for  # noqa: E402
 
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def take_pictures(pages: dict[str, tuple[str, int]]) -> None:
-    folder = FOLDER / "pictures"
+    folder = ROOT / "docs/pictures/boards"
     folder.mkdir(exist_ok=True)
     arguments = ["--headless=new", "--no-sandbox", "--disable-gpu"]
     with sync_playwright() as play:

@@ -1,4 +1,4 @@
-"""Makes exporters/METRICS.md from the table of metrics: `python -m tests.support.metrics_page`."""
+"""Makes docs/metrics.md from the table of metrics: `python -m tests.support.metrics_page`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from sidestream.metrics.definitions import LABELS, METRICS, Metric
 from sidestream.metrics.store import MAX_VALUES, SERIES_PER_VALUE
 
-PAGE = Path(__file__).parents[2] / "exporters" / "METRICS.md"
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 INTRODUCTION = f"""\
 # The metrics

@@ -64,7 +64,7 @@ class OTLPExporter(Exporter):
         keep_failed: send traces that sampling left out, if a run in them did not complete.
         keep_slower: the same if a run took longer than so many seconds.
         keep_costlier: the same if a run cost more than so many US dollars.
-        metrics: send the metrics of `exporters/METRICS.md` too, to the same endpoint. Not in a replay, which would
+        metrics: send the metrics of `docs/metrics.md` too, to the same endpoint. Not in a replay, which would
             count runs again.
         metrics_interval: seconds between two of that; default `OTEL_METRIC_EXPORT_INTERVAL` (in milliseconds), else 60.
         record: file in which the spans that were delivered are noted, for `sidestream replay --only-missing`.

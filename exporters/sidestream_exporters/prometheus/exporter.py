@@ -1,6 +1,6 @@
 """Metrics for Prometheus: every event counted, the numbers served where they are scraped, or pushed to a gateway.
 
-What the metrics mean is in `exporters/METRICS.md`. Counting is the core's (`sidestream.metrics`); here the numbers are
+What the metrics mean is in `docs/metrics.md`. Counting is the core's (`sidestream.metrics`); here the numbers are
 put on a page, in Prometheus' own format or, with exemplars that lead to traces, in OpenMetrics.
 """
 

@@ -1,6 +1,6 @@
 """The payloads: what an event of each type says, and the values that it may take.
 
-Field by field, for readers of the log: `telemetry/EVENTS.md`.
+Field by field, for readers of the log: `docs/events.md`.
 """
 
 from __future__ import annotations
