@@ -29,6 +29,7 @@ WORDS = set(re.findall(r"`(\w+)`", PAGE))
         log.Group,
         log.Quantiles,
         log.Hit,
+        log.Conversation,
         log.Change,
         log.StepDiff,
         Fault,

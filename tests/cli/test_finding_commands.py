@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import invoke, mistake, summaries
+from tests.support.log_builder import run_events, write
 
 
 class TestStats:
@@ -30,12 +32,23 @@ class TestStats:
         assert "\nhour" in text
         assert "████" in text
         assert "\nagent" not in text
-        assert "choose from agent" in mistake("stats", log, "--by", "day")
+        assert "choose from agent" in mistake("stats", log, "--by", "weather")
+
+    def test_by_day_and_tag(self, log: Path) -> None:
+        """A tag's values are a table like that of the agents; runs without it are told as well."""
+        day, tag = invoke("stats", log, "--by", "day", "--by", "tag:tenant").stdout.split("\n\n")[1:]
+        assert day.splitlines()[0].split()[:2] == ["day", "runs"]
+        assert tag.splitlines()[0].split()[:3] == ["tag", "tenant", "runs"]
+        # Tags of a context reach the sub-agents that run within it.
+        assert {line.split()[0]: line.split()[1] for line in tag.splitlines()[1:]} == {"acme": "2", "(none)": "4"}
+        assert "choose from agent" in mistake("stats", log, "--by", "tag:")
 
     def test_json(self, log: Path) -> None:
         """All of `Statistics`, whatever `--by` says."""
         found = json.loads(invoke("stats", log, "--json").stdout)
-        assert set(found) == {"total", "by_agent", "by_model", "by_tool", "by_hour", "missing_events"}
+        assert set(found) == {
+            *("total", "by_agent", "by_model", "by_tool", "by_hour", "by_day", "by_tag", "missing_events")
+        }
         assert found["total"]["outcomes"] == {"abandoned": 1, "completed": 4, "error": 1}
         assert {"count", "cost_usd", "duration", "unpriced_requests"} <= set(found["by_agent"][0])
 
@@ -130,3 +143,33 @@ class TestDiff:
 
     def test_too_few(self, log: Path) -> None:
         assert "no two such runs" in mistake("diff", "--log", log, "--agent", "billing")
+
+
+class TestConversations:
+    @pytest.fixture
+    def talks(self, tmp_path: Path) -> Path:
+        """Two turns of one conversation, one of another."""
+        events = [
+            *run_events("turn-1", conversation_id="c-1", tags={"tenant": "acme"}),
+            *run_events("turn-2", conversation_id="c-2", minutes=1),
+            *run_events("turn-3", conversation_id="c-1", minutes=2, ended=False),
+        ]
+        write(tmp_path / "a.jsonl", events)
+        return tmp_path
+
+    def test_a_line_for_each(self, talks: Path) -> None:
+        """The one with the latest turn last; a lower bound says so."""
+        head, first, second = invoke("conversations", talks).stdout.splitlines()
+        assert head.split()[:4] == ["began", "latest", "turn", "conversation"]
+        assert "c-2" in first
+        assert re.search(r"c-1 +2 +\S+ lost .*≥\$0\.06", second)
+
+    def test_json_and_filters(self, talks: Path) -> None:
+        (only,) = json.loads(invoke("conversations", talks, "--tag", "tenant=acme", "--json").stdout)
+        assert only["turns"] == ["turn-1", "turn-3"]
+        turns = json.loads(invoke("runs", talks, "--conversation", "c-1", "--json").stdout)
+        assert [run["run_id"] for run in turns] == only["turns"]
+        assert len(json.loads(invoke("conversations", talks, "-n", 1, "--json").stdout)) == 1
+
+    def test_none(self, talks: Path) -> None:
+        assert "no such conversations" in invoke("conversations", talks, "--agent", "nobody", code=1).stderr

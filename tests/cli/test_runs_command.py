@@ -55,6 +55,17 @@ class TestTable:
         assert len(invoke("runs", log, "-n", 2).stdout.splitlines()) == 3
         assert summaries(log, "-n", "2") == summaries(log)[-2:]
 
+    def test_sort(self, log: Path) -> None:
+        """`--sort` puts the largest first and takes `-n` from there; what is not known is last."""
+        durations = [run["duration_seconds"] for run in summaries(log, "--sort", "duration")]
+        assert durations == sorted(durations, reverse=True)
+        assert [run["duration_seconds"] for run in summaries(log, "--sort", "-duration", "-n", "2")] == durations[
+            :-3:-1
+        ]
+        assert "choose from started" in mistake("runs", log, "--sort", "size")
+        agents = [line[21:30].strip() for line in invoke("runs", log, "--sort", "tokens").stdout.splitlines()[1:]]
+        assert sorted(agents) == ["billing", *["support"] * 5]
+
     def test_long_log(self, tmp_path: Path) -> None:
         """The table ends at the last fifty and says so; `--all` and `--json` give everything."""
         invoke("demo", "--events", 3000, "--out", tmp_path / "log")
@@ -97,20 +108,33 @@ class TestFilters:
             (["--tag", "tenant"], 2),
             (["--tag", "tenant=acme", "--tag", "env=test", "--agent", "support"], 1),
             (["--since", "1h"], 6),
+            (["--tool", "ask_*"], 1),
+            (["--tool", "look_up_order", "--min-cost", "0"], 2),
+            (["--slower", "10m"], 0),
             (["--since", "2000-01-01", "--until", "9999-01-01"], 6),
         ],
     )
     def test_filter(self, log: Path, options: list[str], count: int) -> None:
         """Options of different names narrow, the same one again widens, except for tags."""
-        assert len(summaries(log, *options)) == count
+        assert len(json.loads(invoke("runs", log, "--json", *options, code=0 if count else 1).stdout)) == count
 
     @pytest.mark.parametrize(
         "command",
-        ["runs", "show", "stats", "diff", "validate", "tail", "search", "redact", "export"],
+        ["runs", "conversations", "show", "stats", "diff", "validate", "tail", "search", "redact", "export"],
     )
     def test_every_command_has_them(self, command: str) -> None:
         text = invoke(command, "--help").stdout
-        for option in ("--since", "--until", "--agent", "--model", "--outcome", "--tag", "--json"):
+        for option in (
+            "--since",
+            "--until",
+            "--agent",
+            "--model",
+            "--outcome",
+            "--tag",
+            "--tool",
+            "--slower",
+            "--json",
+        ):
             assert option in text
 
     @pytest.mark.parametrize(

@@ -115,6 +115,21 @@ class TestChoice:
         assert len(shown) == 1
         assert shown[0] == [event for event in events if event.run_id == shown[0][0].run_id]
 
+    def test_what_comes_true_later(self, events: list[AnyEvent], log: Path) -> None:
+        """A run is shown whole from the moment at which it is one that is taken: its first call of a tool, its end."""
+        for where, options in (
+            (Filter(tools=("ask_billing",)), ["--tool", "ask_billing"]),
+            (Filter(min_cost=0.0), ["--min-cost", "0"]),
+            (Filter(slower=1e-9), ["--slower", "0"]),
+        ):
+            wanted = {run["run_id"] for run in summaries(log, *options)}
+            assert wanted
+            choice = Choice(where, [])
+            shown = [each for event in events for each in choice.take(event)]
+            for run_id in {event.run_id for event in events}:
+                its = [event for event in events if event.run_id == run_id] if run_id in wanted else []
+                assert [event for event in shown if event.run_id == run_id] == its
+
 
 @contextmanager
 def following(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], queue.Queue[str]]]:

@@ -70,6 +70,11 @@ def test_any_other_text_is_a_time_or_an_error_and_nothing_else(text: str) -> Non
         ({"tags": ["=x"]}, "tag '=x': write name=value"),
         ({"since": "soon"}, "time 'soon': write an age"),
         ({"until": "99999999999w"}, "time '99999999999w'"),
+        ({"min_cost": "cheap"}, "cost 'cheap': write US dollars"),
+        ({"min_cost": "-1"}, "cost '-1'"),
+        ({"min_cost": "inf"}, "cost 'inf'"),
+        ({"slower": "long"}, "duration 'long': write seconds"),
+        ({"slower": "-2s"}, "duration '-2s'"),
     ],
 )
 def test_a_filter_that_cannot_be_meant_is_an_error(wrong: dict[str, list[str]], message: str) -> None:
@@ -80,7 +85,7 @@ def test_a_filter_that_cannot_be_meant_is_an_error(wrong: dict[str, list[str]], 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     events = [
-        *run_events("one", agent="support", model="gpt-4o", tags={"env": "test", "user": "a"}),
+        *run_events("one", agent="support", model="gpt-4o", tags={"env": "test", "user": "a"}, conversation_id="c-1"),
         *run_events("two", agent="billing", model="gpt-4o-mini", minutes=60, tags={"env": "live"}),
         *run_events("three", agent="support-2", model="claude", minutes=120, ended=False),
     ]
@@ -105,6 +110,14 @@ def folder(tmp_path: Path) -> Path:
         ({"until": "2026-11-20T10:00Z"}, "one"),
         ({"since": "2026-11-20T09:30Z", "until": "2026-11-20T10:30Z"}, "two"),
         ({"agents": ["support*"], "outcomes": ["lost"]}, "three"),
+        ({"conversations": ["c-*"]}, "one"),
+        ({"tools": ["look_*", "other"]}, "one two three"),
+        ({"tools": ["look"]}, ""),
+        ({"min_cost": "$0.03"}, "one two three"),
+        ({"min_cost": "0.04"}, ""),
+        ({"slower": "1.45s"}, "one two"),
+        ({"slower": "1500ms", "outcomes": ["completed"]}, "one two"),
+        ({"slower": "1m"}, ""),
     ],
 )
 def test_it_takes_the_runs_that_are_all_of_it(folder: Path, where: dict[str, list[str]], expected: str) -> None:
@@ -118,3 +131,47 @@ def test_an_age_is_counted_from_now(folder: Path) -> None:
     assert log.runs(folder, log.Filter.parse(since="1h", now=BEGIN + timedelta(minutes=150))) == log.runs(
         folder, log.Filter(agents=("support-2",))
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("500ms", 0.5), ("2", 2.0), ("2.5s", 2.5), ("1.5m", 90.0), ("1h30m", 5400.0), ("1d", 86_400.0)],
+)
+def test_a_duration(text: str, seconds: float) -> None:
+    assert log.parse_duration(text) == seconds
+
+
+@settings(QUICK)
+@given(st.text(max_size=12))
+def test_any_other_text_is_a_duration_or_an_error_and_nothing_else(text: str) -> None:
+    with suppress(ConfigurationError):
+        assert log.parse_duration(text) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("started", "three two one"),
+        ("-started", "one two three"),
+        ("cost", "one three two"),
+        ("-duration", "three one two"),
+        ("first-token", "one three two"),
+    ],
+)
+def test_an_order(folder: Path, written: str, expected: str) -> None:
+    """The largest first, or with a minus the smallest; what is equal goes by the id."""
+    assert [run.run_id for run in log.Order.parse(written).sorted(log.runs(folder))] == expected.split()
+
+
+def test_what_is_not_known_comes_last(folder: Path) -> None:
+    import msgspec
+
+    runs = log.runs(folder)
+    runs[0] = msgspec.structs.replace(runs[0], cost_usd=None)
+    for written in ("cost", "-cost"):
+        assert log.Order.parse(written).sorted(runs)[-1].run_id == "one"
+
+
+def test_an_order_that_cannot_be_meant_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"sort 'size': choose from started, duration, cost"):
+        log.Order.parse("size")

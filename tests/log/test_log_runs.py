@@ -45,6 +45,7 @@ def test_a_run_that_has_ended(tmp_path: Path) -> None:
         "errors": 1,
         "requests": 2,
         "tool_calls": 1,
+        "tools": ["look_up"],
         "retries": 1,
         "usage": {"input_tokens": 300, "output_tokens": 100},
         "total_tokens": 400,

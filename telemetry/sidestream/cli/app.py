@@ -12,6 +12,7 @@ from sidestream.errors import OutputError, SidestreamError
 
 from .commands import (
     collect,
+    conversations,
     dashboards,
     diff,
     doctor,
@@ -150,6 +151,7 @@ def demo(
 
 app.command(context_settings=run.CONTEXT)(run.run)
 app.command()(runs.runs)
+app.command()(conversations.conversations)
 app.command()(show.show)
 app.command()(stats.stats)
 app.command()(search.search)

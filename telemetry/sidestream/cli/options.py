@@ -48,6 +48,19 @@ _WHERE: dict[str, Any] = {
     "tag": Annotated[
         list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Runs with this tag. Repeatable: all of them.")
     ],
+    "conversation": Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Runs of this conversation; * and ? may be used. Repeatable."),
+    ],
+    "tool": Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Runs that called this tool; likewise. Repeatable.")
+    ],
+    "min_cost": Annotated[
+        str | None, typer.Option(metavar="USD", help="Runs that cost as much or more, with their sub-agents: 0.05.")
+    ],
+    "slower": Annotated[
+        str | None, typer.Option(metavar="TIME", help="Runs that took as long or longer: 500ms, 30s, 2m.")
+    ],
 }
 
 
@@ -68,14 +81,18 @@ def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
     def chosen(**given: Any) -> None:
         from sidestream.log import Filter
 
-        since, until, agents, models, outcomes, tags = (given.pop(name) for name in _WHERE)
+        options = {name: given.pop(name) for name in _WHERE}
         where = Filter.parse(
-            since=since,
-            until=until,
-            agents=agents or (),
-            models=models or (),
-            outcomes=outcomes or (),
-            tags=tags or (),
+            since=options["since"],
+            until=options["until"],
+            agents=options["agent"] or (),
+            models=options["model"] or (),
+            outcomes=options["outcome"] or (),
+            tags=options["tag"] or (),
+            conversations=options["conversation"] or (),
+            tools=options["tool"] or (),
+            min_cost=options["min_cost"],
+            slower=options["slower"],
         )
         command(**given, where=where)
 

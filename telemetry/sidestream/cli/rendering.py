@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from sidestream.events import Usage
-    from sidestream.log import Group, RunSummary
+    from sidestream.log import Conversation, Group, RunSummary
 
 NARROW = 100
 """Terminals with fewer columns are spared what is least needed."""
@@ -190,12 +190,12 @@ def cost(usd: float | None, at_least: bool = False, *, unpriced: bool = False) -
     return layout().cost(usd, at_least=at_least)
 
 
-def own_tokens(what: RunSummary | Group) -> str:
+def own_tokens(what: RunSummary | Group | Conversation) -> str:
     """Tokens of a run or of a group, without those of sub-agents."""
     return tokens(what.usage, what.is_lower_bound("usage"))
 
 
-def own_cost(what: RunSummary | Group) -> str:
+def own_cost(what: RunSummary | Group | Conversation) -> str:
     """Cost of a run or of a group, without that of sub-agents."""
     return cost(what.cost_usd, what.is_lower_bound("cost"), unpriced=what.unpriced_requests > 0)
 

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from .files import Paths, log_files
 from .reader import Problem, read
+from .runs.conversations import Conversation, conversations
 from .runs.diff import Change, RunDiff, StepDiff, diff
-from .runs.filters import Filter, parse_time
+from .runs.filters import Filter, Order, parse_duration, parse_time
 from .runs.iteration import events, runs
 from .runs.loading import load_run
 from .runs.search import Hit, search
@@ -29,12 +30,14 @@ from .runs.tree import Delta, Located, Message, Part, RunLog, Step
 
 __all__ = [
     "Change",
+    "Conversation",
     "Delta",
     "Filter",
     "Group",
     "Hit",
     "Located",
     "Message",
+    "Order",
     "Part",
     "Paths",
     "Problem",
@@ -45,10 +48,12 @@ __all__ = [
     "Statistics",
     "Step",
     "StepDiff",
+    "conversations",
     "diff",
     "events",
     "load_run",
     "log_files",
+    "parse_duration",
     "parse_time",
     "read",
     "runs",

@@ -25,26 +25,42 @@ def runs(
         int | None, typer.Option("-n", "--limit", metavar="N", min=1, help=f"The last N. The table shows {SHOWN}.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them in the table.")] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="started, duration, cost, tokens or first_token, the largest first; -cost: the smallest.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the runs of a log.
 
-    The newest is last; sub-agents are below the run that called them. Cost is a run's own, without its sub-agents, so
+    The newest is last; sub-agents are below the run that called them. With --sort the first is the largest, and there
+    are no levels. Cost is a run's own, without its sub-agents, so
     that the column may be summed. With --json: a list of all of them, with every field of sidestream.log.RunSummary.
 
     Example:  sidestream runs --since 2h --outcome error
 
+    Example:  sidestream runs --tool 'look*' --slower 1ms --sort cost -n 10
+
     Example:  sidestream runs 'logs/*.jsonl.gz' --agent support --tag tenant=acme --json
     """
     from sidestream.cli.rendering import NARROW, busy, show_table, width, write_json
+    from sidestream.log import Order
     from sidestream.log import runs as read_runs
 
+    order = Order.parse(sort) if sort else None
     unread = Unread()
     log = paths or [DEFAULT_LOG]
     with busy(log):
         known = read_runs(log, on_problem=unread)
-    found = [(run, depth) for run, depth in in_tree(known) if where.matches(run)]
-    shown = found[-(last or len(found)) :] if last or as_json or everything else found[-SHOWN:]
+    if order is not None:
+        found = [(run, 0) for run in order.sorted(run for run in known if where.matches(run))]
+    else:
+        found = [(run, depth) for run, depth in in_tree(known) if where.matches(run)]
+    limit = last or (None if as_json or everything else SHOWN)
+    shown = found if limit is None else found[:limit] if order is not None else found[-limit:]
     if as_json:
         write_json([run for run, _ in shown])
     elif shown:
@@ -61,7 +77,11 @@ def runs(
     if not as_json and len(shown) < len(found) and not last:
         import sys
 
-        print(f"The last {len(shown):,} of {len(found):,} runs; --all shows every one.", file=sys.stderr)
+        which = "first" if order is not None else "last"
+        print(
+            f"The {which} {len(shown):,} of {len(found):,} runs; --all shows every one.",
+            file=sys.stderr,
+        )
 
 
 def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:

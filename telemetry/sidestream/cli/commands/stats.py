@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sidestream.log.runs.stats import Group
     from sidestream.terminal.table import Styled, TableCell
 
-TABLES = ("agent", "model", "tool", "hour")
-COUNTED = {"agent": "runs", "model": "requests", "tool": "calls", "hour": "runs"}
+TABLES = ("agent", "model", "tool", "hour", "day")
+COUNTED = {"model": "requests", "tool": "calls"}
 
 
 @choosing_runs
@@ -25,17 +25,22 @@ def stats(
     paths: Paths = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="WHAT", help="agent, model, tool or hour. Repeatable. Default: agent, model and tool."),
+        typer.Option(
+            metavar="WHAT",
+            help="agent, model, tool, hour, day or tag:NAME. Repeatable. Default: agent, model and tool.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sum up a log by agent, model, tool, hour.
+    """Sum up a log by agent, model, tool, hour, day, or the values of a tag.
 
     How many runs, requests and tool calls, how they ended, tokens, cost, and how long they took. p50 is the median; 95
-    of 100 took no longer than p95. Hours are UTC. A run's cost is its own, without that of its sub-agents, so nothing
-    is counted twice. With --json: sidestream.log.Statistics, with all four tables.
+    of 100 took no longer than p95. Hours and days are UTC. A run's cost is its own, without that of its sub-agents, so
+    nothing is counted twice. With --json: sidestream.log.Statistics, with all tables.
 
     Example:  sidestream stats --since 24h
+
+    Example:  sidestream stats --by day --by tag:tenant
 
     Example:  sidestream stats --by hour --agent support --json
     """
@@ -43,21 +48,23 @@ def stats(
     from sidestream.log import statistics
 
     wanted = list(dict.fromkeys(by or TABLES[:3]))
-    if unknown := [each for each in wanted if each not in TABLES]:
-        raise ConfigurationError(f"stats: --by {unknown[0]!r}: choose from {', '.join(TABLES)}")
+    tags = [each.removeprefix("tag:") for each in wanted if each.startswith("tag:") and each != "tag:"]
+    if unknown := [each for each in wanted if each not in TABLES and each.removeprefix("tag:") not in tags]:
+        raise ConfigurationError(f"stats: --by {unknown[0]!r}: choose from {', '.join(TABLES)}, tag:NAME")
     unread = Unread()
     log = paths or [DEFAULT_LOG]
     with busy(log):
-        found = statistics(log, where, on_problem=unread)
+        found = statistics(log, where, tags=tags, on_problem=unread)
     if as_json:
         write_json(found)
     elif found.total.count:
         write("".join(f"{line}\n" for line in _total(found)))
         for each in wanted:
-            groups = getattr(found, f"by_{each}")
+            name = each.removeprefix("tag:")
+            groups = found.by_tag[name] if name != each else getattr(found, f"by_{each}")
             if groups:
                 write("\n")
-                _show_groups(each, groups)
+                _show_groups(name, groups, of_tag=name != each)
     unread.say()
     if not found.total.count:
         raise no_runs(where)
@@ -93,15 +100,17 @@ def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> list
     return [part for span in spans for part in (Styled(", "), span)][1:]
 
 
-def _show_groups(by: str, groups: Sequence[Group]) -> None:
+def _show_groups(by: str, groups: Sequence[Group], *, of_tag: bool = False) -> None:
     from sidestream.cli.rendering import show_table
+    from sidestream.terminal.text import sanitize
 
     most = max(group.count for group in groups)
-    rows = [_row(by, group, most) for group in groups]
+    head = f"tag {sanitize(by)}" if of_tag else by
+    rows = [_row(head, group, most) for group in groups]
     show_table(
         rows,
-        right=set(rows[0]) - {by, "not as hoped", " "},
-        elastic=(by, "not as hoped"),
+        right=set(rows[0]) - {head, "not as hoped", " "},
+        elastic=(head, "not as hoped"),
         spare=(" ", "ttft p95", "ttft p50", "p99", "p95", "tokens"),
     )
 
@@ -119,12 +128,12 @@ def _row(by: str, group: Group, most: int) -> dict[str, TableCell]:
     }
     return {
         by: sanitize(group.name or "(none)"),
-        COUNTED[by]: f"{group.count:,}",
+        COUNTED.get(by, "runs"): f"{group.count:,}",
         **({} if by == "tool" else of_runs),
         "p50": humanize_seconds(times.p50 if times else None),
         "p95": humanize_seconds(times.p95 if times else None),
         "p99": humanize_seconds(times.p99 if times else None),
         **({} if by == "tool" else first_token),
-        **({" ": meter(group.count / most, 20)} if by == "hour" else {}),
+        **({" ": meter(group.count / most, 20)} if by in ("hour", "day") else {}),
         "not as hoped": _ends(group),
     }

@@ -157,15 +157,23 @@ class Choice:
     def take(self, event: AnyEvent) -> list[AnyEvent]:
         """What is to be shown now that `event` has come."""
         run = self._known[event.run_id] = self._noted(event)
-        if self._where.outcomes and run.outcome == "running":
+        matches = self._where.matches(run)
+        if run.outcome == "running" and (self._where.outcomes or (self._may_come_true and not matches)):
             self._held.setdefault(event.run_id, []).append(event)
             return []
-        return [*self._held.pop(event.run_id, []), event] if self._where.matches(run) else []
+        held = self._held.pop(event.run_id, [])
+        return [*held, event] if matches else []
+
+    @property
+    def _may_come_true(self) -> bool:
+        """Whether a run that the filter does not take yet may be one that it takes later."""
+        where = self._where
+        return bool(where.tools or where.models) or where.min_cost is not None or where.slower is not None
 
     def _noted(self, event: AnyEvent) -> RunSummary:
         from msgspec.structs import replace
 
-        from sidestream.events import AgentEnd, AgentStart, LLMStart
+        from sidestream.events import AgentEnd, AgentStart, LLMStart, ToolStart
         from sidestream.log import RunSummary
 
         data: Any = event.data
@@ -181,11 +189,25 @@ class Choice:
             )
         match data:
             case AgentStart():
-                return replace(run, started=event.timestamp, model=data.model, tags=data.tags or {})
+                return replace(
+                    run,
+                    started=event.timestamp,
+                    model=data.model,
+                    tags=data.tags or {},
+                    conversation_id=data.conversation_id,
+                )
             case LLMStart() if data.model not in run.models:
                 return replace(run, models=[*run.models, data.model])
+            case ToolStart() if data.tool_name not in run.tools:
+                return replace(run, tools=[*run.tools, data.tool_name])
             case AgentEnd():
-                return replace(run, outcome=data.outcome)
+                return replace(
+                    run,
+                    outcome=data.outcome,
+                    duration_seconds=data.duration_seconds,
+                    cost_usd=data.cost_usd,
+                    cost_usd_with_children=data.cost_usd_with_children,
+                )
             case _:
                 return run
 

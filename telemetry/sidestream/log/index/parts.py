@@ -123,6 +123,8 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
     """Where in the file its lines are: ranges of bytes with the number of the first line, `[start, end, line]`."""
     last_chunk: int = -1
     """Sequence number of its last line, if that is an `llm_chunk`."""
+    tool_names: list[str] = []
+    """Names of the tools called, each once, in order of their first call."""
 
     @property
     def root_run_id(self) -> str:
@@ -144,6 +146,7 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
         self.begun = sorted([*self.begun, *(facts for facts in other.begun if facts.seq not in known)], key=_seq)
         self.tools_begun = sorted([*self.tools_begun, *(seq for seq in other.tools_begun if seq not in known)])
         self.retries = sorted([*self.retries, *(seq for seq in other.retries if seq not in known)])
+        self.tool_names = list(dict.fromkeys([*self.tool_names, *other.tool_names]))
         for first, last in other.seqs:
             known.add(first, last)
         self.seqs = known.ranges
@@ -321,6 +324,8 @@ def _note(part: RunPart, event: StreamEvent) -> None:
             part.requests.append(_request(event, data, when))
         case ToolStart():
             part.tools_begun.append(seq)
+            if data.tool_name not in part.tool_names:
+                part.tool_names.append(data.tool_name)
         case ToolEnd():
             part.tools.append(ToolFacts(seq, when, data.tool_name, data.outcome, data.duration_seconds))
         case Error():

@@ -1,9 +1,10 @@
-"""Filter of runs: by time, agent, model, outcome and tags."""
+"""Filter of runs: by time, agent, model, tool, conversation, outcome, tags, cost and duration; and their order."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 OUTCOMES: tuple[str, ...] = (*get_args(RunOutcome), "lost", "running")
 """How a run can have ended, as readers see it."""
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -37,6 +39,14 @@ class Filter:
     """Any of `OUTCOMES`."""
     tags: Mapping[str, str | None] = field(default_factory=dict)
     """All of these tags; None for any value."""
+    conversations: tuple[str, ...] = ()
+    """Ids of conversations, as names of agents are given."""
+    tools: tuple[str, ...] = ()
+    """Names of tools, likewise: a run is taken if it called any of them."""
+    min_cost: float | None = None
+    """Runs that cost so many US dollars or more, sub-agents included. A cost that nobody knows is not taken."""
+    slower: float | None = None
+    """Runs that took so many seconds or more."""
 
     @classmethod
     def parse(
@@ -48,9 +58,14 @@ class Filter:
         models: Iterable[str] = (),
         outcomes: Iterable[str] = (),
         tags: Iterable[str] = (),
+        conversations: Iterable[str] = (),
+        tools: Iterable[str] = (),
+        min_cost: float | str | None = None,
+        slower: float | str | None = None,
         now: datetime | None = None,
     ) -> Filter:
-        """The filter that is written so: times as `parse_time` takes them, tags as `name=value` or `name`.
+        """The filter that is written so: times as `parse_time` takes them, tags as `name=value` or `name`, `min_cost`
+        as `0.05` or `$0.05`, `slower` as `parse_duration` takes it.
 
         Raises `ConfigurationError` for what cannot be meant.
         """
@@ -70,6 +85,10 @@ class Filter:
             models=tuple(models),
             outcomes=outcomes,
             tags=wanted,
+            conversations=tuple(conversations),
+            tools=tuple(tools),
+            min_cost=None if min_cost is None else _parse_cost(min_cost),
+            slower=None if slower is None else parse_duration(slower),
         )
 
     def matches(self, run: RunSummary) -> bool:
@@ -82,6 +101,10 @@ class Filter:
             and (not self.agents or _any([run.agent_name or ""], self.agents))
             and (not self.models or _any([run.model or "", *run.models], self.models))
             and (not self.outcomes or run.outcome in self.outcomes)
+            and (not self.tools or _any(run.tools, self.tools))
+            and (not self.conversations or _any([run.conversation_id or ""], self.conversations))
+            and (self.min_cost is None or _at_least(run.whole_cost_usd, self.min_cost))
+            and (self.slower is None or _at_least(run.duration_seconds, self.slower))
             and all(
                 name in run.tags and (value is None or run.tags[name] == value) for name, value in self.tags.items()
             )
@@ -90,6 +113,39 @@ class Filter:
 
 def _any(names: list[str], patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _at_least(value: float | None, limit: float) -> bool:
+    return value is not None and value >= limit
+
+
+def _parse_cost(text: float | str) -> float:
+    try:
+        cost = float(text.strip().removeprefix("$")) if isinstance(text, str) else float(text)
+    except ValueError:
+        cost = math.nan
+    if not math.isfinite(cost) or cost < 0:
+        raise ConfigurationError(f"cost {text!r}: write US dollars, such as 0.05")
+    return cost
+
+
+def parse_duration(text: float | str) -> float:
+    """The seconds that `text` means: `500ms`, `2s`, `1.5m`, `1h30m`, or a number of seconds.
+
+    Raises `ConfigurationError` for anything else.
+    """
+    seconds = math.nan
+    written = text.strip() if isinstance(text, str) else str(text)
+    if re.fullmatch(r"\d+(\.\d+)?ms", written):
+        seconds = float(written[:-2]) / 1000
+    elif re.fullmatch(r"(\d+(\.\d+)?[smhdw])+", written):
+        found = re.findall(r"([\d.]+)([smhdw])", written)
+        seconds = math.fsum(float(number) * _SECONDS[unit] for number, unit in found)
+    elif re.fullmatch(r"\d+(\.\d+)?", written):
+        seconds = float(written)
+    if not math.isfinite(seconds):
+        raise ConfigurationError(f"duration {text!r}: write seconds such as 2.5, or 500ms, 30s, 5m, 1h30m")
+    return seconds
 
 
 def parse_time(text: str, now: datetime | None = None) -> datetime:
@@ -116,3 +172,44 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
             f"time {text!r}: write an age such as 30m, 2h or 7d, a date such as 2026-11-20, a time such as "
             f"2026-11-20T09:30, today or yesterday"
         ) from None
+
+
+# --- order ---------------------------------------------------------------------------------------------------------
+
+_SORTS: dict[str, Callable[[RunSummary], float | None]] = {
+    "started": lambda run: run.started.timestamp() if run.started is not None else None,
+    "duration": lambda run: run.duration_seconds,
+    "cost": lambda run: run.whole_cost_usd,
+    "tokens": lambda run: run.whole_tokens,
+    "first_token": lambda run: run.time_to_first_token_seconds,
+}
+SORTS: tuple[str, ...] = tuple(_SORTS)
+"""What runs are ordered by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Order of a list of runs: the latest, longest or most expensive first. What is not known comes last."""
+
+    by: str = "started"
+    """Any of `SORTS`."""
+    ascending: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Order:
+        """The order that is written so: `cost`, or `-cost` for the smallest first.
+
+        Raises `ConfigurationError` for what is none of `SORTS`.
+        """
+        by = text.strip().lower().replace("-", "_").lstrip("_")
+        if by not in _SORTS:
+            raise ConfigurationError(f"sort {text!r}: choose from {', '.join(SORTS)}; -cost is the smallest first")
+        return cls(by=by, ascending=text.strip().startswith("-"))
+
+    def sorted(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
+        """`runs` in this order; those that are equal by their ids."""
+        return sorted(runs, key=self._key)
+
+    def _key(self, run: RunSummary) -> tuple[bool, float, str]:
+        value = _SORTS[self.by](run)
+        return (value is None, 0.0 if value is None else value if self.ascending else -value, run.run_id)

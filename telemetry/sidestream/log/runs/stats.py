@@ -1,4 +1,4 @@
-"""Statistics: what the runs of a log did, used and cost, by agent, by model, by tool and by hour.
+"""Statistics: what the runs of a log did, used and cost, by agent, model, tool, hour, day and tag.
 
 A run's own cost is summed, never its cost with sub-agents: each sub-agent is a run of the log itself.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -37,7 +37,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What several runs, requests or tool calls have in common, and what they add up to."""
 
     name: str | None
-    """Of the agent, model or tool; the hour (UTC), as `2026-11-20T09:00Z`; None where it has none."""
+    """Of the agent, model or tool, or the tag's value; the hour (UTC), as `2026-11-20T09:00Z`, or the day (UTC); None
+    where it has none."""
     count: int
     """Runs, model requests or tool calls, as the table says."""
     outcomes: dict[str, int]
@@ -84,24 +85,34 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Of tool calls, the most used tool first."""
     by_hour: list[Group]
     """Of runs, by the hour in which they began."""
+    by_day: list[Group]
+    """Of runs, by the day (UTC) in which they began."""
+    by_tag: dict[str, list[Group]]
+    """Of runs, for each tag that was asked for, by its value."""
     missing_events: int
     """Events that are not in the log."""
 
 
 def statistics(
-    paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
+    paths: Paths = "runs/",
+    where: Filter | None = None,
+    *,
+    tags: Iterable[str] = (),
+    on_problem: OnProblem | None = None,
 ) -> Statistics:
-    """The statistics of those runs of a log that `where` takes.
+    """The statistics of those runs of a log that `where` takes, by the values of `tags` as well.
 
     Raises `ConfigurationError` where a path leads nowhere.
     """
     total, missing = _Tally(), 0
-    agents, hours, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(4))
+    agents, hours, days, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(5))
+    by_tag = {name: defaultdict[str | None, _Tally](_Tally) for name in tags}
     for run, facts in every_run(paths, facts=True, on_problem=on_problem):
         if where is not None and not where.matches(run):
             continue
         missing += run.missing
-        for tally in (total, agents[run.agent_name], hours[_hour(run)]):
+        tagged = (values[run.tags.get(name)] for name, values in by_tag.items())
+        for tally in (total, agents[run.agent_name], hours[_hour(run)], days[_day(run)], *tagged):
             tally.add_run(run)
         for request in facts.requests if facts else ():
             models[request.model].add_request(request)
@@ -113,12 +124,18 @@ def statistics(
         by_model=sorted(_groups(models), key=_by_cost),
         by_tool=sorted(_groups(tools), key=lambda group: (-group.count, group.name or "")),
         by_hour=sorted(_groups(hours), key=lambda group: group.name or ""),
+        by_day=sorted(_groups(days), key=lambda group: group.name or ""),
+        by_tag={name: sorted(_groups(values), key=_by_cost) for name, values in by_tag.items()},
         missing_events=missing,
     )
 
 
 def _hour(run: RunSummary) -> str | None:
     return f"{run.started.isoformat()[:13]}:00Z" if run.started is not None else None
+
+
+def _day(run: RunSummary) -> str | None:
+    return run.started.isoformat()[:10] if run.started is not None else None
 
 
 def _by_cost(group: Group) -> tuple[float, int, str]:

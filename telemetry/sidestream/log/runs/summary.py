@@ -59,6 +59,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     errors: int = 0
     requests: int = 0
     tool_calls: int = 0
+    tools: list[str] = []
+    """Names of the tools that were called, in order of their first call."""
     failed_tool_calls: int = 0
     """Tool calls whose outcome is `failed`, `invalid` or `unknown`."""
     retries: int = 0
@@ -91,6 +93,16 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     duplicates: int = 0
     """Lines that are there more than once."""
     files: list[str] = []
+
+    @property
+    def whole_cost_usd(self) -> float | None:
+        """Cost with sub-agents, where there were any."""
+        return self.cost_usd if self.cost_usd_with_children is None else self.cost_usd_with_children
+
+    @property
+    def whole_tokens(self) -> int | None:
+        """Tokens with those of sub-agents, where there were any."""
+        return self.total_tokens if self.usage_with_children is None else self.usage_with_children.total_tokens
 
     def is_lower_bound(self, figure: Figure, *, with_children: bool = False) -> bool:
         """Whether `usage` or `cost` is less than what was really used; of a run without an end it may always be."""
@@ -141,6 +153,7 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSumm
         errors=len(part.errors),
         requests=_first_known(end.total_iterations, len(part.begun)),
         tool_calls=_first_known(end.tool_calls, len(part.tools_begun)),
+        tools=part.tool_names,
         failed_tool_calls=sum([tool.outcome in ("failed", "invalid", "unknown") for tool in part.tools]),
         retries=_first_known(end.retries, len(part.retries)),
         sub_agents=end.sub_agents or 0,

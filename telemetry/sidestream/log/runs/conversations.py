@@ -1,0 +1,108 @@
+"""Conversations of a log: the runs that an application joined by a conversation id, as one thing with turns."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from sidestream.events import Usage
+from sidestream.events.bounds import Figure
+from sidestream.log.files import Paths
+from sidestream.log.reader import OnProblem
+
+from .filters import Filter
+from .iteration import runs, when
+from .summary import RunSummary, SeenOutcome, sum_usd, total_usage
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """The runs of one conversation and what they add up to. What is not known is None."""
+
+    conversation_id: str
+    turns: list[str]
+    """Ids of its outermost runs, the first turn first."""
+    runs: int
+    """With the sub-agents of its turns."""
+    agents: list[str]
+    """Names of the agents that answered, in order of their first turn."""
+    started: datetime | None
+    """Beginning of the first turn."""
+    last: datetime | None
+    """Beginning of the latest turn."""
+    last_outcome: SeenOutcome
+    """How the latest turn ended."""
+    outcomes: dict[str, int]
+    """How many turns ended how."""
+    duration_seconds: float | None
+    """Time that its turns took, without the time between them."""
+    usage: Usage | None
+    """Of all its runs, as `cost_usd`."""
+    total_tokens: int | None
+    cost_usd: float | None
+    usage_is_lower_bound: bool
+    cost_is_lower_bound: bool
+    tags: dict[str, str]
+    """Of the latest turn."""
+
+    def is_lower_bound(self, figure: Figure) -> bool:
+        """Whether `usage` or `cost` is less than what was really used."""
+        return self.cost_is_lower_bound if figure == "cost" else self.usage_is_lower_bound
+
+    @property
+    def unpriced_requests(self) -> int:
+        """1 where a cost is missing that is not known, else 0."""
+        return int(self.cost_usd is None and self.cost_is_lower_bound)
+
+
+def conversations(
+    paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
+) -> list[Conversation]:
+    """The conversations of a log, the one with the latest turn last.
+
+    `where` takes a conversation if it takes one of its runs; the figures are those of the whole conversation.
+
+    Raises what `read` raises.
+    """
+    return conversations_of(runs(paths, on_problem=on_problem), where)
+
+
+def conversations_of(every: Iterable[RunSummary], where: Filter | None = None) -> list[Conversation]:
+    """The conversations that `every`, all runs of a log, belong to."""
+    families: dict[str, list[RunSummary]] = defaultdict(list)
+    outermost: dict[str, list[RunSummary]] = defaultdict(list)
+    for run in sorted(every, key=when):
+        families[run.root_run_id].append(run)
+        if run.conversation_id and run.parent_run_id is None:
+            outermost[run.conversation_id].append(run)
+    found = []
+    for conversation_id, turns in outermost.items():
+        members = [member for turn in turns for member in families[turn.root_run_id]]
+        if where is None or any(where.matches(member) for member in members):
+            found.append(_conversation(conversation_id, turns, members))
+    return sorted(found, key=lambda each: (each.last.timestamp() if each.last else 0.0, each.conversation_id))
+
+
+def _conversation(conversation_id: str, turns: list[RunSummary], members: list[RunSummary]) -> Conversation:
+    latest = turns[-1]
+    times = [turn.duration_seconds for turn in turns if turn.duration_seconds is not None]
+    tokens = [member.total_tokens for member in members if member.total_tokens is not None]
+    return Conversation(
+        conversation_id=conversation_id,
+        turns=[turn.run_id for turn in turns],
+        runs=len(members),
+        agents=list(dict.fromkeys(turn.agent_name or "agent" for turn in turns)),
+        started=turns[0].started,
+        last=latest.started,
+        last_outcome=latest.outcome,
+        outcomes=dict(sorted(Counter(turn.outcome for turn in turns).items())),
+        duration_seconds=round(sum(times), 6) if times else None,
+        usage=total_usage(member.usage for member in members),
+        total_tokens=sum(tokens) if tokens else None,
+        cost_usd=sum_usd(member.cost_usd for member in members),
+        usage_is_lower_bound=any(member.is_lower_bound("usage") for member in members),
+        cost_is_lower_bound=any(member.is_lower_bound("cost") for member in members),
+        tags=latest.tags,
+    )
