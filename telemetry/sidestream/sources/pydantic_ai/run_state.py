@@ -81,3 +81,14 @@ class RunState:
     def content(self, value: Any) -> Any:
         """`value` taken down as JSON, if any exporter may see it."""
         return snapshot(value) if self.recorder.wants_content else None
+
+
+def go_inside(run: RunRecorder, number: int) -> Inside | None:
+    """Have the spans that others make from now on be children of the run's span `number`.
+
+    Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
+    """
+    if run.sampled is None or run.instrumented:
+        return None
+    span = run.span(number)
+    return Inside(span) if span else None

@@ -1,0 +1,146 @@
+"""Model requests: what is told of one when it is sent, answered, or fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Generator
+from typing import Any
+
+from pydantic_ai import ModelRetry
+from pydantic_ai.exceptions import FallbackExceptionGroup, SkipModelRequest
+from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
+
+from sidestream.events import RequestOutcome
+from sidestream.recording.failure import Failure
+from sidestream.recording.request_recorder import RequestRecorder, monotonic_ns
+from sidestream.recording.response import ResponseFacts
+from sidestream.recording.snapshot import snapshot
+
+from . import convert
+from .event_streams import KINDS, args_text
+from .provider_tools import answer_is_complete, is_provider_tool, names_of, part_is_complete
+from .run_state import RunState
+
+
+def begin_request(state: RunState, ctx: Any, request_context: Any) -> RequestRecorder:
+    """Tell that a request is sent, and what the model is asked again for."""
+    state.messages = ctx.messages
+    state.settled.clear()
+    state.refused.clear()
+    messages = request_context.messages
+    for retry in convert.retries(messages):
+        state.run.retry(**retry)
+    if state.request is None:
+        state.system_prompts = convert.system_prompts(messages, state.run.run_id)
+    texts = (state.system_prompts, getattr(messages[-1], "instructions", None) if messages else None)
+    told = "\n\n".join(text for text in texts if text) or None
+    changed, state.instructions = told != state.instructions, told
+    model = request_context.model
+    state.request = state.run.request(
+        model=convert.model_name(model) or "unknown",
+        provider=model.system,
+        streaming=request_context.streaming,
+        messages=len(messages),
+        instructions=told if changed and state.recorder.wants_content else None,
+        settings=convert.settings(request_context.model_settings),
+        tools=convert.tool_names(request_context.model_request_parameters),
+    )
+    return state.request
+
+
+def request_done(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
+    """Tell the answer."""
+    if not request.streaming:
+        _parts_unstreamed(state, request, response)
+    answer_is_complete(state)
+    complete = response.state == "complete"
+    facts = response_facts(state, request, response, partial=not complete)
+    # Not complete: the caller broke out of `run_stream()`, or the provider is still at work (suspended).
+    left: RequestOutcome = "error" if request.failure else "interrupted"
+    request.end("ok" if complete or response.state == "suspended" else left, facts)
+
+
+def response_facts(
+    state: RunState, request: RequestRecorder, response: ModelResponse, *, partial: bool
+) -> ResponseFacts:
+    """What `response` says of the request, its price included."""
+    # Of a fallback, the model that was asked first is not the one that answered, and its price is another.
+    asked = None if getattr(response, "failed_attempts", None) else request.model
+    return convert.response_facts(response, state.recorder.pricing, partial=partial, asked=asked)
+
+
+def _parts_unstreamed(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
+    for part in response.parts:
+        if is_provider_tool(part):
+            part_is_complete(state, part)
+    if not state.recorder.wants_content:
+        return
+    now = monotonic_ns()
+    for index, part in enumerate(response.parts):
+        match part:
+            case TextPart() | ThinkingPart():
+                request.whole(index, KINDS[type(part)], part.content, now)
+            case ToolCallPart():
+                text = args_text(part.args)
+                request.whole(index, "tool_call", text, now, tool_name=part.tool_name, tool_call_id=part.tool_call_id)
+            case _:
+                whole = getattr(part, "args", None) or getattr(part, "content", None)
+                names = names_of(part)
+                request.whole(index, "other", snapshot(whole), now, part_kind=part.part_kind, **names)
+
+
+def request_failed(state: RunState, request: RequestRecorder, error: BaseException) -> None:
+    """Tell how the request ended that raised `error`."""
+    if isinstance(error, SkipModelRequest):
+        request.end("skipped", response_facts(state, request, error.response, partial=False))
+    elif isinstance(error, ModelRetry):
+        request.end("retry", failure=Failure.of(error))
+    elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+        # Streaming: the stream failed or its consumer stopped, so pydantic-ai cancelled this hook's task. What was
+        # used until then is in the history once the run unwinds.
+        if state.run.ended or not request.streaming:
+            request.end("cancelled")
+        else:
+            state.interrupted.append((request, monotonic_ns()))
+    else:
+        failure = Failure.of(error)
+        state.run.error(failure, "model", identity=id(error), request=request.number)
+        tried = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
+        attempts = convert.attempts(tried, state.recorder.pricing)
+        failed = attempts[-1].model if attempts else getattr(error, "model_name", None)
+        facts = ResponseFacts(attempts=attempts, response_model=failed if failed != request.model else None)
+        request.end("error", facts, failure=failure)
+
+
+class NotingSuspension:
+    """Awaits `awaitable`, noting on `request` when it was last suspended.
+
+    A streaming request's hook is suspended for the last time when its stream is open and the consumer may start to
+    pull. What passes from then to the first pull is the consumer's time, and nothing else tells it.
+    """
+
+    __slots__ = ("_awaitable", "_request")
+
+    def __init__(self, awaitable: Awaitable[ModelResponse], request: RequestRecorder) -> None:
+        self._awaitable = awaitable
+        self._request = request
+
+    def __await__(self) -> Generator[Any, Any, ModelResponse]:
+        steps = self._awaitable.__await__()
+        request = self._request
+        try:
+            future = next(steps)
+            while True:
+                request.stream_opened_ns = monotonic_ns()
+                try:
+                    value = yield future
+                except GeneratorExit:
+                    steps.close()
+                    raise
+                except BaseException as error:
+                    future = steps.throw(error)
+                else:
+                    future = steps.send(value)
+        except StopIteration as stop:
+            response: ModelResponse = stop.value
+            return response
