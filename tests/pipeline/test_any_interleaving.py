@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent
-from sidestream.pipeline import pipeline as pipeline_module
 from sidestream.pipeline import subscription as subscription_module
+from sidestream.pipeline import workers as workers_module
 from sidestream.pipeline.assembler import Emit
 from sidestream.pipeline.pipeline import Pipeline
 from tests.support.faulty_exporters import PAYLOADS, SAFETY, Scripted, an_event, is_balanced
@@ -80,8 +80,8 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.saved = subscription_module.BACKOFF, pipeline_module.HANG_SECONDS
-        subscription_module.BACKOFF, pipeline_module.HANG_SECONDS = (0.001, 0.002), 0.002
+        self.saved = subscription_module.BACKOFF, workers_module.HANG_SECONDS
+        subscription_module.BACKOFF, workers_module.HANG_SECONDS = (0.001, 0.002), 0.002
         self.exporters = [Fickle(threaded=False, durable=True), Fickle(threaded=True, durable=False)]
         self.pipeline = Pipeline(self.exporters, assembler=PairsToEvents(), max_events=20, max_bytes=10**6)
         self.put = 0
@@ -125,16 +125,16 @@ class AnyInterleaving(RuleBasedStateMachine):
     @precondition(lambda self: not self.hanging)
     def fork(self) -> None:
         """What happens in a child; the threads of the parent are idle, and gone as far as the child is concerned."""
-        threads = list(self.pipeline._threads)
+        threads = list(self.pipeline._workers.threads)
         subscriptions = self.pipeline._subscriptions
         until(lambda: not any(each.busy_since for each in subscriptions) and not self.pipeline.records)
-        with self.pipeline._role:
+        with self.pipeline._workers._role:
             for each in subscriptions:
                 each.finished = True
-            self.pipeline._leader = None
-            self.pipeline._over = True
-        self.pipeline._bell.put(None)
-        self.pipeline._stand_by_bell.put(0.0)
+            self.pipeline._workers._leader = None
+            self.pipeline._workers._over = True
+        self.pipeline._workers._bell.put(None)
+        self.pipeline._workers._stand_by_bell.put(0.0)
         for each in subscriptions:
             each._bell.put(None)
         for thread in threads:
@@ -165,7 +165,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         for exporter in self.exporters:
             exporter.change("works")
         self.pipeline.close(SAFETY)
-        subscription_module.BACKOFF, pipeline_module.HANG_SECONDS = self.saved
+        subscription_module.BACKOFF, workers_module.HANG_SECONDS = self.saved
         for exporter, stats in zip(self.exporters, self.pipeline.stats().values(), strict=True):
             assert (stats.seen, stats.pending) == (self.put, 0)
             assert is_balanced(stats)

@@ -166,7 +166,8 @@ def test_a_child_does_not_inherit_the_locks_that_others_held(tmp_path: Path) -> 
         held, done = threading.Event(), threading.Event()
         def hold():
             pipeline = sidecar._pipeline
-            with sidecar._lock, pipeline._intake._lock, pipeline._role, pipeline._starting, memory._lock:
+            workers = pipeline._workers
+            with sidecar._lock, pipeline._intake._lock, workers._role, workers._starting, memory._lock:
                 with pipeline._subscriptions[0]._lock:
                     held.set()
                     done.wait(20)

@@ -14,8 +14,8 @@ import pytest
 
 from sidestream.errors import ExporterUnavailable
 from sidestream.events import StreamEvent
-from sidestream.pipeline import pipeline as pipeline_module
 from sidestream.pipeline import subscription as subscription_module
+from sidestream.pipeline import workers as workers_module
 from sidestream.pipeline.assembler import Emit
 from sidestream.pipeline.pipeline import Pipeline
 from tests.support.faulty_exporters import (
@@ -203,7 +203,7 @@ class TestLife:
         pipeline.close(SAFETY)
 
     def test_an_idle_worker_wakes_for_an_event(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pipeline_module, "LINGER_SECONDS", 0.0)
+        monkeypatch.setattr(workers_module, "LINGER_SECONDS", 0.0)
         exporter = Scripted()
         pipeline = a_pipeline(exporter)
         for total in range(1, 100):
@@ -238,7 +238,7 @@ class TestLife:
         exporter.behaviour = lambda events: pipeline.close(SAFETY)
         put_all(pipeline, "tool_start")
         until(lambda: all(stats.state == "closed" for stats in pipeline.stats().values()))
-        until(lambda: not any(thread.is_alive() for thread in pipeline._threads))
+        until(lambda: not any(thread.is_alive() for thread in pipeline._workers.threads))
         assert [stats.exported for stats in pipeline.stats().values()] == [1, 1]
         assert exporter.calls == ["start", "export", "flush", "close"]
 
@@ -338,7 +338,7 @@ class TestBulkheads:
     def test_a_hanging_exporter_holds_up_no_other_once_someone_waits(
         self, who_waits: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pipeline_module, "BACKLOG", 50)
+        monkeypatch.setattr(workers_module, "BACKLOG", 50)
         healthy = Scripted()
         with hung(healthy) as (pipeline, hanging):
             put_all(pipeline, *["agent_end"] * 99)
@@ -365,7 +365,7 @@ class TestBulkheads:
             if all(exporter.entered.is_set() for exporter in exporters) and len(healthy) == total:
                 break
         assert len(healthy) == total
-        assert sum(thread.is_alive() for thread in pipeline._threads) <= len(exporters) + 2
+        assert sum(thread.is_alive() for thread in pipeline._workers.threads) <= len(exporters) + 2
         for exporter in exporters:
             exporter.released.set()
         assert pipeline.close(SAFETY) == {}
@@ -373,7 +373,7 @@ class TestBulkheads:
     def test_an_exporter_that_waits_for_a_network_holds_up_no_other_at_all(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pipeline_module, "HANG_SECONDS", 10 * SAFETY)
+        monkeypatch.setattr(workers_module, "HANG_SECONDS", 10 * SAFETY)
         hanging, healthy = Hanging(), Scripted()
         hanging.threaded = True
         pipeline = a_pipeline(hanging, healthy)
@@ -410,7 +410,7 @@ class TestCallerIsLeftAlone:
         assert sum(stats_of(pipeline).dropped.values()) == 600
         assert intruders == []
 
-    @pytest.mark.parametrize("lock", ["_intake._lock", "_role", "_starting"])
+    @pytest.mark.parametrize("lock", ["_intake._lock", "_workers._role", "_workers._starting"])
     def test_put_waits_for_no_lock(self, lock: str) -> None:
         pipeline = a_pipeline(Scripted())
         put_all(pipeline, "tool_start")
@@ -442,7 +442,7 @@ class TestReentrance:
     def test_events_put_by_the_garbage_collector_are_counted_and_nobody_waits_for_himself(
         self, monkeypatch: pytest.MonkeyPatch, linger: float
     ) -> None:
-        monkeypatch.setattr(pipeline_module, "LINGER_SECONDS", linger)
+        monkeypatch.setattr(workers_module, "LINGER_SECONDS", linger)
         exporter = Scripted()
         exporter.interval = 0.000_5
         pipeline = a_pipeline(exporter, max_events=8)

@@ -369,7 +369,13 @@ def open_files() -> int:
 
 def containers(sidecar: Sidecar) -> dict[str, int]:
     """Sizes of all that a sidecar, its observer and its pipeline keep."""
-    parts: list[Any] = [sidecar, sidecar.capability, sidecar._pipeline, *sidecar._pipeline._subscriptions]
+    parts: list[Any] = [
+        sidecar,
+        sidecar.capability,
+        sidecar._pipeline,
+        sidecar._pipeline._workers,
+        *sidecar._pipeline._subscriptions,
+    ]
     return {
         f"{index}.{name}": len(value)
         for index, part in enumerate(parts)

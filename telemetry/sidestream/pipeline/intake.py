@@ -12,7 +12,8 @@ from sidestream.events import StreamEvent
 
 from .assembler import Assembler
 from .queue import Item, size_of
-from .subscription import Subscription, Ticket
+from .subscription import Subscription
+from .ticket import Ticket
 from .yielding import GilYielder
 
 SLICE = 256

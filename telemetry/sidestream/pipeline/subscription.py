@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
 
 from sidestream.diagnostics import debug_traceback, error_once, info, warn, warn_once
 from sidestream.errors import ExporterUnavailable
 from sidestream.recording.content import Redactor, apply_policy
 from sidestream.stats import ExporterStats
 
+from .accounting import Counts
 from .backoff import Backoff
 from .exporter import Exporter
 from .queue import EventQueue, Item
+from .ticket import Ticket
 
 BATCH = 1_024
 """Events handed over at once, at most."""
@@ -28,32 +29,6 @@ GRACE = 0.2
 """Seconds that every exporter has on close, even where a durable one holds everything already."""
 PATIENCE = 1.0
 """Seconds after which, on such a close, a call that has not come back is taken for one that never will."""
-
-
-class Ticket:
-    """A wish that someone waits for: all exporters have delivered what came before it, and then are closed if so said.
-
-    `done` is a doorbell: rung for each exporter that has. `SimpleQueue` is reentrant, unlike `Event` and `Condition`: a
-    finalizer or signal handler that interrupts a wait may ring it.
-    """
-
-    def __init__(self, *, close: bool = False) -> None:
-        self.close = close
-        self.done: SimpleQueue[None] = SimpleQueue()
-        self.passed_on = False
-        """Whether every subscription has it."""
-
-
-class Counts(NamedTuple):
-    """What became of the events so far. Replaced as a whole, so that readers need no lock."""
-
-    exported: int = 0
-    pending: int = 0
-    dropped: Mapping[str, int] = {}
-
-    def drop(self, reason: str, count: int) -> Counts:
-        """The same, with `count` more dropped; they are not taken from `pending`."""
-        return self._replace(dropped={**self.dropped, reason: self.dropped.get(reason, 0) + count}) if count else self
 
 
 class Subscription:

@@ -55,7 +55,7 @@ async def from_node_events(agent: AnyAgent) -> Stream:
 STREAMS = [from_events, from_text, from_node_events, from_nodes]
 
 LEFT = {from_nodes: "abandoned"}
-OURS = ("sidestream", "Observer", "observe_model_stream", "observe_tool_stream", "_NotingSuspension", "wrap_")
+OURS = ("sidestream", "Observer", "observe_model_stream", "observe_tool_stream", "NotingSuspension", "wrap_")
 INTERRUPTED = "llm:interrupted~ abandoned"
 
 
