@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import operator
 from decimal import Decimal
 from typing import Any
 
@@ -363,14 +365,14 @@ def test_a_parent_and_its_sub_agents_are_never_counted_twice(shared: bool, strea
 
 
 def test_the_costs_of_a_thousand_requests_add_up_exactly() -> None:
-    """In decimal: a thousand times 0.1 is 100, which it is not when floats are added."""
+    """In decimal: a thousand times 0.1 is 100, which it is not when floats are added one by one."""
     events: list[StreamEvent] = []
     run = run_into(events)
     run.start()
     for _ in range(1_000):
         run.request(model="m", streaming=False).end("ok", ResponseFacts(cost=Cost(Decimal("0.1"), "provider")))
     run.end("completed")
-    assert sum([0.1] * 1_000) != 100.0
+    assert functools.reduce(operator.add, [0.1] * 1_000) != 100.0
     assert (events[-1].data["cost_usd"], events[-1].data["total_iterations"]) == (100.0, 1_000)
     assert events[-2].data["total_cost_usd"] == 100.0
 
