@@ -32,7 +32,12 @@ def plain(value: Any, names: dict[str, str]) -> Any:
 def chain(error: BaseException | None, names: dict[str, str]) -> list[Any]:
     """An exception with all that led to it: types, texts, members of a group, and what they carry."""
     told: list[Any] = []
+    seen: list[BaseException] = []
     while error is not None:
+        if error in seen:  # from Python 3.13 on, a generator closed elsewhere may leave a chain that is a ring
+            told.append(("back to", seen.index(error)))
+            break
+        seen.append(error)
         carried = {name: item for name, item in vars(error).items() if not name.startswith("__")}
         members = [chain(each, names) for each in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
         told.append((type(error).__qualname__, plain(str(error), names), plain(carried, names), members))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -72,8 +73,12 @@ def split_pieces(text: str, lengths: list[int]) -> list[str]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of one line of the log, made from the types above."""
+    schema = msgspec.json.schema(AnyEvent)
+    for definition in schema["$defs"].values():
+        if description := definition.get("description"):  # a docstring, which Python before 3.13 leaves indented
+            definition["description"] = cleandoc(description)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Sidestream event, one line of JSONL",
-        **msgspec.json.schema(AnyEvent),
+        **schema,
     }
