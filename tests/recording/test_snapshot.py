@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, computed_field
-from pydantic_ai import Agent, BinaryContent
+from pydantic_ai import Agent, BinaryContent, ImageUrl
 
 from sidestream import InMemoryExporter, Sidecar, encode_line
 from sidestream.events import Custom, ToolEnd, make_event
@@ -328,3 +328,29 @@ def test_an_interrupt_meanwhile_is_the_program_s(error: type[BaseException]) -> 
 )
 def test_plain_data_is_what_it_was(value: Any) -> None:
     assert unpack(pack(value)) == value
+
+
+PICTURE = "iVBORw0KGgo" * 1_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"data:image/png;base64,{PICTURE}",
+        {"image_url": {"url": f"data:image/png;base64,{PICTURE}"}},
+        [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PICTURE}}],
+        {"content": [{"type": "audio", "mimeType": "audio/wav", "data": PICTURE}]},
+        (1, ("x", [f"data:application/pdf;base64,{PICTURE}"])),
+        ImageUrl(f"data:image/png;base64,{PICTURE}"),
+    ],
+    ids=["text", "openai", "anthropic", "mcp", "deep", "url"],
+)
+def test_media_in_base64_are_their_type_and_size_at_any_depth(value: Any) -> None:
+    taken = repr(snapshot(value))
+    assert PICTURE[:50] not in taken
+    assert "'bytes': 8250" in taken
+
+
+@pytest.mark.parametrize("value", ["data: none", {"data": "a short text", "media_type": "text/plain"}, {"data": 5}])
+def test_other_data_are_left_as_they_are(value: Any) -> None:
+    assert snapshot(value) == value

@@ -30,6 +30,8 @@ MAX_ITEMS = 20_000
 """Items of lists and dicts in one value, each counted as often as it is referred to: shared references multiply."""
 MAX_CHARACTERS = 10_000_000
 """Characters of text within one list or dict. A text that is the value itself is kept whole: it is not copied."""
+SHORT = 100
+"""Characters of Base64 that are no picture and no sound."""
 TOO_DEEP = "[nested too deep]"
 TOO_LARGE = "[too large to be recorded]"
 CIRCULAR = "[refers to itself]"
@@ -72,7 +74,7 @@ def pack(value: Any) -> Any:
 def unpack(packed: Any) -> Json:
     """JSON data of what `pack` returned."""
     if type(packed) is not Packed:
-        return packed
+        return packed if type(packed) is not str or packed[:5] != "data:" else _embedded(packed) or packed
     plain = marshal.loads(packed.data)
     return plain if _fits(plain) else _Walk().walk(plain, 0)
 
@@ -88,13 +90,15 @@ def _fits(plain: Any) -> bool:
             if items < 0:
                 return False
             if type(each) is dict:
-                if not _TEXT.issuperset(map(type, each)):
+                if not _TEXT.issuperset(map(type, each)) or ("data" in each and _is_base64(each)):
                     return False
                 each = each.values()
             for item in each:
                 kind = type(item)
                 if kind is str:
                     characters -= len(item)
+                    if item[:5] == "data:" and _embedded(item):
+                        return False
                 elif kind is dict or kind is list or kind is tuple:
                     below.append(item)
                 elif kind not in _SCALARS:  # bytes, sets
@@ -121,6 +125,8 @@ class _Walk:
     def walk(self, value: Any, depth: int) -> Json:
         kind = type(value)
         if kind is str:
+            if value[:5] == "data:" and (media := _embedded(value)):
+                return media
             if not depth:
                 return value
             self.characters -= len(value)
@@ -134,6 +140,8 @@ class _Walk:
         self.around.add(id(value))
         try:
             if kind is dict:
+                if "data" in value and _is_base64(value):
+                    value = {**value, "data": {"kind": "base64", "bytes": len(value["data"]) * 3 // 4}}
                 return self._dict(value.items(), depth)
             if kind is list or kind is tuple:
                 return self._list(value, depth)
@@ -224,11 +232,32 @@ _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
 
 
 def _media(value: object) -> Json:
-    """What a picture, a sound or a document is, and how long. Their bytes are nobody's log."""
-    data, media_type = getattr(value, "data", None), getattr(value, "media_type", None)
-    if isinstance(data, bytes) and isinstance(media_type, str):
-        return {"kind": getattr(value, "kind", "binary"), "media_type": media_type, "bytes": len(data)}
+    """What a picture, a sound or a document is, and how long or where. Their bytes are nobody's log."""
+    data, kind = getattr(value, "data", None), getattr(value, "kind", "binary")
+    if isinstance(data, bytes) and isinstance(media_type := getattr(value, "media_type", None), str):
+        return {"kind": kind, "media_type": media_type, "bytes": len(data)}
+    if isinstance(kind, str) and kind.endswith("-url") and isinstance(url := getattr(value, "url", None), str):
+        return {"kind": kind, "url": _embedded(url) or url}
     return None
+
+
+def _embedded(text: str) -> Json:
+    """What a `data:` URL holds, if `text` is one with content in Base64."""
+    if text[:5] != "data:" or (comma := text.find(";base64,", 5, 200)) < 0:
+        return None
+    return {"kind": "data-url", "media_type": text[5:comma], "bytes": (len(text) - comma - 8) * 3 // 4}
+
+
+def _is_base64(value: dict[Any, Any]) -> bool:
+    """Whether `value` is media as providers and MCP servers write it: its Base64 beside its type."""
+    data = value.get("data")
+    return (
+        type(data) is str
+        and len(data) > SHORT
+        and any(type(value.get(name)) is str for name in ("media_type", "mime_type", "mimeType"))
+        and data[:SHORT].isascii()
+        and " " not in data[:SHORT]
+    )
 
 
 def _name(value: object) -> str:
