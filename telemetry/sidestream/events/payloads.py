@@ -130,8 +130,21 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     """Identity of that process on its machine, `boot/PID namespace/start`; absent where the system has none."""
 
 
+class History(Payload, frozen=True, kw_only=True):
+    """Messages that the log holds already: a stretch of those of a request, its answer being the last of them."""
+
+    run_id: str | None = None
+    """Absent: this run."""
+    request: int
+    start: int | None = None
+    """Index, among the messages of that request, of the first; absent for 0."""
+    count: int
+    at: int | None = None
+    """Where they stand among the messages of the request that is sent; absent for 0."""
+
+
 class LLMStart(Payload, frozen=True, kw_only=True):
-    content_fields: ClassVar[tuple[str, ...]] = ("instructions",)
+    content_fields: ClassVar[tuple[str, ...]] = ("instructions", "sent", "tools", "output_schema")
 
     request: int
     """1 for the first model request of the run."""
@@ -145,6 +158,21 @@ class LLMStart(Payload, frozen=True, kw_only=True):
     instructions: Json = None
     """Given when they are new or have changed since the last request of this run."""
     settings: dict[str, Json] | None = None
+    history: list[History] | None = None
+    """Messages sent that the log holds already. The others are `sent`, in their order."""
+    sent: Json = None
+    """Messages sent that the log does not hold yet, each with its `kind` and `parts`, as pydantic-ai names them. A part
+    with `as_in` has its content in another event of the run: the prompt, or the result of the same tool call."""
+    rewritten: bool | None = None
+    """True where messages of the request before are gone or have changed, as a history processor does it."""
+    tools: Json = None
+    """Definitions of the tools, given when they are new or have changed since the last request of this run."""
+    tools_digest: str | None = None
+    """Digest of `tools` and `output_schema`, so that a change shows where content does not."""
+    output_mode: str | None = None
+    """How the model is to give its output: `text`, `tool`, `native`, `prompted` …"""
+    output_schema: Json = None
+    """Given with `tools`."""
 
 
 class LLMChunk(Payload, frozen=True, kw_only=True):
@@ -170,7 +198,7 @@ class LLMChunk(Payload, frozen=True, kw_only=True):
 
 
 class LLMEnd(Payload, frozen=True, kw_only=True):
-    content_fields: ClassVar[tuple[str, ...]] = ("error",)
+    content_fields: ClassVar[tuple[str, ...]] = ("part_details", "error")
 
     request: int
     span_id: str | None = None
@@ -194,6 +222,8 @@ class LLMEnd(Payload, frozen=True, kw_only=True):
     """The provider behind a gateway."""
     provider_details: dict[str, Json] | None = None
     """What else the provider says of its answer: `batch`, `moderation`, `safety_ratings`, `requests` …"""
+    part_details: Json = None
+    """Of the answer's parts, what chunks do not tell: `part` (its index), `id`, `signature`, `citations` …"""
     usage: Usage | None = None
     usage_source: UsageSource
     cost_usd: float | None = None

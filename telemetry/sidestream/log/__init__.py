@@ -24,9 +24,11 @@ from .runs.filters import Filter, Order, parse_duration, parse_time
 from .runs.iteration import events, runs
 from .runs.loading import load_run
 from .runs.search import Hit, search
+from .runs.sent import SentMessage
+from .runs.sent_messages import sent_messages
 from .runs.stats import Group, Quantiles, Statistics, statistics
 from .runs.summary import RunSummary
-from .runs.tree import Delta, Located, Message, Part, RunLog, Step
+from .runs.tree import Delta, Located, Message, Part, RunLog, Sent, Step
 
 __all__ = [
     "Change",
@@ -45,6 +47,8 @@ __all__ = [
     "RunDiff",
     "RunLog",
     "RunSummary",
+    "Sent",
+    "SentMessage",
     "Statistics",
     "Step",
     "StepDiff",
@@ -58,5 +62,6 @@ __all__ = [
     "read",
     "runs",
     "search",
+    "sent_messages",
     "statistics",
 ]

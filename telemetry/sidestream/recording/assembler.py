@@ -9,6 +9,7 @@ from sidestream.events import Payload, StreamEvent
 
 from .records import AnyRecord, ChildEnded, ChildStarted, FlushDeltas, RequestEnded, RunStarted
 from .run import Run
+from .sent import Histories
 
 MAX_NAMES = 1_000
 """Models without a price whose names are remembered."""
@@ -37,6 +38,7 @@ class RunAssembler:
         self._chunk_ns = None if chunk_seconds is None else int(chunk_seconds * 1e9)
         self._report_child = report_child
         self._runs: dict[int, Run] = {}
+        self._histories = Histories()
         self._told: list[StreamEvent] = []
         self.unpriced_requests = 0
         """Requests, failed attempts included, that used tokens of a model without a known price."""
@@ -75,7 +77,12 @@ class RunAssembler:
             return
         if isinstance(record, RunStarted):
             self._runs[record.run] = Run(
-                record, self._told.append, wanted=self._wanted, stall_ns=self._stall_ns, chunk_ns=self._chunk_ns
+                record,
+                self._told.append,
+                wanted=self._wanted,
+                stall_ns=self._stall_ns,
+                chunk_ns=self._chunk_ns,
+                histories=self._histories,
             )
             if record.parent is not None:
                 self._tell_parent(ChildStarted(run=record.parent, at=record.at))

@@ -28,6 +28,7 @@ from sidestream.events import (
 
 from .failure import Failure
 from .response import ResponseFacts
+from .sent import NewMessage, Sent
 from .totals import Totals
 
 
@@ -116,6 +117,8 @@ class RequestStarted(Record, frozen=True, kw_only=True, gc=False):
     data: LLMStart
     tools: tuple[str, ...] | None = None
     """Names of the tools that the model was given, where the source knows."""
+    sent: Sent | None = None
+    """What was sent, where the source knows and an exporter may see it."""
 
 
 class RequestRecord(Record, frozen=True, kw_only=True, gc=False):
@@ -177,6 +180,8 @@ class RequestEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
     failure: Failure | None = None
     start_known: bool = True
     """Whether the request was seen being sent. Without that, nobody knows its time to first token."""
+    answer: NewMessage | None = None
+    """The answer as a message, as the history holds it from then on."""
 
 
 class FlushDeltas(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ from sidestream.events import (
     ChunkKind,
     Json,
     LLMChunk,
+    LLMStart,
     RequestOutcome,
 )
 
@@ -23,10 +24,12 @@ from .records import (
     PartWhole,
     Pulled,
     RequestEnded,
+    RequestStarted,
     StreamClosed,
     StreamOpened,
 )
 from .response import NOTHING_KNOWN, ResponseFacts
+from .sent import NewMessage, Sent
 
 if TYPE_CHECKING:
     from .run_recorder import RunRecorder
@@ -48,18 +51,37 @@ class RequestRecorder:
         "_key",
         "_now",
         "_parts",
+        "_wall",
+        "at",
         "done",
         "failure",
         "model",
         "number",
         "run",
+        "sent",
         "span",
         "stream_opened_ns",
         "streaming",
     )
 
-    def __init__(self, run: RunRecorder, append: Append, number: int, span: int, model: str, streaming: bool) -> None:
+    def __init__(
+        self,
+        run: RunRecorder,
+        append: Append,
+        number: int,
+        span: int,
+        model: str,
+        streaming: bool,
+        *,
+        at: int,
+        wall: int,
+    ) -> None:
         self._append = append
+        self._wall = wall
+        self.at = at
+        """When it began."""
+        self.sent = False
+        """Whether `send` has told it."""
         self._key = run.key
         self._now = run.now
         self._parts: dict[int, Deltas] = {}
@@ -74,6 +96,35 @@ class RequestRecorder:
         self.failure: Failure | None = None
         """The error that came through the stream; the hook around the request only sees a cancellation then."""
         self.done = False
+
+    def send(
+        self,
+        *,
+        model: str | None = None,
+        provider: str | None = None,
+        messages: int | None = None,
+        instructions: Json = None,
+        settings: dict[str, Json] | None = None,
+        tools: tuple[str, ...] | None = None,
+        sent: Sent | None = None,
+    ) -> None:
+        """The request is sent, with `tools` by name; `model` where it is another than it began with."""
+        self.sent = True
+        self.model = model or self.model
+        data = LLMStart(
+            request=self.number,
+            model=self.model,
+            provider=provider,
+            streaming=self.streaming,
+            messages=messages,
+            instructions=instructions,
+            settings=settings,
+        )
+        self._append(
+            RequestStarted(
+                run=self._key, at=self.at, wall=self._wall, span=self.span, data=data, tools=tools, sent=sent
+            )
+        )
 
     # --- streaming ---
 
@@ -173,6 +224,7 @@ class RequestRecorder:
         at: int | None = None,
         failure: Failure | None = None,
         start_known: bool = True,
+        answer: NewMessage | None = None,
     ) -> None:
         """The request is over, as of the monotonic time `at` (ns). A second call does nothing."""
         if self.done:
@@ -189,5 +241,6 @@ class RequestRecorder:
                 facts=facts,
                 failure=failure or self.failure,
                 start_known=start_known,
+                answer=answer,
             )
         )

@@ -35,6 +35,7 @@ from .records import (
     ChildEnded,
     ChildStarted,
     Happened,
+    RequestEnded,
     RequestRecord,
     RequestStarted,
     RunEnded,
@@ -43,6 +44,7 @@ from .records import (
     ToolStarted,
 )
 from .request import Request
+from .sent import Histories, KnownContent, SentBook
 from .totals import Totals
 
 _WITH_TOOL = frozenset({LLMChunk, ToolStart, ToolEnd, Retry, Error})
@@ -55,16 +57,19 @@ class Run:
         wanted: Whether a payload is to be told at all. What is not takes no sequence number.
         stall_ns: A wait between two chunks that counts as a stall.
         chunk_ns: For how long deltas are gathered into one `llm_chunk`; None gathers whole parts.
+        histories: Messages that are told already.
     """
 
     __slots__ = (
         "_children",
         "_chunk_ns",
         "_incomplete_children",
+        "_known",
         "_of_children",
         "_partial",
         "_requests",
         "_retries",
+        "_sent",
         "_seq",
         "_sink",
         "_stall_ns",
@@ -94,6 +99,7 @@ class Run:
         wanted: Callable[[Payload], bool] | None = None,
         stall_ns: int = 2_000_000_000,
         chunk_ns: int | None = 100_000_000,
+        histories: Histories | None = None,
     ) -> None:
         self._sink = sink
         self._wanted = wanted
@@ -114,6 +120,8 @@ class Run:
         """Whether that is all, and not a lower bound."""
         self.unpriced = 0
         """Requests, failed attempts included, that used tokens of which no price is known."""
+        self._sent = SentBook(start.run_id, histories or Histories())
+        self._known = KnownContent(start.data.prompt)
         self._tools: dict[int, tuple[ToolStart, int]] = {}
         self._tool_names: set[str] | None = None
         """Tools that the model was given, where that is known: another name is one that it made up."""
@@ -196,6 +204,9 @@ class Run:
         if record.tools is not None:
             self._tool_names = (self._tool_names or set()).union(record.tools)
         data = msgspec.structs.replace(record.data, span_id=self._span(record.span))
+        if record.sent is not None:
+            data = self._sent.told(data, record.sent, self._known)
+        self._known.results.clear()
         request = Request(data, record.at, self._tell, stall_ns=self._stall_ns, chunk_ns=self._chunk_ns)
         self.open[request.number] = request
         self._tell(data, record.at)
@@ -206,6 +217,8 @@ class Run:
             return  # a teardown that goes on after the request is over
         end = request.apply(record)
         if end is not None:
+            if isinstance(record, RequestEnded) and record.answer is not None:
+                end = msgspec.structs.replace(end, part_details=self._sent.answered(record.answer))
             self._request_ended(end, request.cost_usd, record.at)
 
     def _request_ended(self, end: LLMEnd, usd: Decimal | None, at: int) -> None:
@@ -234,6 +247,8 @@ class Run:
         if start is None:
             return  # it has ended before
         failure = record.failure
+        if record.result is not None and start.tool_call_id is not None:
+            self._known.results[start.tool_call_id] = record.result
         self._tell(
             ToolEnd(
                 tool_name=start.tool_name,

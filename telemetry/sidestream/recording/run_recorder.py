@@ -18,7 +18,6 @@ from sidestream.events import (
     Error,
     FinalResult,
     Json,
-    LLMStart,
     Retry,
     RunOutcome,
     ToolOutcome,
@@ -31,7 +30,6 @@ from .process import Process, this_process
 from .records import (
     AnyRecord,
     Happened,
-    RequestStarted,
     RunEnded,
     RunStarted,
     ToolEnded,
@@ -218,22 +216,19 @@ class RunRecorder:
         tools: tuple[str, ...] | None = None,
     ) -> RequestRecorder:
         """A model request is sent, at the monotonic time `at` (now unless given), with `tools` by name."""
+        request = self.open_request(model=model, streaming=streaming, at=at)
+        request.send(provider=provider, messages=messages, instructions=instructions, settings=settings, tools=tools)
+        return request
+
+    def open_request(self, *, model: str, streaming: bool, at: int | None = None) -> RequestRecorder:
+        """A model request begins, of which `RequestRecorder.send` tells once it is known what is sent."""
         self._errors.clear()  # what failed before has been dealt with, and its id may come again
-        number, span, now = next(self._requests), next(self._spans), self._clock()
-        data = LLMStart(
-            request=number,
-            model=model,
-            provider=provider,
-            streaming=streaming,
-            messages=messages,
-            instructions=instructions,
-            settings=settings,
-        )
+        now = self._clock()
         at = now if at is None else at
-        self._append(
-            RequestStarted(run=self.key, at=at, wall=self._wall() - (now - at), span=span, data=data, tools=tools)
+        wall = self._wall() - (now - at)
+        return RequestRecorder(
+            self, self._append, next(self._requests), next(self._spans), model, streaming, at=at, wall=wall
         )
-        return RequestRecorder(self, self._append, number, span, model, streaming)
 
     def tool_start(
         self,

@@ -16,6 +16,7 @@ from sidestream.events import (
     Custom,
     Error,
     FinalResult,
+    Json,
     LLMChunk,
     LLMEnd,
     LLMStart,
@@ -31,6 +32,7 @@ from sidestream.log.index.parts import UNKNOWN_MODEL
 from sidestream.log.sequence import is_next_piece
 from sidestream.log.writers import Writers
 
+from .sent import details_of, sent_of
 from .summary import RunSummary, summary_of
 from .tree import Delta, Located, Part, RunLog, Step
 
@@ -126,6 +128,8 @@ class _Builder:
         self.parts: dict[tuple[int | None, int | None], Part] = {}
         self.tools: dict[tuple[str | None, str], list[Step]] = defaultdict(list)
         self.ended: set[int] = set()
+        self.results: dict[str, Json] = {}
+        """Results of tools, by call."""
 
     def note(self, event: AnyEvent) -> None:
         data: Any = event.data
@@ -141,6 +145,7 @@ class _Builder:
                     provider=data.provider,
                     streaming=data.streaming,
                     input=data.instructions,
+                    sent=sent_of(data, self.log.prompt, self.results),
                 )
             case LLMChunk():
                 self._chunk(event, data)
@@ -199,6 +204,8 @@ class _Builder:
         part.deltas += _deltas(event.offset, data)
         if isinstance(data.text, str):
             part.text = (part.text or "") + data.text
+        if data.kind == "other":
+            part.whole = data.text if not isinstance(data.text, str) else part.text
 
     def _request_end(self, event: AnyEvent, data: LLMEnd) -> None:
         step = self.requests.get(data.request)
@@ -218,6 +225,7 @@ class _Builder:
         )
         step.time_to_first_token_seconds = min((data.time_to_first_token_seconds or {}).values(), default=None)
         step.exception_type, step.error = data.exception_type, data.error
+        step.part_details = details_of(data)
 
     def _tool_end(self, event: AnyEvent, data: ToolEnd) -> None:
         open_ones = [step for step in self.tools[data.tool_call_id, data.tool_name] if step.seq not in self.ended]
@@ -228,6 +236,8 @@ class _Builder:
             step = self._step(event, kind="tool", name=data.tool_name, start=start, tool_call_id=data.tool_call_id)
             self.tools[data.tool_call_id, data.tool_name].append(step)
         self.ended.add(step.seq)
+        if data.tool_call_id is not None:
+            self.results[data.tool_call_id] = data.result
         step.duration_seconds, step.outcome = data.duration_seconds, data.outcome
         step.output, step.error, step.exception_type = data.result, data.error, data.exception_type
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from sidestream.events import AnyEvent, ChunkKind, Json, Usage
+from sidestream.events import AnyEvent, ChunkKind, History, Json, Usage
 
 from .summary import RunSummary
 
@@ -45,7 +45,29 @@ class Part(msgspec.Struct, kw_only=True):
     tool_call_id: str | None = None
     text: str | None = None
     """The deltas, joined; None where the content policy kept them out."""
+    whole: Json = None
+    """Of kind `other`: what came in one piece, and may be no text."""
     deltas: list[Delta] = []
+
+
+class Sent(msgspec.Struct, kw_only=True):
+    """What a request sent to its model, as far as the log knows: see `sent_messages` for all of it."""
+
+    messages: int | None = None
+    """How many messages."""
+    history: list[History] = []
+    """Those that stand elsewhere in the log."""
+    new: list[Json] = []
+    """The others, in order, each a dict with `kind` and `parts`."""
+    rewritten: bool = False
+    """Whether messages of the request before are gone or have changed."""
+    instructions: Json = None
+    """Where they are new; likewise the tools."""
+    tools: Json = None
+    tools_digest: str | None = None
+    output_mode: str | None = None
+    output_schema: Json = None
+    settings: dict[str, Json] | None = None
 
 
 class Step(msgspec.Struct, kw_only=True):
@@ -84,8 +106,12 @@ class Step(msgspec.Struct, kw_only=True):
     """Content: a tool's result, the final result, what the model is told in a retry, a custom event's payload."""
     error: Json = None
     """Content: the text of what failed."""
+    sent: Sent | None = None
+    """Of a request."""
     parts: list[Part] = []
     """Of a request: the answer."""
+    part_details: dict[int, dict[str, Json]] = {}
+    """Of a request: what is known of the answer's parts beside their content, by index."""
     children: list[Step] = []
     """What happened within it, in order."""
     run: RunLog | None = None

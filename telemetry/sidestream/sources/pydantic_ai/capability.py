@@ -32,7 +32,8 @@ from sidestream.recording.span_context import Inside, current_span, records
 from . import compat, convert
 from .caller_exit import raised_by_consumer
 from .event_streams import observe_model_stream, observe_tool_stream
-from .model_requests import NotingSuspension, begin_request, request_done, request_failed
+from .model_requests import WatchedRequest, begin_request, request_done, request_failed
+from .outgoing import KnownMessages, Outgoing
 from .run_end import close_run
 from .run_state import RunState, go_inside
 from .tool_calls import tool_done, tool_failed, tool_invalid, tool_start
@@ -49,6 +50,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         self.id = id
         self._recorder = recorder
         self._runs: dict[str | None, RunState] = {}
+        self._messages = KnownMessages()
         self._callers: weakref.WeakValueDictionary[str | None, asyncio.Task[Any]] = weakref.WeakValueDictionary()
 
     @classmethod
@@ -116,7 +118,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
     def _open(self, ctx: Any) -> RunState:
         name = ctx.agent.name if ctx.agent is not None else None
         run = self._recorder.open_run(ctx.run_id or "", name, enclosing(self._recorder))
-        state = self._runs[ctx.run_id] = RunState(self._recorder, run)
+        state = self._runs[ctx.run_id] = RunState(self._recorder, run, Outgoing(self._messages))
         state.caller = self._callers.pop(ctx.run_id, None)
         run.start(
             prompt=snapshot(ctx.prompt) if self._recorder.wants_content else None,
@@ -158,10 +160,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         # provider, which is the consumer's task.
         inside = state.inside = self._try(go_inside, state.run, request.span)
         try:
-            if request.streaming:
-                response = await NotingSuspension(handler(request_context), request)
-            else:
-                response = await handler(request_context)
+            response = await WatchedRequest(handler(request_context), state, request, request_context)
         except BaseException as error:
             self._try(request_failed, state, request, error)
             raise

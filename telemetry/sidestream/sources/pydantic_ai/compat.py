@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, ModelRequestNode
 from pydantic_ai.agent import abstract
 from pydantic_ai.capabilities import AbstractCapability, CombinedCapability
 from pydantic_ai.tools import RunContext
@@ -67,6 +67,12 @@ def hook_lists(root: Any) -> Iterator[tuple[str, Any]]:
     for name in _HOOK_LISTS:
         if hasattr(root, name):
             yield name, getattr(root, name)
+
+
+# --- a request ---
+
+PREPARES_WITHIN_REQUEST = hasattr(ModelRequestNode, "_apply_before_model_request")
+"""Whether history processors and other hooks prepare a request within `wrap_model_request`, and not before it."""
 
 
 # --- a run and its stream --------------------------------------------------------------------------------------------

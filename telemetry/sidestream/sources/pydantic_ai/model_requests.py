@@ -14,38 +14,49 @@ from sidestream.events import RequestOutcome
 from sidestream.recording.failure import Failure
 from sidestream.recording.request_recorder import RequestRecorder, monotonic_ns
 from sidestream.recording.response import ResponseFacts
+from sidestream.recording.sent import NewMessage
 from sidestream.recording.snapshot import snapshot
 
-from . import convert
+from . import compat, convert
 from .event_streams import KINDS, args_text
 from .provider_tools import answer_is_complete, is_provider_tool, names_of, part_is_complete
 from .run_state import RunState
 
 
 def begin_request(state: RunState, ctx: Any, request_context: Any) -> RequestRecorder:
-    """Tell that a request is sent, and what the model is asked again for."""
+    """A request begins; tell what the model is asked again for."""
     state.messages = ctx.messages
     state.settled.clear()
     state.refused.clear()
-    messages = request_context.messages
-    for retry in convert.retries(messages):
+    for retry in convert.retries(request_context.messages):
         state.run.retry(**retry)
-    if state.request is None:
+    state.request = state.run.open_request(
+        model=convert.model_name(request_context.model) or "unknown", streaming=request_context.streaming
+    )
+    if not compat.PREPARES_WITHIN_REQUEST:
+        send_request(state, state.request, request_context)
+    return state.request
+
+
+def send_request(state: RunState, request: RequestRecorder, request_context: Any) -> None:
+    """Tell what is sent, as history processors and other hooks have left it."""
+    messages = request_context.messages
+    if request.number == 1:
         state.system_prompts = convert.system_prompts(messages, state.run.run_id)
     texts = (state.system_prompts, getattr(messages[-1], "instructions", None) if messages else None)
     told = "\n\n".join(text for text in texts if text) or None
     changed, state.instructions = told != state.instructions, told
-    model = request_context.model
-    state.request = state.run.request(
-        model=convert.model_name(model) or "unknown",
+    model, parameters = request_context.model, request_context.model_request_parameters
+    content = state.recorder.wants_content
+    request.send(
+        model=convert.model_name(model),
         provider=model.system,
-        streaming=request_context.streaming,
         messages=len(messages),
-        instructions=told if changed and state.recorder.wants_content else None,
+        instructions=told if changed and content else None,
         settings=convert.settings(request_context.model_settings),
-        tools=convert.tool_names(request_context.model_request_parameters),
+        tools=convert.tool_names(parameters),
+        sent=state.outgoing.request(messages, parameters) if content else None,
     )
-    return state.request
 
 
 def request_done(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
@@ -57,7 +68,13 @@ def request_done(state: RunState, request: RequestRecorder, response: ModelRespo
     facts = response_facts(state, request, response, partial=not complete)
     # Not complete: the caller broke out of `run_stream()`, or the provider is still at work (suspended).
     left: RequestOutcome = "error" if request.failure else "interrupted"
-    request.end("ok" if complete or response.state == "suspended" else left, facts)
+    outcome: RequestOutcome = "ok" if complete or response.state == "suspended" else left
+    request.end(outcome, facts, answer=answer_message(state, response))
+
+
+def answer_message(state: RunState, response: ModelResponse) -> NewMessage | None:
+    """`response` as the histories of later requests hold it, if any exporter may see it."""
+    return state.outgoing.answer(response) if state.recorder.wants_content else None
 
 
 def response_facts(
@@ -92,7 +109,8 @@ def _parts_unstreamed(state: RunState, request: RequestRecorder, response: Model
 def request_failed(state: RunState, request: RequestRecorder, error: BaseException) -> None:
     """Tell how the request ended that raised `error`."""
     if isinstance(error, SkipModelRequest):
-        request.end("skipped", response_facts(state, request, error.response, partial=False))
+        facts = response_facts(state, request, error.response, partial=False)
+        request.end("skipped", facts, answer=answer_message(state, error.response))
     elif isinstance(error, ModelRetry):
         request.end("retry", failure=Failure.of(error))
     elif isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -112,26 +130,38 @@ def request_failed(state: RunState, request: RequestRecorder, error: BaseExcepti
         request.end("error", facts, failure=failure)
 
 
-class NotingSuspension:
-    """Awaits `awaitable`, noting on `request` when it was last suspended.
+class WatchedRequest:
+    """Awaits `awaitable`, the request itself, and notes each time it is suspended.
 
-    A streaming request's hook is suspended for the last time when its stream is open and the consumer may start to
-    pull. What passes from then to the first pull is the consumer's time, and nothing else tells it.
+    - Other hooks and history processors have prepared the request once its context holds another list of messages than
+      it began with. At the first suspension after that the model has been asked, and nothing has come back yet.
+    - A streaming request is suspended for the last time when its stream is open and the consumer may start to pull.
+      What passes from then to the first pull is the consumer's time, and nothing else tells it.
     """
 
-    __slots__ = ("_awaitable", "_request")
+    __slots__ = ("_awaitable", "_context", "_messages", "_request", "_state")
 
-    def __init__(self, awaitable: Awaitable[ModelResponse], request: RequestRecorder) -> None:
+    def __init__(
+        self, awaitable: Awaitable[ModelResponse], state: RunState, request: RequestRecorder, request_context: Any
+    ) -> None:
         self._awaitable = awaitable
+        self._state = state
         self._request = request
+        self._context = request_context
+        self._messages = request_context.messages
+
+    def _send(self) -> None:
+        self._state.safely(send_request, self._state, self._request, self._context)
 
     def __await__(self) -> Generator[Any, Any, ModelResponse]:
         steps = self._awaitable.__await__()
-        request = self._request
+        request, context = self._request, self._context
         try:
             future = next(steps)
             while True:
                 request.stream_opened_ns = monotonic_ns()
+                if not request.sent and type(context.messages) is list and context.messages is not self._messages:
+                    self._send()
                 try:
                     value = yield future
                 except GeneratorExit:
@@ -144,3 +174,6 @@ class NotingSuspension:
         except StopIteration as stop:
             response: ModelResponse = stop.value
             return response
+        finally:
+            if not request.sent:  # it never waited for anything, or failed before it was sent
+                self._send()

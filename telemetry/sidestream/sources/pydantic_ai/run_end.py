@@ -15,7 +15,7 @@ from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
 
 from . import caller_exit, compat, convert
 from .event_streams import deferred
-from .model_requests import response_facts
+from .model_requests import answer_message, response_facts
 from .run_state import RunState
 
 
@@ -101,10 +101,11 @@ def _end_interrupted(state: RunState, result: Any, run_outcome: RunOutcome) -> N
         and message.state in ("interrupted", "suspended")
     ]
     for request, at in state.interrupted:
-        facts = response_facts(state, request, partial.pop(0), partial=True) if partial else NOTHING_KNOWN
+        response = partial.pop(0) if partial else None
+        facts = response_facts(state, request, response, partial=True) if response else NOTHING_KNOWN
         left = run_outcome in ("abandoned", "completed")
         outcome: RequestOutcome = "error" if request.failure else "interrupted" if left else "cancelled"
-        request.end(outcome, facts, at=at)
+        request.end(outcome, facts, at=at, answer=answer_message(state, response) if response else None)
     state.interrupted.clear()
 
 

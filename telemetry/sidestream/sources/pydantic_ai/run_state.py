@@ -13,6 +13,8 @@ from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import Inside
 
+from .outgoing import Outgoing
+
 
 class RunState:
     """State of one run, from hook to hook."""
@@ -28,6 +30,7 @@ class RunState:
         "leaked",
         "leaving",
         "messages",
+        "outgoing",
         "provider_tools",
         "recorder",
         "refused",
@@ -37,9 +40,10 @@ class RunState:
         "system_prompts",
     )
 
-    def __init__(self, recorder: Recorder, run: RunRecorder) -> None:
+    def __init__(self, recorder: Recorder, run: RunRecorder, outgoing: Outgoing) -> None:
         self.recorder = recorder
         self.run = run
+        self.outgoing = outgoing
         self.request: RequestRecorder | None = None
         """The request whose stream is being read, or the last one."""
         self.inside: Inside | None = None

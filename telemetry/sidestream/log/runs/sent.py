@@ -1,0 +1,51 @@
+"""What a request sent to its model, as its own run tells it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from sidestream.events import Json, LLMEnd, LLMStart
+
+from .tree import Sent
+
+SentMessage: TypeAlias = dict[str, Json]
+"""A message: `kind` (`request`, `response`) and `parts`, as pydantic-ai names them. `missing`: not in the log."""
+
+
+def sent_of(start: LLMStart, prompt: Json, results: dict[str, Json]) -> Sent:
+    """What `start` tells, with the content that other events of its run tell: the prompt, and `results` of calls."""
+    new = start.sent if isinstance(start.sent, list) else []
+    return Sent(
+        messages=start.messages,
+        history=start.history or [],
+        new=[_with_content(message, prompt, results) for message in new if isinstance(message, dict)],
+        rewritten=bool(start.rewritten),
+        instructions=start.instructions,
+        tools=start.tools if isinstance(start.tools, list) else None,
+        tools_digest=start.tools_digest,
+        output_mode=start.output_mode,
+        output_schema=start.output_schema if start.tools is None or isinstance(start.tools, list) else None,
+        settings=start.settings,
+    )
+
+
+def _with_content(message: SentMessage, prompt: Json, results: dict[str, Json]) -> SentMessage:
+    parts = message.get("parts")
+    if not isinstance(parts, list):
+        return message
+    told: list[Json] = []
+    for part in parts:
+        if isinstance(part, dict) and "as_in" in part:
+            content = prompt if part["as_in"] == "agent_start" else results.get(str(part.get("tool_call_id")))
+            part = {name: value for name, value in part.items() if name != "as_in"} | {"content": content}
+        told.append(part)
+    return {**message, "parts": told}
+
+
+def details_of(end: LLMEnd) -> dict[int, dict[str, Json]]:
+    """What `end` tells of the answer's parts, by their index."""
+    found: dict[int, dict[str, Json]] = {}
+    for each in end.part_details if isinstance(end.part_details, list) else ():
+        if isinstance(each, dict) and isinstance(index := each.get("part"), int):
+            found[index] = {name: value for name, value in each.items() if name != "part"}
+    return found

@@ -1,0 +1,283 @@
+"""What a model was sent, told once: messages that the log holds already are named, and only new ones are written.
+
+    request 1     [user]                             sent: user
+    request 2     [user, answer 1, tool result]      history: 2 of request 1        sent: tool result
+    another run   [user, answer 1, …, user]          history: 4 of request 2 there  sent: user
+
+A list of messages is that of a request, with its answer after them. The caller's path numbers each message that it
+has not seen before, and passes it on once; messages that come back as other objects (from a database) are known by
+what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from sidestream.events import History, Json, LLMStart
+
+from .snapshot import unpack
+
+MAX_MESSAGES = 20_000
+"""Messages that are remembered, of all runs; beyond, those that were named longest ago are forgotten."""
+_USUAL = {"outcome": "success", "scope": "conversation"}
+"""What goes without saying."""
+UNKNOWN: dict[str, Json] = {"kind": "unknown"}
+"""Stands for a message that has been forgotten here and was not passed on again."""
+
+
+class Mark:
+    """What the caller's path keeps of a message that it has passed on, for as long as the program keeps the message."""
+
+    __slots__ = ("number", "used")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """Unique within the process. Messages that say the same come to have that of the first."""
+        self.used = number
+        """The newest number when the message was last sent."""
+
+
+class NewMessage(msgspec.Struct, frozen=True, gc=False):
+    """A message as the caller's path noted it: plain values, and what is not plain packed."""
+
+    mark: Mark
+    kind: str
+    parts: tuple[dict[str, Any], ...]
+
+    def plain(self) -> dict[str, Json]:
+        """The message as JSON data."""
+        return {"kind": self.kind, "parts": [_plain_part(part) for part in self.parts]}
+
+
+def _plain_part(part: dict[str, Any]) -> dict[str, Json]:
+    plain: dict[str, Json] = {"part_kind": part.get("part_kind")}
+    for name, packed in part.items():
+        value = unpack(packed)
+        if value != _USUAL.get(name):
+            plain[name] = value
+    return plain
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What one request sends, as the caller's path noted it."""
+
+    same: int
+    """So many of the messages are, from the first, those of the request before and its answer."""
+    rest: tuple[Mark | NewMessage, ...]
+    """The others: the mark of one that was passed on before, or a new one."""
+    tools: Any = None
+    """Tool definitions, packed, where they may have changed."""
+    output_mode: str | None = None
+    output_schema: Any = None
+    """Packed, with `tools`."""
+
+
+class _List:
+    """The messages of a run's latest request, and its answer."""
+
+    __slots__ = ("numbers", "request", "run_id")
+
+    def __init__(self, run_id: str, request: int, numbers: list[int]) -> None:
+        self.run_id = run_id
+        self.request = request
+        self.numbers = numbers
+
+
+class Histories:
+    """The messages that a log holds, and in which run each stands. Fed by one thread."""
+
+    def __init__(self, max_messages: int = MAX_MESSAGES) -> None:
+        self._max = max_messages
+        self._places: dict[int, tuple[_List, int]] = {}
+        """List that holds each message, and its index there: the latest list that does."""
+        self._numbers: dict[tuple[int, int], int] = {}
+        """Number of the first message that said the same."""
+
+    def number(self, message: NewMessage, plain: Json) -> int:
+        """The number of the first message that said what `message` says, which is `plain`: its own from now on."""
+        try:
+            encoded = msgspec.json.encode(plain)
+        except Exception:  # lone surrogates
+            encoded = repr(plain).encode("utf-8", "backslashreplace")
+        key = (hash(encoded), len(encoded))
+        first = self._numbers.get(key)
+        if first is None:
+            self._numbers[key] = message.mark.number
+            self._forget(self._numbers)
+            return message.mark.number
+        message.mark.number = first
+        return first
+
+    def place(self, number: int) -> tuple[_List, int] | None:
+        """Where the message stands, if the log holds it."""
+        return self._places.get(number)
+
+    def put(self, listed: _List, start: int) -> None:
+        """The messages of `listed` from `start` on stand there."""
+        places = self._places
+        for index, number in enumerate(islice(listed.numbers, start, None), start):
+            places.pop(number, None)  # so that it is the newest
+            places[number] = (listed, index)
+        self._forget(places)
+
+    def _forget(self, known: dict[Any, Any]) -> None:
+        if len(known) > self._max:
+            for key in list(islice(known, len(known) - self._max * 9 // 10)):
+                del known[key]
+
+
+class SentBook:
+    """Tells what the requests of one run sent.
+
+    Args:
+        run_id: The run.
+        histories: The messages that the log holds.
+    """
+
+    __slots__ = ("_before", "_digest", "_histories", "_list", "_run_id")
+
+    def __init__(self, run_id: str, histories: Histories) -> None:
+        self._run_id = run_id
+        self._histories = histories
+        self._list = _List(run_id, 0, [])
+        self._before = 0
+        """Messages of the request before, without its answer."""
+        self._digest: str | None = None
+
+    def told(self, start: LLMStart, sent: Sent, known: KnownContent) -> LLMStart:
+        """`start` with what was sent."""
+        same = min(sent.same, len(self._list.numbers))
+        rest, written = list[int](), dict[int, dict[str, Json]]()
+        for item in sent.rest:
+            if isinstance(item, NewMessage):
+                plain = item.plain()
+                number = self._histories.number(item, plain)
+                written[number] = plain
+            else:
+                number = item.number
+            rest.append(number)
+        history = [History(request=self._list.request, count=same)] if same else []
+        # The last message is what the request is about, and written even where somebody has said the same before.
+        history += self._named(rest[:-1] if rest and rest[-1] in written else rest, same)
+        covered = {at for each in history for at in range(each.at or 0, (each.at or 0) + each.count)}
+        count = same + len(rest)
+        new = [
+            known.referring(written.get(number, UNKNOWN)) for at, number in enumerate(rest, same) if at not in covered
+        ]
+        rewritten, self._before = same < self._before, count
+        if same < len(self._list.numbers) or not self._list.request:
+            self._list = _List(self._run_id, start.request, [*self._list.numbers[:same], *rest])
+            self._histories.put(self._list, 0)
+        else:
+            self._list.request = start.request
+            self._list.numbers += rest
+            self._histories.put(self._list, same)
+        return msgspec.structs.replace(
+            start,
+            messages=count,
+            history=history or None,
+            sent=new,
+            rewritten=rewritten or None,
+            **self._tools(sent),
+        )
+
+    def answered(self, message: NewMessage) -> list[dict[str, Json]] | None:
+        """The answer to the latest request, which stands after its messages from now on.
+
+        Returns what the chunks of the answer do not tell of its parts.
+        """
+        plain = message.plain()
+        self._list.numbers.append(self._histories.number(message, plain))
+        self._histories.put(self._list, len(self._list.numbers) - 1)
+        details = []
+        for index, part in enumerate(plain["parts"]):
+            if further := {name: value for name, value in part.items() if name not in _IN_CHUNKS}:
+                details.append({"part": index, **further})
+        return details or None
+
+    def _named(self, numbers: Sequence[int], offset: int) -> list[History]:
+        """The stretches of `numbers` that the log holds, in their order. `offset`: messages that stand before them."""
+        found: list[History] = []
+        index = len(numbers) - 1
+        while index >= 0:
+            place = self._histories.place(numbers[index])
+            if place is None:
+                index -= 1
+                continue
+            listed, at = place
+            count = 1
+            while index - count >= 0 and at - count >= 0 and listed.numbers[at - count] == numbers[index - count]:
+                count += 1
+            found.append(
+                History(
+                    run_id=None if listed.run_id == self._run_id else listed.run_id,
+                    request=listed.request,
+                    start=at - count + 1 or None,
+                    count=count,
+                    at=offset + index - count + 1 or None,
+                )
+            )
+            index -= count
+        return found[::-1]
+
+    def _tools(self, sent: Sent) -> dict[str, Any]:
+        """The tool definitions and the output, where they have changed."""
+        if sent.tools is None:
+            return {"tools_digest": self._digest, "output_mode": sent.output_mode}
+        tools, schema = unpack(sent.tools), unpack(sent.output_schema)
+        digest = blake2b(msgspec.json.encode([tools, schema]), digest_size=8).hexdigest() if tools or schema else None
+        if digest == self._digest:
+            return {"tools_digest": digest, "output_mode": sent.output_mode}
+        self._digest = digest
+        return {
+            "tools": tools or None,
+            "tools_digest": digest,
+            "output_mode": sent.output_mode,
+            "output_schema": schema,
+        }
+
+
+class KnownContent:
+    """Content that other events of a run have told, so that what was sent refers to it.
+
+    A part whose content stands elsewhere in the run says where: `"as_in": "agent_start"` is the prompt, and
+    `"as_in": "tool_end"` the result of the call with the same id.
+    """
+
+    __slots__ = ("prompt", "results")
+
+    def __init__(self, prompt: Json) -> None:
+        self.prompt = prompt
+        self.results: dict[str, Json] = {}
+        """By tool call: results since the last request."""
+
+    def referring(self, message: dict[str, Json]) -> dict[str, Json]:
+        """`message`, with references in place of what has been told."""
+        if message["kind"] != "request":
+            return message
+        return {**message, "parts": [self._part(part) for part in message["parts"]]}
+
+    def _part(self, part: dict[str, Json]) -> dict[str, Json]:
+        content = part.get("content")
+        if content is None:
+            return part
+        match part.get("part_kind"):
+            case "user-prompt" if self.prompt is not None and content == self.prompt:
+                return _as_in(part, "agent_start")
+            case "tool-return" if self.results.get(part.get("tool_call_id", ""), _NOTHING) == content:
+                return _as_in(part, "tool_end")
+        return part
+
+
+_NOTHING = object()
+_IN_CHUNKS = frozenset({"part_kind", "content", "args", "tool_name", "tool_call_id"})
+"""Fields of an answer's part that its chunks tell."""
+
+
+def _as_in(part: dict[str, Json], event_type: str) -> dict[str, Json]:
+    return {**{name: value for name, value in part.items() if name != "content"}, "as_in": event_type}

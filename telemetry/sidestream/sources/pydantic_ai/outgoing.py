@@ -1,0 +1,158 @@
+"""What a run sends to its model, noted on the caller's path: only what is new, and as little of it as can be.
+
+A message is known by identity: pydantic-ai and programs pass the same objects on from request to request and from run
+to run. What was not seen before is copied, one dict for each part, with values that may change later packed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Sequence
+from operator import is_
+from typing import Any
+
+from sidestream.recording.sent import MAX_MESSAGES, Mark, NewMessage, Sent
+from sidestream.recording.snapshot import pack
+
+_PLAIN = frozenset({str, int, float, bool})
+_LEFT_OUT = frozenset({"timestamp", "metadata", "dynamic_ref"})
+"""Fields of a part that no model is sent."""
+
+
+class KnownMessages:
+    """Marks of the messages that have been passed on, for as long as the program keeps them."""
+
+    __slots__ = ("_known", "_newest", "_numbers")
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], Mark]] = {}
+        self._numbers = itertools.count(1)
+        self._newest = 0
+
+    def mark(self, message: Any) -> Mark | None:
+        """The mark of `message`, if it was passed on."""
+        known = self._known.get(id(message))
+        if known is None or known[0]() is not message:
+            return None
+        mark, newest = known[1], self._newest
+        if newest - mark.used > MAX_MESSAGES // 2:  # the assembler may have forgotten it
+            return None
+        mark.used = newest
+        return mark
+
+    def add(self, message: Any) -> Mark:
+        """A mark for `message`, which is passed on now."""
+        known, key, mark = self._known, id(message), Mark(next(self._numbers))
+        self._newest = mark.number
+        if len(known) > MAX_MESSAGES:
+            known.clear()
+        known[key] = (weakref.ref(message, _Forget(known, key)), mark)
+        return mark
+
+
+class _Forget:
+    """Takes a message that is gone out of the known ones: its id may come again."""
+
+    __slots__ = ("_key", "_known")
+
+    def __init__(self, known: dict[int, Any], key: int) -> None:
+        self._known = known
+        self._key = key
+
+    def __call__(self, reference: weakref.ref[Any]) -> None:
+        entry = self._known.get(self._key)
+        if entry is not None and entry[0] is reference:
+            self._known.pop(self._key, None)
+
+
+class Outgoing:
+    """What the requests of one run send, each compared with the one before."""
+
+    __slots__ = ("_known", "_messages", "_schemas")
+
+    def __init__(self, known: KnownMessages) -> None:
+        self._known = known
+        self._messages: list[Any] = []
+        """The messages of the request before, and its answer."""
+        self._schemas: list[Any] | None = None
+        """What the definitions of the tools consist of, as of the request before."""
+
+    def request(self, messages: Sequence[Any], parameters: Any) -> Sent:
+        """What the request with `messages` sends."""
+        before = self._messages
+        same = len(before)
+        if same > len(messages) or not all(map(is_, before, messages)):
+            pairs = enumerate(zip(before, messages, strict=False))
+            same = next((at for at, (one, other) in pairs if one is not other), min(same, len(messages)))
+        mark = self._known.mark
+        rest = tuple([mark(message) or self._new(message) for message in messages[same:]])
+        self._messages = list(messages)
+        tools = schema = None
+        if self._tools_changed(parameters):
+            tools, schema = pack(tool_definitions(parameters)), pack(output_schema(parameters))
+        return Sent(same=same, rest=rest, tools=tools, output_mode=parameters.output_mode, output_schema=schema)
+
+    def answer(self, response: Any) -> NewMessage:
+        """The answer to that request, as the history will hold it."""
+        self._messages.append(response)
+        return self._new(response)
+
+    def _new(self, message: Any) -> NewMessage:
+        return NewMessage(self._known.add(message), message.kind, tuple(map(_fields, message.parts)))
+
+    def _tools_changed(self, parameters: Any) -> bool:
+        """Whether the model may be given other tools. The objects are new for each request, what they hold is not."""
+        schemas: list[Any] = [parameters.output_object]
+        for tool in parameters.function_tools:
+            schemas += (tool.name, tool.parameters_json_schema, tool.description)
+        for tool in parameters.output_tools:
+            schemas += (tool.name, tool.parameters_json_schema)
+        schemas += parameters.native_tools
+        before, self._schemas = self._schemas, schemas
+        return before is None or len(before) != len(schemas) or not all(map(_is_same, before, schemas))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is str and one == other)
+
+
+def _fields(part: Any) -> dict[str, Any]:
+    """The fields of a part that a model is sent."""
+    return {
+        name: value if type(value) in _PLAIN else pack(value)
+        for name, value in vars(part).items()
+        if value is not None and name not in _LEFT_OUT
+    }
+
+
+def tool_definitions(parameters: Any) -> list[dict[str, Any]]:
+    """The tools that a model is given, as values that can be packed."""
+    functions = [("function", tool) for tool in parameters.function_tools]
+    outputs = [("output", tool) for tool in parameters.output_tools]
+    found: list[dict[str, Any]] = []
+    for kind, tool in (*functions, *outputs):
+        definition: dict[str, Any] = {"name": tool.name, "kind": kind}
+        if tool.description:
+            definition["description"] = tool.description
+        if tool.strict is not None:
+            definition["strict"] = tool.strict
+        definition["parameters"] = tool.parameters_json_schema
+        found.append(definition)
+    for tool in parameters.native_tools:
+        options = {name: value for name, value in vars(tool).items() if value is not None and name not in _SECRETS}
+        found.append({"name": tool.kind, **options, "kind": "provider"})
+    return found
+
+
+_SECRETS = frozenset({"authorization_token", "headers"})
+"""Options of a provider's own tools that are nobody's log."""
+
+
+def output_schema(parameters: Any) -> dict[str, Any] | None:
+    """The schema of a structured output that the model is given otherwise than as a tool."""
+    described = parameters.output_object
+    if described is None:
+        return None
+    named = {"name": described.name, "description": described.description, "strict": described.strict}
+    return {**{name: value for name, value in named.items() if value is not None}, "schema": described.json_schema}
