@@ -176,6 +176,7 @@ class Sheet:
             case "request":
                 if self._full:
                     yield from self.content("instructions", step.input, depth)
+                yield from self._sent(step, depth)
                 for part in step.parts:
                     if part.kind == "tool_call":
                         name = sanitize(part.tool_name or "tool")
@@ -199,6 +200,27 @@ class Sheet:
             case "final_result":
                 if not self._is_said(step):
                     yield from self.content("output", step.output, depth)
+
+    def _sent(self, step: Step, depth: int) -> Iterator[str]:
+        """What was sent: folded, what stands in other runs; unfolded, each message that is new."""
+        sent = step.sent
+        if sent is None:
+            return
+        for each in sent.history:
+            if each.run_id is not None or self._full:
+                owner = f"run {each.run_id}" if each.run_id is not None else f"request {each.request}"
+                yield from self.content("sent", f"+ {counted(each.count, 'message')} of {owner}", depth)
+        if sent.rewritten:
+            yield from self.content("sent", "history rewritten", depth, YELLOW)
+        if not self._full:
+            return
+        for message in sent.new:
+            for part in message.get("parts") or () if isinstance(message, dict) else ():
+                kind = sanitize(f"{part.get('part_kind')} {part.get('tool_name') or ''}".strip())
+                yield from self.content(f"sent {kind}", part.get("args", part.get("content")), depth)
+        if isinstance(sent.tools, list):
+            names = [str(tool.get("name")) for tool in sent.tools if isinstance(tool, dict)]
+            yield from self.content("tools", sanitize(", ".join(names)), depth)
 
     def content(self, heading: str, value: Json, depth: int, style: str = "") -> Iterator[str]:
         """`value` below its step: on one line, or unfolded."""
