@@ -154,3 +154,45 @@ def test_damaged_lines_are_told_and_the_rest_is_searched(tmp_path: Path, monkeyp
 def test_a_pattern_that_cannot_be_meant_is_an_error(tmp_path: Path, pattern: str, regex: bool) -> None:
     with pytest.raises(ConfigurationError, match="search: "):
         log.search(tmp_path, pattern, regex=regex)
+
+
+def test_the_name_of_a_tool_where_it_is_called(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", run_events("one"))
+    assert found(tmp_path, "look_up") == [("tool_start", "tool_name", 6)]
+
+
+class TestNewestFirst:
+    def test_the_run_that_began_last_comes_first(self, tmp_path: Path) -> None:
+        """Its places in the order of the run, whichever file they are in and however the lines of runs mix."""
+        old, new = run_events("old"), run_events("new", minutes=0.001)
+        write(tmp_path / "a.jsonl", [event for pair in zip(old[:11], new[:11], strict=True) for event in pair])
+        write(tmp_path / "b.jsonl", [event for pair in zip(new[11:], old[11:], strict=True) for event in pair])
+        hits = list(log.search(tmp_path, "Monday", newest_first=True))
+        assert [(hit.run_id, hit.where) for hit in hits] == [
+            *(("new", "text"), ("new", "output")),
+            *(("old", "text"), ("old", "output")),
+        ]
+
+    def test_instructions_once(self, tmp_path: Path) -> None:
+        """The same text in each run would be all that one sees."""
+        write(tmp_path / "a.jsonl", [*run_events("one"), *run_events("two", minutes=1)])
+        hits = list(log.search(tmp_path, "brief", newest_first=True))
+        assert [(hit.run_id, hit.where) for hit in hits] == [("two", "instructions")]
+
+    def test_finds_what_is_found_in_the_order_of_the_log(self, tmp_path: Path) -> None:
+        """With more runs than are looked through at once, and a filter."""
+        events = [
+            event
+            for number in range(120)
+            for event in run_events(f"run-{number:03}", minutes=number, ended=bool(number % 2))
+        ]
+        write(tmp_path / "a.jsonl", events)
+        for where in (None, log.Filter(outcomes=("completed",))):
+            expected = sorted((hit.run_id, hit.seq, hit.where) for hit in log.search(tmp_path, "on", where=where))
+            hits = list(log.search(tmp_path, "on", newest_first=True, where=where))
+            assert sorted((hit.run_id, hit.seq, hit.where) for hit in hits) == expected
+            assert [hit.run_id for hit in hits] == sorted((hit.run_id for hit in hits), reverse=True)
+
+    def test_stops_in_time(self, tmp_path: Path) -> None:
+        write(tmp_path / "a.jsonl", run_events("one"))
+        assert list(log.search(tmp_path, "Monday", newest_first=True, deadline=0.0)) == []

@@ -30,15 +30,18 @@ def search(
     regex: Annotated[bool, typer.Option("--regex", "-e", help="TEXT is a regular expression, as in Python.")] = False,
     ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Capitals or not.")] = False,
     limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="Stop after N places.")] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="The run that began last comes first.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find a text in what was said.
 
-    In prompts, instructions, answers, thoughts, arguments, results, outputs and errors. Answers are searched as they
-    read, not as they were streamed. One line a place: time, agent, the end of the run's id (for `sidestream show`), the
-    field, and what stands there. With --json: a sidestream.log.Hit on each line.
+    In prompts, instructions, answers, thoughts, names of tools, arguments, results, outputs and errors. Answers are
+    searched as they read, not as they were streamed. One line a place: time, agent, the end of the run's id (for
+    `sidestream show`), the field, and what stands there. With --json: a sidestream.log.Hit on each line.
 
     Example:  sidestream search refund --agent support
+
+    Example:  sidestream search look_up_order --newest -n 5
 
     Example:  sidestream search -e -i 'order \\d{4}' 'logs/*.jsonl.gz' --json
     """
@@ -47,7 +50,13 @@ def search(
 
     unread = Unread()
     hits = find(
-        paths or DEFAULT_LOG, text, regex=regex, ignore_case=ignore_case, where=_given(where), on_problem=unread
+        paths or DEFAULT_LOG,
+        text,
+        regex=regex,
+        ignore_case=ignore_case,
+        where=_given(where),
+        newest_first=newest,
+        on_problem=unread,
     )
     found = 0
     for hit in itertools.islice(hits, limit):

@@ -99,19 +99,32 @@ _heads = msgspec.json.Decoder(_Head)
 def events_of(file: Path, spans: Iterable[list[int]], run_ids: set[str]) -> Iterator[tuple[int, AnyEvent]]:
     """The events of the runs `run_ids` within `spans` of `file`, with the numbers of their lines."""
     decoder = decoder_of(None)
+    for block in _blocks_within(file, spans):
+        lines = block.data.split(b"\n")
+        heads = decode_block(block, _heads, str(file), None)
+        wanted: Iterable[int] = range(len(lines))
+        if len(heads) == block.lines:
+            wanted = (place for place, head in enumerate(heads) if head.run_id in run_ids)
+        for place in wanted:
+            with suppress(*NOT_READABLE):
+                for event in decode_line(lines[place], decoder):
+                    if event.run_id in run_ids:
+                        yield block.line + place, event
+
+
+def stretches_of_runs(paths: Paths, run_ids: set[str]) -> Iterator[tuple[Path, Iterator[Block]]]:
+    """The stretches of a log's files that hold the runs `run_ids`, file by file; other runs' lines are among them."""
+    with _indexed(paths) as files:
+        spans = [(file, [span for part in index.parts(file, run_ids) for span in part.spans]) for file, index in files]
+    for file, its in spans:
+        if its:
+            yield file, _blocks_within(file, its)
+
+
+def _blocks_within(file: Path, spans: Iterable[list[int]]) -> Iterator[Block]:
+    """The blocks of `file` within `spans`, cut at their ends."""
     for start, end, first_line in join_spans(spans):
         for block in blocks_of(file, start=start, line=first_line):
             if block.offset >= end:
                 break
-            if block.end > end:
-                block = Block.of(block.data[: end - block.offset], block.offset, block.line)
-            lines = block.data.split(b"\n")
-            heads = decode_block(block, _heads, str(file), None)
-            wanted: Iterable[int] = range(len(lines))
-            if len(heads) == block.lines:
-                wanted = (place for place, head in enumerate(heads) if head.run_id in run_ids)
-            for place in wanted:
-                with suppress(*NOT_READABLE):
-                    for event in decode_line(lines[place], decoder):
-                        if event.run_id in run_ids:
-                            yield block.line + place, event
+            yield block if block.end <= end else Block.of(block.data[: end - block.offset], block.offset, block.line)

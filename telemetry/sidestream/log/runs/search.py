@@ -1,4 +1,4 @@
-"""Search for text in the content of a log: prompts, answers, thoughts, arguments, results, errors.
+"""Search for text in a log: prompts, answers, thoughts, arguments, results, errors, and the names of tools.
 
 A streamed answer is searched as it reads, not as it came: what begins in one chunk and ends in the next is found.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from math import inf
@@ -18,9 +19,10 @@ from typing import Any
 import msgspec
 
 from sidestream.errors import ConfigurationError
-from sidestream.events import AnyEvent, Json, LLMChunkEvent, LLMEnd, LLMEndEvent
+from sidestream.events import AnyEvent, Json, LLMChunkEvent, LLMEnd, LLMEndEvent, ToolStart
 from sidestream.log.files import Paths, files_of
-from sidestream.log.reader import OnProblem, Skipped, blocks_of, decode_block, decoder_of
+from sidestream.log.index.listing import stretches_of_runs
+from sidestream.log.reader import Block, OnProblem, Skipped, blocks_of, decode_block, decoder_of
 
 from .filters import Filter
 from .iteration import runs
@@ -29,6 +31,8 @@ CONTEXT = 60
 """Characters shown on each side of what was found."""
 OPEN_CHUNKS = 20_000
 """Chunks of one answer that are kept until it ends, to be searched as one text."""
+FEWEST_RUNS, MOST_RUNS = 50, 800
+"""Runs that are looked through at once where the newest come first: few, so that the first places are told soon."""
 ALL_OPEN_CHUNKS = 100_000
 """Chunks of all answers that are kept; then the oldest is searched as far as it has come. Lost runs never end."""
 
@@ -43,7 +47,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime
     offset: float
     where: str
-    """The field: `prompt`, `text`, `args.query`, `result[2].title`, …"""
+    """The field: `prompt`, `text`, `args.query`, `result[2].title`, `tool_name`, …"""
     excerpt: str
     """What stands there, with some of what is around it."""
     start: int
@@ -63,18 +67,22 @@ def search(
     regex: bool = False,
     ignore_case: bool = False,
     where: Filter | None = None,
+    newest_first: bool = False,
     deadline: float = inf,
     on_problem: OnProblem | None = None,
 ) -> Iterator[Hit]:
     """Every place of a log's content where `pattern` is found, in the order of the log.
 
-    Of an answer every place, told once it has ended; of any other field the first.
+    Of an answer every place, told once it has ended; of any other field the first. The name of a tool is found where
+    the tool is called.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
         pattern: a text, or with `regex` a regular expression of Python's.
         ignore_case: whether `a` finds `A`.
         where: of which runs; None for all.
+        newest_first: the run that began last comes first, each with its places in order; the same instructions of
+            several runs are found once.
         deadline: time of `time.monotonic` at which to stop looking, found or not.
         on_problem: called for each line that could not be read.
 
@@ -87,10 +95,13 @@ def search(
         compiled = re.compile(pattern if regex else re.escape(pattern), re.IGNORECASE if ignore_case else 0)
     except re.error as error:
         raise ConfigurationError(f"search: {pattern!r} is no regular expression: {error}") from None
+    may_hold = _may_hold(pattern, ignore_case) if not regex and _is_plain(pattern) else None
+    look = _Search(compiled, may_hold, deadline, on_problem)
+    if newest_first:
+        return _newest_first(paths, look, where)
     files = files_of(paths)
     wanted = None if where is None else {run.run_id for run in runs(paths, where)}
-    may_hold = _may_hold(pattern, ignore_case) if not regex and _is_plain(pattern) else None
-    return _search(files, compiled, may_hold, wanted, deadline, on_problem)
+    return look.through(((file, blocks_of(file, on_problem)) for file in files), wanted)
 
 
 def _is_plain(text: str) -> bool:
@@ -117,37 +128,63 @@ def _may_hold(plain: str, ignore_case: bool) -> Callable[[bytes], bool]:
     return may_hold
 
 
-def _search(
-    files: list[Path],
-    pattern: re.Pattern[str],
-    may_hold: Callable[[bytes], bool] | None,
-    wanted: set[str] | None,
-    deadline: float,
-    on_problem: OnProblem | None,
-) -> Iterator[Hit]:
-    everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
-    answers = _Answers(pattern)
-    for path in files:
-        file = str(path)
-        for block in blocks_of(path, on_problem):
-            if time.monotonic() > deadline:
-                return
-            # What is not in the bytes can still be in an answer, across two chunks.
-            decoder = everything if may_hold is None or may_hold(block.data) else answers_only
-            events = decode_block(block, decoder, file, on_problem)
-            whole = len(events) == block.lines
-            for index, event in enumerate(events):
-                if isinstance(event, Skipped) or (wanted is not None and event.run_id not in wanted):
-                    continue
-                line = block.line + index if whole else block.line
-                if type(event) is LLMChunkEvent:
-                    yield from answers.take(event, file, line)
-                    continue
-                if type(event) is LLMEndEvent:
-                    yield from answers.ended(event.run_id, event.data.request)
-                for place, text, found in _fields(event, pattern):
-                    yield _hit(event, place, text, found, file, line)
-    yield from answers.all_ended()
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is looked for, and how long."""
+
+    pattern: re.Pattern[str]
+    may_hold: Callable[[bytes], bool] | None
+    """Tells of the bytes of a block whether the pattern may be in it; None where only its fields tell."""
+    deadline: float
+    on_problem: OnProblem | None
+
+    def through(self, files: Iterable[tuple[Path, Iterable[Block]]], wanted: set[str] | None) -> Iterator[Hit]:
+        """The places in blocks of files, of the runs `wanted` or of all."""
+        pattern, may_hold = self.pattern, self.may_hold
+        everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
+        answers = _Answers(pattern)
+        for path, blocks in files:
+            file = str(path)
+            for block in blocks:
+                if time.monotonic() > self.deadline:
+                    return
+                # What is not in the bytes can still be in an answer, across two chunks.
+                decoder = everything if may_hold is None or may_hold(block.data) else answers_only
+                events = decode_block(block, decoder, file, self.on_problem)
+                whole = len(events) == block.lines
+                for index, event in enumerate(events):
+                    if isinstance(event, Skipped) or (wanted is not None and event.run_id not in wanted):
+                        continue
+                    line = block.line + index if whole else block.line
+                    if type(event) is LLMChunkEvent:
+                        yield from answers.take(event, file, line)
+                        continue
+                    if type(event) is LLMEndEvent:
+                        yield from answers.ended(event.run_id, event.data.request)
+                    for place, text, found in _fields(event, pattern):
+                        yield _hit(event, place, text, found, file, line)
+        yield from answers.all_ended()
+
+
+def _newest_first(paths: Paths, look: _Search, where: Filter | None) -> Iterator[Hit]:
+    """The places run by run, the run that began last first, by way of where the index says that a run's lines are."""
+    order = list(reversed(runs(paths, where, on_problem=look.on_problem)))
+    instructions: set[tuple[str, str | None]] = set()
+    done, size = 0, FEWEST_RUNS
+    while done < len(order) and time.monotonic() <= look.deadline:
+        some = order[done : done + size]
+        done, size = done + size, min(2 * size, MOST_RUNS)
+        ids = {run.run_id for run in some}
+        hits: dict[str, list[Hit]] = {run.run_id: [] for run in some}
+        for hit in look.through(stretches_of_runs(paths, ids), ids):
+            hits[hit.run_id].append(hit)
+        for its in hits.values():
+            for hit in sorted(its, key=lambda hit: hit.seq):
+                if hit.where == "instructions":
+                    if (hit.excerpt, hit.agent_name) in instructions:
+                        continue
+                    instructions.add((hit.excerpt, hit.agent_name))
+                yield hit
 
 
 class _Answers:
@@ -197,6 +234,8 @@ def _fields(event: AnyEvent, pattern: re.Pattern[str]) -> Iterator[tuple[str, st
     if isinstance(data, LLMEnd):
         for number, attempt in enumerate(data.failed_attempts or []):
             yield from _in_value(attempt.error, f"failed_attempts[{number}].error", pattern)
+    if isinstance(data, ToolStart):
+        yield from _in_value(data.tool_name, "tool_name", pattern)
 
 
 def _in_value(value: Json, place: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, str, re.Match[str]]]:
