@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sidestream.cli.commands.runs import in_tree
-from sidestream.cli.options import id_length, named_run
 from sidestream.errors import ConfigurationError
 from sidestream.log import RunSummary
+from sidestream.log.runs.naming import id_length, named_run
 from tests.support.command_line import invoke, mistake, summaries
 
 

@@ -1,24 +1,19 @@
-"""What the commands over a log have in common: where it is, which runs are meant, and how a single run is named."""
+"""What the commands over a log have in common: where it is, and which runs are meant."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from sidestream.errors import ConfigurationError
-
 if TYPE_CHECKING:
-    from sidestream.log import Filter, Problem, RunSummary
+    from sidestream.log import Filter, Problem
 
 DEFAULT_LOG = "runs/"
-SHORTEST_ID = 4
-"""Characters of a run's id by which it is called at least; the console exporter shows as many."""
 
 Paths = Annotated[
     list[str] | None,
@@ -99,46 +94,6 @@ def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
     chosen.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
     chosen.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *options]}
     return chosen
-
-
-# --- one run -------------------------------------------------------------------------------------------------------
-
-
-def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
-    """The run of `known` that is called `name`: by its id, or by how that begins or ends; or by its trace.
-
-    Raises `ConfigurationError` where there is none, or more than one.
-    """
-    wanted = name.strip().lower()
-    exact = [run for run in known if wanted in (run.run_id.lower(), run.trace_id)]
-    # Several runs share a trace: the outermost is meant.
-    exact = [run for run in exact if run.parent_run_id is None] or exact
-    found = exact or [run for run in known if _is_called(run.run_id.lower(), wanted)]
-    if not found:
-        raise ConfigurationError(f"run {name!r}: no such run in this log; `sidestream runs` lists them")
-    if len(found) > 1 and not exact:
-        length = id_length(found, found)
-        some = ", ".join(ascii(run.run_id[-length:])[1:-1] for run in found[-5:])
-        more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
-        raise ConfigurationError(f"run {name!r}: {len(found):,} runs are called so; write more of it: {some}{more}")
-    return found[-1]
-
-
-def _is_called(run_id: str, wanted: str) -> bool:
-    return bool(wanted) and (run_id.endswith(wanted) or run_id.startswith(wanted))
-
-
-def id_length(shown: Iterable[RunSummary], known: Iterable[RunSummary]) -> int:
-    """Characters of the end of an id that tell each run of `shown` from all of `known`. Ids of a time begin alike."""
-    ends = sorted({run.run_id[::-1] for run in known})
-    length = SHORTEST_ID
-    for run in shown:
-        end = run.run_id[::-1]
-        at = bisect_left(ends, end)
-        for other in ends[max(at - 1, 0) : at + 2]:
-            while other != end and other.startswith(end[:length]):
-                length += 1
-    return length
 
 
 # --- what could not be read ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, named_run
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def diff(
 
 
 def _chosen(names: Sequence[str], known: Sequence[RunSummary]) -> list[RunSummary]:
+    from sidestream.log.runs.naming import named_run
+
     if len(names) > 2:
         raise ConfigurationError(f"diff: two runs can be compared, not {len(names)}")
     named = [named_run(name, known) for name in names]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, named_run, no_runs
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, no_runs
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def _page(log: Sequence[str], where: Filter, run: str | None, target: Path, unre
     """Write the page of one run."""
     from sidestream.cli.tables import new_file
     from sidestream.log import load_run, runs
+    from sidestream.log.runs.naming import named_run
 
     try:
         from sidestream.web.standalone import standalone_page

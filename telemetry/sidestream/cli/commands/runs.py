@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, id_length, no_runs
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, no_runs
 
 if TYPE_CHECKING:
     from sidestream.log import Filter, RunSummary
@@ -49,6 +49,7 @@ def runs(
     from sidestream.cli.rendering import NARROW, busy, show_table, width, write_json
     from sidestream.log import Order
     from sidestream.log import runs as read_runs
+    from sidestream.log.runs.naming import id_length
 
     order = Order.parse(sort) if sort else None
     unread = Unread()

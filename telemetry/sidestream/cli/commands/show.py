@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, named_run, no_runs, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, Log, Unread, choosing_runs, no_runs, nothing_found
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def show(
 def _chosen(name: str | None, every: Sequence[RunSummary], failed: bool, where: Filter) -> str:
     """The id of the run that is meant."""
     from sidestream.events import verdict_of
+    from sidestream.log.runs.naming import named_run
 
     known = [each for each in every if not failed or verdict_of(each.outcome) == "fault"]
     if name is not None:
