@@ -17,7 +17,7 @@ from dashboards.rules import RECORDS
 from sidestream.cli.commands.dashboards import write_boards
 from sidestream.web.app import make_app
 from tests.support.board_files import FOLDER, Asked, boards, filled, links, queries
-from tests.support.live_prometheus import VARIABLES, WHOLE, Feed, live_feed, numbers
+from tests.support.live_prometheus import VARIABLES, WHOLE, FedPrometheus, live_feed, numbers
 from tests.support.prometheus_server import wait_for
 
 pytestmark = pytest.mark.timeout(240)
@@ -31,7 +31,7 @@ def the_query(board: str, title: str, letter: str = "A") -> Asked:
     return next(q for q in queries() if (q.board, q.panel["title"], q.target["refId"]) == (board, title, letter))
 
 
-def check_no_panel_is_empty_or_in_error(feed: Feed) -> None:
+def check_no_panel_is_empty_or_in_error(feed: FedPrometheus) -> None:
     answered = {str(query) for query in feed.answers}
     rest = {
         str(query) for query in queries() if query.target.get("legendFormat") == REST
@@ -39,7 +39,7 @@ def check_no_panel_is_empty_or_in_error(feed: Feed) -> None:
     assert [str(query) for query in queries() if str(query) not in answered | rest] == []
 
 
-def check_every_value_is_plausible(feed: Feed) -> None:
+def check_every_value_is_plausible(feed: FedPrometheus) -> None:
     """Shares within 0 and 1, nothing negative that cannot be."""
     for query, answer in feed.answers.items():
         title, unit = query.panel["title"], query.panel["fieldConfig"]["defaults"]["unit"]
@@ -51,7 +51,7 @@ def check_every_value_is_plausible(feed: Feed) -> None:
         assert max(values) < float("inf"), query
 
 
-def check_money_and_tokens_are_those_of_the_log(feed: Feed) -> None:
+def check_money_and_tokens_are_those_of_the_log(feed: FedPrometheus) -> None:
     """Exactly as counters. `increase` estimates, and rather too much, in so short a time; the first request counts."""
     ends = [event.data for event in feed.log.of("agent_end")]
     usage = [end.usage for end in ends if end.usage]
@@ -73,7 +73,7 @@ def check_money_and_tokens_are_those_of_the_log(feed: Feed) -> None:
         assert 0.999 * value <= shown_value <= 1.5 * value, title
 
 
-def check_what_is_seen_is_exported_dropped_or_waits(feed: Feed) -> None:
+def check_what_is_seen_is_exported_dropped_or_waits(feed: FedPrometheus) -> None:
     for name, books in feed.sidecar.stats().exporters.items():
         matching = f'{{exporter="{name}"}}'
         feed.server.until(
@@ -81,7 +81,7 @@ def check_what_is_seen_is_exported_dropped_or_waits(feed: Feed) -> None:
         )
 
 
-def check_variables_offer_choices(feed: Feed) -> None:
+def check_variables_offer_choices(feed: FedPrometheus) -> None:
     for board in boards().values():
         for variable in board["templating"]["list"]:
             if variable["type"] != "query":
@@ -92,13 +92,13 @@ def check_variables_offer_choices(feed: Feed) -> None:
             assert feed.server.get(f"label/{match[2]}/values", **{"match[]": series}), variable["name"]
 
 
-def check_choosing_an_agent_and_a_model_shows_theirs_alone(feed: Feed) -> None:
+def check_choosing_an_agent_and_a_model_shows_theirs_alone(feed: FedPrometheus) -> None:
     chosen = {**WHOLE, "agent": "support", "model": "(gpt-5-mini|gpt-4)"}
     [answer] = feed.ask(the_query("sidestream-cost", "Spend by agent, provider and model"), chosen)
     assert answer["metric"] == {"agent": "support", "provider": "openai", "model": "gpt-5-mini"}
 
 
-def check_every_rule_is_evaluated_and_every_record_has_values(feed: Feed) -> None:
+def check_every_rule_is_evaluated_and_every_record_has_values(feed: FedPrometheus) -> None:
     groups = feed.server.get("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"ok"}, [rule.get("lastError") for rule in rules]
@@ -106,7 +106,7 @@ def check_every_rule_is_evaluated_and_every_record_has_values(feed: Feed) -> Non
         wait_for(lambda name=record.name: feed.server.query(name), record.name)
 
 
-def check_dots_on_a_panel_lead_to_the_run(feed: Feed) -> None:
+def check_dots_on_a_panel_lead_to_the_run(feed: FedPrometheus) -> None:
     """Exemplars carry the labels that the data source makes links of."""
     asked = [query for query in queries() if query.target.get("exemplar")]
     assert asked
@@ -117,7 +117,7 @@ def check_dots_on_a_panel_lead_to_the_run(feed: Feed) -> None:
         assert all({"trace_id", "run_id"} <= each for each in labels), query
 
 
-def check_a_trace_leads_back_to_metrics(feed: Feed) -> None:
+def check_a_trace_leads_back_to_metrics(feed: FedPrometheus) -> None:
     """The queries of the trace data source, with the values that Grafana puts in from a span."""
     provisioned = yaml.safe_load((FOLDER / "provisioning/datasources/sidestream.yaml").read_text("utf-8"))
     [tempo] = [source for source in provisioned["datasources"] if source["type"] == "tempo"]
@@ -126,7 +126,7 @@ def check_a_trace_leads_back_to_metrics(feed: Feed) -> None:
         wait_for(lambda expr=expr: feed.server.query(expr), expr)
 
 
-def check_links_lead_to_pages_of_the_log(feed: Feed) -> None:
+def check_links_lead_to_pages_of_the_log(feed: FedPrometheus) -> None:
     """Those on boards to the runs they are about; those of a dot to its run and its trace."""
     minute = timedelta(minutes=10)
     values = {
@@ -151,7 +151,7 @@ def check_links_lead_to_pages_of_the_log(feed: Feed) -> None:
         assert ids["run_id"] in client.get(f"/traces/{ids['trace_id']}").text
 
 
-def check_another_data_source_changes_nothing_but_its_uid(feed: Feed) -> None:
+def check_another_data_source_changes_nothing_but_its_uid(feed: FedPrometheus) -> None:
     """Boards exported for a data source of some uid ask the same queries, of that one."""
     with tempfile.TemporaryDirectory() as folder:
         write_boards(Path(folder), datasource="k3jx0-random")

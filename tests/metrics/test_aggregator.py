@@ -627,8 +627,8 @@ def test_the_books_of_the_sidecar_make_all_metrics_that_are_fed_by_them() -> Non
     for agent in ("a", "b"):
         measured(run_of(started(), agent=agent), aggregator)
     found = aggregator.snapshot(books)
-    assert {name for name in found if BY_NAME[name].source == "books"} == {
-        metric.name for metric in METRICS if metric.source == "books"
+    assert {name for name in found if BY_NAME[name].source == "stats"} == {
+        metric.name for metric in METRICS if metric.source == "stats"
     }
     assert by_labels(found["sidestream_events_total"]) == {
         ("jsonl", "exported", ""): 10,

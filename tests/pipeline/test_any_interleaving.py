@@ -133,10 +133,10 @@ class AnyInterleaving(RuleBasedStateMachine):
                 each.finished = True
             self.pipeline._workers._leader = None
             self.pipeline._workers._over = True
-        self.pipeline._workers._bell.put(None)
-        self.pipeline._workers._stand_by_bell.put(0.0)
+        self.pipeline._workers._wakeup.put(None)
+        self.pipeline._workers._stand_by_wakeup.put(0.0)
         for each in subscriptions:
-            each._bell.put(None)
+            each._wakeup.put(None)
         for thread in threads:
             thread.join(SAFETY)
         self.pipeline.after_fork()

@@ -60,7 +60,7 @@ def slices(clock: Clock, pieces: int = 1_000) -> list[float]:
 def test_beside_a_loop_that_waits_slices_are_short(clock: Clock) -> None:
     clock.wall += 1.0
     clock.others += 0.3
-    assert max(slices(clock, pieces=100)) < 2 * SHORT_SLICE + yielding.NAP
+    assert max(slices(clock, pieces=100)) < 2 * SHORT_SLICE + yielding.PAUSE
 
 
 def test_beside_code_that_computes_without_a_pause_slices_are_long(clock: Clock) -> None:
@@ -71,7 +71,7 @@ def test_beside_code_that_computes_without_a_pause_slices_are_long(clock: Clock)
 
 def test_what_the_worker_itself_computes_is_no_sign_of_others(clock: Clock) -> None:
     clock.work(1.0)
-    assert max(slices(clock, pieces=100)) < 2 * SHORT_SLICE + yielding.NAP
+    assert max(slices(clock, pieces=100)) < 2 * SHORT_SLICE + yielding.PAUSE
 
 
 def test_code_that_computes_beside_a_busy_worker_is_seen(clock: Clock) -> None:
@@ -86,7 +86,7 @@ def test_a_change_is_seen_within_moments(clock: Clock) -> None:
     clock.others += 0.95
     slices(clock, pieces=500)
     clock.wall += LOOK_SECONDS
-    assert slices(clock, pieces=500)[-1] < 2 * SHORT_SLICE + yielding.NAP
+    assert slices(clock, pieces=500)[-1] < 2 * SHORT_SLICE + yielding.PAUSE
 
 
 def test_on_the_thread_of_an_event_loop_it_never_sleeps(clock: Clock) -> None:

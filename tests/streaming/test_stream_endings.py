@@ -405,7 +405,7 @@ def test_nothing_is_kept_of_streams_that_are_over() -> None:
     import weakref
 
     from sidestream.sources.pydantic_ai import attach
-    from sidestream.streaming import session as feed
+    from sidestream.streaming import session
 
     seen: list[weakref.ref[Any]] = []
 
@@ -421,7 +421,7 @@ def test_nothing_is_kept_of_streams_that_are_over() -> None:
     run(main())
     gc.collect()
     assert [ref() for ref in seen] == [None] * 3
-    assert not feed._pumps
+    assert not session._run_tasks
     assert not attach._temporary
 
 

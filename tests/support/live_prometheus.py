@@ -48,7 +48,7 @@ class Broken(Exporter):
 
 
 @dataclass(frozen=True)
-class Feed:
+class FedPrometheus:
     server: Prometheus
     answers: Mapping[Asked, Answer]
     """To each query that was answered with anything, at a busy moment."""
@@ -64,7 +64,7 @@ class Feed:
 
 
 @contextmanager
-def live_feed(folder: Path) -> Iterator[Feed]:
+def live_feed(folder: Path) -> Iterator[FedPrometheus]:
     """Traffic until every query has an answer, or for long enough; then everything has been scraped."""
     pydantic_ai.BANNER_ENABLED = False
     exporter, log = PrometheusExporter(0), InMemoryExporter()
@@ -74,7 +74,7 @@ def live_feed(folder: Path) -> Iterator[Feed]:
             answers = asyncio.run(_traffic(sidecar, server))
             assert sidecar.flush(20).keys() <= {"broken"}
             server.until("sum(sidestream_runs_total)", len(log.of("agent_end")))
-            yield Feed(server, answers, log, sidecar, folder)
+            yield FedPrometheus(server, answers, log, sidecar, folder)
 
 
 async def _traffic(sidecar: Sidecar, server: Prometheus) -> dict[Asked, Answer]:

@@ -30,7 +30,7 @@ bucket of a histogram and of each counter the last one. Prometheus keeps them wi
 GROUPS = (
     ("OpenTelemetry's conventions for GenAI", "gen_ai_", "runs"),
     ("Runs, tokens, cost and streams", "sidestream_", "runs"),
-    ("The sidecar itself", "sidestream_", "books"),
+    ("The sidecar itself", "sidestream_", "stats"),
 )
 
 _FIRST_WORD = 'sidestream_time_to_first_token_seconds_bucket{kind="text"}'

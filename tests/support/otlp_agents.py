@@ -62,8 +62,8 @@ def observed_run(sidecar: Sidecar, runs: int = 1) -> None:
         assert asyncio.run(run_once(agent)) == ANSWER
 
 
-def books(sidecar: Sidecar) -> ExporterStats:
-    """The exporter's books, which must balance, with all in them that has been put."""
+def exporter_stats(sidecar: Sidecar) -> ExporterStats:
+    """The exporter's exporter_stats, which must balance, with all in them that has been put."""
     until(lambda: sidecar.stats().pending_records == 0)
     stats = sidecar.stats().exporters["otlp"]
     assert stats.seen == stats.exported + sum(stats.dropped.values()) + stats.pending

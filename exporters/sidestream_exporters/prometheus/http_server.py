@@ -93,10 +93,10 @@ class MetricsServer:
         self._clients: dict[_Client, None] = {}
         """In the order in which they came. Only the listening thread adds to it; each client's own removes it."""
         self._closing = threading.Event()
-        self._bell, self._rope = socket.socketpair()
+        self._wakeup_read, self._wakeup_write = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._selector.register(self._wakeup_read, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._serve, name="sidestream-metrics", daemon=True)
         self._thread.start()
 
@@ -156,7 +156,7 @@ class MetricsServer:
     def close(self) -> None:
         """Stops listening. Clients that have asked still get their answer."""
         self._closing.set()
-        self._rope.send(b"!")
+        self._wakeup_write.send(b"!")
         self._thread.join(PAUSE_SECONDS)
         for client in list(self._clients):
             if client.asking:
@@ -170,7 +170,7 @@ class MetricsServer:
         self._close_own()
 
     def _close_own(self) -> None:
-        for end in (self._selector, self._listener, self._bell, self._rope):
+        for end in (self._selector, self._listener, self._wakeup_read, self._wakeup_write):
             end.close()
 
 

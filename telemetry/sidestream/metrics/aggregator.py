@@ -142,12 +142,12 @@ class MetricsAggregator:
                 if len(self._runs) > MAX_RUNS:
                     self._no_longer_in_progress(self._runs.pop(next(iter(self._runs))))
 
-    def snapshot(self, books: SidecarStats | None = None) -> dict[str, list[Point]]:
+    def snapshot(self, stats: SidecarStats | None = None) -> dict[str, list[Point]]:
         """Every time series by metric, those that are fed by runs all as of one moment.
 
-        The metrics about the sidecar itself are made from its `books`, and left out without them.
+        The metrics about the sidecar itself are made from its `stats`, and left out without them.
         """
-        return self.store.snapshot() | (_book_points(books, self.store) if books else {})
+        return self.store.snapshot() | (_stats_points(stats, self.store) if stats else {})
 
     def _run(self, event: StreamEvent) -> _Run:
         run = self._runs.pop(event.run_id, None) or _Run()
@@ -338,24 +338,24 @@ def _cache_effect(data: LLMEnd, provider: str) -> CacheEffect | None:
     return cache_effect(usage, model=model, provider=provider or None)
 
 
-# --- the sidecar's books -------------------------------------------------------------------------------------------
+# --- the sidecar's stats -------------------------------------------------------------------------------------------
 
 
-def _book_points(books: SidecarStats, store: Store) -> dict[str, list[Point]]:
-    named = books.exporters.items()
+def _stats_points(stats: SidecarStats, store: Store) -> dict[str, list[Point]]:
+    named = stats.exporters.items()
     return {
         "sidestream_events_total": [
-            *(Point((name, "exported", ""), stats.exported) for name, stats in named),
-            *(Point((name, "dropped", reason), n) for name, stats in named for reason, n in _reasons(stats.dropped)),
+            *(Point((name, "exported", ""), each.exported) for name, each in named),
+            *(Point((name, "dropped", reason), n) for name, each in named for reason, n in _reasons(each.dropped)),
         ],
-        "sidestream_queue_events": [Point((name,), stats.pending) for name, stats in named],
-        "sidestream_exporter_failures_total": [Point((name,), stats.failures) for name, stats in named],
-        "sidestream_exporter_failing": [Point((name,), int(stats.state == "failing")) for name, stats in named],
-        "sidestream_exporter_busy_seconds": [Point((name,), stats.busy_seconds or 0.0) for name, stats in named],
+        "sidestream_queue_events": [Point((name,), each.pending) for name, each in named],
+        "sidestream_exporter_failures_total": [Point((name,), each.failures) for name, each in named],
+        "sidestream_exporter_failing": [Point((name,), int(each.state == "failing")) for name, each in named],
+        "sidestream_exporter_busy_seconds": [Point((name,), each.busy_seconds or 0.0) for name, each in named],
         "sidestream_exporter_last_success_timestamp_seconds": [
-            Point((name,), stats.last_success) for name, stats in named if stats.last_success is not None
+            Point((name,), each.last_success) for name, each in named if each.last_success is not None
         ],
-        "sidestream_recording_errors_total": [Point((), books.recording_errors)],
+        "sidestream_recording_errors_total": [Point((), stats.recording_errors)],
         "sidestream_label_overflow_total": [Point((label,), count) for label, count in store.overflow.copy().items()],
         "sidestream_start_time_seconds": [Point((), store.started)],
         "sidestream_build_info": [Point((_version(),), 1)],

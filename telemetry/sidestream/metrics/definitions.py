@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
-Source: TypeAlias = Literal["runs", "books"]
-"""What a metric is fed by: the events of runs, or the sidecar's own books."""
+Source: TypeAlias = Literal["runs", "stats"]
+"""What a metric is fed by: the events of runs, or the sidecar's own statistics."""
 
 LABELS: dict[str, str] = {
     "gen_ai_operation_name": "What was done: chat.",
@@ -312,7 +312,7 @@ METRICS: tuple[Metric, ...] = (
         unit="{event}",
         help="Events that an exporter is done with. With those that wait, they are all it has seen.",
         labels=("exporter", "state", "reason"),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_queue_events",
@@ -321,7 +321,7 @@ METRICS: tuple[Metric, ...] = (
         unit="{event}",
         help="Events that wait for an exporter.",
         labels=("exporter",),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_exporter_failures_total",
@@ -330,7 +330,7 @@ METRICS: tuple[Metric, ...] = (
         unit="{failure}",
         help="Calls of an exporter that failed.",
         labels=("exporter",),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_exporter_failing",
@@ -338,7 +338,7 @@ METRICS: tuple[Metric, ...] = (
         kind="gauge",
         help="1 while an exporter's last call has failed and it is paused before the next, else 0.",
         labels=("exporter",),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_exporter_busy_seconds",
@@ -347,7 +347,7 @@ METRICS: tuple[Metric, ...] = (
         unit="s",
         help="How long the call that an exporter is in has taken so far: one that hangs shows here.",
         labels=("exporter",),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_exporter_last_success_timestamp_seconds",
@@ -356,7 +356,7 @@ METRICS: tuple[Metric, ...] = (
         unit="s",
         help="Unix time of the last batch that an exporter delivered.",
         labels=("exporter",),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_recording_errors_total",
@@ -364,7 +364,7 @@ METRICS: tuple[Metric, ...] = (
         kind="counter",
         unit="{error}",
         help="Failures of Sidestream's own while recording a run. No run noticed; each one is a bug.",
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_label_overflow_total",
@@ -373,7 +373,7 @@ METRICS: tuple[Metric, ...] = (
         unit="{observation}",
         help="Observations counted under the label value 'other', since the label has too many values.",
         labels=("label",),
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_start_time_seconds",
@@ -381,7 +381,7 @@ METRICS: tuple[Metric, ...] = (
         kind="gauge",
         unit="s",
         help="Unix time from which on the counters count: their first value in a young Prometheus is news if this is.",
-        source="books",
+        source="stats",
     ),
     Metric(
         name="sidestream_build_info",
@@ -389,7 +389,7 @@ METRICS: tuple[Metric, ...] = (
         kind="gauge",
         help="Always 1.",
         labels=("version",),
-        source="books",
+        source="stats",
     ),
 )
 

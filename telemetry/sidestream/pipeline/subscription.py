@@ -55,7 +55,7 @@ class Subscription:
         """Whether the exporter is served by a thread of its own."""
         self.has_thread = False
         """Whether that thread has been started."""
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._wakeup: SimpleQueue[None] = SimpleQueue()
         """Wakes that thread."""
         self._idle = False
         self.closed = self._closing = self.finished = closed
@@ -124,8 +124,8 @@ class Subscription:
     def ring(self) -> None:
         """Wake the exporter's own thread, if it sleeps and would not wake in time."""
         urgent = self._closing or self._tickets or self._hurry or self._queue.is_half_full()
-        if (urgent or self._idle) and self._bell.empty():
-            self._bell.put(None)
+        if (urgent or self._idle) and self._wakeup.empty():
+            self._wakeup.put(None)
 
     # --- what those who wait ask ---
 
@@ -162,7 +162,7 @@ class Subscription:
             tickets, self._tickets = self._tickets, []
         for _, ticket in tickets:
             ticket.done.put(None)
-        self._bell.put(None)
+        self._wakeup.put(None)
 
     def stats(self) -> ExporterStats:
         """The statistics at this moment. Takes no lock."""
@@ -206,7 +206,7 @@ class Subscription:
             self._idle = due is None
             if not self.finished and not (self._idle and self.has_work()):
                 with suppress(Empty):
-                    self._bell.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+                    self._wakeup.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
 
     def serve(self) -> float | None:
         """Do what is due, one batch at most. May take as long as the exporter likes.

@@ -81,9 +81,9 @@ class Workers:
         """Whose exporter the leader is calling."""
         self._saying_since: float | None = None
         """When (monotonic) the leader began to say something."""
-        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._wakeup: SimpleQueue[None] = SimpleQueue()
         """Wakes the leader. `SimpleQueue`, since a finalizer or signal handler may ring it in the middle of a wait."""
-        self._stand_by_bell: SimpleQueue[float] = SimpleQueue()
+        self._stand_by_wakeup: SimpleQueue[float] = SimpleQueue()
         """Wakes the thread that stands by, with the seconds that the leader may be held up."""
         self._said: SimpleQueue[None] = SimpleQueue()
         self._hurry = self._asked = False
@@ -164,10 +164,10 @@ class Workers:
     def check_leader(self, patience: float = HANG_SECONDS) -> None:
         """Have another thread lead, if the leader is held up for more than `patience` seconds."""
         if self._serving is not None or self._saying_since is not None:
-            self._stand_by_bell.put(patience)
+            self._stand_by_wakeup.put(patience)
 
     def _ring(self) -> None:
-        self._bell.put(None)
+        self._wakeup.put(None)
         self.check_leader()
 
     def _start_thread(self, work: Callable[[], None]) -> bool:
@@ -198,7 +198,7 @@ class Workers:
     def _stand_by(self) -> None:
         """Take over when the leader is held up and someone who waits rings; until then, sleep."""
         while not self._over:
-            patience = self._stand_by_bell.get()
+            patience = self._stand_by_wakeup.get()
             since = self._held_since()
             if since is not None:
                 time.sleep(max(0.0, since + patience - time.monotonic()))
@@ -289,10 +289,10 @@ class Workers:
         if due > now and not (self._hurry or self._asked or self.ended) and len(self._records) < self.mark:
             self._say()
             with suppress(Empty):
-                self._bell.get(timeout=None if due == inf else due - now)
+                self._wakeup.get(timeout=None if due == inf else due - now)
         with suppress(Empty):
             while True:
-                self._bell.get_nowait()
+                self._wakeup.get_nowait()
         gap = self._round_at + PROMPT_SECONDS - time.monotonic()
         if self._hurry and gap > 0 and not (self._asked or self.ended):
             time.sleep(gap)
@@ -317,4 +317,4 @@ class Workers:
         for subscription in self._served:
             if not subscription.alone:
                 subscription.serve()
-        self._stand_by_bell.put(0.0)
+        self._stand_by_wakeup.put(0.0)

@@ -11,7 +11,7 @@ SHORT_SLICE = 60e-6
 """Seconds that the GIL is held at a time beside an event loop that waits, and wants to be woken on time."""
 LONG_SLICE = 1e-3
 """The same beside code that computes without a pause: it is late for nobody, and each hand-over costs it more."""
-NAP = 1e-4
+PAUSE = 1e-4
 """Seconds of sleep between two slices."""
 LOOK_SECONDS = 0.02
 """Shortest time over which it is judged whether the others wait."""
@@ -31,7 +31,7 @@ class GilYielder:
     def maybe_yield(self) -> None:
         """Sleep a little where the slice is over."""
         if time.perf_counter() >= self._until:
-            time.sleep(NAP)
+            time.sleep(PAUSE)
             self._until = time.perf_counter() + _load.slice_seconds()
 
 

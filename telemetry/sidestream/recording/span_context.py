@@ -69,7 +69,7 @@ def _ref(span: SpanContext) -> SpanRef | None:
     return SpanRef(f"{span.trace_id:032x}", f"{span.span_id:016x}", span.trace_flags.sampled)
 
 
-def records(tracer: Any) -> bool:
+def is_recording(tracer: Any) -> bool:
     """Whether spans of `tracer` (pydantic-ai's, for a run) go anywhere."""
     _, trace = _api()
     if isinstance(tracer, trace.ProxyTracer):  # asks the global provider, if there is one by now
@@ -77,7 +77,7 @@ def records(tracer: Any) -> bool:
     return tracer is not None and not isinstance(tracer, trace.NoOpTracer)
 
 
-class Inside:
+class ActiveSpan:
     """Has the current code be inside `span`, from now until `leave`. Everything else in the context stays."""
 
     __slots__ = ("_after", "_before", "_span")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from sidestream.events import ChunkKind, Json, StreamEvent, StreamEventType, ToolEnd
 
 from .event_data import with_event_data
-from .session import ALL_KINDS, Feed
+from .session import ALL_KINDS, StreamSession
 from .tracing import sidecar_in
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run_stream(
     sidecar = sidecar_in(deps) if sidecar is None else sidecar
     if sidecar is not None:
         sidecar.take_over(agent)
-    return EventStream(Feed(agent, prompt, options, kinds, emit_progress, sidecar))
+    return EventStream(StreamSession(agent, prompt, options, kinds, emit_progress, sidecar))
 
 
 def run_stream_with_tools(
@@ -203,15 +203,15 @@ class EventStream(AsyncIterator[StreamEvent], Generic[OutputT]):
     Awaiting a stream gives the stream itself, so that `asyncio.as_completed` takes several.
     """
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, session: StreamSession) -> None:
+        self._session = session
         # A generator, for the event loop closes one that is dropped, and nothing of ours refers to it but this.
-        self._events = cast(AsyncGeneratorType[StreamEvent, None], _told(feed))
+        self._events = cast(AsyncGeneratorType[StreamEvent, None], _events_of(session))
 
     @property
     def result(self) -> AgentRunResult[OutputT] | None:
         """The run's result (`output`, `usage`, `all_messages()`, …) once it is over; None before, or if it failed."""
-        return cast("AgentRunResult[OutputT] | None", self._feed.result)
+        return cast("AgentRunResult[OutputT] | None", self._session.result)
 
     def __aiter__(self) -> EventStream[OutputT]:
         return self
@@ -226,29 +226,29 @@ class EventStream(AsyncIterator[StreamEvent], Generic[OutputT]):
     async def aclose(self) -> None:
         """End the run, if it has not ended, and wait until it is torn down. May be called from another task."""
         if self._events.ag_running:  # another task is waiting for the next event, and gets those that are left
-            await self._feed.leave()
+            await self._session.leave()
         else:
             await self._events.aclose()
 
 
-async def _told(feed: Feed) -> AsyncGenerator[StreamEvent, None]:
-    pump = feed.start()
+async def _events_of(session: StreamSession) -> AsyncGenerator[StreamEvent, None]:
+    task = session.start()
     opening = OPENING_STEPS
     try:
         while True:
-            while feed.queue:
+            while session.queue:
                 while opening:
                     opening -= 1
                     await asyncio.sleep(0)
-                yield with_event_data(feed.queue.popleft())
-            if pump.done():
-                pump.result()  # raises what the run raised
+                yield with_event_data(session.queue.popleft())
+            if task.done():
+                task.result()  # raises what the run raised
                 return
-            feed.filled.clear()
-            feed.wanted.set()
-            await feed.filled.wait()
+            session.available.clear()
+            session.demand.set()
+            await session.available.wait()
     except asyncio.CancelledError:
-        pump.cancel()  # the run is told that it is cancelled, as it would be in the consumer's own task
+        task.cancel()  # the run is told that it is cancelled, as it would be in the consumer's own task
         raise
     finally:
-        await feed.leave()
+        await session.leave()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ALL_KINDS: tuple[ChunkKind, ...] = get_args(ChunkKind)
 
 
-class Feed:
+class StreamSession:
     """What passes between a consumer and the task of its run. Refers to nothing of the consumer's."""
 
     def __init__(
@@ -61,8 +61,8 @@ class Feed:
         self.sidecar = sidecar
         self.pricing = sidecar.pricing if sidecar is not None else _prices
         self.queue: deque[StreamEvent] = deque()
-        self.filled = asyncio.Event()
-        self.wanted = asyncio.Event()
+        self.available = asyncio.Event()
+        self.demand = asyncio.Event()
         """The consumer has taken all there was, and waits."""
         self.left = False
         self.run: RunRecorder | None = None
@@ -70,36 +70,36 @@ class Feed:
         self.result: Any = None
         self.export: Sidecar | None = None
         """The sidecar that would not see this run by itself, until it has begun."""
-        self._pump: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     # --- the consumer's side ---
 
     def start(self) -> asyncio.Task[None]:
-        pump = self._pump = asyncio.create_task(self._run(), name="sidestream-stream")
-        _pumps.add(pump)
-        pump.add_done_callback(self._over)
-        return pump
+        task = self._task = asyncio.create_task(self._run(), name="sidestream-stream")
+        _run_tasks.add(task)
+        task.add_done_callback(self._over)
+        return task
 
-    def _over(self, pump: asyncio.Task[None]) -> None:
-        _pumps.discard(pump)
-        self.filled.set()
-        if not pump.cancelled():
-            pump.exception()  # a consumer that has left does not want it, and asyncio would complain
+    def _over(self, task: asyncio.Task[None]) -> None:
+        _run_tasks.discard(task)
+        self.available.set()
+        if not task.cancelled():
+            task.exception()  # a consumer that has left does not want it, and asyncio would complain
 
     async def leave(self) -> None:
         """End the run, if it has not ended, and wait until it is torn down."""
-        pump = self._pump
-        if pump is not None and not pump.done():
-            if not pump.cancelling():
+        task = self._task
+        if task is not None and not task.done():
+            if not task.cancelling():
                 self.left = True
-                pump.cancel()
-            await asyncio.wait([pump])
+                task.cancel()
+            await asyncio.wait([task])
 
     # --- the side of the run ---
 
     def put(self, event: StreamEvent) -> None:
         self.queue.append(_with_name(event))
-        self.filled.set()
+        self.available.set()
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
         assembler = RunAssembler(
@@ -124,7 +124,7 @@ class Feed:
         from sidestream.sources.pydantic_ai.attach import attached
         from sidestream.sources.pydantic_ai.convert import run_result
 
-        _asking.set(self)
+        _current_session.set(self)
         observers = self._observers()
         try:
             with attached(self.agent, observers) as more:
@@ -135,8 +135,8 @@ class Feed:
                             if self._assembly is not None:  # the deltas that have passed; all else is told at once
                                 safely(_recorder, self._assembly.flush_stale, monotonic_ns())
                             if self.queue:
-                                self.wanted.clear()
-                                await self.wanted.wait()
+                                self.demand.clear()
+                                await self.demand.wait()
                     except asyncio.CancelledError:
                         for observer in observers:
                             observer.left(self.run.run_id if self.run else None, self.left)
@@ -181,9 +181,9 @@ class Feed:
 
 
 _prices = Pricing()
-_pumps: set[asyncio.Task[None]] = set()
+_run_tasks: set[asyncio.Task[None]] = set()
 """The event loop itself keeps only weak references to tasks."""
-_asking: ContextVar[Feed | None] = ContextVar("sidestream_asking_stream", default=None)
+_current_session: ContextVar[StreamSession | None] = ContextVar("sidestream_stream_session", default=None)
 """The stream whose run begins next in this context. Runs within that run find it served already."""
 
 
@@ -222,16 +222,16 @@ class _StreamRecorder:
 
     @property
     def pricing(self) -> Pricing:
-        feed = _asking.get()
-        return _prices if feed is None else feed.pricing
+        session = _current_session.get()
+        return _prices if session is None else session.pricing
 
     @property
     def active(self) -> bool:
-        feed = _asking.get()
-        return feed is not None and feed.run is None
+        session = _current_session.get()
+        return session is not None and session.run is None
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
-        return cast(Feed, _asking.get()).open_run(run_id, agent_name, parent)
+        return cast(StreamSession, _current_session.get()).open_run(run_id, agent_name, parent)
 
     def close_run(self, run: RunRecorder) -> None:
         pass
@@ -252,11 +252,11 @@ class _SidecarGate:
 
     @property
     def active(self) -> bool:
-        feed = _asking.get()
-        return self._sidecar.active and feed is not None and feed.export is self._sidecar
+        session = _current_session.get()
+        return self._sidecar.active and session is not None and session.export is self._sidecar
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
-        cast(Feed, _asking.get()).export = None
+        cast(StreamSession, _current_session.get()).export = None
         # The parent among all that the sidecar observes, not what this gate observes alone.
         return self._sidecar.open_run(run_id, agent_name, enclosing(self._sidecar))
 

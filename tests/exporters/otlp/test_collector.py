@@ -15,7 +15,7 @@ import pytest
 from sidestream import Sidecar
 from sidestream_exporters import OTLPExporter
 from tests.support.loopback import free_port, until
-from tests.support.otlp_agents import books, observed_run
+from tests.support.otlp_agents import exporter_stats, observed_run
 from tests.support.otlp_receiver import Received, attributes, http_receiver, names
 
 
@@ -61,7 +61,7 @@ def test_a_run_arrives_behind_a_collector(protocol: str, rotel: str, tmp_path: P
         with Sidecar(OTLPExporter(url, protocol=protocol, interval=0.02, compression="gzip")) as sidecar:
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
-            assert books(sidecar).exported == books(sidecar).seen
+            assert exporter_stats(sidecar).exported == exporter_stats(sidecar).seen
         until(lambda: len(behind.spans) >= 4, 60)
     check(behind)
 

@@ -22,7 +22,17 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from sidestream import ConfigurationError, Sidecar
 from sidestream.events import ToolEnd, ToolStart
 from sidestream_exporters import OTLPExporter
-from tests.support.otlp_agents import ANSWER, SENTINEL, books, end, log, make_agent, observed_run, run_once, start
+from tests.support.otlp_agents import (
+    ANSWER,
+    SENTINEL,
+    end,
+    exporter_stats,
+    log,
+    make_agent,
+    observed_run,
+    run_once,
+    start,
+)
 from tests.support.otlp_receiver import Answer, attributes, http_receiver, names
 
 
@@ -93,7 +103,7 @@ class TestAProviderOfTheApplication:
         with Sidecar(OTLPExporter(tracer_provider=provider, interval=0.02)) as sidecar:
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
-            assert books(sidecar).exported == books(sidecar).seen
+            assert exporter_stats(sidecar).exported == exporter_stats(sidecar).seen
         finished = memory.get_finished_spans()
         assert names(finished) == sorted(
             ["chat function::_stream", "chat function::_stream", "execute_tool look", "invoke_agent support"]
@@ -169,9 +179,9 @@ def test_a_batch_that_is_offered_again_is_built_once() -> None:
     """And what of it was taken is not sent twice."""
     with http_receiver(Answer(status=503), Answer()) as received, Sidecar(otlp(received.url)) as sidecar:
         observed_run(sidecar, runs=3)
-        while books(sidecar).pending:
+        while exporter_stats(sidecar).pending:
             sidecar.flush(1)
-        assert books(sidecar).exported == books(sidecar).seen
+        assert exporter_stats(sidecar).exported == exporter_stats(sidecar).seen
         ids = [span.span_id for span in received.spans]
         assert len(ids) == len(set(ids)) == 12
 
@@ -238,6 +248,6 @@ def test_a_disabled_sdk_exports_nothing_and_says_so_once(
         with Sidecar(otlp(received.url), OTLPExporter(received.url)) as sidecar:
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
-            assert books(sidecar).seen == 0
+            assert exporter_stats(sidecar).seen == 0
         assert received.requests == []
     assert caplog.text.count("OTEL_SDK_DISABLED") == 1

@@ -16,7 +16,7 @@ from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp.metrics import Metrics
 from sidestream_exporters.otlp.settings import Endpoint
 from tests.support.loopback import until
-from tests.support.otlp_agents import answered, ask, books, end, log, observed_run, start
+from tests.support.otlp_agents import answered, ask, end, exporter_stats, log, observed_run, start
 from tests.support.otlp_receiver import Answer, Received, attributes, http_receiver, nobody
 
 DELTA, CUMULATIVE = 1, 2
@@ -85,7 +85,7 @@ def test_the_sidecars_own_books_are_among_them() -> None:
         with Sidecar(metrics_exporter(received.url)) as sidecar:
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
-            assert books(sidecar).exported > 0
+            assert exporter_stats(sidecar).exported > 0
         points = last(received, "sidestream.events").sum.data_points
     (exported,) = [point for point in points if attributes(point) == {"exporter": "otlp", "state": "exported"}]
     assert exported.as_double > 0
@@ -133,7 +133,7 @@ def test_an_endpoint_for_traces_alone_is_said_once_and_costs_no_span(caplog: pyt
         with Sidecar(exporter) as sidecar:
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
-            assert books(sidecar).exported == books(sidecar).seen
+            assert exporter_stats(sidecar).exported == exporter_stats(sidecar).seen
     assert len(traces.spans) == 4
     assert caplog.text.count("refuses metrics") == 1
 

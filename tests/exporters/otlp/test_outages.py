@@ -14,7 +14,7 @@ import pytest
 from sidestream import Sidecar
 from sidestream_exporters import OTLPExporter
 from tests.support.loopback import until
-from tests.support.otlp_agents import SENTINEL, books, observed_run
+from tests.support.otlp_agents import SENTINEL, exporter_stats, observed_run
 from tests.support.otlp_receiver import Answer, Received, grpc_receiver, http_receiver, names, nobody, talker
 
 Receiver = Callable[..., AbstractContextManager[Received]]
@@ -42,7 +42,7 @@ def test_all_is_well(receiver: Receiver, protocol: str, caplog: pytest.LogCaptur
         with Sidecar(otlp(received.url, protocol=protocol)) as sidecar:
             observed_run(sidecar)
             assert sidecar.flush(30) == {}
-            stats = books(sidecar)
+            stats = exporter_stats(sidecar)
     assert stats.exported == stats.seen > 0
     assert names(received.spans) == SPANS
     assert said(caplog) == []
@@ -54,12 +54,12 @@ def test_down_from_start_to_end(receiver: Receiver, protocol: str, caplog: pytes
     with nobody() as port:
         sidecar = Sidecar(otlp(f"http://127.0.0.1:{port}", protocol=protocol))
         observed_run(sidecar)
-        until(lambda: books(sidecar).failures >= 2)
-        before = books(sidecar)
+        until(lambda: exporter_stats(sidecar).failures >= 2)
+        before = exporter_stats(sidecar)
         assert before.exported == 0
         assert before.pending == before.seen
         sidecar.close()
-    assert books(sidecar).dropped == {"shutdown": before.seen}
+    assert exporter_stats(sidecar).dropped == {"shutdown": before.seen}
     (line,) = said(caplog)
     assert "keeping events" in line
 
@@ -73,10 +73,10 @@ def test_down_and_then_back_loses_and_doubles_nothing(
         with nobody() as port:
             sidecar = stack.enter_context(Sidecar(otlp(f"http://127.0.0.1:{port}", protocol=protocol)))
             observed_run(sidecar)
-            until(lambda: books(sidecar).failures >= 1)
+            until(lambda: exporter_stats(sidecar).failures >= 1)
         with receiver(port=port) as received:
-            until(lambda: books(sidecar).pending == 0)
-            stats = books(sidecar)
+            until(lambda: exporter_stats(sidecar).pending == 0)
+            stats = exporter_stats(sidecar)
     assert stats.exported == stats.seen
     assert names(received.spans) == SPANS
     assert [line.split(" endpoint=")[0] for line in said(caplog)] == [
@@ -99,8 +99,8 @@ def test_down_and_then_back_loses_and_doubles_nothing(
 def test_busy_is_tried_again(receiver: Receiver, protocol: str, answer: Answer) -> None:
     with receiver(answer, Answer()) as received, Sidecar(otlp(received.url, protocol=protocol)) as sidecar:
         observed_run(sidecar)
-        until(lambda: books(sidecar).pending == 0)
-        stats = books(sidecar)
+        until(lambda: exporter_stats(sidecar).pending == 0)
+        stats = exporter_stats(sidecar)
         assert stats.exported == stats.seen
         assert stats.failures == 1
         assert names(received.spans) == SPANS
@@ -113,11 +113,11 @@ def test_a_hanging_endpoint_costs_one_timeout_at_a_time(receiver: Receiver, prot
     with receiver(slow) as received:
         sidecar = Sidecar(otlp(received.url, protocol=protocol, timeout=0.2))
         observed_run(sidecar)
-        until(lambda: books(sidecar).failures >= 1)
-        exported = books(sidecar).exported  # a batch in which no span ended asks for no request
-        assert books(sidecar).pending == books(sidecar).seen - exported > 0
+        until(lambda: exporter_stats(sidecar).failures >= 1)
+        exported = exporter_stats(sidecar).exported  # a batch in which no span ended asks for no request
+        assert exporter_stats(sidecar).pending == exporter_stats(sidecar).seen - exported > 0
         sidecar.close(timeout=0.2)
-        assert books(sidecar).dropped == {"shutdown": books(sidecar).seen - exported}
+        assert exporter_stats(sidecar).dropped == {"shutdown": exporter_stats(sidecar).seen - exported}
 
 
 def test_a_close_waits_no_longer_than_it_was_given() -> None:
@@ -125,10 +125,10 @@ def test_a_close_waits_no_longer_than_it_was_given() -> None:
     with http_receiver(Answer(delay=60.0)) as received:
         sidecar = Sidecar(otlp(received.url, timeout=60.0))
         observed_run(sidecar)
-        until(lambda: books(sidecar).busy_seconds is not None)
+        until(lambda: exporter_stats(sidecar).busy_seconds is not None)
         lost = sidecar.close(timeout=0.1)
-        assert books(sidecar).exported == 0
-        assert lost == {"otlp": books(sidecar).seen}
+        assert exporter_stats(sidecar).exported == 0
+        assert lost == {"otlp": exporter_stats(sidecar).seen}
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
@@ -138,7 +138,7 @@ def test_retry_after_is_honoured(form: str) -> None:
     with http_receiver(Answer(status=503, retry_after=wish)) as received:
         sidecar = Sidecar(otlp(received.url))
         observed_run(sidecar)
-        until(lambda: books(sidecar).failures >= 3)
+        until(lambda: exporter_stats(sidecar).failures >= 3)
         assert received.refused == 1
         sidecar.close(timeout=0.1)
 
@@ -150,7 +150,7 @@ def test_a_partial_success_is_no_success(receiver: Receiver, protocol: str, capl
         with Sidecar(exporter) as sidecar:
             observed_run(sidecar)
             sidecar.flush(30)
-            stats = books(sidecar)
+            stats = exporter_stats(sidecar)
     assert stats.dropped == {"rejected": 3}
     assert (exporter.spans_sent, exporter.spans_lost) == (1, 3)
     (line,) = said(caplog)
@@ -187,7 +187,7 @@ def test_what_will_never_be_taken_is_lost_and_said_once(
         with Sidecar(otlp(received.url, protocol=protocol, interval=5.0)) as sidecar:
             observed_run(sidecar, runs=2)
             sidecar.flush(30)
-            stats = books(sidecar)
+            stats = exporter_stats(sidecar)
     assert stats.dropped == {"refused": stats.seen}
     assert stats.failures == 0
     (line,) = said(caplog)
@@ -202,7 +202,7 @@ class TestNoOTLPServer:
             with Sidecar(otlp(f"http://{where}", protocol=protocol, interval=5.0)) as sidecar:
                 observed_run(sidecar)
                 sidecar.flush(30)
-                assert books(sidecar).dropped == {"refused": books(sidecar).seen}
+                assert exporter_stats(sidecar).dropped == {"refused": exporter_stats(sidecar).seen}
         (line,) = said(caplog)
         assert "host, port and protocol" in line
 
@@ -211,7 +211,7 @@ class TestNoOTLPServer:
             with Sidecar(otlp(received.url, protocol="http/protobuf", interval=5.0)) as sidecar:
                 observed_run(sidecar)
                 sidecar.flush(30)
-                assert books(sidecar).dropped == {"refused": books(sidecar).seen}
+                assert exporter_stats(sidecar).dropped == {"refused": exporter_stats(sidecar).seen}
         assert "host, port and protocol" in said(caplog)[0]
 
     def test_grpc_where_http_is_spoken(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -219,7 +219,7 @@ class TestNoOTLPServer:
             with Sidecar(otlp(received.url, protocol="grpc", interval=5.0)) as sidecar:
                 observed_run(sidecar)
                 sidecar.flush(30)
-                assert books(sidecar).dropped == {"refused": books(sidecar).seen}
+                assert exporter_stats(sidecar).dropped == {"refused": exporter_stats(sidecar).seen}
         assert "host, port and protocol" in said(caplog)[0]
 
 
@@ -264,7 +264,7 @@ class TestTLS:
             with Sidecar(otlp(received.url, protocol=protocol, interval=5.0)) as sidecar:
                 observed_run(sidecar)
                 sidecar.flush(30)
-                assert books(sidecar).dropped == {"refused": books(sidecar).seen}
+                assert exporter_stats(sidecar).dropped == {"refused": exporter_stats(sidecar).seen}
         (line,) = said(caplog)
         assert "TLS failed" in line
 

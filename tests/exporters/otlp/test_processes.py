@@ -27,7 +27,7 @@ def program(code: str, url: str, protocol: str, *, seconds: float = 100.0) -> su
     prelude = f"""
         import os, sys, time
         sys.path.insert(0, {HERE!r})
-        from tests.support.otlp_agents import observed_run, books
+        from tests.support.otlp_agents import observed_run, exporter_stats
         from sidestream import Sidecar
         from sidestream_exporters import OTLPExporter
         def otlp(**options):
@@ -80,7 +80,7 @@ def test_a_forked_child_has_a_connection_and_an_identity_of_its_own() -> None:
         if child:
             assert os.waitpid(child, 0)[1] == 0
         else:
-            os._exit(0 if books(sidecar).exported == books(sidecar).seen > 0 else 1)
+            os._exit(0 if exporter_stats(sidecar).exported == exporter_stats(sidecar).seen > 0 else 1)
     """
     with http_receiver() as received:
         done = program(code, received.url, "http/protobuf")

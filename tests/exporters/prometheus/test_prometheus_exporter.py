@@ -323,8 +323,8 @@ def test_a_taken_port_is_said_once_and_the_runs_are_counted_when_it_is_free() ->
         sidecar = Sidecar(exporter)
         record(sidecar)
         wait_for(lambda: sidecar.stats().exporters["prometheus"].failures >= 2, "a second try")
-        books = sidecar.stats().exporters["prometheus"]
-        assert (books.state, books.exported, books.pending, books.seen) == ("failing", 0, 2, 2)
+        stats = sidecar.stats().exporters["prometheus"]
+        assert (stats.state, stats.exported, stats.pending, stats.seen) == ("failing", 0, 2, 2)
         other.close()
         wait_for(lambda: exporter.url, "the endpoint to open")
         wait_for(lambda: sidecar.stats().exporters["prometheus"].exported == 2, "the events to be counted")
@@ -341,9 +341,9 @@ def test_with_the_port_taken_to_the_end_a_close_is_bounded_and_counts_what_it_dr
         sidecar = Sidecar(PrometheusExporter(port=other.getsockname()[1]))
         record(sidecar)
         assert sidecar.close(timeout=20) == {"prometheus": 2}
-        books = sidecar.stats().exporters["prometheus"]
-        assert books.dropped == {"shutdown": 2}
-        assert books.seen == books.exported + sum(books.dropped.values()) + books.pending
+        stats = sidecar.stats().exporters["prometheus"]
+        assert stats.dropped == {"shutdown": 2}
+        assert stats.seen == stats.exported + sum(stats.dropped.values()) + stats.pending
 
 
 # --- forks ---------------------------------------------------------------------------------------------------------
@@ -509,8 +509,8 @@ def test_a_gateway_that_fails_is_said_once_and_counted_and_the_runs_go_on(fault:
         for number in range(3):
             record(sidecar, f"r{number}")
             assert sidecar.flush(20) == {}
-        books = sidecar.stats().exporters["prometheus"]
-        assert (books.failures, books.exported, books.dropped) == (3, 6, {})
+        stats = sidecar.stats().exporters["prometheus"]
+        assert (stats.failures, stats.exported, stats.dropped) == (3, 6, {})
         sidecar.close()
     assert words.getvalue().count("metrics cannot be pushed") == 1
 

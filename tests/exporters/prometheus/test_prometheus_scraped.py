@@ -27,7 +27,7 @@ class Scraped:
     server: Prometheus
     events: list[StreamEvent]
     tally: Tally
-    books: SidecarStats
+    stats: SidecarStats
     crowd: Sidecar
     """A sidecar with a cap of three values."""
 
@@ -88,8 +88,8 @@ def _buckets(vector: dict[Labels, float]) -> dict[Labels, dict[float, float]]:
     return buckets
 
 
-def test_the_books_of_the_sidecar_are_in_prometheus(scraped: Scraped) -> None:
-    memory, mine = scraped.books.exporters["memory"], frozenset({("exporter", "memory")})
+def test_the_statistics_of_the_sidecar_are_in_prometheus(scraped: Scraped) -> None:
+    memory, mine = scraped.stats.exporters["memory"], frozenset({("exporter", "memory")})
     assert memory.exported == len(scraped.events)
     exported = {mine | {("state", "exported")}: memory.exported}
     assert scraped.vector("sidestream_events_total", exporter="memory") == exported

@@ -15,7 +15,7 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.models.instrumented import InstrumentationSettings
 
 from sidestream import InMemoryExporter, Sidecar
-from sidestream.recording.span_context import Inside, SpanRef
+from sidestream.recording.span_context import ActiveSpan, SpanRef
 from tests.support.application_spans import (
     INVALID,
     Application,
@@ -188,7 +188,7 @@ def test_spans_of_an_output_function_hang_from_the_run(log: SpanExporter, applic
 
 def test_what_the_code_inside_leaves_in_the_context_stays_and_the_span_does_not() -> None:
     def main() -> None:
-        inside = Inside(SpanRef("a" * 32, "b" * 16, sampled=True))
+        inside = ActiveSpan(SpanRef("a" * 32, "b" * 16, sampled=True))
         context.attach(baggage.set_baggage("left", "behind"))
         assert here() == "b" * 16
         inside.leave()
@@ -199,7 +199,7 @@ def test_what_the_code_inside_leaves_in_the_context_stays_and_the_span_does_not(
 
 
 def test_leaving_elsewhere_changes_nothing_there() -> None:
-    inside = contextvars.copy_context().run(lambda: Inside(SpanRef("a" * 32, "b" * 16)))
+    inside = contextvars.copy_context().run(lambda: ActiveSpan(SpanRef("a" * 32, "b" * 16)))
     before = context.get_current()
     inside.leave()
     assert context.get_current() is before
@@ -392,7 +392,7 @@ def test_a_failure_of_ours_is_counted_and_no_more(
 
     exporter = SpanExporter()
     with Sidecar(exporter) as sidecar:
-        monkeypatch.setattr("sidestream.recording.span_context.Inside.__init__", broken)
+        monkeypatch.setattr("sidestream.recording.span_context.ActiveSpan.__init__", broken)
         result = asyncio.run(sidecar.observe(agent_of(look)).run("go"))
         assert result.output == "done"
         assert sidecar.stats().recording_errors == 4, "two requests, the tool and the output"

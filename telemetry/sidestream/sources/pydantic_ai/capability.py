@@ -27,7 +27,7 @@ from sidestream.recording.failure import Failure
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import RequestRecorder
 from sidestream.recording.snapshot import snapshot
-from sidestream.recording.span_context import Inside, current_span, records
+from sidestream.recording.span_context import ActiveSpan, current_span, is_recording
 
 from . import compat, convert
 from .caller_exit import raised_by_consumer
@@ -126,7 +126,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             conversation_id=convert.conversation_id(ctx.conversation_id, ctx.messages),
             mode="realtime" if getattr(ctx, "realtime", False) else "graph",
             caller=current_span(),
-            instrumented=records(getattr(ctx, "tracer", None)),
+            instrumented=is_recording(getattr(ctx, "tracer", None)),
         )
         return state
 
@@ -202,7 +202,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             return await handler(args)
         previous = current.get()
         current.set(Link(state.run, call.tool_call_id, previous, span=span, around=self._try(current_span)))
-        inside: Inside | None = self._try(go_inside, state.run, span)
+        inside: ActiveSpan | None = self._try(go_inside, state.run, span)
         try:
             result = await handler(args)
         except BaseException as error:
@@ -234,7 +234,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             return await handler(output)
         previous = current.get()
         current.set(Link(state.run, None, previous, "output", around=self._try(current_span)))
-        inside: Inside | None = self._try(go_inside, state.run, 0)
+        inside: ActiveSpan | None = self._try(go_inside, state.run, 0)
         try:
             return await handler(output)
         except (ToolRetryError, ModelRetry, ValidationError):

@@ -11,7 +11,7 @@ from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import RequestRecorder
 from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
-from sidestream.recording.span_context import Inside
+from sidestream.recording.span_context import ActiveSpan
 
 from .outgoing import Outgoing
 
@@ -46,7 +46,7 @@ class RunState:
         self.outgoing = outgoing
         self.request: RequestRecorder | None = None
         """The request whose stream is being read, or the last one."""
-        self.inside: Inside | None = None
+        self.inside: ActiveSpan | None = None
         """The span of that request, while the provider's own spans are to find it."""
         self.messages: Sequence[Any] = ()
         """The run's live history as of the last request (the one that `wrap_run` is given goes stale)."""
@@ -87,7 +87,7 @@ class RunState:
         return snapshot(value) if self.recorder.wants_content else None
 
 
-def go_inside(run: RunRecorder, number: int) -> Inside | None:
+def go_inside(run: RunRecorder, number: int) -> ActiveSpan | None:
     """Have the spans that others make from now on be children of the run's span `number`.
 
     Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
@@ -95,4 +95,4 @@ def go_inside(run: RunRecorder, number: int) -> Inside | None:
     if run.sampled is None or run.instrumented:
         return None
     span = run.span(number)
-    return Inside(span) if span else None
+    return ActiveSpan(span) if span else None

@@ -31,7 +31,7 @@ from tests.support.web_log import (
     request_end,
     write_log,
 )
-from tests.web.test_review_security import EVIL, hostile_log
+from tests.web.test_web_security import EVIL, hostile_log
 
 expect.set_options(timeout=40_000)
 
