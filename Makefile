@@ -1,6 +1,7 @@
 # make demo    an offline support agent, observed: live in the console, whole in runs/
 # make test    the tests
 # make test-lowest, test-newest    the same agents on other versions of pydantic-ai
+# make test-python VERSION=3.13    the core on another Python, if there is one on this machine
 # make check   linter, formatter, strict types
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
 # make bench-instructions   the same in instructions of the processor, against what is committed
@@ -15,7 +16,7 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest check format bench bench-instructions docs phoenix lock clean
+.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions docs phoenix lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -23,14 +24,21 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The oldest versions that pyproject.toml admits, and the newest pydantic-ai there is.
+# The oldest versions that pyproject.toml admits, the newest pydantic-ai there is, and another interpreter.
+TEST_NEEDS = 'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'
+CORE_TESTS = tests/sources/pydantic_ai/exit_paths tests/sources/pydantic_ai/transparency tests/streaming
+VERSION ?= 3.13
+
 test-lowest: OPTIONS = --resolution lowest-direct
-test-newest: OPTIONS = --upgrade
-test-lowest test-newest: $(VENV)/.dev
-	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/$@
-	@VIRTUAL_ENV=$(VENV)/$@ $(BIN)/uv pip install -q $(OPTIONS) -e '.[demo]' \
-		'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'
-	@$(VENV)/$@/bin/python -m pytest -n 2 -p no:cacheprovider tests/sources/pydantic_ai/exit_paths tests/sources/pydantic_ai/transparency tests/streaming
+test-newest test-python: OPTIONS = --upgrade
+test-lowest test-newest: INTERPRETER = $(BIN)/python
+test-python: INTERPRETER = $(VERSION)
+test-python: TEST_NEEDS += jsonschema fastapi httpx opentelemetry-instrumentation-fastapi opentelemetry-instrumentation-httpx
+test-python: CORE_TESTS += tests/events tests/recording tests/pipeline
+test-lowest test-newest test-python: $(VENV)/.dev
+	@$(BIN)/uv venv -q --clear --no-python-downloads --python $(INTERPRETER) $(VENV)/$@
+	@VIRTUAL_ENV=$(VENV)/$@ $(BIN)/uv pip install -q $(OPTIONS) -e '.[demo]' $(TEST_NEEDS)
+	@$(VENV)/$@/bin/python -m pytest -n 2 -p no:cacheprovider $(CORE_TESTS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
