@@ -38,7 +38,7 @@ test-python: CORE_TESTS += tests/events tests/recording tests/pipeline
 test-lowest test-newest test-python: $(VENV)/.dev
 	@$(BIN)/uv venv -q --clear --no-python-downloads --python $(INTERPRETER) $(VENV)/$@
 	@VIRTUAL_ENV=$(VENV)/$@ $(BIN)/uv pip install -q $(OPTIONS) -e '.[demo]' $(TEST_NEEDS)
-	@$(VENV)/$@/bin/python -m pytest -n 2 -p no:cacheprovider $(CORE_TESTS)
+	@VIRTUAL_ENV=$(VENV)/$@ $(BIN)/uv run -q --active --no-project python -m pytest -n 2 -p no:cacheprovider $(CORE_TESTS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
