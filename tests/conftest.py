@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.support")  # shared helpers, whose assertions explain themselves
 
-# The gate judges a change by the same examples each time; a run on a developer's machine looks for new ones.
-settings.register_profile("ci", derandomize=True, print_blob=True)
-if os.environ.get("CI") == "true":
-    settings.load_profile("ci")
+# No example has a limit of time: it would fail on a busy machine. The gate judges a change by the same examples each
+# time; a run on a developer's machine looks for new ones.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("any machine"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "any machine")
