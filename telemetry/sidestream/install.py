@@ -16,12 +16,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from .diagnostics import error_once, warn
 from .errors import ConfigurationError
+from .import_hook import ImportHook
 from .pipeline.exporter import Exporter
 from .settings import exporters_from_environment, exporters_that_work, is_disabled
 from .sidecar import Sidecar
@@ -105,7 +105,7 @@ class _Installation:
     def __init__(self, sidecar: Sidecar, *, ours: bool) -> None:
         self.sidecar = sidecar
         self.ours = ours
-        self._finder: _Finder | None = None
+        self._hook: ImportHook | None = None
         self._agent_class: Any = None
         self._original: Callable[..., None] | None = None
         self._wrapper: Callable[..., None] | None = None
@@ -113,14 +113,14 @@ class _Installation:
 
     def listen(self) -> None:
         """Wrap `Agent` as soon as it is imported."""
-        self._finder = _Finder(self.wrap)
-        sys.meta_path.insert(0, self._finder)
+        self._hook = ImportHook(AGENTS, lambda module: _guarded(self.wrap, module))
+        self._hook.enter()
 
     def wrap(self, module: ModuleType) -> None:
         """Wrap `Agent.__init__`, so that each new agent is observed."""
         with _lock:
-            if self._finder is not None:
-                self._finder.leave()
+            if self._hook is not None:
+                self._hook.leave()
             if _installed is not self or self._wrapper is not None:
                 return
             self._agent_class = module.Agent
@@ -168,8 +168,8 @@ class _Installation:
                 self.attach(each)
 
     def undo(self) -> None:
-        if self._finder is not None:
-            self._finder.leave()
+        if self._hook is not None:
+            self._hook.leave()
         if self._wrapper is not None and self._agent_class.__init__ is self._wrapper:
             self._agent_class.__init__ = self._original
         for ref in list(self._attached.values()):
@@ -208,41 +208,6 @@ def _is_within(frame: FrameType | None, code: CodeType) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-class _Finder:
-    """Import hook: stands in `sys.meta_path` until `AGENTS` is imported, then calls `imported` with the module."""
-
-    def __init__(self, imported: Callable[[ModuleType], None]) -> None:
-        self._imported = imported
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != AGENTS or self not in sys.meta_path:
-            return None
-        # Only the finders behind this one: another of its kind, in front, may be asking all the others, and so us.
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
-            spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
-            if spec is not None:
-                _guarded(self._follow, spec.loader)
-                return spec
-        return None
-
-    def _follow(self, loader: Any) -> None:
-        # The loader itself is not replaced: sources and resources are read through it.
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            loader.exec_module = execute
-            execute(module)
-            _guarded(self._imported, module)
-
-        loader.exec_module = exec_module
-
-    def leave(self) -> None:
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
 
 
 def _after_fork_in_child() -> None:

@@ -19,7 +19,7 @@ ROOTS = {
 }
 
 FLOORS: list[set[str]] = [
-    {"errors", "stats", "diagnostics", "logfiles", "exit_hooks", "stdlib_compat"},
+    {"errors", "stats", "diagnostics", "logfiles", "exit_hooks", "stdlib_compat", "import_hook"},
     {"events", "terminal"},
     {"recording"},
     {"metrics", "pipeline", "sources", "settings"},
