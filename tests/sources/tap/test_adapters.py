@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sidestream import (
 )
 from sidestream.adapters import StreamRecorder
 from sidestream.events import LLMEnd, LLMStart, Usage, make_event
+from sidestream.sources.adapters import registry
 from tests.support.tapped_streams import Watching, gen
 
 
@@ -248,22 +250,38 @@ def test_an_adapter_that_tells_nonsense_spoils_nothing_but_that(watching: Watchi
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A distribution with an adapter, as pip lays it out."""
-    (tmp_path / "their_adapters.py").write_text("def shout(item, record):\n    record.text(item.upper())\n")
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A distribution with adapters, as pip lays it out."""
+    (tmp_path / "their_adapters.py").write_text(
+        "def shout(item, record):\n    record.text(item.upper())\n"
+        "class Theirs:\n"
+        "    @staticmethod\n    def recognizes(item):\n        return 'theirs' in item\n"
+        "    def __call__(self, item, record):\n        record.text(item['theirs'])\n"
+    )
     info = tmp_path / "their_adapters-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-adapters\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[sidestream.adapters]\nshout = their_adapters:shout\nbroken = no_such_module:adapter\n"
+        "[sidestream.adapters]\nshout = their_adapters:shout\ntheirs = their_adapters:Theirs\nbroken = no_such_module:adapter\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    registry._installed.cache_clear()
+    yield
+    registry._installed.cache_clear()
 
 
 @pytest.mark.usefixtures("installed")
 def test_an_installed_adapter_is_found_by_its_name(watching: Watching) -> None:
     read(watching, ["a", "b"], adapter="shout")
     assert watching.text() == "AB"
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_installed_adapter_is_chosen_by_the_items_that_it_recognizes(
+    watching: Watching,
+) -> None:
+    read(watching, [{"theirs": "a"}, {"theirs": "b"}])
+    assert (watching.text(), watching.outcome()) == ("ab", "completed")
 
 
 @pytest.mark.usefixtures("installed")

@@ -1,14 +1,17 @@
 """Adapters by name: those that are built in, those that are installed, and the choice by a stream's items.
 
-A third party's adapter is a function (or class) named under the entry-point group `sidestream.adapters`.
+A third party's adapter is a function (or class) named under the entry-point group `sidestream.adapters`. A class that has
+a static method `recognizes(item)` is chosen by the items, before those that are built in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 
 from .ag_ui import AgUi
@@ -56,7 +59,7 @@ def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
     Raises `ConfigurationError` where there is none of that name, or it cannot be called.
     """
     if choice is None:
-        return ByItem(BUILT_IN.values())
+        return ByItem((*_installed(), *BUILT_IN.values()))
     if not isinstance(choice, str):
         if not callable(choice):
             raise ConfigurationError(f"adapter={choice!r}: give a name, or a function (item, record)")
@@ -71,6 +74,21 @@ def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
         return _made(entry.load())
     except ImportError as error:
         raise ConfigurationError(f"adapter={choice!r}: it is installed but does not import: {error}") from error
+
+
+@cache
+def _installed() -> list[Callable[..., Any]]:
+    """The adapters that are installed and can recognize an item. One that does not import is said, and left out."""
+    found = []
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            adapter = entry.load()
+        except Exception as error:
+            warn_once("adapter left out, it does not import", entry.name, adapter=entry.name, reason=str(error))
+            continue
+        if hasattr(adapter, "recognizes"):
+            found.append(adapter)
+    return found
 
 
 def _made(adapter: Callable[..., Any]) -> Adapter:
