@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -26,11 +27,17 @@ class Link:
     """Number of its span within the run: that of the tool call, or else 0, the run's own."""
     around: SpanRef | None = None
     """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
+    requests: Callable[[], RunRecorder] | None = None
+    """Gives the run whose requests the calls of models made here are: the code is an agent's own loop. None: such a
+    call is a run of its own, as that of a tool's code is."""
 
 
 current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
 """Restored with `set(previous)`, never `reset(token)`: a run that the garbage collector tears down ends in another
 context, where `reset` raises."""
+
+told_outside: ContextVar[bool] = ContextVar("sidestream_told_outside", default=False)
+"""Whether somebody further out tells the calls of models that are made here: an agent's request, or another SDK's."""
 
 
 def enclosing(owner: object) -> Link | None:

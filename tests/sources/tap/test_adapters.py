@@ -262,7 +262,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-adapters\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        "[sidestream.adapters]\nshout = their_adapters:shout\ntheirs = their_adapters:Theirs\nbroken = no_such_module:adapter\n"
+        "[sidestream.adapters]\nshout = their_adapters:shout\n"
+        "theirs = their_adapters:Theirs\nbroken = no_such_module:adapter\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     registry._installed.cache_clear()

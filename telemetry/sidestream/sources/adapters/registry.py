@@ -1,7 +1,7 @@
 """Adapters by name: those that are built in, those that are installed, and the choice by a stream's items.
 
-A third party's adapter is a function (or class) named under the entry-point group `sidestream.adapters`. A class that has
-a static method `recognizes(item)` is chosen by the items, before those that are built in.
+A third party's adapter is a function (or class) named under the entry-point group `sidestream.adapters`. A class that
+has a static method `recognizes(item)` is chosen by the items, before those that are built in.
 """
 
 from __future__ import annotations

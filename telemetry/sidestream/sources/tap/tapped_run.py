@@ -104,14 +104,18 @@ class TappedRun(StreamRecorder):
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
         """The stream is over, or nobody will ask for more of it."""
         if not self._run.ended:
-            finish: Callable[[StreamRecorder], None] | None = getattr(self._adapter, "end", None)
-            if finish is not None:
-                safely(self._recorder, finish, self)
-            if outcome in ("completed", "abandoned") and self.outcome is not None:
-                outcome, failure = self.outcome, self._failure
-            if outcome == "completed" and self._is_cut_off():
-                outcome, failure = "error", _TRUNCATED
-                self.error(failure.message, failure.type, "run" if self._request is None else "model")
-            safely(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
-            self._run.end(outcome, failure)
+            self._run.end(*self.finish(outcome, failure))
         self._recorder.close_run(self._run)
+
+    def finish(self, outcome: RunOutcome, failure: Failure | None) -> tuple[RunOutcome, Failure | None]:
+        """End the request that is open. Returns the outcome of the whole, in which the stream itself has a say."""
+        finish: Callable[[StreamRecorder], None] | None = getattr(self._adapter, "end", None)
+        if finish is not None:
+            safely(self._recorder, finish, self)
+        if outcome in ("completed", "abandoned") and self.outcome is not None:
+            outcome, failure = self.outcome, self._failure
+        if outcome == "completed" and self._is_cut_off():
+            outcome, failure = "error", _TRUNCATED
+            self.error(failure.message, failure.type, "run" if self._request is None else "model")
+        safely(self._recorder, self.request_end, _REQUEST_OUTCOME.get(outcome, "cancelled"), failure)
+        return outcome, failure
