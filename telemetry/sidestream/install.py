@@ -25,6 +25,7 @@ from .import_hook import ImportHook
 from .pipeline.exporter import Exporter
 from .settings import exporters_from_environment, exporters_that_work, is_disabled
 from .sidecar import Sidecar
+from .sources.sdk.registry import SdkObserver, known_sdks, sdks_of
 from .stdlib_compat import frames_of_other_threads
 
 AGENTS = "pydantic_ai.agent"
@@ -36,10 +37,16 @@ _lock = threading.RLock()  # guards everything below; nothing that can block for
 _installed: _Installation | None = None
 
 
-def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settings: Any) -> Sidecar:
+def install(
+    *exporters: Exporter | str,
+    sidecar: Sidecar | None = None,
+    sdk: str | Sequence[str] | None = None,
+    **settings: Any,
+) -> Sidecar:
     """Observe every agent of the process, those that exist and those that will; returns the sidecar.
 
-    May be called before pydantic-ai is imported, which it does not import, and from any thread. Twice is once: a second
+    Observed are pydantic-ai's agents, and the SDKs of `sdk` where the program imports them. May be called before any of
+    them is imported, which it does not do itself, and from any thread. Twice is once: a second
     call returns the sidecar of the first, and warns if it asked for other settings; but a program's own call takes over
     from `sidestream run`. Runs already in progress go on unobserved. Not found are agents that `gc.freeze()` hid from
     the garbage collector before. An exporter that the environment names and that cannot work is said, and left out.
@@ -47,6 +54,8 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
     Args:
         exporters: As for `Sidecar`.
         sidecar: One that exists already, instead of exporters and settings. It stays yours to close.
+        sdk: SDKs to observe beside pydantic-ai's agents, such as `["openai", "anthropic"]` or `"openai,anthropic"`; all
+            that are known unless given here or in `SIDESTREAM_SDK`; `"none"` for none.
         settings: As for `Sidecar`.
 
     Raises:
@@ -64,11 +73,13 @@ def install(*exporters: Exporter | str, sidecar: Sidecar | None = None, **settin
             raise ConfigurationError("install: give a sidecar, or exporters and settings to make one, not both")
         if sidecar is not None and not sidecar.active and not sidecar.disabled:
             raise ConfigurationError("install: this sidecar is closed, make a new one")
+        names = _sdks(sdk)
         made = sidecar if sidecar is not None else _made(exporters, settings)
         if made.disabled:
             return made
-        installation = _installed = _Installation(made, ours=sidecar is None)
+        installation = _installed = _Installation(made, ours=sidecar is None, sdks=names)
         installation.listen()
+    installation.sdks.begin()
     if AGENTS in sys.modules:
         # Not under the lock: this waits for another thread that is in the middle of importing it.
         module = importlib.import_module(AGENTS)
@@ -84,8 +95,16 @@ def _made(exporters: Sequence[Exporter | str], settings: dict[str, Any]) -> Side
     return Sidecar(*exporters, **settings)
 
 
+def _sdks(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The SDKs to observe. A name in the environment that there is not is said, and left out."""
+    named = os.environ.get("SIDESTREAM_SDK", "").strip()
+    if given is not None or not named:
+        return sdks_of(given)
+    return sdks_of(known_sdks(named, lambda name, known: warn("SDK left out, there is no such", sdk=name, known=known)))
+
+
 def uninstall() -> None:
-    """Undo `install()`: `Agent.__init__` and the agents are as they were, and a sidecar that it made is closed.
+    """Undo `install()`: SDKs, `Agent.__init__` and the agents are as they were, and a sidecar that it made is closed.
 
     What `Sidecar.observe()` attached stays attached. Without an installation nothing happens. Where another library has
     wrapped `Agent.__init__` after us, its wrapper is left in place, and ours below it only passes on.
@@ -95,6 +114,7 @@ def uninstall() -> None:
         installation, _installed = _installed, None
         if installation is not None:
             installation.undo()
+            installation.sdks.undo()
     if installation is not None and installation.ours:
         installation.sidecar.close()
 
@@ -102,9 +122,10 @@ def uninstall() -> None:
 class _Installation:
     """Installation of one sidecar on all agents, from `install()` to `uninstall()`."""
 
-    def __init__(self, sidecar: Sidecar, *, ours: bool) -> None:
+    def __init__(self, sidecar: Sidecar, *, ours: bool, sdks: Sequence[str]) -> None:
         self.sidecar = sidecar
         self.ours = ours
+        self.sdks = SdkObserver(sidecar, sdks)
         self._hook: ImportHook | None = None
         self._agent_class: Any = None
         self._original: Callable[..., None] | None = None
@@ -113,7 +134,7 @@ class _Installation:
 
     def listen(self) -> None:
         """Wrap `Agent` as soon as it is imported."""
-        self._hook = ImportHook(AGENTS, lambda module: _guarded(self.wrap, module))
+        self._hook = ImportHook({AGENTS: lambda module: _guarded(self.wrap, module)})
         self._hook.enter()
 
     def wrap(self, module: ModuleType) -> None:

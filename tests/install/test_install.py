@@ -344,7 +344,7 @@ def test_before_pydantic_ai(tmp_path: Any) -> None:
         sidestream.uninstall()
         assert sys.meta_path == bare
         memory = sidestream.InMemoryExporter()
-        sidecar = sidestream.install(memory)
+        sidecar = sidestream.install(memory, sdk="none")
         assert "pydantic_ai" not in sys.modules and sys.meta_path != bare
 
         from pydantic_ai import Agent

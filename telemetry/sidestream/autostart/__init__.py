@@ -1,7 +1,7 @@
 """Settings that `sidestream run` hands to the program under it, and the environment that carries them.
 
 `path/` is what the program finds on its PYTHONPATH: a folder with nothing in it but a `sitecustomize.py`, so that it
-can shadow no other module. When the program imports pydantic-ai, that calls `start` here.
+can shadow no other module. When the program imports pydantic-ai, or another SDK, that calls `start` here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exporters: list[str]
     content: str | None = None
     """Content policy of those exporters that name none of their own."""
+    sdk: list[str] | None = None
+    """SDKs to observe; None for all."""
     tags: dict[str, str] = {}
     buffer_events: int | None = None
     buffer_bytes: int | None = None
@@ -63,9 +65,10 @@ def put_into(environment: MutableMapping[str, str], settings: Settings, *, subpr
 
 def start(settings: str) -> None:
     """Observe every agent of this process with the given settings, except those that it observes itself."""
-    sidecar = msgspec.json.decode(settings, type=Settings).sidecar()
+    given = msgspec.json.decode(settings, type=Settings)
+    sidecar = given.sidecar()
     if sidecar.disabled:
         return
     sidecar.stands_aside = True
-    install(sidecar=sidecar)
+    install(sidecar=sidecar, sdk=given.sdk)
     close_at_child_exit(sidecar.close)

@@ -37,7 +37,7 @@ current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=
 context, where `reset` raises."""
 
 told_outside: ContextVar[bool] = ContextVar("sidestream_told_outside", default=False)
-"""Whether somebody further out tells the calls of models that are made here: an agent's request, or another SDK's."""
+"""Whether somebody further out tells the calls of models made here: a tapped stream's run, or another SDK's call."""
 
 
 def enclosing(owner: object) -> Link | None:

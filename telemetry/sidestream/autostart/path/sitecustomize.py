@@ -1,8 +1,9 @@
 """Runs before a program under `sidestream run`: Python imports the first `sitecustomize` that it finds on its path.
 
-It puts the environment and the path back as they were without us, listens for the import of pydantic-ai, at which
-Sidestream starts, and hands over to the `sitecustomize` that it stands in front of. A program that never imports
-pydantic-ai pays for this file and for nothing else; hence it imports nothing that Python has not loaded by then.
+It puts the environment and the path back as they were without us, listens for the import of pydantic-ai or of another
+SDK that is observed, at which Sidestream starts, and hands over to the `sitecustomize` that it stands in front of. A
+program that imports none of them pays for this file and for nothing else; hence it imports nothing that Python has not
+loaded by then.
 
 A child that `multiprocessing` spawns is a part of the program as a forked one is: it runs this file too, with
 `settings` given (see `_hand_on`).
@@ -11,12 +12,17 @@ A child that `multiprocessing` spawns is a part of the program as a forked one i
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 SPAWNING = (
     "multiprocessing.popen_spawn_posix",
     "multiprocessing.popen_spawn_win32",
     "multiprocessing.popen_forkserver",
 )
+SDKS = ("pydantic_ai", "openai", "anthropic", "groq", "google.genai", "mistralai", "litellm")
 
 
 class Listener:
@@ -25,19 +31,29 @@ class Listener:
     def __init__(self, settings: str) -> None:
         self.settings = settings
         self.calls = dict.fromkeys(SPAWNING, self._hand_on)
-        self.calls["pydantic_ai"] = self._start
+        names = SDKS[:1] if '"sdk":["none"]' in settings else SDKS
+        self.calls.update(dict.fromkeys(names, self._start))
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, name: str, path: "Any" = None, target: "Any" = None) -> "Any":
         call = self.calls.pop(name, None)
         if call is not None:
+            present = list(sys.meta_path)
             try:
                 call()
             except Exception as error:
                 if sys.stderr is not None:
                     reason = " ".join(f"{type(error).__name__}: {error}".split())
                     sys.stderr.write(f"sidestream: not observing: {reason} ({sys.executable})\n")
+            # Whoever asks has passed those by that the call has put in front.
+            for finder in [each for each in sys.meta_path if each not in present]:
+                found = finder.find_spec(name, path, target)
+                if found is not None:
+                    return found
+        return None
 
     def _start(self) -> None:
+        for name in SDKS:
+            self.calls.pop(name, None)
         from sidestream.autostart import start
 
         start(self.settings)
@@ -81,8 +97,9 @@ def restore() -> "str | None":
 def listen(settings: str) -> None:
     listener = Listener(settings)
     sys.meta_path.insert(0, listener)
-    if "pydantic_ai" in sys.modules:
-        listener.find_spec("pydantic_ai")
+    for name in SDKS:
+        if name in sys.modules:
+            listener.find_spec(name)
 
 
 if __name__ == "sitecustomize":

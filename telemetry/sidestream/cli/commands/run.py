@@ -42,6 +42,15 @@ def run(
             help="full, truncated(N), metadata or none, for each exporter whose SPEC does not say.",
         ),
     ] = None,
+    sdk: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            envvar="SIDESTREAM_SDK",
+            help="SDKs to observe beside pydantic-ai's agents, such as openai,anthropic; none for none."
+            " Default: all that the program imports.",
+        ),
+    ] = None,
     buffer_events: Annotated[
         str | None,
         typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_EVENTS", help="Events that may wait for an exporter."),
@@ -68,7 +77,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a program with every pydantic-ai agent in it observed; not a line of it changes.
+    """Run a program with every agent in it observed, and every call of a model; not a line of it changes.
 
     Its arguments, input, output, exit code and signals are its own. An option beats the environment, which beats the
     default. A script that ends in .py, and -m, run with this Python. A setting that cannot work is said, and left out.
@@ -76,6 +85,8 @@ def run(
     Example:  sidestream run -- python app.py
 
     Example:  sidestream run --exporter jsonl:runs/ --tag env=prod uvicorn app:app --workers 2
+
+    Example:  sidestream run --sdk openai,anthropic -- python chat.py
     """
     if command[0].startswith("-") and command[0] != "-m":
         raise ConfigurationError(f"run: no such option: {command[0]}; a program's own options come after its name")
@@ -86,6 +97,7 @@ def run(
         exporters=exporter or exporters_from_environment(),
         tags=tag or [each for each in os.environ.get("SIDESTREAM_TAGS", "").split(",") if each.strip()],
         content=content,
+        sdk=sdk,
         numbers={
             "buffer_events": buffer_events,
             "buffer_bytes": buffer_bytes,
@@ -100,7 +112,11 @@ def run(
 
 
 def _settings(
-    exporters: Sequence[str], tags: Sequence[str], content: str | None, numbers: Mapping[str, str | None]
+    exporters: Sequence[str],
+    tags: Sequence[str],
+    content: str | None,
+    sdk: str | None,
+    numbers: Mapping[str, str | None],
 ) -> Settings | None:
     """The settings that can work; None where the program has to run unobserved. What cannot work is said."""
     from sidestream.autostart import Settings
@@ -125,6 +141,10 @@ def _settings(
         except ConfigurationError as error:
             given["content"] = "none"
             _say(f"{error}; none is taken")  # the default may show more than was meant
+    if sdk is not None:
+        from sidestream.sources.sdk.registry import known_sdks
+
+        given["sdk"] = known_sdks(sdk, lambda name, known: _say(f"sdk {name!r}: there is no such; there are {known}"))
     given |= {name: int(given[name]) for name in ("buffer_events", "buffer_bytes") if given.get(name) is not None}
     settings = Settings(**given)
     for spec in exporters:

@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from sidestream.errors import ConfigurationError
-from sidestream.recording.context import Link, current
+from sidestream.recording.context import Link, current, told_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.span_context import current_span
@@ -158,17 +158,20 @@ class _Inside:
 class _Opening(_Inside):
     """Context manager around the opening of a stream: notes its time, and a failure."""
 
-    __slots__ = ("_tap", "t")
+    __slots__ = ("_outside_told", "_tap", "t")
 
     def __init__(self, tap: _Tap) -> None:
         super().__init__(tap._link)
         self._tap = tap
+        self._outside_told = told_outside.get()
+        told_outside.set(self._outside_told or tap._run is not None)  # the call that opens the stream is this run's
         self.t = monotonic_ns()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
+        told_outside.set(self._outside_told)
         if error is not None:
             self._tap._not_opened(error)
 

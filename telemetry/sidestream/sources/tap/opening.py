@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from sidestream.errors import ConfigurationError
-from sidestream.recording.context import Link, current, enclosing
+from sidestream.recording.context import Link, current, enclosing, told_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.snapshot import snapshot
@@ -91,10 +91,11 @@ def _check(source: Any) -> None:
 def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
     """Calls `make`; returns its stream, or the awaitable or context manager that will give one."""
     asked = monotonic_ns()
-    outside = current.get()
+    outside, told = current.get(), told_outside.get()
     try:
         if run is not None:
             run.asked(asked)
+            told_outside.set(True)  # the call that opens the stream is this run's
             current.set(Link(run.run, None, outside, "stream", around=current_span()))
         source = make()
         if run is not None:
@@ -106,6 +107,7 @@ def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
         raise
     finally:
         current.set(outside)
+        told_outside.set(told)
     return source
 
 

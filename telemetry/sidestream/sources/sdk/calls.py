@@ -1,0 +1,303 @@
+"""Calls of models through an SDK: each a request of the agent run that it is made in, or a run of its own."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FrameType
+from typing import Any, NamedTuple, TypeAlias
+
+from sidestream.events import Json, RequestOutcome, RunOutcome
+from sidestream.recording.context import enclosing, told_outside
+from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.recording.run_recorder import RunRecorder
+from sidestream.recording.snapshot import snapshot
+from sidestream.recording.span_context import current_span
+from sidestream.sources.adapters.protocol import Adapter
+from sidestream.sources.tap.tapped_run import TappedRun
+
+_MODELS = "pydantic_ai.models."
+"""Modules of pydantic-ai that ask for an agent, whose observer tells its requests."""
+
+
+class Asked(NamedTuple):
+    """What an SDK is asked, as plain values or the caller's own, of which a snapshot is taken."""
+
+    model: str
+    provider: str | None = None
+    prompt: Any = None
+    instructions: Any = None
+    messages: int | None = None
+    settings: dict[str, Json] | None = None
+    tools: tuple[str, ...] | None = None
+
+
+class Observation:
+    """Observation of the SDKs by one sidecar, from `install()` to `uninstall()`."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.on = True
+        self.tellers: set[tuple[str, str | None]] = {
+            ("sidestream.sources.pydantic_ai.capability", "wrap_model_request"),
+            ("sidestream.sources.pydantic_ai.event_streams", "observe_model_stream"),
+        }
+        """Functions that tell the calls of models made in them, by module and name; None stands for all of a module."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anybody listens. A wrapper that could not be taken away passes on once nobody does."""
+        return self.on and self.recorder.active
+
+    def _is_told(self) -> bool:
+        """Whether a function that tells this call is on the stack.
+
+        A context variable would cost every request of an agent, and pydantic-ai asks for a stream in another context
+        than that of the hook around the request.
+        """
+        tellers = self.tellers
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            module = frame.f_globals.get("__name__", "")
+            if (module, frame.f_code.co_name) in tellers or (module, None) in tellers or module.startswith(_MODELS):
+                return True
+            frame = frame.f_back
+        return False
+
+    def begin(
+        self, asked: Asked, adapter: Adapter, items: Callable[[Any], Iterable[Any]], *, streaming: bool
+    ) -> ModelCall | None:
+        """A model is asked now. Returns None where nobody listens, or somebody further out tells it.
+
+        `items`: makes of an answer that comes at once the items that its stream would have brought.
+        """
+        if not self.active or told_outside.get() or self._is_told():
+            return None
+        link = enclosing(self.recorder)
+        if link is not None and link.requests is not None:
+            return ModelCall(self.recorder, link.requests(), adapter, asked, items, streaming=streaming, is_run=False)
+        run = self.recorder.open_run(str(uuid.uuid4()), None, link)
+        run.start(
+            prompt=snapshot(asked.prompt) if self.recorder.wants_content else None,
+            model=asked.model,
+            mode=None,
+            caller=current_span(),
+        )
+        return ModelCall(self.recorder, run, adapter, asked, items, streaming=streaming, is_run=True)
+
+
+class ModelCall(TappedRun):
+    """Recorder of one call. Unless the call is a run of its own, only its request is told, in the run of the caller."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        run: RunRecorder,
+        adapter: Adapter,
+        asked: Asked,
+        items: Callable[[Any], Iterable[Any]],
+        *,
+        streaming: bool,
+        is_run: bool,
+    ) -> None:
+        super().__init__(recorder, run, adapter, model=asked.model, provider=asked.provider)
+        self._items = items
+        self._streaming = streaming
+        self._is_run = is_run
+        self._is_over = False
+        self._whole: dict[tuple[Any, ...], tuple[list[str], dict[str, str | None]]] = {}
+        """Of an answer that comes at once: the texts of its parts, with their names."""
+        told = recorder.wants_content and asked.instructions is not None
+        self.request_start(
+            asked.model,
+            streaming=streaming,
+            messages=asked.messages,
+            instructions=snapshot(asked.instructions) if told else None,
+            settings=asked.settings,
+            tools=asked.tools,
+        )
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder of the sidecar."""
+        return self._recorder
+
+    def opened(self) -> None:
+        """The stream is there to be read."""
+        super().opened()
+        if self._request is not None:
+            self._request.begin_stream(self._opened)
+
+    def item(self, item: Any, t_pull: int) -> None:
+        """`item` of the stream, asked for at `t_pull` (monotonic ns), has just come."""
+        if not self._is_over:
+            super().item(item, t_pull)
+
+    def answered(self, answer: Any) -> None:
+        """The answer came at once."""
+        try:
+            self._t = self._t_pull = monotonic_ns()
+            for item in self._items(answer):
+                self._adapter(item, self)
+        except Exception as error:
+            self._recorder.trouble(error)
+        self._complete = None  # it is there as a whole, whether or not it says so
+        self.end("completed")
+
+    def unread(self) -> None:
+        """The answer is there, and nobody but the caller can read it: its usage stays unknown."""
+        self.outcome = "completed"
+        self.end("completed")
+
+    def piece(self, kind: Any, key: Any, text: str, names: dict[str, str | None] | None = None) -> None:
+        """A piece of an answer, of any kind."""
+        if self._streaming:
+            super().piece(kind, key, text, names)
+            return
+        texts, known = self._whole.setdefault((kind, key), ([], {}))
+        texts.append(text)
+        known.update({name: value for name, value in (names or {}).items() if isinstance(value, str)})
+
+    def _noted(self) -> None:
+        if self._streaming:
+            super()._noted()
+
+    def _close_parts(self) -> None:
+        self._tell_whole()
+        super()._close_parts()
+
+    def request_end(self, outcome: RequestOutcome = "ok", failure: Failure | None = None) -> None:
+        """The model's answer is over."""
+        self._tell_whole()
+        super().request_end(outcome, failure)
+
+    def _tell_whole(self) -> None:
+        parts, self._whole = getattr(self, "_whole", {}), {}
+        if self._request is None or not self._recorder.wants_content:
+            return
+        now = monotonic_ns()
+        first = len(self._indexes)
+        for index, ((kind, key), (texts, names)) in enumerate(parts.items(), first):
+            self._indexes[kind, key] = index
+            self._request.whole(index, kind, "".join(texts), now, **names)
+
+    def raised(self, error: BaseException) -> None:
+        """The call, or its stream, raised `error`, be it for the stream's end. Keeps nothing of `error`."""
+        if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+            failure = Failure.of(error)
+            request = self._request
+            self._run.error(failure, "model", identity=id(error), request=None if request is None else request.number)
+            self.end("error", failure)
+        else:
+            super().raised(error)
+
+    def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
+        """The call is over, or nobody will ask for more of its stream. A second call does nothing."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._is_run:
+            super().end(outcome, failure)
+        elif not self._run.ended:
+            self.finish(outcome, failure)
+
+    def left(self) -> None:
+        """Nobody will ask for more of the stream."""
+        safely(self._recorder, self.end, "abandoned")
+
+
+Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], "ModelCall | None"]
+"""Takes the arguments of a function; gives the call that it makes, or None where nobody is to know of it."""
+Answered: TypeAlias = Callable[["ModelCall", Any, dict[str, Any]], Any]
+"""Takes the call, what the function returned, and its keyword arguments; gives what the caller gets."""
+
+
+def around(
+    original: Any, observation: Observation, begin: Begin, answered: Answered, *, tells: bool = False
+) -> Callable[..., Any]:
+    """A wrapper for a function of an SDK, async if that is, that tells its calls.
+
+    `tells`: the function goes through another SDK that may be observed, whose calls are these very ones.
+    """
+    recorder = observation.recorder
+
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        call = safely(recorder, begin, args, kwargs) if observation.active else None
+        if call is None:
+            return original(*args, **kwargs)
+        outside = told_outside.get()
+        try:
+            if tells:
+                told_outside.set(True)
+            answer = original(*args, **kwargs)
+        except BaseException as error:
+            safely(recorder, call.raised, error)
+            raise
+        finally:
+            if tells:
+                told_outside.set(outside)
+        return _handed_on(recorder, answered, call, answer, kwargs)
+
+    async def aask(*args: Any, **kwargs: Any) -> Any:
+        call = safely(recorder, begin, args, kwargs) if observation.active else None
+        if call is None:
+            return await original(*args, **kwargs)
+        outside = told_outside.get()
+        try:
+            if tells:
+                told_outside.set(True)
+            answer = await original(*args, **kwargs)
+        except BaseException as error:
+            safely(recorder, call.raised, error)
+            raise
+        finally:
+            if tells:
+                told_outside.set(outside)
+        return _handed_on(recorder, answered, call, answer, kwargs)
+
+    return aask if inspect.iscoroutinefunction(original) else ask
+
+
+def _handed_on(recorder: Recorder, answered: Answered, call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
+    try:
+        return answered(call, answer, kwargs)
+    except Exception as error:
+        recorder.trouble(error)
+        call.unread()
+        return answer
+
+
+def settings_of(values: Mapping[str, Any]) -> dict[str, Json] | None:
+    """The plain numbers and names among the settings of a request."""
+    found = {_SETTINGS[name]: value for name in _SETTINGS if isinstance(value := values.get(name), str | int | float)}
+    return found or None
+
+
+_SETTINGS = {
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+    "parallel_tool_calls": "parallel_tool_calls",
+    "service_tier": "service_tier",
+}
+"""Settings worth a record, in the SDKs' words and in the log's. Not headers, bodies or stop sequences."""
+
+
+def text_of(content: Any) -> Any:
+    """`content` of a message: its text where it is nothing but text, else as it is."""
+    if isinstance(content, Sequence) and not isinstance(content, str | bytes) and content:
+        texts = [part.get("text") if isinstance(part, Mapping) else getattr(part, "text", None) for part in content]
+        known = [text for text in texts if isinstance(text, str)]
+        if len(known) == len(texts):
+            return "\n".join(known)
+    return content

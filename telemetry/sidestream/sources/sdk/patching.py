@@ -1,0 +1,57 @@
+"""Patches of a library's classes and modules: functions wrapped in place, and put back."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sidestream.diagnostics import warn_once
+
+
+class _Patch(NamedTuple):
+    owner: Any
+    name: str
+    before: Any
+    """What stood there: the raw attribute, so that a static or class method comes back as it was."""
+    own: bool
+    """Whether it stood in `owner` itself, and not in a base of it."""
+    wrapper: Any
+
+
+class Patches:
+    """Wrapped functions of one library, in the order in which they were wrapped."""
+
+    def __init__(self, library: str) -> None:
+        self._library = library
+        self._done: list[_Patch] = []
+
+    def wrap(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> bool:
+        """Replace the function `name` of `owner`, a class or a module, by what `make` makes of it.
+
+        Returns False, and warns once, where there is no such function: what would be seen by it is not.
+        """
+        before = inspect.getattr_static(owner, name, None)
+        function = before.__func__ if isinstance(before, staticmethod | classmethod) else before
+        if not callable(function):
+            place = f"{getattr(owner, '__module__', '')}.{getattr(owner, '__name__', owner)}".strip(".")
+            warn_once("cannot observe a part of an SDK", place, name, library=self._library, name=f"{place}.{name}")
+            return False
+        wrapper = make(function)
+        functools.update_wrapper(wrapper, function)
+        placed: Any = type(before)(wrapper) if isinstance(before, staticmethod | classmethod) else wrapper
+        self._done.append(_Patch(owner, name, before, name in vars(owner), placed))
+        setattr(owner, name, placed)
+        return True
+
+    def undo(self) -> None:
+        """Put everything back. Where somebody has wrapped ours since, theirs stays, and ours only passes on."""
+        while self._done:
+            patch = self._done.pop()
+            if inspect.getattr_static(patch.owner, patch.name, None) is not patch.wrapper:
+                continue
+            if patch.own:
+                setattr(patch.owner, patch.name, patch.before)
+            else:
+                delattr(patch.owner, patch.name)

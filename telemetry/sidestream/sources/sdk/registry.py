@@ -1,0 +1,118 @@
+"""The SDKs that are observed without a line in the program: which of their modules are patched, and when."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import TypeAlias
+
+from sidestream.diagnostics import error_once
+from sidestream.errors import ConfigurationError
+from sidestream.import_hook import ImportHook
+from sidestream.recording.recorder import Recorder
+
+from . import google, litellm, mistral, stainless
+from .calls import Observation
+from .patching import Patches
+
+Patch: TypeAlias = Callable[[ModuleType, Patches, Observation], None]
+"""Patches a module that has been imported."""
+
+SDKS: dict[str, dict[str, Patch]] = {
+    "openai": {
+        "openai._base_client": stainless.observe("openai"),
+        "openai.lib.streaming.chat._completions": stainless.observe_helper(
+            "ChatCompletionStream", "AsyncChatCompletionStream"
+        ),
+        "openai.lib.streaming.responses._responses": stainless.observe_helper("ResponseStream", "AsyncResponseStream"),
+    },
+    "anthropic": {"anthropic._base_client": stainless.observe("anthropic")},
+    "groq": {"groq._base_client": stainless.observe("groq")},
+    "google": {"google.genai.models": google.patch},
+    "mistral": {
+        "mistralai.client.chat": mistral.patch,
+        "mistralai.client.utils.eventstreaming": mistral.patch_streams,
+        "mistralai.chat": mistral.patch,  # versions before 2
+        "mistralai.utils.eventstreaming": mistral.patch_streams,
+    },
+    "litellm": {
+        "litellm": litellm.patch,
+        "litellm.litellm_core_utils.streaming_handler": litellm.patch_streams,
+    },
+}
+"""By name: the modules that are patched as soon as the program has imported them."""
+
+
+def sdks_of(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """The SDKs that `names` mean: all by default, none for `none`.
+
+    Raises `ConfigurationError` for a name that there is not.
+    """
+    if names is None:
+        return tuple(SDKS)
+    given = names.split(",") if isinstance(names, str) else list(names)
+    wanted = [name.strip() for name in given if name.strip()]
+    if wanted == ["none"]:
+        return ()
+    for name in wanted:
+        if name not in SDKS:
+            raise ConfigurationError(f"sdk={name!r}: there is no such SDK; there are: {', '.join(SDKS)}, and none")
+    return tuple(dict.fromkeys(wanted)) or tuple(SDKS)
+
+
+def known_sdks(names: str, say: Callable[[str, str], object]) -> list[str]:
+    """The SDKs among `names`, separated by commas, for a program that must run whatever they are: `["none"]` for none.
+
+    Each that there is not is told to `say`, with the names that there are, and left out.
+    """
+    given = [name.strip() for name in names.split(",") if name.strip()]
+    if given == ["none"]:
+        return given
+    known = [name for name in given if name in SDKS]
+    for name in given:
+        if name not in known:
+            say(name, f"{', '.join(SDKS)}, none")
+    return known or (["none"] if given else list(SDKS))
+
+
+class SdkObserver:
+    """Observes the SDKs `names` from `begin()` to `undo()`. Imports none of them."""
+
+    def __init__(self, recorder: Recorder, names: Iterable[str]) -> None:
+        self._observation = Observation(recorder)
+        self._patches = {name: Patches(name) for name in names}
+        self._modules = {module: name for name in self._patches for module in SDKS[name]}
+        self._hook = ImportHook(dict.fromkeys(self._modules, self._imported))
+        self._patched: set[str] = set()
+
+    def begin(self) -> None:
+        """Observe what is imported already, and the rest as soon as it is."""
+        if not self._modules:
+            return
+        self._hook.enter()
+        for module in [module for module in self._modules if module in sys.modules]:
+            # It may be in the middle of being imported by another thread, which this waits for.
+            self._imported(importlib.import_module(module))
+
+    def _imported(self, module: ModuleType) -> None:
+        """Patch `module`, once. A failure is said; no import fails with it."""
+        name = module.__name__
+        self._hook.called(name)
+        if name in self._patched or not self._observation.on:
+            return
+        self._patched.add(name)
+        sdk = self._modules[name]
+        try:
+            SDKS[sdk][name](module, self._patches[sdk], self._observation)
+        except Exception as error:
+            kind = type(error).__qualname__
+            error_once("cannot observe an SDK, it works on unobserved", name, module=name, exception=kind)
+
+    def undo(self) -> None:
+        """Put everything back."""
+        self._observation.on = False
+        self._hook.leave()
+        for patches in self._patches.values():
+            patches.undo()

@@ -1,0 +1,78 @@
+"""Observed or not, the callers of an SDK get the same: classes, items, exceptions; and the log says what happened."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.provider_server import Delivery
+from tests.support.sdk_answers import ARGS, MODELS, USED, failing, refused, streamed, whole
+from tests.support.sdk_calls import WAYS, Way
+from tests.support.sdk_observed import both
+
+PLAIN_STREAMS = [name for name, way in WAYS.items() if way.streaming and " with " not in name]
+
+
+def answer_of(way: Way) -> bytes:
+    return streamed(way.api) if way.streaming else whole(way.api)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_an_answer(name: str) -> None:
+    way = WAYS[name]
+    bare, observed, installed = both(way, answer_of(way), json=not way.streaming)
+    assert observed == bare
+    assert observed.raised is None
+    assert len(observed.items) >= 1
+    [(request, *parts, end, over)] = installed.outlines()
+    assert request == ("request", MODELS[way.api])
+    assert parts == [("text", "I will look."), ("tool_call", "look", parts[1][2])]
+    assert parts[1][2].replace(" ", "") == ARGS.replace(" ", "")
+    assert end == ("request ends", "ok", "tool_call", USED)
+    assert over == ("run ends", "completed")
+    [events] = installed.runs()
+    [told] = [event.data for event in events if event.event_type == "llm_end"]
+    assert (told.streaming, told.start_unknown) == (way.streaming, None)
+    assert told.usage.cache_read_tokens == 400
+    assert told.cost_usd is not None or way.api == "groq"
+    assert (told.time_to_first_token_seconds is not None) == way.streaming
+    assert events[0].data.prompt == "Where is it?"
+
+
+@pytest.mark.parametrize("name", [name for name in WAYS if name.endswith((" whole", "async stream", "helper"))])
+def test_a_request_that_is_refused(name: str) -> None:
+    way = WAYS[name]
+    bare, observed, installed = both(way, refused(way.api), status=400, json=True)
+    assert observed == bare
+    assert observed.raised is not None
+    [(_, error, end, over)] = installed.outlines()
+    assert error[:2] == ("error", "model")
+    assert (end[1], over) == ("error", ("run ends", "error"))
+
+
+@pytest.mark.parametrize("name", PLAIN_STREAMS)
+def test_an_error_within_the_stream(name: str) -> None:
+    way = WAYS[name]
+    bare, observed, installed = both(way, streamed(way.api, failing(way.api)))
+    assert observed == bare
+    [(*_, end, over)] = installed.outlines()
+    assert (end[1], over) == ("error", ("run ends", "error"))
+
+
+@pytest.mark.parametrize("name", PLAIN_STREAMS)
+def test_a_connection_that_breaks(name: str) -> None:
+    way = WAYS[name]
+    body = answer_of(way)
+    bare, observed, installed = both(way, body, delivery=Delivery(cut_after=len(body) // 2))
+    assert (observed.items, type(observed.raised)) == (bare.items, type(bare.raised))
+    assert observed.raised == bare.raised or observed.raised is not None
+    [(*_, end, over)] = installed.outlines()
+    assert (end[1], over) == ("error", ("run ends", "error"))
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.streaming])
+def test_leaving_early(name: str) -> None:
+    way = WAYS[name]
+    bare, observed, installed = both(way, answer_of(way), leave_after=2)
+    assert observed == bare
+    [(*_, end, over)] = installed.outlines()
+    assert (end[1], over) == ("interrupted", ("run ends", "abandoned"))

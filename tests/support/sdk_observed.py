@@ -1,0 +1,69 @@
+"""Calls of SDKs in a process that is observed by `install()`, beside the same calls bare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import sidestream
+from sidestream import InMemoryExporter, Sidecar
+from sidestream.events import StreamEvent
+from sidestream.testing.adapters import outline
+from tests.support.provider_server import Delivery, Exchange, replay
+from tests.support.sdk_calls import View, Way
+
+JSON = (("content-type", "application/json"),)
+EVENTS = (("content-type", "text/event-stream"),)
+
+
+@dataclass
+class Installed:
+    """A process that is observed, and its log by run."""
+
+    sidecar: Sidecar
+    memory: InMemoryExporter = field(default_factory=InMemoryExporter)
+
+    def runs(self) -> list[list[StreamEvent]]:
+        """The events of each run, in the order in which the runs began. All of them are over."""
+        assert self.sidecar.flush() == {}
+        stats = self.sidecar.stats()
+        assert (stats.recording_errors, stats.runs_in_progress) == (0, 0)
+        found: dict[str, list[StreamEvent]] = {}
+        for event in self.memory.events:
+            found.setdefault(event.run_id, []).append(event)
+        return list(found.values())
+
+    def outlines(self) -> list[list[tuple[Any, ...]]]:
+        """What each run amounts to."""
+        return [outline(events) for events in self.runs()]
+
+
+@contextmanager
+def answering(body: bytes, *, status: int = 200, json: bool = False, delivery: Delivery | None = None) -> Iterator[str]:
+    exchange = Exchange("POST", "http://x/", None, status, JSON if json else EVENTS, body)
+    with replay([exchange], delivery or Delivery()) as server:
+        yield server.url
+
+
+def both(
+    way: Way,
+    body: bytes,
+    leave_after: int | None = None,
+    before_end: Callable[[], object] = lambda: None,
+    **how: Any,
+) -> tuple[View, View, Installed]:
+    """What a caller sees, bare and observed. `before_end` is called while the process is still observed."""
+    with answering(body, **how) as url:
+        bare = way.seen(url, leave_after)
+    memory = InMemoryExporter()
+    installed = Installed(sidestream.install(memory), memory)
+    try:
+        with answering(body, **how) as url:
+            observed = way.seen(url, leave_after)
+        before_end()
+    finally:
+        installed.runs()
+        sidestream.uninstall()
+    return bare, observed, installed
