@@ -51,7 +51,7 @@ def both(
     way: Way,
     body: bytes,
     leave_after: int | None = None,
-    before_end: Callable[[], object] = lambda: None,
+    before_end: Callable[[Sidecar], object] = lambda sidecar: None,
     **how: Any,
 ) -> tuple[View, View, Installed]:
     """What a caller sees, bare and observed. `before_end` is called while the process is still observed."""
@@ -62,7 +62,7 @@ def both(
     try:
         with answering(body, **how) as url:
             observed = way.seen(url, leave_after)
-        before_end()
+        before_end(installed.sidecar)
     finally:
         installed.runs()
         sidestream.uninstall()
