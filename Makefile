@@ -6,6 +6,7 @@
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
 # make bench-instructions   the same in instructions of the processor, against what is committed
 # make docs    the documentation site, into dist/site
+# make release wheel, source archive and list of what they need (CycloneDX), into dist/
 # make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
 # make lock    resolve the development dependencies anew
 
@@ -16,7 +17,7 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions docs phoenix lock clean
+.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions docs release phoenix lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -57,6 +58,15 @@ bench-instructions: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q && echo dist/site/index.html
+
+release: $(VENV)/.dev
+	@rm -rf dist/release && mkdir -p dist/release
+	@$(BIN)/python -m hatchling build -d dist/release
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python dist/release/.venv
+	@VIRTUAL_ENV=dist/release/.venv $(BIN)/uv pip install -q dist/release/*.whl
+	@$(BIN)/uv tool run -q --from cyclonedx-bom cyclonedx-py environment dist/release/.venv \
+		--pyproject pyproject.toml --output-reproducible --output-file dist/release/sbom.json
+	@rm -rf dist/release/.venv && ls dist/release
 
 phoenix: $(VENV)/.dev $(PHOENIX)/.made
 	@ln -sfn $(PHOENIX) $(VENV)/phoenix
