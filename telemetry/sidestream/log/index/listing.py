@@ -74,6 +74,12 @@ def parts_of_tree(paths: Paths, prefix: str) -> list[tuple[Path, RunPart]]:
         return [(file, part) for file, index in files for part in index.parts(file, ids)]
 
 
+def parts_of_runs(paths: Paths, run_ids: set[str]) -> list[tuple[Path, RunPart]]:
+    """What each file holds of the runs `run_ids`."""
+    with _indexed(paths) as files:
+        return [(file, part) for file, index in files for part in index.parts(file, run_ids)]
+
+
 @contextmanager
 def _indexed(paths: Paths) -> Iterator[list[tuple[Path, Index]]]:
     """Each file of a log, in order of time, with the index of its folder."""

@@ -208,8 +208,9 @@ class Order:
 
     def sorted(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
         """`runs` in this order; those that are equal by their ids."""
-        return sorted(runs, key=self._key)
+        return sorted(runs, key=self.key)
 
-    def _key(self, run: RunSummary) -> tuple[bool, float, str]:
+    def key(self, run: RunSummary) -> tuple[bool, float, str]:
+        """What runs in this order are sorted by, the lowest first."""
         value = _SORTS[self.by](run)
         return (value is None, 0.0 if value is None else value if self.ascending else -value, run.run_id)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 
 from sidestream.events import AnyEvent
 from sidestream.log.files import Paths
-from sidestream.log.index.listing import every_run
-from sidestream.log.reader import OnProblem, read
+from sidestream.log.open_store import store_of
+from sidestream.log.reader import OnProblem, Skipped, decode_block, decoder_of
 
 from .filters import Filter
 from .summary import RunSummary
@@ -26,8 +26,7 @@ def runs(
 
     Raises what `read` raises.
     """
-    found = (run for run, _ in every_run(paths, on_problem=on_problem))
-    return sorted((run for run in found if where is None or where.matches(run)), key=when)
+    return sorted((run for run, _ in store_of(paths).summaries(where, on_problem=on_problem)), key=when)
 
 
 def events(
@@ -41,11 +40,17 @@ def events(
 
     Raises what `read` raises.
     """
-    found = read(paths, types=types, on_problem=on_problem)
-    if where is None:
-        return found
-    wanted = {run.run_id for run in runs(paths, where)}
-    return (event for event in found if event.run_id in wanted)
+    store = store_of(paths)
+    wanted = None if where is None else {run.run_id for run, _ in store.summaries(where)}
+    stretches = store.stretches(wanted, on_problem)
+    decoder = decoder_of(None if types is None else frozenset(types))
+    return (
+        event
+        for file, blocks in stretches
+        for block in blocks
+        for event in decode_block(block, decoder, file, on_problem)
+        if not isinstance(event, Skipped) and (wanted is None or event.run_id in wanted)
+    )
 
 
 def when(run: RunSummary) -> tuple[float, str]:

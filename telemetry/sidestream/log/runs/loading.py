@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from sidestream.errors import ConfigurationError
@@ -27,13 +26,12 @@ from sidestream.events import (
     split_pieces,
 )
 from sidestream.log.files import Paths
-from sidestream.log.index.listing import events_of, join, parts_of_tree
 from sidestream.log.index.parts import UNKNOWN_MODEL
+from sidestream.log.open_store import store_of
 from sidestream.log.sequence import is_next_piece
-from sidestream.log.writers import Writers
 
 from .sent import details_of, sent_of
-from .summary import RunSummary, summary_of
+from .summary import RunSummary
 from .tree import Delta, Located, Part, RunLog, Step
 
 
@@ -42,22 +40,16 @@ def load_run(paths: Paths, run_id: str) -> RunLog:
 
     Raises `ConfigurationError` where no run, or more than one, answers to `run_id`, or a path leads nowhere.
     """
-    found = parts_of_tree(paths, run_id) if run_id else []
-    wanted = _resolve(run_id, sorted({part.run_id for _, part in found if part.run_id.startswith(run_id)}))
+    store = store_of(paths)
+    found = {summary.run_id: summary for summary in store.tree(run_id)} if run_id else {}
+    wanted = _resolve(run_id, sorted(each for each in found if each.startswith(run_id)))
     children: dict[str, list[str]] = defaultdict(list)
-    spans_in = [(file, part.run_id, part.spans) for file, part in found]
-    parts = {part.run_id: (part, files) for part, files in join(found)}
-    for part, _ in parts.values():
-        if part.start is not None and part.start.parent_run_id is not None:
-            children[part.start.parent_run_id].append(part.run_id)
-    family = _descendants(wanted, children)
-    spans: dict[Path, list[list[int]]] = defaultdict(list)
-    for file, each, its in spans_in:
-        if each in family:
-            spans[file] += its
-    events = _events(spans, family)
-    writers = Writers()
-    logs = {each: build(summary_of(*parts[each], writers), events[each]) for each in family if each in parts}
+    for summary in found.values():
+        if summary.parent_run_id is not None:
+            children[summary.parent_run_id].append(summary.run_id)
+    family = _descendants(wanted, children) & found.keys()
+    events = _events(store.located(family))
+    logs = {each: build(found[each], events[each]) for each in family}
     return _joined(wanted, logs, children)
 
 
@@ -83,16 +75,15 @@ def _descendants(root: str, children: dict[str, list[str]]) -> set[str]:
     return family
 
 
-def _events(spans: dict[Path, list[list[int]]], family: set[str]) -> dict[str, list[Located]]:
-    """The events of each run of `family` in order of `seq`, each once."""
+def _events(every: Iterable[Located]) -> dict[str, list[Located]]:
+    """The events of each run in order of `seq`, each once."""
     found: dict[str, list[Located]] = defaultdict(list)
     seen: dict[str, dict[int, Located]] = defaultdict(dict)
-    for file, ranges in spans.items():
-        for number, event in events_of(file, ranges, family):
-            located = Located(event, str(file), number)
-            first = seen[event.run_id].setdefault(event.seq, located)
-            if first is located or _is_next_piece(found[event.run_id][-1], located):
-                found[event.run_id].append(located)
+    for located in every:
+        event = located.event
+        first = seen[event.run_id].setdefault(event.seq, located)
+        if first is located or _is_next_piece(found[event.run_id][-1], located):
+            found[event.run_id].append(located)
     for events in found.values():
         events.sort(key=lambda each: each.event.seq)
     return found

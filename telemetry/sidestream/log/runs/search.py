@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from sidestream.errors import ConfigurationError
 from sidestream.events import AnyEvent, Json, LLMChunkEvent, LLMEnd, LLMEndEvent, ToolStart
-from sidestream.log.files import Paths, files_of
-from sidestream.log.index.listing import stretches_of_runs
-from sidestream.log.reader import Block, OnProblem, Skipped, blocks_of, decode_block, decoder_of
+from sidestream.log.files import Paths
+from sidestream.log.open_store import store_of
+from sidestream.log.reader import OnProblem, Skipped, decode_block, decoder_of
+from sidestream.log.store import RunStore, Stretch
 
 from .filters import Filter
-from .iteration import runs
+from .iteration import when
 
 CONTEXT = 60
 """Characters shown on each side of what was found."""
@@ -97,11 +97,11 @@ def search(
         raise ConfigurationError(f"search: {pattern!r} is no regular expression: {error}") from None
     may_hold = _may_hold(pattern, ignore_case) if not regex and _is_plain(pattern) else None
     look = _Search(compiled, may_hold, deadline, on_problem)
+    store = store_of(paths)
     if newest_first:
-        return _newest_first(paths, look, where)
-    files = files_of(paths)
-    wanted = None if where is None else {run.run_id for run in runs(paths, where)}
-    return look.through(((file, blocks_of(file, on_problem)) for file in files), wanted)
+        return _newest_first(store, look, where)
+    wanted = None if where is None else {run.run_id for run, _ in store.summaries(where)}
+    return look.through(store.stretches(wanted, on_problem), wanted)
 
 
 def _is_plain(text: str) -> bool:
@@ -138,13 +138,12 @@ class _Search:
     deadline: float
     on_problem: OnProblem | None
 
-    def through(self, files: Iterable[tuple[Path, Iterable[Block]]], wanted: set[str] | None) -> Iterator[Hit]:
+    def through(self, stretches: Iterable[Stretch], wanted: set[str] | None) -> Iterator[Hit]:
         """The places in blocks of files, of the runs `wanted` or of all."""
         pattern, may_hold = self.pattern, self.may_hold
         everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
         answers = _Answers(pattern)
-        for path, blocks in files:
-            file = str(path)
+        for file, blocks in stretches:
             for block in blocks:
                 if time.monotonic() > self.deadline:
                     return
@@ -166,9 +165,10 @@ class _Search:
         yield from answers.all_ended()
 
 
-def _newest_first(paths: Paths, look: _Search, where: Filter | None) -> Iterator[Hit]:
+def _newest_first(store: RunStore, look: _Search, where: Filter | None) -> Iterator[Hit]:
     """The places run by run, the run that began last first, by way of where the index says that a run's lines are."""
-    order = list(reversed(runs(paths, where, on_problem=look.on_problem)))
+    every = (run for run, _ in store.summaries(where, on_problem=look.on_problem))
+    order = sorted(every, key=when, reverse=True)
     instructions: set[tuple[str, str | None]] = set()
     done, size = 0, FEWEST_RUNS
     while done < len(order) and time.monotonic() <= look.deadline:
@@ -176,7 +176,7 @@ def _newest_first(paths: Paths, look: _Search, where: Filter | None) -> Iterator
         done, size = done + size, min(2 * size, MOST_RUNS)
         ids = {run.run_id for run in some}
         hits: dict[str, list[Hit]] = {run.run_id: [] for run in some}
-        for hit in look.through(stretches_of_runs(paths, ids), ids):
+        for hit in look.through(store.stretches(ids), ids):
             hits[hit.run_id].append(hit)
         for its in hits.values():
             for hit in sorted(its, key=lambda hit: hit.seq):

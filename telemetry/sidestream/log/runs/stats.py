@@ -14,8 +14,8 @@ import msgspec
 from sidestream.events import Usage, counts_are_bounds
 from sidestream.events.bounds import Figure
 from sidestream.log.files import Paths
-from sidestream.log.index.listing import every_run
 from sidestream.log.index.parts import RequestFacts
+from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem
 
 from .filters import Filter
@@ -107,9 +107,7 @@ def statistics(
     total, missing = _Tally(), 0
     agents, hours, days, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(5))
     by_tag = {name: defaultdict[str | None, _Tally](_Tally) for name in tags}
-    for run, facts in every_run(paths, facts=True, on_problem=on_problem):
-        if where is not None and not where.matches(run):
-            continue
+    for run, facts in store_of(paths).summaries(where, facts=True, on_problem=on_problem):
         missing += run.missing
         tagged = (values[run.tags.get(name)] for name, values in by_tag.items())
         for tally in (total, agents[run.agent_name], hours[_hour(run)], days[_day(run)], *tagged):
