@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from types import FrameType
+from typing import Any
 
 from .diagnostics import Probe
 
@@ -47,6 +48,25 @@ def frames_of_other_threads() -> Iterator[FrameType]:
             yield frame
 
 
+def done_callbacks(future: asyncio.Future[Any]) -> list[Any]:
+    """The functions that are called once `future` is done."""
+    return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
+
+
+def waits_in_vain(task: asyncio.Task[Any]) -> bool:
+    """Whether `task` stands in an `asyncio.wait_for` of Python 3.11 whose time is over.
+
+    That one cancels a task of its own and waits for its end; later ones are an `asyncio.timeout`.
+    """
+    awaiting: Any = task.get_coro()
+    while awaiting is not None and sys.version_info < (3, 12):
+        code = getattr(awaiting, "cr_code", None)
+        if code is not None and (code.co_name, code.co_filename) == ("_cancel_and_wait", asyncio.tasks.__file__):
+            return not task.cancelling()
+        awaiting = getattr(awaiting, "cr_await", None)
+    return False
+
+
 def probes() -> list[Probe]:
     """One probe for each name. Those of `multiprocessing` hold while no program has imported it."""
     children = "the last events of a child of multiprocessing may be lost"
@@ -67,6 +87,11 @@ def probes() -> list[Probe]:
             "install() misses agents that other threads are making at that moment",
         ),
         Probe("gc.get_referents(coroutine)", _sees_timeouts(), "an asyncio.timeout() around a run reads as cancelled"),
+        Probe(
+            "asyncio.Future._callbacks",
+            hasattr(asyncio.Future, "_callbacks"),
+            "a limit of time around a TaskGroup or gather() of runs reads as cancelled",
+        ),
     ]
 
 

@@ -179,7 +179,7 @@ class TestTheConsumerIsCancelled:
 
     @PLACES
     def test_by_asyncio_timeout(self, make: Callable[[], Any], at: str, log: Log) -> None:
-        """A `TimeoutError` for the consumer, and the run has ended by then."""
+        """A `TimeoutError` for the consumer, and the run has ended by then, as timed out."""
 
         async def main() -> None:
             async def consume() -> None:
@@ -192,7 +192,7 @@ class TestTheConsumerIsCancelled:
             assert log.sidecar.stats().runs_in_progress == 0
 
         run(main())
-        assert log.endings == ["cancelled"]
+        assert log.endings == ["timed_out"]
 
     def test_before_the_first_event(self, log: Log) -> None:
         """Nothing has begun, and nothing is left."""

@@ -248,7 +248,7 @@ async def _events_of(session: StreamSession) -> AsyncGenerator[StreamEvent, None
             session.demand.set()
             await session.available.wait()
     except asyncio.CancelledError:
-        task.cancel()  # the run is told that it is cancelled, as it would be in the consumer's own task
+        session.cancel()
         raise
     finally:
         await session.leave()

@@ -28,6 +28,7 @@ from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
+from sidestream.sources.time_limits import pass_on
 
 if TYPE_CHECKING:
     from sidestream.sidecar import Sidecar
@@ -85,6 +86,12 @@ class StreamSession:
         self.available.set()
         if not task.cancelled():
             task.exception()  # a consumer that has left does not want it, and asyncio would complain
+
+    def cancel(self) -> None:
+        """End the run as its consumer, the current task, ends: the run is told that it is cancelled."""
+        if self._task is not None:
+            safely(_recorder, pass_on, asyncio.current_task(), self._task)
+            self._task.cancel()
 
     async def leave(self) -> None:
         """End the run, if it has not ended, and wait until it is torn down."""

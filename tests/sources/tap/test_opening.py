@@ -171,14 +171,14 @@ def test_a_function_that_raises_raises_where_it_is_tapped(watching: Watching) ->
     assert (watching.outcome(), request(watching).outcome) == ("error", "error")
 
 
-def test_cancelled_while_the_request_is_under_way_is_cancelled(watching: Watching) -> None:
+def test_a_limit_of_time_that_passes_while_the_request_is_under_way_is_a_time_out(watching: Watching) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(WAIT / 2):
                 await drain(watching.sidecar.tap(asking(["a"])))
 
     asyncio.run(main())
-    assert (watching.outcome(), request(watching).outcome) == ("cancelled", "cancelled")
+    assert (watching.outcome(), request(watching).outcome) == ("timed_out", "cancelled")
 
 
 def test_what_is_awaited_and_is_no_stream_is_said_clearly(watching: Watching) -> None:

@@ -80,6 +80,18 @@ def test_a_consumer_that_raises_has_abandoned_the_stream(watching: Watching) -> 
     assert watching.events("error") == []
 
 
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt])
+def test_a_program_that_is_interrupted_has_cancelled_the_stream(watching: Watching, leave: type[BaseException]) -> None:
+    def consume() -> None:
+        with watching.sidecar.tap(gen(["a", "b"])) as stream:
+            next(stream)
+            raise leave
+
+    with pytest.raises(leave):
+        consume()
+    assert watching.outcome() == "cancelled"
+
+
 def test_a_stream_that_nobody_reads_is_abandoned_when_it_is_let_go(watching: Watching) -> None:
     tapped = watching.sidecar.tap(gen([]))
     assert watching.ends() == []

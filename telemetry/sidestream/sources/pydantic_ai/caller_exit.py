@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import importlib.util
 import os
 import threading
@@ -22,8 +21,6 @@ from . import compat
 
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
 """A consumer that leaves with one of these was made to. The last comes from a signal handler, mostly."""
-MAX_DEPTH = 1_000
-"""Coroutines within each other that are looked through for a limit of time."""
 
 _listeners: list[Callable[[str, bool], None]] = []
 _lock = threading.Lock()
@@ -121,33 +118,3 @@ def _is_pydantic_ai(task: asyncio.Task[Any]) -> bool:
 def _library_folders() -> tuple[str, ...]:
     specs = [importlib.util.find_spec(name) for name in ("pydantic_ai", "pydantic_graph", "anyio")]
     return tuple(os.path.join(os.path.dirname(spec.origin), "") for spec in specs if spec and spec.origin)
-
-
-def is_timed_out(task: asyncio.Task[Any]) -> bool:
-    """Whether an `asyncio.timeout` around what the suspended `task` is doing has expired.
-
-    Such a limit cancels the task, and nothing of the cancellation says so. The limit itself knows; it stands on the
-    stack of the coroutine that entered it.
-    """
-    awaited: Any = task.get_coro()
-    for _ in range(MAX_DEPTH):
-        if awaited is None:
-            break
-        for each in gc.get_referents(awaited):
-            limit = getattr(each, "__self__", None) if isinstance(each, types.MethodType) else each
-            if isinstance(limit, asyncio.Timeout) and limit.expired():
-                return True
-        awaited = _next_awaited(awaited)
-    return False
-
-
-def _next_awaited(awaited: Any) -> Any:
-    """What a suspended coroutine or asynchronous generator waits for."""
-    for name in ("cr_await", "ag_await", "gi_yieldfrom"):
-        if hasattr(awaited, name):
-            return getattr(awaited, name)
-    # The awaitable of a generator's step refers to the generator, and to nothing else that waits.
-    return next((each for each in gc.get_referents(awaited) if isinstance(each, _SUSPENDED)), None)
-
-
-_SUSPENDED = (types.AsyncGeneratorType, types.CoroutineType, types.GeneratorType)

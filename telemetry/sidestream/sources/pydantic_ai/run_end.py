@@ -12,6 +12,7 @@ from sidestream.events import RequestOutcome, RunOutcome
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost, price_list_version
 from sidestream.recording.response import NOTHING_KNOWN, ResponseFacts
+from sidestream.sources.time_limits import is_timed_out
 
 from . import caller_exit, compat, convert
 from .event_streams import deferred
@@ -85,7 +86,7 @@ def _stopped(state: RunState, ctx: Any) -> RunOutcome:
     if state.leaving or not (state.failed or cancelled):
         return "abandoned"
     own_limit = compat.own_limit_expired(ctx)
-    limited = any(caller_exit.is_timed_out(task) for task in (state.caller, state.consumer) if task is not None)
+    limited = any(map(is_timed_out, (state.caller, state.consumer)))
     return "timed_out" if own_limit or limited else "cancelled"
 
 

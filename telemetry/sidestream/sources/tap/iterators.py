@@ -18,6 +18,7 @@ from sidestream.recording.context import Link, current, told_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.span_context import current_span
+from sidestream.sources.time_limits import is_time_out
 
 from .generators import not_begun
 from .tapped_run import TappedRun
@@ -27,6 +28,10 @@ T = TypeVar("T")
 INNER = "_raw_stream"
 """Attribute of the OpenAI and Anthropic clients' `.stream()` helpers: the stream of raw events that all their methods
 (`get_final_message()`, `text_stream`, …) read from. Tapped there, nothing passes by unseen."""
+
+
+_INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""What a consumer leaves with that was made to."""
 
 
 class _Tap:
@@ -45,6 +50,8 @@ class _Tap:
         self._exit: Any = None
         self._link: Link | None = None
         self._cancelled_at = 0
+        self._timed_out = False
+        """Whether it was a limit of time that cancelled the last pull."""
         self._run = run
 
     def attach(self, stream: Any, iterate: Literal["__aiter__", "__iter__"], iterator: Any = None) -> Self:
@@ -75,6 +82,7 @@ class _Tap:
         run.in_vain(t_pull)
         if isinstance(error, asyncio.CancelledError) and frame is not None:
             self._cancelled_at = monotonic_ns()  # this pull is over; another may follow, as after a time-out
+            self._timed_out = is_time_out(error)
             return
         self._run = None
         run.raised(error)
@@ -90,8 +98,9 @@ class _Tap:
             self._inner._left(error)
         run, self._run = self._run, None
         if run is not None:
-            cancelled = isinstance(error, asyncio.CancelledError) or self._cancelled_at >= run.last_at
-            safely(self._recorder, run.end, "cancelled" if cancelled else "abandoned")
+            cancelled = isinstance(error, _INTERRUPTED) or self._cancelled_at >= run.last_at
+            timed_out = cancelled and self._timed_out
+            safely(self._recorder, run.end, "timed_out" if timed_out else "cancelled" if cancelled else "abandoned")
 
     def _closer(self, *names: str) -> Any:
         sources = [(self._stream, name) for name in names] + [(self._iterator, names[0])]
@@ -244,6 +253,8 @@ class AsyncTap(_Tap, AsyncIterator[T]):
             with _Inside(self._link):
                 if leave is not None:
                     return await leave(kind, error, traceback)  # type: ignore[no-any-return]
+            if isinstance(error, _INTERRUPTED):
+                self._left(error)
             await self.aclose()
             return None
         finally:
@@ -315,6 +326,8 @@ class Tap(_Tap, Iterator[T]):
             with _Inside(self._link):
                 if leave is not None:
                     return leave(kind, error, traceback)  # type: ignore[no-any-return]
+            if isinstance(error, _INTERRUPTED):
+                self._left(error)
             self.close()
             return None
         finally:

@@ -11,6 +11,7 @@ from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.run_recorder import RunRecorder
 from sidestream.sources.adapters.protocol import Adapter
+from sidestream.sources.time_limits import is_time_out
 
 from .recorder import StreamRecorder
 
@@ -83,7 +84,7 @@ class TappedRun(StreamRecorder):
         self.raised(error)
 
     def raised(self, error: BaseException) -> None:
-        """The stream raised `error`, be it for its end. Keeps nothing of `error`."""
+        """The stream raises `error`, be it for its end. Keeps nothing of `error`."""
         if isinstance(error, StopAsyncIteration | StopIteration):
             self.end("completed")
         elif isinstance(error, Exception):
@@ -95,7 +96,8 @@ class TappedRun(StreamRecorder):
                 self._run.error(failure, "model", request=request.number)
             self.end("error", failure)
         else:
-            self.end("abandoned" if isinstance(error, GeneratorExit) else "cancelled")
+            left = isinstance(error, GeneratorExit)
+            self.end("abandoned" if left else "timed_out" if is_time_out(error) else "cancelled")
 
     def _is_cut_off(self) -> bool:
         """Whether the stream, which is at its end, owes the end of an answer, or its own."""
