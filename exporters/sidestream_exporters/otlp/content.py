@@ -112,6 +112,69 @@ def instructions_json(names: SemanticConventions, data: LLMStart) -> dict[str, s
     return {} if data.instructions is None else {names.instructions: as_json([_text(data.instructions)])}
 
 
+def tools_json(names: SemanticConventions, data: LLMStart) -> dict[str, str]:
+    """The definitions of the tools, where the request tells them."""
+    if not isinstance(data.tools, list):
+        return {}
+    tools = [
+        {"type": "function" if tool.get("kind") == "output" else tool.get("kind"), **_without_kind(tool)}
+        for tool in data.tools
+        if isinstance(tool, dict)
+    ]
+    return {names.tool_definitions: as_json(tools)} if tools else {}
+
+
+def _without_kind(tool: dict[str, Json]) -> dict[str, Json]:
+    return {name: value for name, value in tool.items() if name != "kind"}
+
+
+def input_messages(data: LLMStart, told: list[Message]) -> list[Message]:
+    """The messages that are new with a request. `told`: those that other events have told since the one before it.
+
+    Without what was sent, as in a log of a tapped stream, they are all there is.
+    """
+    if not isinstance(data.sent, list):
+        return told
+    found: list[Message] = []
+    for message in data.sent:
+        parts = message.get("parts") if isinstance(message, dict) else None
+        if not isinstance(parts, list):
+            continue
+        parts = [part for part in parts if isinstance(part, dict)]
+        if message.get("kind") == "response":
+            found.append({"role": "assistant", "parts": [_answer_part(part) for part in parts]})
+        else:
+            found += [each for part in parts if (each := _request_part(part, data, told)) is not None]
+    return found
+
+
+def _request_part(part: dict[str, Json], data: LLMStart, told: list[Message]) -> Message | None:
+    kind, call, content = part.get("part_kind"), part.get("tool_call_id"), part.get("content")
+    if "as_in" in part:
+        is_answer = kind == "tool-return"
+        return next((each for each in told if (_call_of(each) == call if is_answer else each["role"] == "user")), None)
+    if kind == "system-prompt":
+        in_instructions = isinstance(data.instructions, str) and str(content) in data.instructions
+        return None if in_instructions else {"role": "system", "parts": [_text(content)]}
+    if isinstance(call, str):
+        return _response(call, content)
+    return {"role": "user", "parts": [_text(item) for item in (content if isinstance(content, list) else [content])]}
+
+
+def _call_of(message: Message) -> Json:
+    return message["parts"][0].get("id") if message["role"] == "tool" else None
+
+
+def _answer_part(part: dict[str, Json]) -> Message:
+    match part.get("part_kind"):
+        case "tool-call" | "builtin-tool-call":
+            names = {"id": part.get("tool_call_id"), "name": part.get("tool_name")}
+            return {"type": "tool_call", **names, "arguments": part.get("args")}
+        case "thinking":
+            return {"type": "reasoning", "content": part.get("content")}
+    return _text(part.get("content"))
+
+
 def as_json(value: Json) -> str:
     """`value` as JSON text; text within it cut to `TEXT_LIMIT`."""
     try:

@@ -34,6 +34,7 @@ class SemanticConventions:
     """Type of the tools that a provider executes on its own servers."""
     error_type: str = "error.type"
     instructions: str = "gen_ai.system_instructions"
+    tool_definitions: str = "gen_ai.tool.definitions"
     input: str = "gen_ai.input.messages"
     output: str = "gen_ai.output.messages"
     tool_arguments: str = "gen_ai.tool.call.arguments"

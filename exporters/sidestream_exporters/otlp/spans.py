@@ -36,12 +36,14 @@ from .content import (
     Answer,
     as_json,
     as_text,
+    input_messages,
     instructions_json,
     output_message,
     prompt_message,
     result_message,
     retry_message,
     text_limit,
+    tools_json,
 )
 from .figures import bounds_of, settings_of, usage_of
 from .runs import (
@@ -211,10 +213,10 @@ class Builder:
 
     def _llm_start(self, run: Run, event: StreamEvent, data: LLMStart) -> None:
         bound(run.requests)
-        request = Open(event.seq, run.at(event), data, run.new_messages)
-        run.requests[data.request] = request
-        for name, instructions in instructions_json(self._names, data).items():
-            run.content.setdefault(name, instructions)
+        new_messages = input_messages(data, run.new_messages) if self._content else []
+        run.requests[data.request] = Open(event.seq, run.at(event), data, new_messages)
+        for name, text in (instructions_json(self._names, data) | tools_json(self._names, data)).items():
+            run.content.setdefault(name, text)
         run.new_messages = []
 
     def _llm_chunk(self, run: Run, event: StreamEvent, data: LLMChunk) -> None:
@@ -288,6 +290,7 @@ class Builder:
         answer = request.answer.messages(data) if request.answer else []
         return {
             **instructions_json(self._names, request.data),
+            **tools_json(self._names, request.data),
             **({self._names.input: as_json(request.new_messages)} if request.new_messages else {}),
             **({self._names.output: as_json(answer)} if answer else {}),
         }

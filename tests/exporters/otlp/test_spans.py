@@ -485,6 +485,44 @@ class TestContent:
             {"role": "assistant", "parts": [{"type": "text", "content": "far"}], "finish_reason": "stop"}
         ]
 
+    def test_what_was_sent_is_told_by_the_request_that_sent_it_first(self) -> None:
+        """A history that no other run of the log has is told with the first request, as are tools."""
+
+        def message(kind: str, *parts: dict[str, Any]) -> dict[str, Any]:
+            return {"kind": kind, "parts": list(parts)}
+
+        told = {"part_kind": "user-prompt", "as_in": "agent_start"}
+        result = {"part_kind": "tool-return", "tool_call_id": "c1", "tool_name": "look"}
+        history = [
+            message("request", {"part_kind": "system-prompt", "content": "be brief"}),
+            message("request", {"part_kind": "user-prompt", "content": "and the sun?"}),
+            message("response", {"part_kind": "text", "content": "farther"}),
+        ]
+        tools = [{"name": "look", "kind": "function", "parameters": {"type": "object"}}]
+        first, tool, second, run = (
+            attributes(span)
+            for span in spans_of(
+                start("run-1", prompt="how far is the moon?"),
+                ask(instructions="be brief", sent=[*history, message("request", told)], tools=tools),
+                answered(),
+                ToolStart(tool_name="look", tool_call_id="c1"),
+                ToolEnd(tool_name="look", tool_call_id="c1", outcome="ok", result=["far", 1]),
+                ask(2, sent=[message("request", {**result, "as_in": "tool_end"}, {**result, "content": "again"})]),
+                answered(2),
+                end(),
+                content="full",
+            )
+        )
+        assert [each["role"] for each in json.loads(first["gen_ai.input.messages"])] == ["user", "assistant", "user"]
+        assert json.loads(first["gen_ai.input.messages"])[-1]["parts"][0]["content"] == "how far is the moon?"
+        assert [each["parts"][0]["response"] for each in json.loads(second["gen_ai.input.messages"])] == [
+            ["far", 1],
+            "again",
+        ]
+        definition = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
+        assert json.loads(first["gen_ai.tool.definitions"]) == json.loads(run["gen_ai.tool.definitions"]) == definition
+        assert "gen_ai.tool.definitions" not in second | tool
+
     @pytest.mark.parametrize("mode", ["SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT", "true", "NO_CONTENT", "false", ""])
     def test_the_conventions_variable(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", mode)
