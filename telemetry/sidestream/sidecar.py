@@ -26,7 +26,7 @@ from .recording.records import FlushDeltas
 from .recording.run_recorder import RunRecorder
 from .recording.sampling import head_sampler
 from .recording.span_context import span_of_environment
-from .recording.tags import TagsHere
+from .recording.tags import Attempts, TagsHere
 from .settings import exporters_of
 from .stats import SidecarStats
 
@@ -220,6 +220,14 @@ class Sidecar:
         """
         return self._tags_here.block(tags, sys._getframe(1))
 
+    def attempts(self) -> AbstractContextManager[None]:
+        """Every run that starts inside the `with` block is a try of the same thing: `attempt` 1, 2 and so on.
+
+        For a program that repeats a whole run. Sub-agents are no attempts of their own. Blocks within blocks: the inner
+        one counts.
+        """
+        return self._tags_here.block({}, sys._getframe(1), attempts=Attempts())
+
     # --- life ---
 
     def flush(self, timeout: float = 5.0) -> dict[str, int]:
@@ -299,6 +307,7 @@ class Sidecar:
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
         """A run begins, under `parent` if it runs inside another."""
+        attempts = self._tags_here.attempts() if parent is None else None
         run = RunRecorder(
             self._pipeline.put,
             run_id=run_id,
@@ -306,6 +315,7 @@ class Sidecar:
             agent_name=agent_name,
             parent=parent,
             tags=self._tags_here.get(),
+            attempt=attempts.next(run_id) if attempts is not None else None,
             sampler=self._sampler,
             remote=self._remote,
         )

@@ -22,6 +22,8 @@ WORDS = set(re.findall(r"`(\w+)`", PAGE))
         log.RunSummary,
         log.RunLog,
         log.Step,
+        log.Sent,
+        log.ErrorGroup,
         log.Part,
         log.Delta,
         log.Located,

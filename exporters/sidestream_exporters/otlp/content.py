@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from sidestream.events import Json, LLMChunk, LLMEnd, LLMStart, Retry, ToolEnd
+from sidestream.events import Error, Json, LLMChunk, LLMEnd, LLMStart, Retry, ToolEnd
+from sidestream.events.traceback import traceback_lines
 from sidestream.recording.content import ContentPolicy
 from sidestream.recording.snapshot import snapshot
 
@@ -173,6 +174,13 @@ def _answer_part(part: dict[str, Json]) -> Message:
         case "thinking":
             return {"type": "reasoning", "content": part.get("content")}
     return _text(part.get("content"))
+
+
+def stacktrace(data: Error) -> str | None:
+    """The traceback of an error as Python writes it, without values; None where none is known."""
+    if not data.frames and not data.chain:
+        return None
+    return "\n".join(traceback_lines(data.exception_type, data.error, data.frames or (), data.chain or ()))
 
 
 def as_json(value: Json) -> str:

@@ -89,6 +89,8 @@ class Run:
     content: dict[str, str] = field(default_factory=dict)
     """Prompt, instructions and output, by the attribute of the run's own span that each becomes."""
     output_type: str | None = None
+    stacks: dict[int | str | None, str] = field(default_factory=dict)
+    """Tracebacks that errors have told, by the number of the request or the id of the tool call that failed."""
     error: str | None = None
     """Text of the error that the run last told; content."""
 

@@ -42,6 +42,7 @@ from .content import (
     prompt_message,
     result_message,
     retry_message,
+    stacktrace,
     text_limit,
     tools_json,
 )
@@ -385,10 +386,14 @@ class Builder:
 
     def _error(self, run: Run, event: StreamEvent, data: Error) -> None:
         run.error = told(data.error)
+        stack = stacktrace(data)
+        if stack is not None and len(run.stacks) < MAX_OPEN:
+            run.stacks[data.request if data.where == "model" else data.tool_call_id] = stack
         if data.where in ("output", "run"):  # the others stand on the span of the request or tool
             attributes = {
                 "exception.type": data.exception_type,
                 "exception.message": told(data.error),
+                "exception.stacktrace": stack,
                 "sidestream.where": data.where,
             }
             run.note("exception", run.at(event), attributes)
@@ -425,6 +430,9 @@ class Builder:
             attributes[self._names.error_type] = known or data.outcome
             if data.exception_type is not None and type(data) is not AgentEnd:
                 raised = {"exception.type": data.exception_type, "exception.message": description}
+                key = data.request if isinstance(data, LLMEnd) else data.get("tool_call_id")
+                if key is not None and (stack := run.stacks.pop(key, None)) is not None:
+                    raised["exception.stacktrace"] = stack
                 span_events.append(("exception", times[1], raised))
         attributes["sidestream.run_id"] = run.run_id
         return Span(

@@ -16,6 +16,7 @@ from .commands import (
     dashboards,
     diff,
     doctor,
+    errors,
     export,
     redact,
     replay,
@@ -154,6 +155,7 @@ app.command()(runs.runs)
 app.command()(conversations.conversations)
 app.command()(show.show)
 app.command()(stats.stats)
+app.command()(errors.errors)
 app.command()(search.search)
 app.command()(diff.diff)
 app.command()(validate.validate)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from sidestream.events import Json
+from sidestream.events.traceback import place_of, traceback_lines
 from sidestream.log import RunLog, RunSummary, Step
 from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, YELLOW, Cell, Layout
 from sidestream.terminal.numbers import counted, humanize_seconds
@@ -170,6 +171,17 @@ class Sheet:
         self._problem_said = text
         value = f"{kind}: {text if isinstance(text, str) else one_line(text)}" if text is not None else kind
         yield from self.content("error", value, depth, RED if step.outcome in ("error", "failed") else YELLOW)
+        yield from self._traceback(step, depth)
+
+    def _traceback(self, step: Step, depth: int) -> Iterator[str]:
+        """Where it was raised: folded, the innermost place in the application's own code."""
+        if not step.frames and not step.chain:
+            return
+        if self._full:
+            lines = traceback_lines(step.exception_type, step.error, step.frames, step.chain)
+            yield from self.content("traceback", "\n".join(map(sanitize, lines)), depth)
+        elif (place := place_of(step.frames)) is not None:
+            yield from self.content("at", f"{place.file}:{place.line} in {place.function}", depth)
 
     def _contents(self, step: Step, depth: int) -> Iterator[str]:
         match step.kind:
@@ -197,6 +209,7 @@ class Sheet:
                 yield from self.content("payload", step.output, depth)
             case "error":
                 yield from self.content("error", step.error, depth, RED)
+                yield from self._traceback(step, depth)
             case "final_result":
                 if not self._is_said(step):
                     yield from self.content("output", step.output, depth)

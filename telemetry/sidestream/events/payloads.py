@@ -123,6 +123,10 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     mode: Literal["graph", "realtime"] | None = None
     prompt: Json = None
     tags: dict[str, str] | None = None
+    attempt: int | None = None
+    """1 for the first of the runs that try the same thing, as the application says."""
+    attempt_of: str | None = None
+    """Id of the first of them."""
     pid: int | None = None
     """Process that observed the run, so that a reader can tell a writer that is gone."""
     host: str | None = None
@@ -310,6 +314,27 @@ class FinalResult(Payload, frozen=True, kw_only=True):
     output: Json = None
 
 
+class Frame(Payload, frozen=True, kw_only=True):
+    """A call that an exception went through: its place, and no value."""
+
+    file: str
+    """Path; of an installed library, from its package on."""
+    line: int
+    function: str
+
+
+class Raised(Payload, frozen=True, kw_only=True):
+    """An exception behind another one."""
+
+    content_fields: ClassVar[tuple[str, ...]] = ("error",)
+
+    link: Literal["cause", "context", "member"]
+    """`cause`: the one before was raised from it; `context`: raised while it was handled; `member`: in a group."""
+    exception_type: str
+    error: Json = None
+    frames: list[Frame] | None = None
+
+
 class Error(Payload, frozen=True, kw_only=True):
     content_fields: ClassVar[tuple[str, ...]] = ("error",)
 
@@ -322,6 +347,10 @@ class Error(Payload, frozen=True, kw_only=True):
     tool_call_id: str | None = None
     invented: bool | None = None
     """As in `llm_chunk`."""
+    frames: list[Frame] | None = None
+    """Where it was raised: calls, the innermost last, without values."""
+    chain: list[Raised] | None = None
+    """What it was raised from, or is a group of."""
 
 
 class AgentEnd(Payload, frozen=True, kw_only=True):

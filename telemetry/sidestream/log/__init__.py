@@ -20,6 +20,7 @@ from .files import Paths, log_files
 from .reader import Problem, read
 from .runs.conversations import Conversation, conversations
 from .runs.diff import Change, RunDiff, StepDiff, diff
+from .runs.errors import ErrorGroup, errors
 from .runs.filters import Filter, Order, parse_duration, parse_time
 from .runs.iteration import events, runs
 from .runs.loading import load_run
@@ -34,6 +35,7 @@ __all__ = [
     "Change",
     "Conversation",
     "Delta",
+    "ErrorGroup",
     "Filter",
     "Group",
     "Hit",
@@ -54,6 +56,7 @@ __all__ = [
     "StepDiff",
     "conversations",
     "diff",
+    "errors",
     "events",
     "load_run",
     "log_files",

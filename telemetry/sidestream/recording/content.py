@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from sidestream.errors import ConfigurationError
-from sidestream.events import Json, LLMChunk, LLMEnd, Payload, StreamEvent
+from sidestream.events import Error, Json, LLMChunk, LLMEnd, Payload, StreamEvent
 
 from .snapshot import TOO_DEEP, snapshot
 
@@ -75,6 +75,8 @@ def _payload(data: Payload, policy: ContentPolicy, redact: Redactor | None) -> P
     if changes and type(data) is LLMChunk and "text" in changes:
         # The pieces no longer add up to the text that is shown.
         changes["lengths"] = None
+    if type(data) is Error and data.chain:
+        changes["chain"] = [_payload(raised, policy, redact) for raised in data.chain]
     if type(data) is LLMEnd and data.failed_attempts:
         changes["failed_attempts"] = [_payload(attempt, policy, redact) for attempt in data.failed_attempts]
     return msgspec.structs.replace(data, **changes) if changes else data

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, TypeAlias
+
+from sidestream.events import Frame, Raised
 
 from .snapshot import safe_str
+
+Link: TypeAlias = Literal["cause", "context", "member"]
+
+OUTERMOST, INNERMOST = 8, 32
+"""Frames kept of a traceback, from either end."""
+MAX_FRAMES = 10_000
+"""Frames that are looked at: a recursion may be deep."""
+MAX_CHAIN = 16
+"""Exceptions told behind one: causes, contexts, and members of groups."""
+_OWN = ("sidestream.", "sidestream_exporters.")
+_LIBRARIES = ("/site-packages/", "/dist-packages/", "\\site-packages\\")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Type and message of an exception, taken down when it is raised."""
+    """Type, message and place of an exception, taken down when it is raised."""
 
     type: str
     """Qualified name; builtins bare."""
     message: str
+    frames: tuple[Frame, ...] = ()
+    """Where it was raised, the innermost call last; without any value."""
+    chain: tuple[Raised, ...] = ()
+    """What it was raised from, or is a group of."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -22,6 +43,68 @@ class Failure:
         if isinstance(error, BaseExceptionGroup):
             members = (cls.of(member) for member in error.exceptions)
             text = "\n".join([text, *(f"- {member.type}: {member.message}" for member in members)])
-        kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        return cls(name, text)
+        return cls(_name(error), text)
+
+    @classmethod
+    def traced(cls, error: BaseException) -> Failure:
+        """`error` as data, with its frames and what is behind it."""
+        plain = cls.of(error)
+        return cls(plain.type, plain.message, frames_of(error.__traceback__), tuple(_behind(error)))
+
+
+def frames_of(trace: TracebackType | None) -> tuple[Frame, ...]:
+    """The calls that `trace` went through, our own left out, the innermost last."""
+    first: list[TracebackType] = []
+    last: deque[TracebackType] = deque(maxlen=INNERMOST)
+    for _ in range(MAX_FRAMES):
+        if trace is None:
+            break
+        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_OWN):
+            if len(first) < OUTERMOST:
+                first.append(trace)
+            else:
+                last.append(trace)
+        trace = trace.tb_next
+    return tuple(map(_frame, (*first, *last)))
+
+
+def _frame(trace: TracebackType) -> Frame:
+    code = trace.tb_frame.f_code
+    file = code.co_filename
+    for folder in _LIBRARIES:
+        _, found, within = file.rpartition(folder)
+        if found:
+            file = within
+            break
+    return Frame(file=file, line=trace.tb_lineno or code.co_firstlineno, function=code.co_qualname)
+
+
+def _behind(error: BaseException) -> Iterator[Raised]:
+    """What `error` was raised from, and the members of groups, each before what is behind it in turn."""
+    seen = {id(error)}
+    todo: deque[tuple[Link, BaseException]] = deque(_next(error))
+    for _ in range(MAX_CHAIN):
+        if not todo:
+            return
+        link, each = todo.popleft()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield Raised(
+            link=link, exception_type=_name(each), error=safe_str(each), frames=list(frames_of(each.__traceback__))
+        )
+        todo.extendleft(reversed(list(_next(each))))
+
+
+def _next(error: BaseException) -> Iterator[tuple[Link, BaseException]]:
+    if isinstance(error, BaseExceptionGroup):
+        yield from (("member", member) for member in error.exceptions)
+    if error.__cause__ is not None:
+        yield "cause", error.__cause__
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield "context", error.__context__
+
+
+def _name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

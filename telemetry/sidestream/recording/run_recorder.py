@@ -54,6 +54,7 @@ class RunRecorder:
         append: Takes each record.
         owner: The sidecar (or other recorder) whose run this is.
         parent: What the run was started inside of.
+        attempt: Which try of the same thing it is, and the id of the first; None where it is none.
         remote: The span of the program that started this one.
         clock: Monotonic nanoseconds.
         wall: Unix nanoseconds.
@@ -62,6 +63,7 @@ class RunRecorder:
 
     __slots__ = (
         "_append",
+        "_attempt",
         "_clock",
         "_errors",
         "_process",
@@ -94,6 +96,7 @@ class RunRecorder:
         agent_name: str | None = None,
         parent: Link | None = None,
         tags: Mapping[str, str] | None = None,
+        attempt: tuple[int, str] | None = None,
         sampler: HeadSampler | None = None,
         remote: SpanRef | None = None,
         clock: Callable[[], int] = monotonic_ns,
@@ -117,6 +120,7 @@ class RunRecorder:
         self.instrumented = False
         self.ended = False
         self._tags = tags
+        self._attempt = attempt
         self._sampler = sampler
         self._remote = remote
         self._process = process
@@ -170,6 +174,8 @@ class RunRecorder:
             mode=mode,
             prompt=prompt,
             tags=dict(self._tags) if self._tags else None,
+            attempt=self._attempt[0] if self._attempt else None,
+            attempt_of=self._attempt[1] if self._attempt else None,
             pid=process.pid,
             host=process.host,
             process=process.identity,
@@ -320,6 +326,8 @@ class RunRecorder:
                 request=request,
                 tool_name=tool_name,
                 tool_call_id=tool_call_id,
+                frames=list(failure.frames) or None,
+                chain=list(failure.chain) or None,
             )
         )
 

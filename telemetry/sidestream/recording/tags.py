@@ -1,4 +1,4 @@
-"""Tags of a run: what a program may say of it, within bounds."""
+"""Tags of a run, and which runs try the same thing: what a program may say of it, within bounds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dis import opmap
 from inspect import CO_ASYNC_GENERATOR
+from itertools import count
 from types import FrameType
 
 from sidestream.errors import ConfigurationError
@@ -30,6 +31,23 @@ def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: v if len(v) <= MAX_TAG_VALUE else v[: MAX_TAG_VALUE - 1] + "…" for name, v in tags.items()}
 
 
+class Attempts:
+    """Runs that try the same thing, one after the other or at once."""
+
+    __slots__ = ("_first", "_numbers")
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._first: str | None = None
+
+    def next(self, run_id: str) -> tuple[int, str]:
+        """The number of the run that starts now, and the id of the first one."""
+        number = next(self._numbers)
+        if self._first is None:
+            self._first = run_id
+        return number, self._first
+
+
 class TagsHere:
     """Tags of the runs that start in the current context, by blocks within blocks.
 
@@ -48,16 +66,24 @@ class TagsHere:
 
     def get(self) -> Mapping[str, str]:
         """The tags of a run that starts now."""
+        return self._here().tags
+
+    def attempts(self) -> Attempts | None:
+        """What a run that starts now is a try of, if anybody has said that it is one."""
+        return self._here().attempts
+
+    def _here(self) -> _Block:
         block = self._block.get()
         while block.outer is not None and not block.holds():
             block = block.outer
-        return block.tags
+        return block
 
     @contextmanager
-    def block(self, tags: Mapping[str, str], opener: FrameType) -> Iterator[None]:
-        """Add `tags` within a `with` block that the code of the frame `opener` opens."""
-        before = self._block.get()
-        block = _Block(checked_tags({**self.get(), **tags}), before, opener if _leaks(opener) else None)
+    def block(self, tags: Mapping[str, str], opener: FrameType, *, attempts: Attempts | None = None) -> Iterator[None]:
+        """Add `tags`, or `attempts`, within a `with` block that the code of the frame `opener` opens."""
+        before, here = self._block.get(), self._here()
+        leaking = opener if _leaks(opener) else None
+        block = _Block(checked_tags({**here.tags, **tags}), before, leaking, attempts or here.attempts)
         self._block.set(block)
         try:
             yield
@@ -69,12 +95,17 @@ class TagsHere:
 class _Block:
     """Tags, and the async generator that they belong to, if they do."""
 
-    __slots__ = ("_generator", "_open", "outer", "tags")
+    __slots__ = ("_generator", "_open", "attempts", "outer", "tags")
 
     def __init__(
-        self, tags: Mapping[str, str], outer: _Block | None = None, generator: FrameType | None = None
+        self,
+        tags: Mapping[str, str],
+        outer: _Block | None = None,
+        generator: FrameType | None = None,
+        attempts: Attempts | None = None,
     ) -> None:
         self.tags = tags
+        self.attempts = attempts
         self.outer = outer
         self._generator = generator
         self._open = True

@@ -37,6 +37,7 @@ def make_app(paths: Sequence[str], *, token: str | None = None, any_host: bool =
             Route("/", views.runs_page),
             Route("/search", views.search_view),
             Route("/compare", views.compare_view),
+            Route("/errors", views.errors_view),
             Route("/runs/{run_id}", views.run_view),
             Route("/runs/{run_id}/events", views.events_view),
             Route("/runs/{run_id}/events.jsonl", views.lines_view),

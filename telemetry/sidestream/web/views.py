@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from sidestream.errors import ConfigurationError
 from sidestream.events.bounds import Figure
-from sidestream.log import Filter, Hit, RunLog, RunSummary, diff, load_run, search
+from sidestream.log import Filter, Hit, RunLog, RunSummary, diff, errors, load_run, search
 from sidestream.log.runs.filters import OUTCOMES
 from sidestream.terminal.numbers import counted
 
@@ -25,6 +25,7 @@ from .waterfall import MAX_ROWS, duration, waterfall
 
 RUNS_A_PAGE = 100
 EVENTS_A_PAGE = 200
+ERRORS_SHOWN = 200
 MAX_HITS = 200
 SEARCH_SECONDS = 15.0
 
@@ -56,6 +57,14 @@ def static(request: Request) -> Response:
         return not_found(request, "There is no such file.")
     keep = "public, max-age=31536000, immutable" if request.query_params else "no-cache"
     return Response(asset(name), media_type=ASSETS[name], headers={"Cache-Control": keep})
+
+
+def errors_view(request: Request) -> Response:
+    """`/errors`: the errors of the log, those of one kind together; the filters of the list apply."""
+    catalogue: Catalogue = request.app.state.catalogue
+    where = _filter(request)
+    groups = errors(catalogue.paths, None if where == Filter() else where)
+    return page("errors.html", q="", groups=groups, shown=ERRORS_SHOWN)
 
 
 def not_found(request: Request, message: str = "There is no such page.") -> Response:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sidestream.events import Verdict, verdict_of
+from sidestream.events.traceback import place_of, traceback_lines
 from sidestream.terminal import numbers
 from sidestream.terminal.text import one_line, sanitize
 
@@ -116,6 +117,17 @@ def not_kept(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"type", "length"}
 
 
+def stack(step: Any) -> str:
+    """The traceback of a step that failed."""
+    return "\n".join(traceback_lines(step.exception_type, step.error, step.frames, step.chain))
+
+
+def place(step: Any) -> str:
+    """Where a step failed: the innermost place in the application's own code."""
+    found = place_of(step.frames)
+    return "" if found is None else f"{found.file}:{found.line} in {found.function}"
+
+
 FILTERS = {
     "ago": ago,
     "as_text": as_text,
@@ -124,12 +136,14 @@ FILTERS = {
     "count": count,
     "iso": iso,
     "money": money,
+    "place": place,
     "plural": numbers.counted,
     "seconds": seconds,
     "short_class": short_class,
     "short_count": short_count,
     "short_id": short_id,
     "sign": sign,
+    "stack": stack,
     "tone": tone,
     "words": words,
 }

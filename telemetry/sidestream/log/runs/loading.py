@@ -155,6 +155,9 @@ class _Builder:
                 within = self._tool(data) if data.where == "tool" else self.requests.get(data.request or -1)
                 step = self._step(event, kind="error", name=data.exception_type or "error", within=within)
                 step.where, step.error, step.exception_type = data.where, data.error, data.exception_type
+                for each in (step, within):
+                    if each is not None:
+                        each.frames, each.chain = data.frames or [], data.chain or []
             case Custom():
                 step = self._step(event, kind="custom", name=data.name, within=self._tool(data))
                 step.output, step.tool_call_id = data.payload, data.tool_call_id

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from sidestream.events import AnyEvent, ChunkKind, History, Json, Usage
+from sidestream.events import AnyEvent, ChunkKind, Frame, History, Json, Raised, Usage
 
 from .summary import RunSummary
 
@@ -112,6 +112,10 @@ class Step(msgspec.Struct, kw_only=True):
     """Of a request: the answer."""
     part_details: dict[int, dict[str, Json]] = {}
     """Of a request: what is known of the answer's parts beside their content, by index."""
+    frames: list[Frame] = []
+    """Of an error, and of the request or tool that raised it: the calls that it went through, the innermost last."""
+    chain: list[Raised] = []
+    """Likewise: what it was raised from, or is a group of."""
     children: list[Step] = []
     """What happened within it, in order."""
     run: RunLog | None = None

@@ -248,7 +248,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             current.set(previous)
 
     def _output_failed(self, state: RunState, error: Exception) -> None:
-        state.run.error(Failure.of(error), "output", identity=id(error))
+        state.run.error(Failure.traced(error), "output", identity=id(error))
 
 
 class RealtimeObserver(AbstractCapability[Any]):

@@ -138,7 +138,7 @@ def _stream_over(state: RunState, request: RequestRecorder, t_pull: int, error: 
     request.close_parts()
     # A limit of the caller's own stops the stream too, and is no fault of the provider.
     if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration | UsageLimitExceeded):
-        failure = Failure.of(error)
+        failure = Failure.traced(error)
         request.failure = failure
         state.run.error(failure, "model", identity=id(error), request=request.number)
 

@@ -121,7 +121,7 @@ def request_failed(state: RunState, request: RequestRecorder, error: BaseExcepti
         else:
             state.interrupted.append((request, monotonic_ns()))
     else:
-        failure = Failure.of(error)
+        failure = Failure.traced(error)
         state.run.error(failure, "model", identity=id(error), request=request.number)
         tried = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
         attempts = convert.attempts(tried, state.recorder.pricing)

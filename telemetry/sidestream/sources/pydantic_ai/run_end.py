@@ -38,7 +38,7 @@ def close_run(state: RunState, ctx: Any, result: Any, error: BaseException | Non
         # Of an error, the part of the run that it came from has told already.
         run.end(outcome, _failure_behind(state) if outcome == "error" else None)
         return
-    failure = Failure.of(error)
+    failure = Failure.traced(error) if outcome == "error" else Failure.of(error)
     if outcome == "error":
         run.error(failure, "run", identity=id(error))
     run.end(outcome, failure)

@@ -57,9 +57,10 @@ def tool_failed(state: RunState, span: int, call: Any, error: BaseException) -> 
             outcome = "retry"
         case _:
             outcome = "failed"
-    failure = Failure.of(error)
+    raised = outcome == "failed" and not isinstance(error, ToolFailedError)
+    failure = Failure.traced(error) if raised else Failure.of(error)
     run.tool_end(span, outcome, failure=failure)
-    if outcome == "failed" and not isinstance(error, ToolFailedError):
+    if raised:
         run.error(failure, "tool", identity=id(error), tool_name=call.tool_name, tool_call_id=call.tool_call_id)
 
 

@@ -88,7 +88,7 @@ class TappedRun(StreamRecorder):
         if isinstance(error, StopAsyncIteration | StopIteration):
             self.end("completed")
         elif isinstance(error, Exception):
-            failure = Failure.of(error)
+            failure = Failure.traced(error)
             request = self._request
             if request is None:
                 self._run.error(failure, "run")
