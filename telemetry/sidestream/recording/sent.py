@@ -196,7 +196,10 @@ class SentBook:
         self._histories.put(self._list, len(self._list.numbers) - 1)
         details = []
         for index, part in enumerate(plain["parts"]):
-            if further := {name: value for name, value in part.items() if name not in _IN_CHUNKS}:
+            further = {name: value for name, value in part.items() if name not in _IN_CHUNKS}
+            if isinstance(part.get("args"), dict):
+                further["args_type"] = "object"  # and no text that a model wrote piece by piece
+            if further:
                 details.append({"part": index, **further})
         return details or None
 

@@ -75,6 +75,15 @@ PREPARES_WITHIN_REQUEST = hasattr(ModelRequestNode, "_apply_before_model_request
 """Whether history processors and other hooks prepare a request within `wrap_model_request`, and not before it."""
 
 
+def current_run_context() -> Any:
+    """The context of the run that a model is asked by; None outside of one."""
+    try:
+        from pydantic_ai._run_context import get_current_run_context
+    except ImportError:
+        return None
+    return get_current_run_context()
+
+
 # --- a run and its stream --------------------------------------------------------------------------------------------
 
 

@@ -43,8 +43,7 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
     messages = request_context.messages
     if request.number == 1:
         state.system_prompts = convert.system_prompts(messages, state.run.run_id)
-    texts = (state.system_prompts, getattr(messages[-1], "instructions", None) if messages else None)
-    told = "\n\n".join(text for text in texts if text) or None
+    told = convert.instructions(messages, state.system_prompts)
     changed, state.instructions = told != state.instructions, told
     model, parameters = request_context.model, request_context.model_request_parameters
     content = state.recorder.wants_content

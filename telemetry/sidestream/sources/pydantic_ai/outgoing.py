@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from operator import is_
 from typing import Any
 
+from sidestream.events import Json
 from sidestream.recording.sent import MAX_MESSAGES, Mark, NewMessage, Sent
 from sidestream.recording.snapshot import pack
 
@@ -124,6 +125,11 @@ def _fields(part: Any) -> dict[str, Any]:
         for name, value in vars(part).items()
         if value is not None and name not in _LEFT_OUT
     }
+
+
+def plain_message(message: Any) -> dict[str, Json]:
+    """A message as the log has it."""
+    return NewMessage(Mark(0), message.kind, tuple(map(_fields, message.parts))).plain()
 
 
 def tool_definitions(parameters: Any) -> list[dict[str, Any]]:

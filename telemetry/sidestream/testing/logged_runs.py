@@ -1,0 +1,157 @@
+"""Runs of a log, handed out to the runs that do the same again."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from sidestream.errors import ConfigurationError
+from sidestream.events import Json, LLMEnd, Retry, ToolEnd
+from sidestream.log import RunLog, SentMessage, Step, load_run, runs
+from sidestream.log.files import Paths
+from sidestream.log.runs.naming import named_run
+from sidestream.log.runs.sent_messages import Conversations, request_of
+from sidestream.log.runs.tree import Part
+
+from .differences import RequestDiffers
+
+
+class LoggedRun:
+    """One run of the log, from request to request."""
+
+    def __init__(self, log: RunLog, conversations: Conversations) -> None:
+        self.log = log
+        self._conversations = conversations
+        self._number = 0
+        self.system_prompts: str | None = None
+        """What the run that does it again brought."""
+        self._ends = {
+            event.event.data.request: event.event.data for event in log.events if isinstance(event.event.data, LLMEnd)
+        }
+
+    @property
+    def name(self) -> str:
+        """How it is called in messages."""
+        return f"run {self.log.summary.run_id}"
+
+    def next_request(self) -> LoggedRequest:
+        """The request that comes next. Raises `RequestDiffers` after the last one."""
+        self._number += 1
+        step = request_of(self.log, self._number)
+        if step is None:
+            raise RequestDiffers(
+                f"{self.name} has {self._number - 1} requests in the log, and this run makes another one"
+            )
+        return LoggedRequest(self, step, self._ends.get(self._number))
+
+    def messages(self, request: int) -> list[SentMessage]:
+        """What the request sent, history included."""
+        return self._conversations.messages(self.log.summary.run_id, request) or []
+
+    def in_force(self, request: int, name: str) -> Json:
+        """The field `name` of what was sent, as the request or the last one before it told it."""
+        told: Json = None
+        for step in self.log.steps:
+            if step.kind == "request" and step.sent is not None and (step.request or 0) <= request:
+                value = getattr(step.sent, name)
+                told = value if value is not None else told
+        return told
+
+    def tool_end(self, tool_call_id: str) -> ToolEnd | None:
+        """How the call of a tool ended."""
+        ends = [event.event.data for event in self.log.events if isinstance(event.event.data, ToolEnd)]
+        return next((end for end in ends if end.tool_call_id == tool_call_id), None)
+
+    def retry_of(self, tool_call_id: str) -> str | None:
+        """What the model was told when the call had to be made again."""
+        told = [event.event.data for event in self.log.events if isinstance(event.event.data, Retry)]
+        messages = [each.message for each in told if each.tool_call_id == tool_call_id]
+        return messages[0] if messages and isinstance(messages[0], str) else None
+
+
+class LoggedRequest:
+    """A request of the log with its answer."""
+
+    def __init__(self, run: LoggedRun, step: Step, end: LLMEnd | None) -> None:
+        self.run = run
+        self.step = step
+        self.end = end
+        self.number = step.request or 0
+
+    def pieces(self) -> list[tuple[float, Piece]]:
+        """The pieces of the answer in the order in which they came, each with its seconds after the request."""
+        found: list[tuple[float, int, int, Piece]] = []
+        for place, part in enumerate(self.step.parts):
+            deltas = part.deltas[:1] if is_hidden(part) else part.deltas
+            for number, delta in enumerate(deltas):
+                piece = Piece(place, part, delta.text or "", number == 0, number == len(deltas) - 1)
+                found.append((delta.at, place, number, piece))
+        found.sort(key=lambda each: each[:3])
+        return [(at - self.step.start, piece) for at, _, _, piece in found]
+
+    def begins_empty(self) -> frozenset[int]:
+        """Places of the parts whose beginning carried no text: the log counts such events, and tells them not apart."""
+        parts = self.step.parts
+        told = sum(1 if part.kind == "other" or is_hidden(part) else len(part.deltas) for part in parts)
+        spare = (self.end.chunks or 0 if self.end else 0) - told
+        likely = {"compaction": 0, "tool_call": 1}
+        order = sorted(range(len(parts)), key=lambda at: (likely.get(parts[at].part_kind or parts[at].kind, 2), at))
+        may = [at for at in order if parts[at].kind != "other" or parts[at].part_kind == "compaction"]
+        return frozenset([at for at in may if not is_hidden(parts[at])][: max(0, spare)])
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One piece of an answer."""
+
+    place: int
+    """Of its part within the answer."""
+    part: Part
+    text: str
+    first: bool
+    last: bool
+
+
+def is_hidden(part: Part) -> bool:
+    """Whether the provider hid the thought: the log has how long it took, and no piece of it came."""
+    return part.kind == "thinking" and not part.text
+
+
+class LoggedRuns:
+    """A run of the log with its sub-agents, each to be done again by one run."""
+
+    def __init__(self, paths: Paths, run: str) -> None:
+        tree = load_run(paths, named_run(run, runs(paths)).run_id)
+        conversations = Conversations(tree, lambda run_id: _loaded(paths, run_id))
+        self._waiting = [LoggedRun(each, conversations) for each in sorted(tree.runs(), key=lambda each: each.start)]
+        self._taken: dict[str, LoggedRun] = {}
+        self._lock = threading.Lock()
+        self.root = self._waiting[0]
+
+    def of(self, run_id: str, agent_name: str | None, prompt: Json) -> LoggedRun:
+        """The logged run that the run `run_id` does again.
+
+        That is the first one of the same agent with the same prompt, else of the same agent. The outermost run stands
+        for whichever run comes first. Raises `RequestDiffers` where there is none left.
+        """
+        with self._lock:
+            if run_id not in self._taken:
+                found = self._best(agent_name, prompt)
+                self._waiting.remove(found)
+                self._taken[run_id] = found
+            return self._taken[run_id]
+
+    def _best(self, agent_name: str | None, prompt: Json) -> LoggedRun:
+        if self.root in self._waiting:
+            return self.root
+        same = [each for each in self._waiting if each.log.summary.agent_name == agent_name]
+        if not same:
+            raise RequestDiffers(f"{self.root.name} has no further run of the agent {agent_name!r} inside of it")
+        return next((each for each in same if each.log.prompt == prompt), same[0])
+
+
+def _loaded(paths: Paths, run_id: str) -> RunLog | None:
+    try:
+        return load_run(paths, run_id)
+    except ConfigurationError:
+        return None
