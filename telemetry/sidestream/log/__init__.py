@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from .files import Paths, log_files
 from .reader import Problem, read
+from .runs.cases import cases
 from .runs.conversations import Conversation, conversations
 from .runs.diff import Change, RunDiff, StepDiff, diff
 from .runs.errors import ErrorGroup, errors
@@ -54,6 +55,7 @@ __all__ = [
     "Statistics",
     "Step",
     "StepDiff",
+    "cases",
     "conversations",
     "diff",
     "errors",

@@ -118,15 +118,27 @@ def is_hidden(part: Part) -> bool:
 
 
 class LoggedRuns:
-    """A run of the log with its sub-agents, each to be done again by one run."""
+    """Runs of the log with their sub-agents, each to be done again by one run.
 
-    def __init__(self, paths: Paths, run: str) -> None:
-        tree = load_run(paths, named_run(run, runs(paths)).run_id)
-        conversations = Conversations(tree, lambda run_id: _loaded(paths, run_id))
-        self._waiting = [LoggedRun(each, conversations) for each in sorted(tree.runs(), key=lambda each: each.start)]
+    Args:
+        paths: The log.
+        run: Which run; None for all of them.
+    """
+
+    def __init__(self, paths: Paths, run: str | None) -> None:
+        known = runs(paths)
+        roots = [each for each in known if each.parent_run_id is None] if run is None else [named_run(run, known)]
+        if not roots:
+            raise ConfigurationError("this log has no runs to be done again")
+        trees = [load_run(paths, each.run_id) for each in roots]
+        self._waiting: list[LoggedRun] = []
+        for tree in trees:
+            conversations = Conversations(tree, lambda run_id: _loaded(paths, run_id))
+            self._waiting += [LoggedRun(each, conversations) for each in sorted(tree.runs(), key=lambda run: run.start)]
         self._taken: dict[str, LoggedRun] = {}
         self._lock = threading.Lock()
         self.root = self._waiting[0]
+        self._alone = len(trees) == 1
 
     def of(self, run_id: str, agent_name: str | None, prompt: Json) -> LoggedRun:
         """The logged run that the run `run_id` does again.
@@ -142,11 +154,12 @@ class LoggedRuns:
             return self._taken[run_id]
 
     def _best(self, agent_name: str | None, prompt: Json) -> LoggedRun:
-        if self.root in self._waiting:
+        if self._alone and self.root in self._waiting:
             return self.root
         same = [each for each in self._waiting if each.log.summary.agent_name == agent_name]
         if not same:
-            raise RequestDiffers(f"{self.root.name} has no further run of the agent {agent_name!r} inside of it")
+            where = f"{self.root.name} has" if self._alone else "the log has"
+            raise RequestDiffers(f"{where} no further run of the agent {agent_name!r}")
         return next((each for each in same if each.log.prompt == prompt), same[0])
 
 

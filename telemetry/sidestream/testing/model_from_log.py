@@ -41,7 +41,8 @@ class ModelFromLog(Model):
 
     Args:
         paths: The log.
-        run: The run to be done again: its id, or how that begins or ends; or its trace id.
+        run: The run to be done again: its id, or how that begins or ends; or its trace id. None for every run of the
+            log, each by one run of the same agent, with the same prompt where there is one.
         strict: Whether a request that differs from the logged one fails, with what differs.
         pace: `logged`: each piece comes after the time that it took then.
         tools: `logged`: tools are not executed, their results come from the log; only with `override()`.
@@ -54,7 +55,7 @@ class ModelFromLog(Model):
         self,
         paths: Paths = "runs/",
         *,
-        run: str,
+        run: str | None,
         strict: bool = True,
         pace: Pace = "at once",
         tools: Tools = "run",

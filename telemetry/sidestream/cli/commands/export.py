@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, no_runs
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sidestream.log import Filter
 
 FORMATS = (".parquet", ".csv", ".html")
+CASES = (".yaml", ".yml", ".json")
 
 
 @choosing_runs
@@ -27,9 +29,12 @@ def export(
         str | None,
         typer.Option(metavar="RUN", help="For .html: which run, as for `sidestream show`. Default: the last."),
     ] = None,
+    cases: Annotated[
+        bool, typer.Option("--cases", help="A data set for pydantic-evals: a case a run; ends in .yaml or .json.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a log as Parquet, CSV or HTML.
+    """Write a log as Parquet, CSV or HTML, or its runs as cases to evaluate.
 
     A row a run or a row an event; or one run as an HTML file that needs nothing else. What is not known is an empty
     cell, and not 0. Parquet needs DuckDB: pip install 'sidestream[parquet]'. The HTML page holds all that was said: see
@@ -40,22 +45,29 @@ def export(
     Example:  sidestream export 'logs/*.jsonl.gz' --table events --out events.parquet
 
     Example:  sidestream export --run b855 --out run.html
+
+    Example:  sidestream export --cases --agent support --outcome completed --out cases.yaml
     """
     from sidestream.cli.rendering import busy, write, write_json
     from sidestream.terminal.numbers import counted
 
     target = Path(out).expanduser()
-    if target.suffix not in FORMATS:
+    if cases and target.suffix not in CASES:
+        raise ConfigurationError(f"export: --out {out}: end the name of cases in {' or '.join(CASES)}")
+    if not cases and target.suffix not in FORMATS:
         raise ConfigurationError(f"export: --out {out}: end the name in {', '.join(FORMATS)}, which says what to write")
     if table not in ("runs", "events"):
         raise ConfigurationError(f"export: --table {table}: choose runs or events")
     if target.exists():
         raise ConfigurationError(f"export: --out {out}: is there already; choose another name")
-    if run is not None and target.suffix != ".html":
+    if run is not None and target.suffix != ".html" and not cases:
         raise ConfigurationError("export: --run is for .html; the other options choose the runs of a table")
     unread = Unread()
     log = paths or [DEFAULT_LOG]
-    if target.suffix == ".html":
+    if cases:
+        with busy(log):
+            count, what = _cases(log, where, run, target, unread), "case"
+    elif target.suffix == ".html":
         with busy(log):
             count, what = _page(log, where, run, target, unread), "run"
     else:
@@ -71,6 +83,23 @@ def export(
     else:
         write(f"{counted(count, what)} in {target}\n")
     unread.say()
+
+
+def _cases(log: Sequence[str], where: Filter, run: str | None, target: Path, unread: Unread) -> int:
+    """Write runs as the cases of a data set."""
+    from sidestream.cli.tables import new_file
+    from sidestream.log import cases, runs
+    from sidestream.log.runs.naming import named_run
+
+    known = runs(log, where, on_problem=unread)
+    chosen = [named_run(run, known)] if run is not None else [each for each in known if each.parent_run_id is None]
+    if not chosen:
+        raise no_runs(where)
+    found = cases(log, chosen)
+    # JSON is YAML too.
+    with new_file(target) as part:
+        part.write_bytes(msgspec.json.format(msgspec.json.encode({"name": target.stem, "cases": found}), indent=2))
+    return len(found)
 
 
 def _page(log: Sequence[str], where: Filter, run: str | None, target: Path, unread: Unread) -> int:
