@@ -30,16 +30,13 @@ UNKNOWN: dict[str, Json] = {"kind": "unknown"}
 """Stands for a message that has been forgotten here and was not passed on again."""
 
 
-class Mark:
+class Mark(msgspec.Struct, gc=False):
     """What the caller's path keeps of a message that it has passed on, for as long as the program keeps the message."""
 
-    __slots__ = ("number", "used")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        """Unique within the process. Messages that say the same come to have that of the first."""
-        self.used = number
-        """The newest number when the message was last sent."""
+    number: int
+    """Unique within the process. Messages that say the same come to have that of the first."""
+    used: int = 0
+    """The newest number when the message was last sent."""
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
@@ -163,8 +160,9 @@ class SentBook:
             rest.append(number)
         history = [History(request=self._list.request, count=same)] if same else []
         # The last message is what the request is about, and written even where somebody has said the same before.
-        history += self._named(rest[:-1] if rest and rest[-1] in written else rest, same)
-        covered = {at for each in history for at in range(each.at or 0, (each.at or 0) + each.count)}
+        named = self._named(rest[:-1] if rest and rest[-1] in written else rest, same)
+        covered = {at for each in named for at in range(each.at or 0, (each.at or 0) + each.count)}
+        history += named
         count = same + len(rest)
         new = [
             known.referring(written.get(number, UNKNOWN)) for at, number in enumerate(rest, same) if at not in covered

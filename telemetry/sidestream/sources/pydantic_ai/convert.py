@@ -65,8 +65,8 @@ def system_prompts(messages: Sequence[Any], run_id: str) -> str | None:
 
 def instructions(messages: Sequence[Any], system_prompts: str | None) -> str | None:
     """What the model is told to be: the system prompts of the run, and the instructions of the last message."""
-    texts = (system_prompts, getattr(messages[-1], "instructions", None) if messages else None)
-    return "\n\n".join(text for text in texts if text) or None
+    last: str | None = getattr(messages[-1], "instructions", None) if messages else None
+    return f"{system_prompts}\n\n{last}" if system_prompts and last else system_prompts or last or None
 
 
 def retries(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:

@@ -30,8 +30,9 @@ def begin_request(state: RunState, ctx: Any, request_context: Any) -> RequestRec
     state.refused.clear()
     for retry in convert.retries(request_context.messages):
         state.run.retry(**retry)
+    state.model = request_context.model
     state.request = state.run.open_request(
-        model=convert.model_name(request_context.model) or "unknown", streaming=request_context.streaming
+        model=convert.model_name(state.model) or "unknown", streaming=request_context.streaming
     )
     if not compat.PREPARES_WITHIN_REQUEST:
         send_request(state, state.request, request_context)
@@ -48,7 +49,7 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
     model, parameters = request_context.model, request_context.model_request_parameters
     content = state.recorder.wants_content
     request.send(
-        model=convert.model_name(model),
+        model=None if model is state.model else convert.model_name(model),
         provider=model.system,
         messages=len(messages),
         instructions=told if changed and content else None,

@@ -19,15 +19,19 @@ from sidestream.recording.snapshot import pack
 _PLAIN = frozenset({str, int, float, bool})
 _LEFT_OUT = frozenset({"timestamp", "metadata", "dynamic_ref"})
 """Fields of a part that no model is sent."""
+FEW = 32
+"""Messages that may be gone before they are looked for."""
 
 
 class KnownMessages:
     """Marks of the messages that have been passed on, for as long as the program keeps them."""
 
-    __slots__ = ("_known", "_newest", "_numbers")
+    __slots__ = ("_known", "_limit", "_newest", "_numbers")
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Any], Mark]] = {}
+        """By the message's id, which another message has once this one is gone."""
+        self._limit = FEW
         self._numbers = itertools.count(1)
         self._newest = 0
 
@@ -42,29 +46,32 @@ class KnownMessages:
         mark.used = newest
         return mark
 
-    def add(self, message: Any) -> Mark:
-        """A mark for `message`, which is passed on now."""
-        known, key, mark = self._known, id(message), Mark(next(self._numbers))
-        self._newest = mark.number
-        if len(known) > MAX_MESSAGES:
-            known.clear()
-        known[key] = (weakref.ref(message, _Forget(known, key)), mark)
-        return mark
+    def new(self, message: Any) -> NewMessage:
+        """`message` as it is passed on, with a mark of its own."""
+        # One call for all of it: this is the caller's path, and a call costs more than what it does here.
+        self._newest = number = next(self._numbers)
+        mark = Mark(number, number)
+        known = self._known
+        if len(known) >= self._limit:
+            self._forget()
+        known[id(message)] = (weakref.ref(message), mark)
+        parts = []
+        for part in message.parts:
+            fields = {}
+            for name, value in vars(part).items():
+                if value is not None and name not in _LEFT_OUT:
+                    fields[name] = value if type(value) in _PLAIN else pack(value)
+            parts.append(fields)
+        return NewMessage(mark, message.kind, tuple(parts))
 
-
-class _Forget:
-    """Takes a message that is gone out of the known ones: its id may come again."""
-
-    __slots__ = ("_key", "_known")
-
-    def __init__(self, known: dict[int, Any], key: int) -> None:
-        self._known = known
-        self._key = key
-
-    def __call__(self, reference: weakref.ref[Any]) -> None:
-        entry = self._known.get(self._key)
-        if entry is not None and entry[0] is reference:
-            self._known.pop(self._key, None)
+    def _forget(self) -> None:
+        """Drop messages that are gone. Done once as many have come as were alive: a message costs no more for it."""
+        for key, (reference, _) in list(self._known.items()):
+            if reference() is None:
+                self._known.pop(key, None)
+        if len(self._known) > MAX_MESSAGES:
+            self._known.clear()
+        self._limit = max(FEW, 2 * len(self._known))
 
 
 class Outgoing:
@@ -86,50 +93,32 @@ class Outgoing:
         if same > len(messages) or not all(map(is_, before, messages)):
             pairs = enumerate(zip(before, messages, strict=False))
             same = next((at for at, (one, other) in pairs if one is not other), min(same, len(messages)))
-        mark = self._known.mark
-        rest = tuple([mark(message) or self._new(message) for message in messages[same:]])
+        known = self._known
+        rest: list[Mark | NewMessage] = []
+        for message in messages[same:]:
+            rest.append(known.mark(message) or known.new(message))
         self._messages = list(messages)
+        # The definitions are new objects for each request; what they hold is not, unless it has changed.
+        schemas: list[Any] = [parameters.output_object, *parameters.native_tools]
+        for tool in parameters.function_tools:
+            schemas += (tool.name, tool.parameters_json_schema, tool.description)
+        for tool in parameters.output_tools:
+            schemas += (tool.name, tool.parameters_json_schema, tool.description)
+        earlier, self._schemas = self._schemas, schemas
         tools = schema = None
-        if self._tools_changed(parameters):
+        if earlier is None or len(earlier) != len(schemas) or not all(map(is_, earlier, schemas)):
             tools, schema = pack(tool_definitions(parameters)), pack(output_schema(parameters))
-        return Sent(same=same, rest=rest, tools=tools, output_mode=parameters.output_mode, output_schema=schema)
+        return Sent(same=same, rest=tuple(rest), tools=tools, output_mode=parameters.output_mode, output_schema=schema)
 
     def answer(self, response: Any) -> NewMessage:
         """The answer to that request, as the history will hold it."""
         self._messages.append(response)
-        return self._new(response)
-
-    def _new(self, message: Any) -> NewMessage:
-        return NewMessage(self._known.add(message), message.kind, tuple(map(_fields, message.parts)))
-
-    def _tools_changed(self, parameters: Any) -> bool:
-        """Whether the model may be given other tools. The objects are new for each request, what they hold is not."""
-        schemas: list[Any] = [parameters.output_object]
-        for tool in parameters.function_tools:
-            schemas += (tool.name, tool.parameters_json_schema, tool.description)
-        for tool in parameters.output_tools:
-            schemas += (tool.name, tool.parameters_json_schema)
-        schemas += parameters.native_tools
-        before, self._schemas = self._schemas, schemas
-        return before is None or len(before) != len(schemas) or not all(map(_is_same, before, schemas))
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is str and one == other)
-
-
-def _fields(part: Any) -> dict[str, Any]:
-    """The fields of a part that a model is sent."""
-    return {
-        name: value if type(value) in _PLAIN else pack(value)
-        for name, value in vars(part).items()
-        if value is not None and name not in _LEFT_OUT
-    }
+        return self._known.new(response)
 
 
 def plain_message(message: Any) -> dict[str, Json]:
     """A message as the log has it."""
-    return NewMessage(Mark(0), message.kind, tuple(map(_fields, message.parts))).plain()
+    return KnownMessages().new(message).plain()
 
 
 def tool_definitions(parameters: Any) -> list[dict[str, Any]]:

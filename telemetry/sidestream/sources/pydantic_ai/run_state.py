@@ -30,6 +30,7 @@ class RunState:
         "leaked",
         "leaving",
         "messages",
+        "model",
         "outgoing",
         "provider_tools",
         "recorder",
@@ -50,6 +51,8 @@ class RunState:
         """The span of that request, while the provider's own spans are to find it."""
         self.messages: Sequence[Any] = ()
         """The run's live history as of the last request (the one that `wrap_run` is given goes stale)."""
+        self.model: Any = None
+        """The model that the last request began with."""
         self.interrupted: list[tuple[RequestRecorder, int]] = []
         """Requests cut off in mid-stream: pydantic-ai commits their partial response after their hook has ended."""
         self.system_prompts: str | None = None
