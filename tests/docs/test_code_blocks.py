@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from sidestream import Sidecar
 from sidestream.cli.app import app
+from sidestream.testing.cassette import cassette
 from sidestream.testing.pytest_plugin import sidestream_capture
 from tests.support.paths import ROOT
 
@@ -76,7 +77,11 @@ def _run_python(block: Block, namespace: dict[str, Any], page: Path) -> None:
     else:
         exec(compiled, namespace)
     for name in set(namespace) - before:
-        if name.startswith("test_"):
+        if name.startswith("test_") and "sidestream_cassette" in inspect.signature(namespace[name]).parameters:
+            for _ in range(2):  # recorded, and answered
+                with cassette(Path("cassettes") / f"{name}.jsonl") as tape:
+                    namespace[name](tape)
+        elif name.startswith("test_"):
             fixture = sidestream_capture.__wrapped__  # type: ignore[attr-defined]
             for capture in fixture():
                 namespace[name](capture)

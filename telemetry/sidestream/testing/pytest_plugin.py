@@ -1,13 +1,22 @@
-"""A pytest fixture: `sidestream_capture`, a sidecar whose events a test can look at.
+"""Fixtures for pytest: `sidestream_capture`, a sidecar whose events a test can look at, and `sidestream_cassette`.
 
 def test_my_agent(sidestream_capture):
     agent = sidestream_capture.observe(build_agent())
     agent.run_sync("…")
     assert sidestream_capture.of("agent_end")[0].data.outcome == "completed"
+
+def test_with_a_real_model(sidestream_cassette):
+    agent = sidestream_cassette.use(build_agent())      # asks the model once, and the cassette from then on
+    assert "refund" in agent.run_sync("…").output
+
+A cassette is a log beside the test, `cassettes/<file>/<test>.jsonl`. `--sidestream-record` records anew, and with
+`CI=true` in the environment a cassette that is not there is a failure.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,6 +25,8 @@ import pytest
 if TYPE_CHECKING:  # every pytest of the environment loads this module: it must cost nothing
     from sidestream.events import StreamEvent
     from sidestream.sidecar import Sidecar
+
+    from .cassette import Cassette
 
 AgentT = TypeVar("AgentT")
 
@@ -62,3 +73,23 @@ def sidestream_capture() -> Iterator[Capture]:
     capture = Capture()
     yield capture
     capture.sidecar.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that records cassettes anew."""
+    group = parser.getgroup("sidestream")
+    group.addoption("--sidestream-record", action="store_true", help="record the cassettes of sidestream_cassette anew")
+
+
+@pytest.fixture
+def sidestream_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
+    """Records what models answer on the first run of a test, and answers from that on every run after it."""
+    from .cassette import Cassette
+
+    name = re.sub(r"[^\w.-]+", "_", request.node.name)
+    file = request.path.parent / "cassettes" / request.path.stem / f"{name}.jsonl"
+    record = bool(request.config.getoption("--sidestream-record"))
+    failed = request.session.testsfailed
+    cassette = Cassette(file, record=record, may_record=record or os.environ.get("CI") != "true")
+    yield cassette
+    cassette.close(keep=request.session.testsfailed == failed)
