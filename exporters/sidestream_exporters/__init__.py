@@ -6,14 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .collect import CollectExporter
     from .console import ConsoleExporter
     from .jsonl import JSONLExporter
     from .otlp import OTLPExporter
     from .prometheus import PrometheusExporter
 
-__all__ = ["ConsoleExporter", "JSONLExporter", "OTLPExporter", "PrometheusExporter"]
+__all__ = ["CollectExporter", "ConsoleExporter", "JSONLExporter", "OTLPExporter", "PrometheusExporter"]
 
 _HOMES = {
+    "CollectExporter": "collect",
     "ConsoleExporter": "console",
     "JSONLExporter": "jsonl",
     "OTLPExporter": "otlp",

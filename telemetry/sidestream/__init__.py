@@ -33,7 +33,7 @@ from .pipeline.registry import available_exporters
 from .recording.content import ContentPolicy
 from .recording.correlation import CurrentRun, current_run
 from .sidecar import Sidecar
-from .stats import ExporterStats, SidecarStats
+from .stats import CollectorStats, ExporterStats, SidecarStats
 from .streaming.api import collect_stream_result, run_stream, run_stream_with_tools, stream_text, stream_tool_calls
 from .streaming.tracing import TraceContext
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sidestream_exporters.console import ConsoleExporter
 
 __all__ = [
+    "CollectorStats",
     "ConfigurationError",
     "ConsoleExporter",
     "ContentPolicy",

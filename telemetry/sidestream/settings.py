@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from .diagnostics import warn
 from .errors import ConfigurationError
+from .pipeline.companions import ReadsLog, connect
 from .pipeline.exporter import Exporter
 from .pipeline.registry import available_exporters, check_exporter, make_exporter, shown
 
@@ -35,7 +36,9 @@ def exporters_of(items: Sequence[Exporter | str]) -> list[Exporter]:
     """
     if is_disabled() or list(items) == ["none"]:
         return []
-    return [exporter_of(item) for item in items or exporters_from_environment()]
+    made = [exporter_of(item) for item in items or exporters_from_environment()]
+    connect(made)
+    return made
 
 
 def exporter_of(item: Exporter | str) -> Exporter:
@@ -57,4 +60,9 @@ def exporters_that_work(specs: Iterable[str]) -> list[Exporter]:
             made.append(exporter_of(spec))
         except Exception as error:
             warn("exporter left out", reason=str(error))
+    try:
+        connect(made)
+    except ConfigurationError as error:
+        warn("exporter left out", reason=str(error))
+        made = [each for each in made if not isinstance(each, ReadsLog)]
     return made

@@ -269,6 +269,7 @@ class Sidecar:
             recording_errors=self._recording_errors,
             pending_records=pending_records,
             redaction_failures=self._pipeline.redaction_failures,
+            collector=self._pipeline.collector_stats(),
         )
 
     def __repr__(self) -> str:

@@ -28,6 +28,22 @@ class ExporterStats(msgspec.Struct, frozen=True, kw_only=True):
     """Type of the last exception (its text may hold content)."""
 
 
+class CollectorStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the collector beside the program has taken over, of all the processes that write its log."""
+
+    running: bool
+    starts: int
+    """How often this process has started one."""
+    pid: int | None
+    """Its process, as it sees its own number; None while none has told yet, as all that follows."""
+    behind_bytes: int | None
+    """Bytes of the log that its slowest exporter has not read yet."""
+    exporters: dict[str, ExporterStats]
+    """As of its last report, a second ago at most while it runs."""
+    error: str | None
+    """Why the last one could not work."""
+
+
 class SidecarStats(msgspec.Struct, frozen=True, kw_only=True):
     """What a sidecar has seen and done so far."""
 
@@ -43,3 +59,5 @@ class SidecarStats(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of runs and is in no exporter's statistics yet, since its events are still to be made."""
     redaction_failures: int = 0
     """Texts that the redactor raised on, or returned no text for. They are withheld from the exporters."""
+    collector: CollectorStats | None = None
+    """Of the exporter `collect`; None without it."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from sidestream.install import install
+from sidestream.pipeline.companions import connect
 from sidestream.pipeline.exporter import Exporter
 from sidestream.recording.content import ContentPolicy
 from sidestream.settings import exporter_of, is_disabled
@@ -40,11 +41,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def sidecar(self) -> Sidecar:
         """Makes a sidecar with these settings. Raises `ConfigurationError` where they cannot work."""
-        names = ("buffer_events", "buffer_bytes", "close_timeout", "stall_seconds")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         if is_disabled() or not self.exporters:
             return Sidecar("none")
-        return Sidecar(*map(self.exporter, self.exporters), tags=self.tags, **given)
+        return self._sidecar(*map(self.exporter, self.exporters))
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` where `sidecar` would. Starts no exporter: that is for the program to do."""
+        connect([self.exporter(spec) for spec in self.exporters])
+        self._sidecar("none").close()
+
+    def _sidecar(self, *exporters: Exporter | str) -> Sidecar:
+        names = ("buffer_events", "buffer_bytes", "close_timeout", "stall_seconds")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return Sidecar(*exporters, tags=self.tags, **given)
 
     def exporter(self, spec: str) -> Exporter:
         """Makes the exporter that `spec` describes. Raises `ConfigurationError` where it cannot work."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidestream.recording.content import ContentPolicy, Redactor
-from sidestream.stats import ExporterStats, SidecarStats
+from sidestream.stats import CollectorStats, ExporterStats, SidecarStats
 
 from .assembler import Assembler, FinishedEventsOnly
+from .companions import collector_stats
 from .exporter import Exporter
 from .intake import Intake
 from .redaction import CountedRedactor
@@ -126,6 +127,10 @@ class Pipeline:
         else:
             self._workers.check_leader()
         return {each.name: each.stats() for each in self._subscriptions}
+
+    def collector_stats(self) -> CollectorStats | None:
+        """What a collector beside the program has taken over; None where there is none."""
+        return collector_stats([each.exporter for each in self._subscriptions])
 
     def flush(self, timeout: float) -> dict[str, int]:
         """Deliver what has been seen, within `timeout` seconds; returns by exporter what was not, empty if all was."""

@@ -30,6 +30,13 @@ def run(
             metavar="SPEC", help="Where events go, such as jsonl:runs/. Repeatable. Default: $SIDESTREAM_EXPORTERS."
         ),
     ] = None,
+    collect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Export there from a process beside the program, which follows its log: otlp:URL. Repeatable.",
+        ),
+    ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Written with every run. Repeatable. Default: $SIDESTREAM_TAGS."),
@@ -87,6 +94,8 @@ def run(
     Example:  sidestream run --exporter jsonl:runs/ --tag env=prod uvicorn app:app --workers 2
 
     Example:  sidestream run --sdk openai,anthropic -- python chat.py
+
+    Example:  sidestream run --collect otlp:http://127.0.0.1:4318 --collect prometheus:9464 -- python app.py
     """
     if command[0].startswith("-") and command[0] != "-m":
         raise ConfigurationError(f"run: no such option: {command[0]}; a program's own options come after its name")
@@ -94,7 +103,7 @@ def run(
     from sidestream.settings import exporters_from_environment
 
     settings = _settings(
-        exporters=exporter or exporters_from_environment(),
+        exporters=_with_collector(exporter or exporters_from_environment(), collect or []),
         tags=tag or [each for each in os.environ.get("SIDESTREAM_TAGS", "").split(",") if each.strip()],
         content=content,
         sdk=sdk,
@@ -156,11 +165,22 @@ def _settings(
     if not settings.exporters:
         return None
     try:
-        settings.sidecar().close()
+        settings.check()
     except ConfigurationError as error:
         _say(f"not observing: {error}")
         return None
     return settings
+
+
+def _with_collector(exporters: list[str], collected: Sequence[str]) -> list[str]:
+    """`exporters`, and where some are to be `collected`, a log and the collector that follows it."""
+    if not collected:
+        return exporters
+    from urllib.parse import quote
+
+    has_log = any(spec.partition(":")[0] == "jsonl" for spec in exporters)
+    collector = f"collect:?exporters={quote(';'.join([*collected, '']), safe=':/')}"
+    return [*exporters, *([] if has_log else ["jsonl:runs/"]), collector]
 
 
 def _say(message: str) -> None:

@@ -92,6 +92,14 @@ class Collector:
         """Whether it stopped by itself, for a failure that nobody expected."""
         return any(pipe.failed for pipe in self._pipes)
 
+    def has_delivered(self, since: float) -> bool:
+        """Whether every exporter has taken all that the log had at `since` (monotonic), and no run is in progress."""
+        return all(pipe.delivered_at >= since and not pipe.forwarder.runs_in_progress for pipe in self._pipes)
+
+    def behind_bytes(self) -> int:
+        """Bytes of the log that the slowest exporter has not read yet, as of its last look."""
+        return max(pipe.follower.behind_bytes() for pipe in self._pipes)
+
     def close(self, timeout: float = 10.0) -> None:
         """Stop, remember, and release the exporters, within `timeout` seconds. What hangs longer is left behind."""
         self._stop.set()
@@ -118,10 +126,12 @@ class _Pipe(threading.Thread):
         super().__init__(name=f"sidestream-collect-{name}", daemon=True)
         self.name = name
         self.failed = False
+        self.delivered_at = 0.0
+        """When (monotonic) the last look at the log began of which everything was delivered."""
         self.exporter = exporter
         self.checkpoint = checkpoint
         self._stop_event = stop
-        follower = Follower(paths, on_problem=told)
+        self.follower = follower = Follower(paths, on_problem=told)
         self.delivery = Delivery(exporter, stop=stop, on_wait=self._say_away)
         self.forwarder = Forwarder(follower, self.delivery, spec=spec, checkpoint=checkpoint)
 
@@ -132,7 +142,10 @@ class _Pipe(threading.Thread):
         try:
             going = self.forwarder.resume()
             while going:
+                begun = time.monotonic()
                 going = self.forwarder.forward()
+                if going:
+                    self.delivered_at = begun
                 if self._stop_event.wait(POLL_SECONDS):
                     break
         except Exception as error:  # a restart begins at the checkpoint, and may do better

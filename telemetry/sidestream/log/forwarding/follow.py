@@ -88,6 +88,14 @@ class Follower:
                     yield Batch(file, wanted, block.end)
                 _advance(position, block)
 
+    def behind_bytes(self) -> int:
+        """Bytes of uncompressed files that had not been taken when they were last looked at. From any thread."""
+        seen = [file for file in list(self._seen.values()) if not file.path.endswith(".gz") and file.key is not None]
+        positions = [self.positions.get(file.key or "") for file in seen]
+        return sum(
+            max(0, file.size - (place.offset if place else 0)) for file, place in zip(seen, positions, strict=True)
+        )
+
     def _files(self) -> Iterator[tuple[str, Position, Iterator[Block]]]:
         """The files that have changed: where each was left, and the whole lines from there on."""
         files = self._present()

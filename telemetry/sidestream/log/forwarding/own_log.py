@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol, runtime_checkable
 
 from sidestream.errors import ConfigurationError
 from sidestream.log.files import Paths, matching_files
+from sidestream.pipeline.companions import WritesLog
 from sidestream.pipeline.exporter import Exporter
-
-
-@runtime_checkable
-class WritesLog(Protocol):
-    """An exporter that writes a log of events."""
-
-    @property
-    def log_path(self) -> str:
-        """The folder or the file to which it writes, absolute."""
 
 
 def refuse_own_log(exporter: Exporter, paths: Paths) -> None:

@@ -1,0 +1,5 @@
+"""Exporter that leaves the exporting to a process beside the program, which follows the log."""
+
+from .exporter import CollectExporter
+
+__all__ = ["CollectExporter"]

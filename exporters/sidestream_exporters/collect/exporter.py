@@ -1,0 +1,236 @@
+"""The exporter `collect`: keeps a collector running beside the program, one for a log however many processes write it.
+
+program                                         collector, a process of its own
+jsonl ──▶ log ────────────────────────────────▶ follows it ──▶ otlp, prometheus, …
+collect: is one there? else start it             ends once its writers are gone and all is delivered
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+
+from sidestream.diagnostics import warn_once
+from sidestream.errors import ConfigurationError, ExporterUnavailable, UnknownExporterError
+from sidestream.events import StreamEvent, StreamEventType
+from sidestream.logfiles.collector_status import CollectorStatus, read_status
+from sidestream.logfiles.companion import Companion
+from sidestream.pipeline.backoff import Backoff
+from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline.registry import available_exporters, shown
+from sidestream.recording.content import NONE
+from sidestream.stats import CollectorStats
+
+from .launching import launch, python_program
+
+LOOK_SECONDS = 1.0
+"""Between two looks whether the collector lives."""
+BACKOFF = (1.0, 60.0)
+"""Seconds of the first and the longest pause before a collector that ended early is started again."""
+
+
+class CollectExporter(Exporter):
+    """Has a process beside this one follow the log and export it: `collect:?otlp=http://collector:4318&prometheus=:9464`.
+
+    This process writes its log and does nothing else. The collector is started once for a log, however many processes
+    write it; killed, it is started again; and it ends by itself. Nothing waits for it, the end of the program neither.
+
+    Args:
+        path: the log. Default: that of the sidecar's own jsonl exporter.
+        otlp: send spans there: `http://collector:4318`, with options of the OTLP exporter after a `?`.
+        prometheus: serve metrics there: `:9464`, or `HOST:PORT`.
+        exporters: any others, as in `SIDESTREAM_EXPORTERS`; in an address, `&` and `?` are written `%26` and `%3F`.
+        linger: seconds that the collector stays after its writers are gone. Give Prometheus the time of a scrape.
+        patience: seconds after which it ends though something could not be delivered. The next one goes on there.
+
+    Raises:
+        ConfigurationError: no exporter is given, or one is not installed.
+    """
+
+    name = "collect"
+    eager = True
+    content = NONE
+    skip = frozenset(map(str, StreamEventType))
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        otlp: str | None = None,
+        prometheus: str | None = None,
+        exporters: str | Sequence[str] = (),
+        linger: float = 1.0,
+        patience: float = 60.0,
+    ) -> None:
+        specs = [f"otlp:{otlp}"] if otlp else []
+        specs += [f"prometheus:{prometheus.removeprefix(':')}"] if prometheus else []
+        specs += _split(exporters) if isinstance(exporters, str) else exporters
+        _check(specs)
+        for option, seconds in (("linger", linger), ("patience", patience)):
+            if not seconds >= 0:
+                raise ConfigurationError(f"collect: {option}={seconds!r}: must be a number of seconds, 0 or more")
+        self._python = python_program()
+        self._given = None if path is None else os.path.abspath(os.path.expanduser(path))
+        self._specs = list(specs)
+        self._settings = {"exporters": self._specs, "linger": linger, "patience": patience}
+        self._companion: Companion | None = None if self._given is None else Companion(self._given)
+        self._writer = -1
+        self._starts = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._launched: subprocess.Popen[bytes] | None = None
+        self._backoff = Backoff(*BACKOFF)
+        self._pause = 0.0
+
+    # --- what a sidecar asks ---
+
+    def read_log(self, path: str | None) -> None:
+        """Take the log that the sidecar's own exporter writes, unless another one was given."""
+        if self._given is None:
+            if path is None:
+                raise ConfigurationError(
+                    "collect: there is no log to collect from: give the exporter jsonl beside it, as in "
+                    "'jsonl:runs/', or name the log, as in 'collect:runs/?otlp=…'"
+                )
+            self._companion = Companion(path)
+
+    def collector_stats(self) -> CollectorStats:
+        """What the collector has taken over, as it told last."""
+        status = read_status(self._companion.status_path) if self._companion else None
+        return CollectorStats(
+            running=self._companion is not None and self._companion.has_collector(),
+            starts=self._starts,
+            pid=status.pid if status else None,
+            behind_bytes=status.behind_bytes if status else None,
+            exporters=status.exporters if status else {},
+            error=status.error if status else None,
+        )
+
+    # --- the exporter's contract ---
+
+    def start(self) -> None:
+        """Become known as a writer, and have a collector.
+
+        Raises:
+            ExporterUnavailable: the folder beside the log cannot be written.
+        """
+        companion = self._there()
+        try:
+            companion.make()
+            if self._writer < 0:
+                self._writer = companion.register_writer()
+        except OSError as error:
+            warn_once("collector cannot be kept beside the log", companion.path, path=companion.path)
+            raise ExporterUnavailable(f"{companion.path}: {error.strerror or error}") from error
+        self._thread = threading.Thread(target=self._watch, name="sidestream-collector", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is going down: close() looks once more
+            self._thread = None
+
+    def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
+        """Nothing: no event is offered, for the collector reads the log."""
+        return None
+
+    def close(self) -> None:
+        """Be known as a writer no longer. The collector ends by itself, once it has everything."""
+        self._ended.set()
+        self._keep_running()
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
+
+    def after_fork(self) -> None:
+        if self._writer >= 0:
+            os.close(self._writer)  # the parent holds the lock with a descriptor of its own
+            self._writer = -1
+        self._starts = 0
+        self._reset()
+
+    # --- the collector ---
+
+    def _there(self) -> Companion:
+        if self._companion is None:
+            self.read_log(None)
+        assert self._companion is not None
+        return self._companion
+
+    def _watch(self) -> None:
+        ended = self._ended
+        self._keep_running()
+        while not ended.wait(max(LOOK_SECONDS, self._pause)):
+            self._keep_running()
+
+    def _keep_running(self) -> None:
+        """Start a collector where none is there. Never raises: a program runs on without one, and its log is there."""
+        companion = self._there()
+        with self._lock:
+            if self._launched is not None:
+                self._launched.poll()  # what started it has ended: the system may forget it
+            try:
+                lock = companion.lock_collector()
+                if lock is None:
+                    self._on_running(companion)
+                    return
+                try:
+                    if self._starts:
+                        self._on_gone(companion)
+                    self._launched = launch(self._python, companion, self._settings, lock)
+                finally:
+                    os.close(lock)  # the collector has it now
+                self._starts += 1
+            except (OSError, subprocess.SubprocessError) as error:
+                self._backoff.fail()
+                self._pause = self._backoff.delay()
+                reason = getattr(error, "strerror", None) or type(error).__qualname__
+                warn_once("collector cannot be started, trying again", reason, reason=reason)
+
+    def _on_running(self, companion: Companion) -> None:
+        self._pause = 0.0
+        status = read_status(companion.status_path)
+        if status is None or status.error is not None:
+            return
+        self._backoff.succeed()
+        if status.target and status.target != CollectorStatus.target_of(self._specs):
+            warn_once(
+                "the log has a collector already, with other exporters than asked for here: it stays until its "
+                "writers are gone",
+                companion.path,
+                path=companion.path,
+            )
+
+    def _on_gone(self, companion: Companion) -> None:
+        self._backoff.fail()
+        self._pause = self._backoff.delay()
+        status = read_status(companion.status_path)
+        reason = status.error if status is not None and status.error else None
+        if reason is None:
+            warn_once("collector is gone, starting it again", companion.path, said=companion.output_path)
+        else:
+            warn_once("collector cannot work, trying again", reason, reason=reason, said=companion.output_path)
+
+
+def _split(text: str) -> list[str]:
+    """Exporters written in one text, as in `SIDESTREAM_EXPORTERS`."""
+    return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
+
+
+def _check(specs: Sequence[str]) -> None:
+    """Raises `ConfigurationError` for exporters that cannot work, as far as that is seen without importing them."""
+    if not specs:
+        raise ConfigurationError("collect: no exporter given: write collect:?otlp=http://127.0.0.1:4318")
+    there = available_exporters()
+    for spec in specs:
+        name = spec.partition(":")[0]
+        if name == CollectExporter.name:
+            raise ConfigurationError("collect: a collector has no collector: name what it exports to")
+        if name not in there and "." not in name:
+            raise UnknownExporterError(
+                f"collect: exporter {shown(spec)!r}: there is no exporter {name!r}; installed are: {', '.join(there)}"
+            )

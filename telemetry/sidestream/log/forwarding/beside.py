@@ -1,0 +1,142 @@
+"""Collector beside the programs that write a log: started by the first, it ends when all are gone and served.
+
+It holds the collector's lock of the log's folder for as long as it lives. A signal to end (SIGTERM) has it finish: it
+takes what its writers still write, for `TERM_SECONDS` at most, since a service manager signals all of them at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+
+import msgspec
+
+from sidestream.diagnostics import warn_once
+from sidestream.errors import SidestreamError
+from sidestream.logfiles.collector_status import (
+    SETTINGS_VARIABLE,
+    CollectorSettings,
+    CollectorStatus,
+    write_status,
+)
+from sidestream.logfiles.companion import Companion
+
+from .collect import Collector
+
+LOOK_SECONDS = 0.2
+"""Between two looks at the writers."""
+STATUS_SECONDS = 1.0
+"""Between two reports."""
+TERM_SECONDS = 10.0
+"""For how long it goes on after a signal to end, while writers live or something is to be delivered."""
+CLOSE_SECONDS = 5.0
+NICENESS = 5
+"""The programs that are observed go first."""
+
+
+class Beside:
+    """One collector and the writers that it is there for."""
+
+    def __init__(self, settings: CollectorSettings, companion: Companion) -> None:
+        self._settings = settings
+        self._companion = companion
+        self._target = CollectorStatus.target_of(settings.exporters)
+        self._told_at = 0.0
+        self.asked_to_end = threading.Event()
+
+    def run(self) -> int:
+        """Collect until there is nothing left to do; returns the exit code."""
+        try:
+            collector = Collector(self._settings.log, self._settings.exporters, self._companion.path)
+            collector.start()
+        except SidestreamError as error:
+            self._tell(CollectorStatus(pid=os.getpid(), target=self._target, error=str(error)))
+            print(f"sidestream: {error}", file=sys.stderr)
+            return 2
+        try:
+            self._wait(collector)
+        finally:
+            collector.close(CLOSE_SECONDS)
+            self._report(collector)
+        return 1 if collector.failed else 0
+
+    def _wait(self, collector: Collector) -> None:
+        """Return once the writers are gone and all of theirs is delivered, or patience is at its end."""
+        alone_since: float | None = None
+        term_at: float | None = None
+        while not collector.stopped:
+            if time.monotonic() - self._told_at > STATUS_SECONDS:
+                self._report(collector)
+            writers = self._companion.writers()
+            now = time.monotonic()
+            if writers.alive:
+                alone_since = None
+            elif alone_since is None or writers.seen:  # it may have come and gone between two looks
+                alone_since = now
+            if self.asked_to_end.is_set() and term_at is None:
+                term_at = now
+            linger = 0.0 if term_at is not None else self._settings.linger
+            if alone_since is not None and now - alone_since >= linger and collector.has_delivered(alone_since):
+                return
+            if alone_since is not None and now - alone_since > self._settings.patience:
+                warn_once("not all of the log could be delivered, the next collector goes on", log=self._settings.log)
+                return
+            if term_at is not None and now - term_at > TERM_SECONDS:
+                return
+            time.sleep(LOOK_SECONDS)
+
+    def _report(self, collector: Collector) -> None:
+        self._told_at = time.monotonic()
+        stats = collector.stats()
+        self._tell(
+            CollectorStatus(
+                pid=os.getpid(), target=self._target, behind_bytes=collector.behind_bytes(), exporters=stats.exporters
+            )
+        )
+
+    def _tell(self, status: CollectorStatus) -> None:
+        try:
+            write_status(self._companion.status_path, status)
+        except OSError as error:
+            warn_once("status cannot be written", error.strerror or "", reason=error.strerror)
+
+
+def main() -> int:
+    """Be the collector that the environment describes, unless the log has one."""
+    settings = msgspec.json.decode(os.environ.pop(SETTINGS_VARIABLE), type=CollectorSettings)
+    if os.name == "posix":
+        if os.fork():
+            os._exit(0)  # whoever started this has no child to wait for
+        os.nice(NICENESS)
+    companion = Companion(settings.log)
+    lock = settings.lock if settings.lock is not None else companion.lock_collector()
+    if lock is None:
+        return 0
+    code = 0
+    while True:
+        beside = Beside(settings, companion)
+        _listen(beside.asked_to_end)
+        code = beside.run()
+        # A writer that came while it was ending has seen its lock, and started none.
+        if code or beside.asked_to_end.is_set() or not companion.writers().seen:
+            os.close(lock)
+            return code
+
+
+def _listen(asked_to_end: threading.Event) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
+        asked_to_end.set()
+
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), end)
+    for name in ("SIGHUP", "SIGPIPE"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
