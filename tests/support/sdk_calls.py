@@ -142,7 +142,23 @@ def _raw() -> dict[str, Way]:
             raw = each.chat.completions.with_raw_response.create(model=MODELS["chat"], messages=ASKED, stream=True)
             _read(raw.parse(), view, leave_after)
 
+    async def parsed(url: str, view: View, leave_after: int | None) -> None:
+        import openai
+
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as each:
+            asked: dict[str, Any] = {"model": MODELS["chat"], "messages": ASKED, "stream": True}
+            async with each.chat.completions.with_streaming_response.create(**asked) as raw:
+                await _aread(await raw.parse(), view, leave_after)
+
+    def parsed_whole(url: str, view: View, _: int | None) -> None:
+        with client(url) as each:
+            asked: dict[str, Any] = {"model": MODELS["chat"], "messages": ASKED}
+            with each.chat.completions.with_streaming_response.create(**asked) as raw:
+                view.take(raw.parse())
+
     return {
+        "openai streamed raw": Way("openai", "chat", True, parsed),
+        "openai streamed raw whole": Way("openai", "chat", False, parsed_whole),
         "openai raw whole": Way("openai", "chat", False, whole),
         "openai raw stream": Way("openai", "chat", True, stream),
     }

@@ -91,8 +91,13 @@ def _private_names() -> list[dict[str, Any]]:
 
     from sidestream import stdlib_compat
     from sidestream.sources.pydantic_ai import compat
+    from sidestream.sources.sdk import compat as sdk_compat
 
-    found = [("pydantic-ai", compat.probes()), ("the standard library", stdlib_compat.probes())]
+    found = [
+        ("pydantic-ai", compat.probes()),
+        ("the standard library", stdlib_compat.probes()),
+        ("other SDKs", sdk_compat.probes()),
+    ]
     with suppress(ImportError):  # an extra
         from sidestream_exporters.prometheus import compat as prometheus_compat
 

@@ -21,6 +21,7 @@ from .events import Events
 from .google import Google
 from .json import any_json
 from .mistral import Mistral
+from .openai_agents import OpenAIAgents
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 from .protocol import Adapter
@@ -36,6 +37,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "google": Google,
     "json": any_json,
     "mistral": Mistral,
+    "openai-agents": OpenAIAgents,
     "openai-chat": OpenAIChat,
     "openai-responses": OpenAIResponses,
     "sse": ServerSentEvents,

@@ -7,13 +7,14 @@ Every function works where its name is gone, with the loss that the name's probe
 from __future__ import annotations
 
 import linecache
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
 from pydantic_ai import Agent, ModelRequestNode
 from pydantic_ai.agent import abstract
 from pydantic_ai.capabilities import AbstractCapability, CombinedCapability
+from pydantic_ai.models import StreamedResponse
 from pydantic_ai.tools import RunContext
 
 from sidestream import stdlib_compat
@@ -120,11 +121,20 @@ def is_at_yield(trace: TracebackType) -> bool:
     return linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).lstrip().startswith("yield")
 
 
+def wrap_event_iterator(stream: Any, wrap: Callable[[Any], Any]) -> None:
+    """Have the events of a `StreamedResponse`, once somebody asks for them, pass through what `wrap` makes of them."""
+    events = getattr(stream, "_get_event_iterator", None)
+    if events is not None:
+        stream._get_event_iterator = lambda: wrap(events())
+
+
 # --- probes ----------------------------------------------------------------------------------------------------------
 
 
 def probes() -> list[Probe]:
     """One probe for each private name, against the installed version."""
+    from pydantic_ai import direct
+
     context, events = stream_events_class(), abstract.__dict__.get("AgentRunEvents")
     return [
         Probe("Agent._root_capability", _replaces_root(), "agents that exist already cannot be observed"),
@@ -156,6 +166,16 @@ def probes() -> list[Probe]:
         ),
         Probe(
             "Agent._infer_name", hasattr(Agent, "_infer_name"), "agents without a name stay nameless in run_stream()"
+        ),
+        Probe(
+            "StreamedResponse._get_event_iterator",
+            hasattr(StreamedResponse, "_get_event_iterator"),
+            "streams of pydantic_ai.direct are told without their texts and times",
+        ),
+        Probe(
+            "pydantic_ai.direct._prepare_model",
+            hasattr(direct, "_prepare_model"),
+            "calls of models without an agent are told by the provider's SDK alone",
         ),
         Probe(
             "source text of pydantic_ai",

@@ -69,13 +69,20 @@ class Observation:
         return False
 
     def begin(
-        self, asked: Asked, adapter: Adapter, items: Callable[[Any], Iterable[Any]], *, streaming: bool
+        self,
+        asked: Asked,
+        adapter: Adapter,
+        items: Callable[[Any], Iterable[Any]],
+        *,
+        streaming: bool,
+        is_untold: bool = False,
     ) -> ModelCall | None:
         """A model is asked now. Returns None where nobody listens, or somebody further out tells it.
 
         `items`: makes of an answer that comes at once the items that its stream would have brought.
+        `is_untold`: no function on the stack tells the call, so that nobody need look.
         """
-        if not self.active or told_outside.get() or self._is_told():
+        if not self.active or told_outside.get() or (not is_untold and self._is_told()):
             return None
         link = enclosing(self.recorder)
         if link is not None and link.requests is not None:
@@ -103,6 +110,7 @@ class ModelCall(TappedRun):
         *,
         streaming: bool,
         is_run: bool,
+        at: int | None = None,
     ) -> None:
         super().__init__(recorder, run, adapter, model=asked.model, provider=asked.provider)
         self._items = items
@@ -114,6 +122,7 @@ class ModelCall(TappedRun):
         told = recorder.wants_content and asked.instructions is not None
         self.request_start(
             asked.model,
+            at=at,
             streaming=streaming,
             messages=asked.messages,
             instructions=snapshot(asked.instructions) if told else None,
@@ -125,6 +134,11 @@ class ModelCall(TappedRun):
     def recorder(self) -> Recorder:
         """The recorder of the sidecar."""
         return self._recorder
+
+    @property
+    def adapter(self) -> Any:
+        """What reads its answer."""
+        return self._adapter
 
     def opened(self) -> None:
         """The stream is there to be read."""

@@ -13,23 +13,51 @@ from sidestream.errors import ConfigurationError
 from sidestream.import_hook import ImportHook
 from sidestream.recording.recorder import Recorder
 
-from . import google, litellm, mistral, stainless
+from . import google, litellm, mistral, openai_agents, stainless
 from .calls import Observation
 from .patching import Patches
 
 Patch: TypeAlias = Callable[[ModuleType, Patches, Observation], None]
 """Patches a module that has been imported."""
 
+
+def _direct(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    from sidestream.sources.pydantic_ai.without_agent import patch_direct
+
+    patch_direct(module, patches, observation)
+
+
+def _embeddings(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    from sidestream.sources.pydantic_ai.without_agent import patch_results
+
+    patch_results(module.Embedder, "embed", patches, observation)
+
+
+def _images(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    from sidestream.sources.pydantic_ai.without_agent import patch_results
+
+    patch_results(module.ImageGenerator, "generate", patches, observation)
+
+
 SDKS: dict[str, dict[str, Patch]] = {
+    "pydantic-ai": {
+        "pydantic_ai.direct": _direct,
+        "pydantic_ai.embeddings": _embeddings,
+        "pydantic_ai.images": _images,
+    },
     "openai": {
         "openai._base_client": stainless.observe("openai"),
+        "openai._response": stainless.observe_responses,
         "openai.lib.streaming.chat._completions": stainless.observe_helper(
             "ChatCompletionStream", "AsyncChatCompletionStream"
         ),
         "openai.lib.streaming.responses._responses": stainless.observe_helper("ResponseStream", "AsyncResponseStream"),
     },
-    "anthropic": {"anthropic._base_client": stainless.observe("anthropic")},
-    "groq": {"groq._base_client": stainless.observe("groq")},
+    "anthropic": {
+        "anthropic._base_client": stainless.observe("anthropic"),
+        "anthropic._response": stainless.observe_responses,
+    },
+    "groq": {"groq._base_client": stainless.observe("groq"), "groq._response": stainless.observe_responses},
     "google": {"google.genai.models": google.patch},
     "mistral": {
         "mistralai.client.chat": mistral.patch,
@@ -41,6 +69,7 @@ SDKS: dict[str, dict[str, Patch]] = {
         "litellm": litellm.patch,
         "litellm.litellm_core_utils.streaming_handler": litellm.patch_streams,
     },
+    "openai-agents": {"agents.run": openai_agents.patch},
 }
 """By name: the modules that are patched as soon as the program has imported them."""
 

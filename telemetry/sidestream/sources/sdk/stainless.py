@@ -9,6 +9,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from sidestream.recording.recorder import safely
 from sidestream.sources.adapters.anthropic import Anthropic
 from sidestream.sources.adapters.openai_chat import OpenAIChat
 from sidestream.sources.adapters.openai_responses import OpenAIResponses
@@ -21,6 +22,9 @@ from .whole import UsageAlone, chat_items, message_items, one_item, response_ite
 
 ITERATOR = "_iterator"
 """Attribute of a stream's object: the iterator over its items that all of its methods read from."""
+
+UNPARSED = "_sidestream_unparsed"
+"""Attribute of a response's object that holds its call."""
 
 
 class Endpoint(NamedTuple):
@@ -58,6 +62,51 @@ def observe(library: str) -> Callable[[ModuleType, Patches, Observation], None]:
     return patch
 
 
+def observe_responses(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    """Observe what `with_streaming_response` gives, once its module is imported: it is read as the caller parses it."""
+
+    def make(original: Any) -> Callable[..., Any]:
+        def parse(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return _parsed(self, original(self, *args, **kwargs))
+
+        async def aparse(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return _parsed(self, await original(self, *args, **kwargs))
+
+        return aparse if inspect.iscoroutinefunction(original) else parse
+
+    for name in ("APIResponse", "AsyncAPIResponse"):
+        if "parse" in vars(getattr(module, name, None) or type):
+            patches.wrap(getattr(module, name), "parse", make)
+
+
+class _Unparsed:
+    """Holds the call of a response until somebody parses it; nobody else can read what it brings."""
+
+    def __init__(self, call: ModelCall, streaming: bool) -> None:
+        self.call: ModelCall | None = call
+        self.streaming = streaming
+
+    def parsed(self, answer: Any) -> None:
+        call, self.call = self.call, None
+        if call is None:
+            return
+        if not self.streaming:
+            call.answered(answer)
+        elif not see(call.recorder, call, answer, ITERATOR):
+            call.unread()
+
+    def __del__(self) -> None:
+        if self.call is not None:
+            safely(self.call.recorder, self.call.unread)
+
+
+def _parsed(response: Any, answer: Any) -> Any:
+    unparsed = vars(response).get(UNPARSED)
+    if unparsed is not None and unparsed.call is not None:
+        safely(unparsed.call.recorder, unparsed.parsed, answer)
+    return answer
+
+
 def observe_helper(*names: str) -> Callable[[ModuleType, Patches, Observation], None]:
     """Makes the function that observes the classes `names` of a module: `.stream()` helpers, which read a stream."""
 
@@ -92,12 +141,12 @@ def _answered(observation: Observation, call: ModelCall, answer: Any, kwargs: di
         elif not see(observation.recorder, call, answer, ITERATOR):
             call.unread()
     elif not _read_raw(observation, call, answer, streaming):
-        call.unread()
+        vars(answer)[UNPARSED] = _Unparsed(call, bool(streaming))
     return answer
 
 
 def _read_raw(observation: Observation, call: ModelCall, answer: Any, streaming: Any) -> bool:
-    """Read what `with_raw_response` gives; False for `with_streaming_response`, where only the caller may read."""
+    """Read what `with_raw_response` gives; False for `with_streaming_response`, which the caller reads first."""
     if streaming:
         # The stream is made once and kept: the caller's own `parse()` gives the very same.
         if inspect.iscoroutinefunction(answer.parse):

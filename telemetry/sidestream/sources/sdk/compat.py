@@ -1,0 +1,89 @@
+"""Private names of SDKs that their observers use, with a probe for each SDK that is installed.
+
+An SDK is not imported to be probed, which may take seconds: its source text is looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sidestream.diagnostics import Probe
+
+
+class _Name(NamedTuple):
+    """A private name, and how the source text of its file shows it."""
+
+    library: str
+    file: str
+    """Path within the folder that holds the library's packages."""
+    name: str
+    text: str
+    lost: str
+
+
+_CALLS = "its calls are not told"
+_STREAMS = "its streams are requests without texts and usage"
+_STAINLESS = ("openai", "anthropic", "groq")
+_NAMES = [
+    *(_Name(each, f"{each}/_base_client.py", "SyncAPIClient.request", "def request(", _CALLS) for each in _STAINLESS),
+    *(_Name(each, f"{each}/_streaming.py", "Stream._iterator", "_iterator", _STREAMS) for each in _STAINLESS),
+    _Name("google-genai", "google/genai/models.py", "Models._generate_content", "def _generate_content(", _CALLS),
+    _Name(
+        "google-genai", "google/genai/models.py", "Models._generate_content_stream", "def _generate_content_s", _CALLS
+    ),
+    _Name("mistralai", "mistralai/client/utils/eventstreaming.py", "EventStream.generator", "self.generator", _STREAMS),
+    _Name("openai-agents", "agents/run.py", "AgentRunner", "class AgentRunner", "its runs are not told"),
+    _Name(
+        "openai-agents",
+        "agents/result.py",
+        "RunResultStreaming._stored_exception",
+        "_stored_exception",
+        "a streamed run that a guardrail ends reads as cancelled",
+    ),
+    _Name(
+        "litellm",
+        "litellm/litellm_core_utils/streaming_handler.py",
+        "CustomStreamWrapper",
+        "class CustomStreamWrapper",
+        _STREAMS,
+    ),
+]
+
+
+def exception_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a task that is over has raised, without asyncio taking note that it was asked."""
+    error = getattr(task, "_exception", None)
+    return error if isinstance(error, BaseException) else None
+
+
+def stored_exception(result: Any) -> BaseException | None:
+    """What a streamed result of the OpenAI Agents SDK keeps for whoever reads its events."""
+    error = getattr(result, "_stored_exception", None)
+    return error if isinstance(error, BaseException) else None
+
+
+def probes() -> list[Probe]:
+    """One probe for each private name of an SDK that is installed."""
+    folders: dict[str, list[Path]] = {}
+    found = []
+    for name in _NAMES:
+        package = name.file.partition("/")[0]
+        if package not in folders:
+            spec = find_spec(package)
+            folders[package] = [Path(each).parent for each in (spec and spec.submodule_search_locations) or ()]
+        if not any((folder / _home(name)).exists() for folder in folders[package]):
+            continue
+        texts = [file.read_text("utf-8") for folder in folders[package] if (file := folder / name.file).is_file()]
+        holds = any(name.text in text for text in texts)
+        found.append(Probe(f"{name.library}: {name.name}", holds, name.lost))
+    return found
+
+
+def _home(name: _Name) -> str:
+    """The folder that shows that the library is installed; `google` and `agents` may be somebody else's."""
+    return {"google-genai": "google/genai", "openai-agents": "agents/run_config.py"}.get(
+        name.library, name.file.partition("/")[0]
+    )

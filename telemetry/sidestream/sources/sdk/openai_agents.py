@@ -1,0 +1,294 @@
+"""OpenAI Agents SDK: each run of its runner is a run, a hand-off is a run below it, and tools are tool calls.
+
+Requests are told where they are made, by the SDK of the model; of a model that none observes, what the run's hooks say
+of it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Callable, Coroutine
+from types import ModuleType
+from typing import Any
+
+from sidestream.events import RunOutcome
+from sidestream.recording.context import Link, current, enclosing
+from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.recording.run_recorder import RunRecorder
+from sidestream.recording.snapshot import snapshot
+from sidestream.recording.span_context import current_span
+from sidestream.sources.adapters.fields import field
+from sidestream.sources.adapters.openai_responses import OpenAIResponses
+
+from .calls import Asked, ModelCall, Observation
+from .compat import exception_of, stored_exception
+from .patching import Patches
+from .questions import ask_response
+from .whole import response_items
+
+
+def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    """Observe the SDK once `agents.run` is imported, unless that is a module of the program's own."""
+    runner = getattr(module, "AgentRunner", None)
+    lifecycle = sys.modules.get("agents.lifecycle")
+    if runner is None or lifecycle is None or "openai" not in sys.modules:
+        return
+    hooks = hooks_class(lifecycle.RunHooksBase)
+    patches.wrap(runner, "run", lambda original: _run(original, hooks, observation))
+    patches.wrap(runner, "run_streamed", lambda original: _run_streamed(original, hooks, observation))
+
+
+class AgentsRun:
+    """One run of the runner: the agent that it begins with, and those that it hands off to."""
+
+    def __init__(self, recorder: Recorder, agent: Any, given: Any) -> None:
+        self.recorder = recorder
+        self.root = recorder.open_run(str(uuid.uuid4()), _name(agent), enclosing(recorder))
+        self.active = self.root
+        """The run of the agent whose turn it is."""
+        self.is_answered = False
+        """Whether the final output is known."""
+        self._outside = current.get()
+        self._calls = 0
+        """Calls of models that their own SDK has told."""
+        self._asked: tuple[int, int, Asked] | None = None
+        self._tools: dict[Any, tuple[RunRecorder, int]] = {}
+        asked = ask_response({"input": given}, None)
+        self.root.start(
+            prompt=snapshot(asked.prompt) if recorder.wants_content else None,
+            model=_model(agent),
+            mode=None,
+            caller=current_span(),
+        )
+
+    def link(self) -> Link:
+        """What the runner's own code runs inside."""
+        return Link(self.root, None, self._outside, requests=self._of_turn, around=current_span())
+
+    def _of_turn(self) -> RunRecorder:
+        self._calls += 1
+        return self.active
+
+    # --- told by the hooks ---
+
+    def llm_start(self, agent: Any, instructions: Any, items: Any) -> None:
+        """A model is about to be asked."""
+        asked = ask_response({"model": _model(agent), "input": items, "instructions": instructions}, None)
+        self._asked = self._calls, monotonic_ns(), asked
+
+    def llm_end(self, response: Any) -> None:
+        """A model has answered. Unless its SDK has told that, it is told now, as a whole."""
+        if self._asked is None:
+            return
+        (before, at, asked), self._asked = self._asked, None
+        if self._calls > before:
+            return
+        call = ModelCall(
+            self.recorder, self.active, OpenAIResponses(), asked, response_items, streaming=False, is_run=False, at=at
+        )
+        answer = {"output": field(response, "output"), "usage": field(response, "usage"), "status": "completed"}
+        call.answered({**answer, "id": field(response, "response_id")})
+
+    def tool_start(self, context: Any, tool: Any) -> None:
+        """A tool is about to be executed by the current task."""
+        call_id = field(context, "tool_call_id")
+        arguments = field(context, "tool_arguments") if self.recorder.wants_content else None
+        span = self.active.tool_start(str(field(tool, "name") or "tool"), call_id, snapshot(arguments))
+        self._tools[call_id or id(tool)] = self.active, span
+        current.set(Link(self.active, call_id, self._outside, span=span, around=current_span()))
+
+    def tool_end(self, context: Any, tool: Any, result: Any) -> None:
+        """A tool has been executed."""
+        found = self._tools.pop(field(context, "tool_call_id") or id(tool), None)
+        if found is not None:
+            run, span = found
+            run.tool_end(span, "ok", result=snapshot(result) if self.recorder.wants_content else None)
+
+    def handoff(self, agent: Any) -> None:
+        """Another agent goes on: a run below the first one's, until the next hand-off or the end."""
+        self._end_turn("completed", None)
+        self.active = self.recorder.open_run(str(uuid.uuid4()), _name(agent), Link(self.root, around=None))
+        self.active.start(model=_model(agent), mode=None)
+
+    def output(self, output: Any) -> None:
+        """The final output is known."""
+        self.is_answered = True
+        content = snapshot(output) if self.recorder.wants_content else None
+        for run in {self.active.run_id: self.active, self.root.run_id: self.root}.values():
+            run.final_result(content, type(output).__name__)
+
+    # --- the end ---
+
+    def _end_turn(self, outcome: RunOutcome, failure: Failure | None) -> None:
+        if self.active is not self.root:
+            self.active.end(outcome, failure)
+            self.recorder.close_run(self.active)
+
+    def end(self, error: BaseException | None) -> None:
+        """The run is over, by `error` or with its output. Keeps nothing of `error`."""
+        outcome: RunOutcome = "completed"
+        failure: Failure | None = None
+        if isinstance(error, Exception):
+            outcome, failure = "error", Failure.of(error)
+            self.active.error(failure, "run", identity=id(error))
+        elif error is not None:
+            outcome = "cancelled"
+        self.close(outcome, failure)
+
+    def close(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
+        """The run is over."""
+        self._end_turn(outcome, failure)
+        self.root.end(outcome, failure)
+        self.recorder.close_run(self.root)
+
+
+def hooks_class(base: Any) -> Any:
+    """The class of the hooks that report to an `AgentsRun`, and then to those that the caller gave."""
+
+    class Hooks(base):  # type: ignore[misc]
+        def __init__(self, run: AgentsRun, theirs: Any) -> None:
+            self.run = run
+            self.theirs = theirs
+
+        def _tell(self, call: Callable[..., Any], *args: Any) -> None:
+            safely(self.run.recorder, call, *args)
+
+        async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
+            self._tell(self.run.llm_start, agent, system_prompt, input_items)
+            if self.theirs is not None:
+                await self.theirs.on_llm_start(context, agent, system_prompt, input_items)
+
+        async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
+            self._tell(self.run.llm_end, response)
+            if self.theirs is not None:
+                await self.theirs.on_llm_end(context, agent, response)
+
+        async def on_agent_start(self, context: Any, agent: Any) -> None:
+            if self.theirs is not None:
+                await self.theirs.on_agent_start(context, agent)
+
+        async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
+            self._tell(self.run.output, output)
+            if self.theirs is not None:
+                await self.theirs.on_agent_end(context, agent, output)
+
+        async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
+            self._tell(self.run.handoff, to_agent)
+            if self.theirs is not None:
+                await self.theirs.on_handoff(context, from_agent, to_agent)
+
+        # No coroutine function: the SDK calls it in the tool's own task, and awaits it in another. What is set in the
+        # context here holds for the tool.
+        def on_tool_start(self, context: Any, agent: Any, tool: Any) -> Coroutine[Any, Any, None]:
+            self._tell(self.run.tool_start, context, tool)
+            made: Coroutine[Any, Any, None] = (
+                _nothing() if self.theirs is None else self.theirs.on_tool_start(context, agent, tool)
+            )
+            return made
+
+        async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+            self._tell(self.run.tool_end, context, tool, result)
+            if self.theirs is not None:
+                await self.theirs.on_tool_end(context, agent, tool, result)
+
+    return Hooks
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _begin(observation: Observation, hooks: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AgentsRun | None:
+    """The run that begins, with its hooks among `kwargs`; None where nobody listens."""
+    theirs = kwargs.get("hooks")
+    if not observation.active or isinstance(theirs, hooks):
+        return None
+    agent = kwargs["starting_agent"] if "starting_agent" in kwargs else args[0]
+    given = kwargs["input"] if "input" in kwargs else args[1]
+    run = AgentsRun(observation.recorder, agent, given)
+    kwargs["hooks"] = hooks(run, theirs)
+    return run
+
+
+def _run(original: Any, hooks: Any, observation: Observation) -> Callable[..., Any]:
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        told: AgentsRun | None = safely(observation.recorder, _begin, observation, hooks, args, kwargs)
+        if told is None:
+            return await original(self, *args, **kwargs)
+        outside = current.get()
+        current.set(told.link())
+        try:
+            result = await original(self, *args, **kwargs)
+        except BaseException as error:
+            safely(observation.recorder, told.end, error)
+            raise
+        finally:
+            current.set(outside)
+        safely(observation.recorder, told.end, None)
+        return result
+
+    return run
+
+
+def _run_streamed(original: Any, hooks: Any, observation: Observation) -> Callable[..., Any]:
+    def run_streamed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        told: AgentsRun | None = safely(observation.recorder, _begin, observation, hooks, args, kwargs)
+        if told is None:
+            return original(self, *args, **kwargs)
+        outside = current.get()
+        current.set(told.link())
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            safely(observation.recorder, told.end, error)
+            raise
+        finally:
+            current.set(outside)
+        safely(observation.recorder, _watch, told, result)
+        return result
+
+    return run_streamed
+
+
+def _watch(told: AgentsRun, result: Any) -> None:
+    """End the run with the task behind a streamed result: it goes on whether or not anybody reads its events."""
+    task = getattr(result, "run_loop_task", None) or getattr(result, "_run_impl_task", None)
+    if task is None:
+        told.close("completed")
+        return
+
+    def done(task: asyncio.Task[Any]) -> None:
+        safely(told.recorder, _finish, told, task, result)
+
+    task.add_done_callback(done)
+
+
+def _finish(told: AgentsRun, task: asyncio.Task[Any], result: Any) -> None:
+    # Not `task.exception()`: that would keep asyncio from saying that nobody has asked for it.
+    error = None if task.cancelled() else exception_of(task) or stored_exception(result)
+    limit = getattr(result, "max_turns", None)
+    if error is not None:
+        told.end(error)
+    elif told.is_answered:
+        told.close("completed")
+    elif isinstance(limit, int) and getattr(result, "current_turn", 0) > limit:  # raised once somebody reads the events
+        failure = Failure("agents.exceptions.MaxTurnsExceeded", f"Max turns ({limit}) exceeded")
+        told.root.error(failure, "run")
+        told.close("error", failure)
+    else:
+        told.close("cancelled" if task.cancelled() or not getattr(result, "interruptions", None) else "completed")
+
+
+def _name(agent: Any) -> str | None:
+    name = getattr(agent, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _model(agent: Any) -> str | None:
+    model = getattr(agent, "model", None)
+    name = model if isinstance(model, str) else getattr(model, "model", None)
+    return name if isinstance(name, str) else None
