@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"metrics", "pipeline", "sources", "settings"},
     {"exporters", "sidecar"},
     {"install", "adapters", "logs", "streaming", "log"},
-    {"web", "testing", "autostart", "sidestream", "demo"},
+    {"web", "mcp", "testing", "autostart", "sidestream", "demo"},
     {"cli"},
 ]
 """From the ground up, by room: a folder of the package, or a file beside the folders. A room imports from floors below,

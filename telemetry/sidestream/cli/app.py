@@ -18,6 +18,7 @@ from .commands import (
     doctor,
     errors,
     export,
+    mcp,
     redact,
     replay,
     run,
@@ -160,6 +161,7 @@ app.command()(search.search)
 app.command()(diff.diff)
 app.command()(validate.validate)
 app.command()(serve.serve)
+app.command()(mcp.mcp)
 app.command()(tail.tail)
 app.command()(replay.replay)
 app.command()(collect.collect)

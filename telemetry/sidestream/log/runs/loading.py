@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -35,8 +35,13 @@ from .summary import RunSummary
 from .tree import Delta, Located, Part, RunLog, Step
 
 
-def load_run(paths: Paths, run_id: str) -> RunLog:
+def load_run(paths: Paths, run_id: str, *, change: Callable[[AnyEvent], AnyEvent] | None = None) -> RunLog:
     """Everything the log holds of the run `run_id` (or the one run whose id begins so) and of its sub-agents.
+
+    Args:
+        paths: folders, files or globs, as for `log_files`.
+        run_id: the id, or how it begins.
+        change: what to make of each event first, such as one without its content.
 
     Raises `ConfigurationError` where no run, or more than one, answers to `run_id`, or a path leads nowhere.
     """
@@ -49,6 +54,9 @@ def load_run(paths: Paths, run_id: str) -> RunLog:
             children[summary.parent_run_id].append(summary.run_id)
     family = _descendants(wanted, children) & found.keys()
     events = _events(store.located(family))
+    if change is not None:
+        for located in events.values():
+            located[:] = [Located(change(its.event), its.file, its.line) for its in located]
     logs = {each: build(found[each], events[each]) for each in family}
     return _joined(wanted, logs, children)
 
