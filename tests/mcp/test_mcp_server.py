@@ -20,7 +20,7 @@ from tests.support.command_line import COMMAND, environment, invoke, mistake
 from tests.support.log_builder import run_events, write
 
 LONG = "needle " + "x" * 50_000
-READERS = {"list_runs", "conversations", "stats", "open_run", "read_request", "read_step", "compare"}
+READERS = {"list_runs", "conversations", "stats", "errors", "open_run", "read_request", "read_step", "compare"}
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +148,16 @@ class TestLists:
         (conversation,) = ask("conversations")["conversations"]
         assert (conversation["turns"], conversation["cost_usd"]) == (2, 0.06)
 
+    def test_errors_grouped(self, ask: Asked) -> None:
+        (group,) = ask("errors")["errors"]
+        assert (group["exception"], group["where"], group["tool"], group["count"]) == (
+            "KeyError",
+            "tool",
+            "look_up",
+            40,
+        )
+        assert (group["message"], group["last_run"]) == ("not found", "run-0039")
+
     def test_search_tells_the_newest_first(self, ask: Asked) -> None:
         first = ask("search", text="QUESTION", limit=2)
         assert [hit["run"] for hit in first["hits"]] == ["run-0038", "run-0037"]
@@ -229,6 +239,7 @@ def test_content_is_hidden_by_policy(folder: Path, policy: str) -> None:
             ask("read_request", run="run-0038", request=2),
             *(ask("read_step", run="run-0038", seq=seq) for seq in range(16)),
             ask("compare", a="run-0001", b="run-0002"),
+            ask("errors"),
         ]
         for words in ("question", "Monday", "brief", "4711", "not found", "try again"):
             assert words not in json.dumps(answers)

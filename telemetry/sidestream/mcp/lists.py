@@ -12,8 +12,9 @@ from pydantic import Field
 from sidestream import log
 from sidestream.errors import ConfigurationError
 from sidestream.log import Order
+from sidestream.recording.content import ContentPolicy
 
-from .answers import Answer, group_line, known, number, page, run_line
+from .answers import TEXT, Answer, group_line, known, number, page, run_line, shortened
 from .parameters import (
     Agent,
     Conversation,
@@ -35,8 +36,9 @@ SEARCH_SECONDS = 20.0
 class ListTools:
     """Answers about many runs of one log."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], policy: ContentPolicy) -> None:
         self._paths = list(paths)
+        self._policy = policy
 
     def list_runs(
         self,
@@ -127,6 +129,42 @@ class ListTools:
         items = list(enumerate(groups, 1))[number(cursor) :]
         rest = page(items, lambda item: group_line(item[1]), limit, "groups", lambda item: item[0])
         return {"total": group_line(found.total), **rest}
+
+    def errors(
+        self,
+        agent: Agent = None,
+        model: Model = None,
+        tool: Tool = None,
+        tag: Tag = None,
+        since: Since = None,
+        until: Until = None,
+        limit: Limit = 20,
+        cursor: Cursor = None,
+    ) -> Answer:
+        """Errors grouped by type, place and message, with counts, first and last seen, and a run to open."""
+        where = filter_of(agent, model, tool, None, tag, None, since, until, None, None)
+        groups = log.errors(self._paths, where)
+        items = list(enumerate(groups, 1))[number(cursor) :]
+        return {
+            "total": len(groups),
+            **page(items, lambda item: self._error_line(item[1]), limit, "errors", lambda item: item[0]),
+        }
+
+    def _error_line(self, group: log.ErrorGroup) -> Answer:
+        shown = self._policy.mode in ("full", "truncated")
+        return known(
+            exception=group.exception_type,
+            where=group.where,
+            place=group.place,
+            tool=group.tool_name,
+            message=shortened(group.message, self._policy.limit or TEXT) if shown else None,
+            count=group.count,
+            runs=group.runs,
+            agents=group.agents,
+            first=group.first.isoformat(timespec="seconds"),
+            last=group.last.isoformat(timespec="seconds"),
+            last_run=group.last_run_id,
+        )
 
     def search(
         self,

@@ -18,8 +18,8 @@ from .answers import Answer, as_text
 from .lists import ListTools
 from .single import RunTools
 
-INSTRUCTIONS = """The log of AI agent runs that Sidestream recorded, read-only. Begin with list_runs (newest first);
-open_run shows the steps of one run, read_request what the model was sent and what it answered, read_step one tool call
+INSTRUCTIONS = """The log of AI agent runs that Sidestream recorded, read-only. Begin with list_runs (newest first)
+or errors; open_run shows the steps of one run, read_request what the model was sent and answered, read_step one event
 in full. Times are UTC, durations seconds, costs US dollars; what is missing from an answer is not known. Long texts are
 cut and say so; next_cursor leads to the rest."""
 
@@ -31,10 +31,10 @@ def make_server(paths: Sequence[str], content: str = "full") -> MCPServer:
     """
     policy = ContentPolicy.parse(content)
     log.log_files(*paths)
-    lists, single = ListTools(paths), RunTools(paths, policy)
+    lists, single = ListTools(paths, policy), RunTools(paths, policy)
     server = MCPServer("sidestream", instructions=INSTRUCTIONS, log_level="ERROR")
     readers: list[Callable[..., Answer]] = [
-        *(lists.list_runs, lists.conversations, lists.stats),
+        *(lists.list_runs, lists.conversations, lists.stats, lists.errors),
         *(single.open_run, single.read_request, single.read_step, single.compare),
     ]
     if policy.mode in ("full", "truncated"):  # whether a text is found would tell what is hidden
