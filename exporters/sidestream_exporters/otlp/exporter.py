@@ -187,6 +187,11 @@ class OTLPExporter(Exporter):
         return self._send_queue.lost
 
     @property
+    def spans_shortened(self) -> int:
+        """Spans that the endpoint found too large, sent without their long texts. Each tells how much it lost."""
+        return self._send_queue.shortened
+
+    @property
     def spans_held(self) -> int:
         """Spans of traces that are not sampled, which wait for the end of their outermost run."""
         return self._tail_sampler.held

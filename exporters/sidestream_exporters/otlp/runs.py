@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, TypeAlias
@@ -17,6 +17,11 @@ MAX_OPEN = 1_000
 """Requests, and tool calls, of one run that are remembered as open."""
 MAX_EVENTS = 128
 """Events of one span, as in OpenTelemetry's SDK."""
+
+LONG_TEXT = 1_000
+"""Characters of the longest text that a span keeps which an endpoint found too large."""
+LEFT_OUT = "sidestream.content_left_out"
+"""Attribute of such a span: how many characters it lost."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 2**63 - 1
@@ -53,6 +58,30 @@ class Span:
         for _, _, attributes in self.span_events:
             length += sum(len(value) for value in attributes.values() if isinstance(value, str))
         return length
+
+    def without_long_texts(self) -> Span | None:
+        """This span without texts that are longer than `LONG_TEXT`, and with how much was left out; None where
+        there are none."""
+        attributes, left_out = _short(self.attributes)
+        span_events = []
+        for name, at, told in self.span_events:
+            short, more = _short(told)
+            span_events.append((name, at, short))
+            left_out += more
+        description = self.description
+        if description is not None and len(description) > LONG_TEXT:
+            left_out += len(description) - LONG_TEXT
+            description = description[:LONG_TEXT] + "…"
+        if not left_out:
+            return None
+        attributes[LEFT_OUT] = left_out
+        return replace(self, attributes=attributes, span_events=span_events, description=description)
+
+
+def _short(attributes: Attributes) -> tuple[Attributes, int]:
+    """`attributes` without long texts, and the characters of those."""
+    long = {name: value for name, value in attributes.items() if isinstance(value, str) and len(value) > LONG_TEXT}
+    return {name: value for name, value in attributes.items() if name not in long}, sum(map(len, long.values()))
 
 
 @dataclass(slots=True)

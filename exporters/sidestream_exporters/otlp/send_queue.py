@@ -46,8 +46,8 @@ class SendQueue:
         self._leave_alone_until = 0.0
         self._failing = False
         self._sent_before = 0
-        self.sent = self.lost = 0
-        """Spans that were accepted, and that were not."""
+        self.sent = self.lost = self.shortened = 0
+        """Spans that were accepted, that were not, and that were too large with all their content."""
 
     def put(self, requests: Iterable[Sequence[Span]]) -> None:
         """Take the requests of a new batch. What is left of another was given up, and is freed."""
@@ -56,7 +56,7 @@ class SendQueue:
         self._losses, self._sent_before = {}, self.sent
 
     def send(self) -> None:
-        """Send what waits; a request that is too large in halves, until one span stands alone.
+        """Send what waits. What is too large goes in halves, and a span that is so by itself without its long texts.
 
         Raises:
             ExporterUnavailable: the endpoint is away or asked for time.
@@ -83,10 +83,11 @@ class SendQueue:
             raise ExporterUnavailable(f"{self._endpoint.shown}: {error.reason}") from error
         except PermanentError as error:
             self._waiting.popleft()
-            if error.too_large and len(spans) > 1:
-                half = len(spans) // 2
-                self._waiting.extendleft((spans[half:], spans[:half]))
-            else:
+            smaller = _smaller(spans) if error.too_large else ()
+            self._waiting.extendleft(reversed(smaller))
+            if len(smaller) == 1:
+                self._shortened(error)
+            elif not smaller:
                 self._refused(error, len(spans))
         else:
             self._waiting.popleft()
@@ -130,6 +131,12 @@ class SendQueue:
             event = "OTLP endpoint cannot take spans now, keeping events and trying again"
             warn(event, endpoint=self._endpoint.shown, reason=error.reason)
 
+    def _shortened(self, error: PermanentError) -> None:
+        self.shortened += 1
+        url = self._endpoint.shown
+        event = "OTLP endpoint finds spans too large, they are sent without their long texts"
+        warn_once(event, url, endpoint=url, reason=error.reason, advice=error.advice)
+
     def _refused(self, error: PermanentError, spans: int) -> None:
         self._lose("refused", spans)
         url = self._endpoint.shown
@@ -139,6 +146,15 @@ class SendQueue:
     def _lose(self, reason: str, spans: int) -> None:
         self.lost += spans
         self._losses[reason] = self._losses.get(reason, 0) + spans
+
+
+def _smaller(spans: Sequence[Span]) -> Sequence[Sequence[Span]]:
+    """Requests that hold the same as one of `spans`, which was too large; none where it cannot be made smaller."""
+    if len(spans) > 1:
+        half = len(spans) // 2
+        return spans[:half], spans[half:]
+    short = spans[0].without_long_texts() if spans else None
+    return () if short is None else ([short],)
 
 
 def probe_endpoint(endpoint: Endpoint, signal: Signal) -> CheckResult:

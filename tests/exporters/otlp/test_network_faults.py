@@ -14,12 +14,12 @@ import pytest
 from sidestream import ConfigurationError
 from sidestream.cli.app import app
 from sidestream.errors import ExporterUnavailable
-from sidestream.events import Payload, ToolEnd, ToolStart
+from sidestream.events import AgentStart, LLMEnd, LLMStart, Payload, ToolEnd, ToolStart
 from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import compat
 from sidestream_exporters.otlp.settings import Given, endpoint_of
 from tests.support.otlp_agents import end, log, start
-from tests.support.otlp_receiver import Answer, grpc_receiver, http_receiver, nobody
+from tests.support.otlp_receiver import Answer, attributes, grpc_receiver, http_receiver, nobody
 
 SECRET = "s3cr3tZZ"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
@@ -147,6 +147,31 @@ def test_only_the_span_that_is_too_large_by_itself_is_lost(protocol: str) -> Non
     assert len(received.spans) == 7
     assert received.refused == 4
     assert (exporter.spans_sent, exporter.spans_lost) == (7, 1)
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_span_that_is_too_large_by_itself_is_sent_without_its_long_texts(protocol: str) -> None:
+    """The run's span has the prompt as its request's has: neither is lost, and each tells how much it leaves out."""
+    too_large = Answer(status=413) if protocol != "grpc" else Answer(status=8)
+    receiver = http_receiver if protocol != "grpc" else grpc_receiver
+    prompt = "long " * 1_000
+    payloads: list[Payload] = [
+        LLMStart(request=1, model="m", streaming=False),
+        LLMEnd(request=1, model="m", streaming=False, outcome="ok", usage_source="none", duration_seconds=0.1),
+    ]
+    # Both, then the request's alone with its prompt, and without it; then the run's.
+    with receiver(too_large, too_large, Answer(), too_large, Answer()) as received:
+        exporter = OTLPExporter(received.url, protocol=protocol, content="full")
+        events = log("run-1", AgentStart(root_run_id="run-1", prompt=prompt), *payloads, end())
+        assert exporter.export(events) is None
+        exporter.close()
+    assert (exporter.spans_sent, exporter.spans_lost, exporter.spans_shortened) == (2, 0, 2)
+    assert sorted(span.name.split()[0] for span in received.spans) == ["chat", "invoke_agent"]
+    for span in received.spans:
+        told = attributes(span)
+        assert told["sidestream.content_left_out"] > len(prompt)
+        assert "gen_ai.input.messages" not in told
+        assert told["gen_ai.operation.name"] == span.name.split()[0]
 
 
 class TestWhatASendHeld:
