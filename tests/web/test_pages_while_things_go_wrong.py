@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from sidestream.events import AgentEnd, AgentStart, Error, LLMStart, Payload
 from sidestream.web import views
@@ -63,3 +65,17 @@ def test_looking_ends_in_time_found_or_not(tmp_path: Path, monkeypatch: pytest.M
     assert "found in 1 run" in client.get("/search?q=here").text
     monkeypatch.setattr(views, "SEARCH_SECONDS", -1.0)
     assert "not found after -1 s" in client.get("/search?q=here").text
+
+
+def test_looking_shows_the_newest_runs_first_where_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "MAX_HITS", 2)
+    for day in range(4):
+        start = AgentStart(root_run_id=f"run-{day}", prompt=f"refund {day}")
+        begun = datetime(2026, 11, 20 + day, tzinfo=UTC)
+        events = [replace(event, timestamp=begun) for event in sequence([start, chunk("late")], f"run-{day}")]
+        client = client_of(write(tmp_path / f"{day}.jsonl", events).parent)
+    text = client.get("/search?q=refund").text
+    assert "the newest 2 places" in text
+    assert re.findall(r'href="/runs/(run-\d)"', text) == ["run-3", "run-2"]

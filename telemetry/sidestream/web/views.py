@@ -297,11 +297,12 @@ def search_view(request: Request) -> Response:
     note = "Give a text to look for, or the id of a run or trace."
     if q:
         deadline = time.monotonic() + SEARCH_SECONDS
-        hits = list(islice(search(catalogue.paths, q, ignore_case=True, deadline=deadline), MAX_HITS + 1))
+        places = search(catalogue.paths, q, ignore_case=True, newest_first=True, deadline=deadline)
+        hits = list(islice(places, MAX_HITS + 1))
         in_time = time.monotonic() <= deadline
         note = "not found" if not hits else f"found in {counted(len({hit.run_id for hit in hits}), 'run')}"
         if len(hits) > MAX_HITS:
-            hits, note = hits[:MAX_HITS], f"the first {MAX_HITS} places"
+            hits, note = hits[:MAX_HITS], f"the newest {MAX_HITS} places"
         elif not in_time:
             looked = f"after {SEARCH_SECONDS:.0f} s; the log is longer: `sidestream search` has the time"
             note = f"{counted(len(hits), 'place')} found {looked}" if hits else f"not found {looked}"
@@ -309,4 +310,4 @@ def search_view(request: Request) -> Response:
     for hit in hits:
         groups.setdefault(hit.run_id, []).append(hit)
     found = [(catalogue.run(run_id), each) for run_id, each in groups.items()]
-    return page("search.html", q=q, named=named, note=note, groups=[each for each in reversed(found) if each[0]])
+    return page("search.html", q=q, named=named, note=note, groups=[each for each in found if each[0]])
