@@ -215,6 +215,9 @@ class _Walk:
             return media
         dump = getattr(type(value), "model_dump", None)  # a pydantic model; its fields may be hidden or renamed
         if dump is not None:
+            if not _is_bounded(value, self.items):  # which a dump is not: it writes shared references out
+                self.items = 0
+                return f"<{_name(value)}> {TOO_LARGE}"
             return self.walk(dump(value, warnings=False), depth)
         if dataclasses.is_dataclass(value):
             return self._dict(((each.name, getattr(value, each.name)) for each in dataclasses.fields(value)), depth)
@@ -229,6 +232,37 @@ class _Walk:
 
 _NUMBERS = _SCALARS - {str}
 _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
+
+
+def _is_bounded(model: Any, items: int) -> bool:
+    """Whether a pydantic model holds at most `items` items, each counted as often as it is referred to."""
+    level: list[Any] = [model]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for each in level:
+            size, held = _held(each)
+            items -= size
+            if items < 0:
+                return False
+            below += [item for item in held if type(item) not in _SCALARS]
+        if not below:
+            return True
+        level = below
+    return False
+
+
+def _held(value: Any) -> tuple[int, Iterable[Any]]:
+    """What a dump of `value` goes into, and how much that is."""
+    if isinstance(value, dict):
+        return dict.__len__(value), dict.values(value)
+    for collection in _COLLECTIONS:
+        if isinstance(value, collection):
+            return collection.__len__(value), collection.__iter__(value)
+    kind = type(value)
+    if hasattr(kind, "__pydantic_fields__") or hasattr(kind, "__dataclass_fields__"):
+        held = [*vars(value).values(), *(getattr(value, "__pydantic_extra__", None) or {}).values()]
+        return len(held), held
+    return 0, ()
 
 
 def _media(value: object) -> Json:
