@@ -20,6 +20,7 @@ from .choice import ByItem
 from .events import Events
 from .google import Google
 from .json import any_json
+from .langgraph import LangGraph
 from .mistral import Mistral
 from .openai_agents import OpenAIAgents
 from .openai_chat import OpenAIChat
@@ -36,6 +37,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "anthropic": Anthropic,
     "google": Google,
     "json": any_json,
+    "langgraph": LangGraph,
     "mistral": Mistral,
     "openai-agents": OpenAIAgents,
     "openai-chat": OpenAIChat,
