@@ -7,12 +7,15 @@ word in their names. What to do about each is in its annotation `runbook`, and o
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dashboards.queries import Expr, Scope, share
 
 RULES_FILE = "sidestream.rules.yaml"
+FLEET_RULES_FILE = "sidestream.fleet.rules.yaml"
+"""For those who have hundreds of hosts: loaded beside the other one."""
 ALERTS_PAGE = "../docs/alerts.md"
 
 ALL = Scope()
@@ -78,6 +81,31 @@ COST = {
     window: Record(f"job:sidestream_cost_usd:per_hour_rate{window}", f"{cost.rate('job', window=window)} * 3600")
     for window in ("5m", "30m", "1h", "6h")
 }
+
+FLEET = tuple(
+    Record(f"job{''.join(f'_{label}' for label in labels)}:{metric.removesuffix('_total')}:rate5m", expr)
+    for metric, labels, expr in (
+        *(
+            (name, labels, ALL[f"{name}_total"].rate("job", *labels, window="5m"))
+            for name, labels in (
+                ("sidestream_runs", ("agent", "outcome")),
+                ("sidestream_requests", ("agent", "model", "outcome")),
+                ("sidestream_tool_calls", ("agent", "tool", "outcome")),
+                ("sidestream_tokens", ("agent", "model", "type")),
+                ("sidestream_cost_usd", ("agent", "model")),
+                ("sidestream_tag_cost_usd", ("tag", "value")),
+            )
+        ),
+        *(
+            (f"{name}_bucket", labels, ALL[name].rate("job", *labels, "le", suffix="_bucket", window="5m"))
+            for name, labels in (
+                ("sidestream_time_to_first_token_seconds", ("model",)),
+                ("gen_ai_invoke_agent_duration_seconds", ("gen_ai_agent_name",)),
+            )
+        ),
+    )
+)
+"""Rates without `instance`, for fleets of hundreds of hosts: what is kept for long, and asked over long."""
 
 RECORDS = (BUDGET, FAILED_RATIO, GIVEN_UP_RATIO, RUNS, FIRST_TOKEN, STALLS, *COST.values())
 
@@ -218,16 +246,12 @@ ALERTS = (
 )
 
 
+_HEAD = "# Made by `python -m dashboards.build` from dashboards/rules.py."
+
+
 def rules_text() -> str:
     """The file of rules, as YAML."""
-    lines = [
-        "# Made by `python -m dashboards.build` from dashboards/rules.py. Bounds are yours to change, in a copy.",
-        "groups:",
-        "  - name: sidestream-records",
-        "    rules:",
-    ]
-    for record in RECORDS:
-        lines += [f"      - record: {record.name}", f"        expr: {_quoted(record.expr)}"]
+    lines = [f"{_HEAD} Bounds are yours to change, in a copy.", "groups:", *_recorded("sidestream-records", RECORDS)]
     lines += ["  - name: sidestream-alerts", "    rules:"]
     for alert in ALERTS:
         lines += [
@@ -241,6 +265,18 @@ def rules_text() -> str:
             f"          runbook: {_quoted(alert.runbook)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def fleet_rules_text() -> str:
+    """The file of rules for fleets, as YAML."""
+    return "\n".join([_HEAD, "groups:", *_recorded("sidestream-fleet", FLEET)]) + "\n"
+
+
+def _recorded(group: str, records: Sequence[Record]) -> list[str]:
+    lines = [f"  - name: {group}", "    rules:"]
+    for record in records:
+        lines += [f"      - record: {record.name}", f"        expr: {_quoted(record.expr)}"]
+    return lines
 
 
 def alerts_page() -> str:

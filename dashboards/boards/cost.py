@@ -31,10 +31,15 @@ tokens = BOARD["sidestream_tokens_total"]
 runs = BOARD["sidestream_runs_total"]
 requests = BOARD["sidestream_requests_total"]
 usage = BOARD["gen_ai_client_token_usage"]
+tag_cost = BOARD["sidestream_tag_cost_usd_total"]
+tag_runs = BOARD["sidestream_tag_runs_total"]
+tag_tokens = BOARD["sidestream_tag_tokens_total"]
+tag_unpriced = BOARD["sidestream_tag_unpriced_requests_total"]
 
 USD = "currencyUSD"
 HOURS = "($__range_s / 3600)"
 MONTH_HOURS = 30 * 24
+FAILED_BY_TAG = tag_runs.total("tag", "value", outcome="=~error|timed_out")
 NOT_PRICED = "No request with a known price in this time range"
 
 
@@ -143,6 +148,36 @@ def board() -> dashboard.Dashboard:
         },
         width=24,
     )
+    tagged = [
+        listing(
+            "Spend by tag",
+            "Everything that was spent in this time range, by the values of the tags that label_tags names (tenant, "
+            "team, user). A run without the tag is the row without a value; what is beyond the cap is `other`.",
+            Column("Cost", top(100, tag_cost.total("tag", "value")), USD, missing="not priced"),
+            count("Runs", tag_runs.total("tag", "value")),
+            count("Failed", none_of(FAILED_BY_TAG, of=tag_runs.total("tag", "value")), NONE_IS_GOOD),
+            count("Tokens", tag_tokens.total("tag", "value")),
+            count(
+                "Unpriced requests",
+                none_of(tag_unpriced.total("tag", "value"), of=tag_runs.total("tag", "value")),
+                above(1, 100),
+            ),
+            keys={"tag": "Tag", "value": "Value"},
+            links={"value": [to_review("Its runs in the log", tag="${__data.fields.Tag}=${__value.raw}")]},
+        ),
+        lines(
+            "Cost per hour, by value of a tag",
+            "US dollars per hour by tenant, team or user: the ten that cost most in this time range, and the rest.",
+            *ranked(
+                f"{tag_cost.rate('value')} * 3600",
+                tag_cost,
+                "value",
+            ),
+            unit=USD,
+            empty="No run has a tag that label_tags names",
+            width=12,
+        ),
+    ]
     cached = [
         lines(
             "Cache hits, by model",
@@ -206,7 +241,14 @@ def board() -> dashboard.Dashboard:
     return make_board(
         "sidestream-cost",
         "What agents and models cost, what is left of the budget, and what the cache saves.",
-        {"Budget": budget, "Spend": [*spend, *pace, who], "Cache": cached, "Tokens": used, TITLE: health_row()},
+        {
+            "Budget": budget,
+            "Spend": [*spend, *pace, who],
+            "By tag": tagged,
+            "Cache": cached,
+            "Tokens": used,
+            TITLE: health_row(),
+        },
         variables=[
             dashboard.TextBoxVariable("budget")
             .label("Budget per 30 days, USD")

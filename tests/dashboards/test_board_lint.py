@@ -12,7 +12,7 @@ from sidestream.events.outcomes import OUTCOMES
 from tests.support.board_files import SERIES, Asked, Json, boards, links, panels, queries, selectors
 
 BOARDS = boards()
-BUILT_IN = {"__url_time_range", "__from", "__to", "__value.raw", "__field.labels.outcome"}
+BUILT_IN = {"__url_time_range", "__from", "__to", "__value.raw", "__data.fields.Tag", "__field.labels.outcome"}
 
 each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 panels_of_each_board = pytest.mark.parametrize(

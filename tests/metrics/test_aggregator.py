@@ -649,3 +649,38 @@ def test_every_point_has_a_value_for_each_label_of_its_metric() -> None:
     aggregator = measured(run_of(started(), asked(), answered(usage=usage(1, 1), cost_usd=0.1), ended()))
     for name, found in aggregator.snapshot().items():
         assert all(len(point.labels) == len(BY_NAME[name].labels) for point in found), name
+
+
+# --- tags ----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_tokens_and_cost_are_counted_by_the_tags_that_are_asked_for() -> None:
+    """Each tag on its own; a run that lacks it counts under no value. Tags that nobody asked for are no labels."""
+    paid = answered(usage=usage(10, 5, reasoning_tokens=3), cost_usd=0.25)
+    aggregator = MetricsAggregator(label_tags=["tenant", "team"])
+    for run, tags in (("a", {"tenant": "acme", "team": "red", "user": "u1"}), ("b", {"tenant": "acme"}), ("c", None)):
+        measured(run_of(started(run, tags=tags), asked(), paid, ended(), run_id=run), aggregator)
+    cost = by_labels(points(aggregator, "sidestream_tag_cost_usd_total"))
+    assert cost == {("tenant", "acme"): 0.5, ("tenant", ""): 0.25, ("team", "red"): 0.25, ("team", ""): 0.5}
+    tokens = by_labels(points(aggregator, "sidestream_tag_tokens_total"))
+    assert {labels: n for labels, n in tokens.items() if labels[0] == "tenant"} == {
+        ("tenant", "acme", "input"): 20,
+        ("tenant", "acme", "output"): 10,
+        ("tenant", "", "input"): 10,
+        ("tenant", "", "output"): 5,
+    }
+    assert value(aggregator, "sidestream_tag_runs_total", tag="team", value="red", outcome="completed") == 1
+    assert points(measured(run_of(started(tags={"tenant": "acme"}), ended())), "sidestream_tag_runs_total") == []
+
+
+def test_values_of_tags_are_capped() -> None:
+    aggregator = MetricsAggregator(max_values=2, label_tags=["tenant"])
+    for number in range(5):
+        run = f"r{number}"
+        measured(run_of(started(run, tags={"tenant": f"t{number}"}), ended(), run_id=run), aggregator)
+    runs = by_labels(points(aggregator, "sidestream_tag_runs_total"))
+    assert runs == {
+        ("tenant", "t0", "completed"): 1,
+        ("tenant", "t1", "completed"): 1,
+        ("tenant", "other", "completed"): 3,
+    }

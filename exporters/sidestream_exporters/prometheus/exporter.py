@@ -20,6 +20,7 @@ from sidestream.diagnostics import info, warn, warn_missing, warn_once
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent
 from sidestream.metrics.aggregator import MetricsAggregator
+from sidestream.metrics.selection import Buckets, Selection
 from sidestream.metrics.store import MAX_VALUES, Point
 from sidestream.pipeline.addresses import shown_url
 from sidestream.pipeline.exporter import Exporter
@@ -62,6 +63,11 @@ class PrometheusExporter(Exporter):
         instance: The instance that they are pushed as; `host:process id` unless given, so that no program replaces what
             another one pushed. The gateway keeps each until it is deleted: name one where programs follow each other.
         label_values: Distinct values that a label may have; what comes beyond is counted as `other`.
+        label_tags: Names of tags by whose values runs, tokens and cost are counted as well: `tenant`, or several,
+            separated by commas. Names and values appear on the page.
+        metrics: The metrics to serve, separated by commas, with `*` for any letters; `-` before one leaves it out, as
+            in `-gen_ai_*`. All, unless given. What a process is known by is there in any case.
+        buckets: `fine`, or `coarse` for a quarter of the buckets of each histogram, and so of most time series.
 
     Raises:
         ConfigurationError: an option that cannot work.
@@ -82,6 +88,9 @@ class PrometheusExporter(Exporter):
         job: str | None = None,
         instance: str | None = None,
         label_values: int = MAX_VALUES,
+        label_tags: str | Sequence[str] = (),
+        metrics: str | Sequence[str] = (),
+        buckets: Buckets = "fine",
     ) -> None:
         if isinstance(label_values, bool) or not isinstance(label_values, int) or label_values < 1:
             raise ConfigurationError(f"prometheus: label_values={label_values!r}: must be a number of 1 or more")
@@ -92,15 +101,17 @@ class PrometheusExporter(Exporter):
         self._job = job or os.environ.get("OTEL_SERVICE_NAME") or "sidestream"
         self._instance = instance
         self._label_values = label_values
-        self._aggregator = MetricsAggregator(label_values)
+        self._label_tags = tuple(_names(label_tags))
+        self._selection = Selection(_names(metrics), buckets)
+        self._aggregator = MetricsAggregator(label_values, self._label_tags)
         self._get_stats: Callable[[], SidecarStats] | None = None
         self._server: MetricsServer | None = None
         self._failing = False
-        self._collector = MetricsCollector(self._snapshot)
+        self._collector = MetricsCollector(self._snapshot, self._selection.metrics)
         self._own = CollectorRegistry()
         self._own.register(self._collector)
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-        self._files = ProcessFiles(folder, self._snapshot) if folder else None
+        self._files = ProcessFiles(folder, self._snapshot, self._selection.metrics) if folder else None
         self._registry = None if self._files else registry  # else what collects the files tells the metrics as well
         if self._registry is not None:
             try:
@@ -173,11 +184,11 @@ class PrometheusExporter(Exporter):
             self._server.abandon()
             self._server = None
         self._failing = False
-        self._aggregator = MetricsAggregator(self._label_values)
+        self._aggregator = MetricsAggregator(self._label_values, self._label_tags)
         self._own = CollectorRegistry()  # a lock of the old one may have been held
         self._own.register(self._collector)
         if self._files is not None:
-            self._files = ProcessFiles(self._files.path, self._snapshot)
+            self._files = ProcessFiles(self._files.path, self._snapshot, self._selection.metrics)
 
     # --- between processes ---
 
@@ -222,7 +233,7 @@ class PrometheusExporter(Exporter):
         return self._files.registry()
 
     def _snapshot(self) -> Mapping[str, Sequence[Point]]:
-        return self._aggregator.snapshot(self._get_stats() if self._get_stats else None)
+        return self._selection.of(self._aggregator.snapshot(self._get_stats() if self._get_stats else None))
 
     def _unavailable(self, error: OSError) -> ExporterUnavailable:
         host, port = self._address or ("", 0)
@@ -239,6 +250,11 @@ class PrometheusExporter(Exporter):
 
 
 # --- settings ------------------------------------------------------------------------------------------------------
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    names = given.split(",") if isinstance(given, str) else given
+    return [name.strip() for name in names if name.strip()]
 
 
 def _address(port: int | str | None, host: str | None) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as FamilyExemplar
 from prometheus_client.samples import Sample
 
-from sidestream.metrics.definitions import METRICS, Metric
+from sidestream.metrics.definitions import Metric
 from sidestream.metrics.store import Exemplar, Point
 from sidestream.pipeline.yielding import GilYielder
 
@@ -21,16 +21,17 @@ from . import compat
 class MetricsCollector(Collector):
     """Tells a registry the points of a snapshot. Metrics without a time series yet are left out."""
 
-    def __init__(self, snapshot: Callable[[], Mapping[str, Sequence[Point]]]) -> None:
+    def __init__(self, snapshot: Callable[[], Mapping[str, Sequence[Point]]], metrics: Sequence[Metric]) -> None:
         self._snapshot = snapshot
+        self._metrics = metrics
 
     def describe(self) -> Iterable[Family]:
         """All metrics without their values, so that a registry notices names that are taken."""
-        return [_family(metric) for metric in METRICS]
+        return [_family(metric) for metric in self._metrics]
 
     def collect(self) -> Iterator[Family]:
         snapshot, yielder = self._snapshot(), GilYielder()
-        for metric in METRICS:
+        for metric in self._metrics:
             if points := snapshot.get(metric.name):
                 family = _family(metric)
                 compat.set_samples(family, _Samples(metric, points, yielder))

@@ -18,7 +18,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
-from sidestream.metrics.definitions import METRICS, Metric
+from sidestream.metrics.definitions import Metric
 from sidestream.metrics.store import Point
 from sidestream.pipeline.yielding import GilYielder
 
@@ -49,7 +49,9 @@ class ProcessFiles:
         ConfigurationError: prometheus_client was imported before the variable was set, or there can be no such folder.
     """
 
-    def __init__(self, path: str, snapshot: Callable[[], Mapping[str, Sequence[Point]]]) -> None:
+    def __init__(
+        self, path: str, snapshot: Callable[[], Mapping[str, Sequence[Point]]], metrics: Sequence[Metric]
+    ) -> None:
         if not compat.keeps_files():
             raise ConfigurationError(
                 f"prometheus: PROMETHEUS_MULTIPROC_DIR={path!r} was set after prometheus_client had been imported: "
@@ -63,6 +65,7 @@ class ProcessFiles:
             ) from None
         self.path = path
         self._snapshot = snapshot
+        self._metrics = metrics
         self._written: dict[tuple[str, tuple[str, ...]], tuple[list[Any], list[float]]] = {}
         self._syncing = threading.Lock()
         self._stop = threading.Event()
@@ -90,7 +93,7 @@ class ProcessFiles:
         """Write what has changed since the last time."""
         with self._syncing:  # before the look: an older one that is written later would take counters back
             snapshot, yielder = self._snapshot(), GilYielder()
-            for metric in METRICS:
+            for metric in self._metrics:
                 for point in snapshot.get(metric.name, ()):
                     self._write(metric, point)
                     yielder.maybe_yield()

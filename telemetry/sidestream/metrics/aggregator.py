@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from operator import add
@@ -95,12 +95,14 @@ class _Request:
 class _Run:
     """What has to be known of a run in progress."""
 
-    __slots__ = ("agent", "gauge", "model", "parent_agent", "requests", "tools", "trace_id")
+    __slots__ = ("agent", "gauge", "model", "parent_agent", "requests", "tags", "tools", "trace_id")
 
     def __init__(self) -> None:
         self.agent = ""
         self.model = ""
         self.parent_agent = UNKNOWN
+        self.tags: list[tuple[str, str]] = []
+        """Name and value of the tags that are counted by."""
         self.trace_id: str | None = None
         self.gauge: Series | None = None
         """Where it is counted as in progress."""
@@ -114,13 +116,15 @@ class MetricsAggregator:
 
     Args:
         max_values: Distinct values of one label; further ones become `other`.
+        label_tags: Names of tags by which runs, tokens and cost are counted as well.
     """
 
     skip = frozenset({"progress", "final_result", "error", "custom"})
     """Event types that no metric is made of."""
 
-    def __init__(self, max_values: int = MAX_VALUES) -> None:
+    def __init__(self, max_values: int = MAX_VALUES, label_tags: Sequence[str] = ()) -> None:
         self.store = Store(max_values)
+        self._label_tags = tuple(dict.fromkeys(label_tags))
         self._runs: dict[str, _Run] = {}
         self._handlers: dict[StreamEventType, Callable[[_Run, StreamEvent, Any], None]] = {
             StreamEventType.AGENT_START: self._agent_start,
@@ -166,6 +170,9 @@ class MetricsAggregator:
     def _agent_start(self, run: _Run, event: StreamEvent, data: AgentStart) -> None:
         self._no_longer_in_progress(run)  # the same run again
         run.model = data.model or ""
+        if self._label_tags:
+            tags = data.tags or {}
+            run.tags = [(name, tags.get(name, "")) for name in self._label_tags]
         kept = data.sampled is not False and _TRACE_ID.fullmatch(data.trace_id or "")
         run.trace_id = data.trace_id if kept else None
         parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
@@ -185,6 +192,8 @@ class MetricsAggregator:
         duration = data.duration_seconds
         self.store.observe("gen_ai_invoke_agent_duration_seconds", (run.agent, error), duration, origin)
         self.store.add("sidestream_runs_total", (run.agent, run.parent_agent, data.outcome), 1, origin)
+        for tag in run.tags:
+            self.store.add("sidestream_tag_runs_total", (*tag, data.outcome), 1, origin)
         if data.total_iterations is not None:
             self.store.observe("sidestream_run_requests", (run.agent,), data.total_iterations, origin)
 
@@ -229,8 +238,8 @@ class MetricsAggregator:
             name = "gen_ai_client_operation_duration_seconds"
             self.store.observe(name, chat, data.duration_seconds, origin)
         self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
-        self._used(data.usage, where, chat[:-1], origin)
-        self._paid(data.cost_usd, bool(data.unpriced), where, origin)
+        self._used(run, data.usage, where, chat[:-1], origin)
+        self._paid(run, data.cost_usd, bool(data.unpriced), where, origin)
         if is_partial(data) or is_unmeasured(data):
             self.store.add("sidestream_uncounted_requests_total", where, 1, origin)
         if (effect := _cache_effect(data, provider)) is not None:
@@ -239,24 +248,39 @@ class MetricsAggregator:
         for tried in data.failed_attempts or ():
             other = tried.provider or ""
             where = (run.agent, other, tried.model)
-            self._used(tried.usage, where, ("chat", convention_name(other), tried.model, ""), origin)
-            self._paid(tried.cost_usd, tried.usage is not None and tried.cost_usd is None, where, origin)
+            self._used(run, tried.usage, where, ("chat", convention_name(other), tried.model, ""), origin)
+            self._paid(run, tried.cost_usd, tried.usage is not None and tried.cost_usd is None, where, origin)
         if data.streaming is not False:
             self._streamed(data, request, (run.agent, model), chat, origin)
 
-    def _used(self, usage: Usage | None, where: tuple[str, ...], chat: tuple[str, ...], origin: Origin | None) -> None:
+    def _used(
+        self,
+        run: _Run,
+        usage: Usage | None,
+        where: tuple[str, ...],
+        chat: tuple[str, ...],
+        origin: Origin | None,
+    ) -> None:
         for kind in _TOKENS if usage is not None else ():
             tokens = getattr(usage, f"{kind}_tokens")
             if tokens is not None:
                 self.store.add("sidestream_tokens_total", (*where, kind), tokens, origin)
                 if kind in ("input", "output"):
                     self.store.observe("gen_ai_client_token_usage", (*chat, kind), tokens, origin)
+                    for tag in run.tags:
+                        self.store.add("sidestream_tag_tokens_total", (*tag, kind), tokens, origin)
 
-    def _paid(self, cost_usd: float | None, unpriced: bool, where: tuple[str, ...], origin: Origin | None) -> None:
+    def _paid(
+        self, run: _Run, cost_usd: float | None, unpriced: bool, where: tuple[str, ...], origin: Origin | None
+    ) -> None:
         if cost_usd is not None:
             self.store.add("sidestream_cost_usd_total", where, cost_usd, origin)
+            for tag in run.tags:
+                self.store.add("sidestream_tag_cost_usd_total", tag, cost_usd, origin)
         if unpriced:
             self.store.add("sidestream_unpriced_requests_total", where, 1, origin)
+            for tag in run.tags:
+                self.store.add("sidestream_tag_unpriced_requests_total", tag, 1, origin)
 
     def _streamed(
         self, data: LLMEnd, request: _Request, where: tuple[str, ...], chat: tuple[str, ...], origin: Origin | None

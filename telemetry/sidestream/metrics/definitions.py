@@ -30,6 +30,8 @@ LABELS: dict[str, str] = {
     "outcome": "How it ended.",
     "cause": "Why the model was asked again: validation_error, model_retry, unknown_tool, no_output …",
     "type": "input, output, cache_read, cache_write or reasoning; input includes the cache, output the reasoning.",
+    "tag": "Name of a tag of runs.",
+    "value": "Value of the tag; empty for runs that have none of that name.",
     "kind": "What the first piece was of: text, thinking or tool_call.",
     "exporter": "The exporter, by name.",
     "state": "exported or dropped.",
@@ -269,6 +271,40 @@ METRICS: tuple[Metric, ...] = (
         help="Requests whose use of tokens is not known, or not in full (cut off in mid-stream): the sums of tokens "
         "and cost are lower bounds.",
         labels=("agent", "provider", "model"),
+    ),
+    # --- by tag, for those tags that are asked for ---
+    Metric(
+        name="sidestream_tag_runs_total",
+        otlp="sidestream.tag.runs",
+        kind="counter",
+        unit="{run}",
+        help="Runs that ended, by the value of a tag that was asked for (label_tags), and by outcome.",
+        labels=("tag", "value", "outcome"),
+    ),
+    Metric(
+        name="sidestream_tag_tokens_total",
+        otlp="sidestream.tag.tokens",
+        kind="counter",
+        unit="{token}",
+        help="Tokens used, by the value of a tag that was asked for (label_tags): input and output, which include the "
+        "others.",
+        labels=("tag", "value", "type"),
+    ),
+    Metric(
+        name="sidestream_tag_cost_usd_total",
+        otlp="sidestream.tag.cost.usd",
+        kind="counter",
+        unit="{USD}",
+        help="Cost in US dollars, by the value of a tag that was asked for (label_tags).",
+        labels=("tag", "value"),
+    ),
+    Metric(
+        name="sidestream_tag_unpriced_requests_total",
+        otlp="sidestream.tag.unpriced_requests",
+        kind="counter",
+        unit="{request}",
+        help="Requests whose cost is not known, by the value of a tag that was asked for (label_tags).",
+        labels=("tag", "value"),
     ),
     # --- streaming ---
     Metric(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 
 SHORT_SLICE = 60e-6
@@ -29,10 +31,24 @@ class GilYielder:
         self._until = inf if _in_event_loop() else time.perf_counter() + _load.slice_seconds()
 
     def maybe_yield(self) -> None:
-        """Sleep a little where the slice is over."""
+        """Sleep a little where the slice is over, unless this thread is in a hurry."""
         if time.perf_counter() >= self._until:
-            time.sleep(PAUSE)
+            if time.perf_counter() < _load.hurries_from:
+                time.sleep(PAUSE)
             self._until = time.perf_counter() + _load.slice_seconds()
+
+
+@contextmanager
+def hurrying(after: float) -> Iterator[None]:
+    """Within the block, work of this thread sleeps no more once `after` seconds are over: somebody waits for it.
+
+    The interpreter still hands the GIL over every few milliseconds to those that ask for it.
+    """
+    before, _load.hurries_from = _load.hurries_from, time.perf_counter() + after
+    try:
+        yield
+    finally:
+        _load.hurries_from = before
 
 
 class _Load(threading.local):
@@ -41,6 +57,8 @@ class _Load(threading.local):
     def __init__(self) -> None:
         self._looked_at = self._mine = self._others = 0.0
         self._slice = SHORT_SLICE
+        self.hurries_from = inf
+        """When (`perf_counter`) the thread stops sleeping."""
 
     def slice_seconds(self) -> float:
         """How long this thread may hold the GIL at a time."""

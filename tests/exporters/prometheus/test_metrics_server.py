@@ -14,9 +14,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
+from sidestream.pipeline import yielding
+from sidestream.pipeline.yielding import GilYielder
 from sidestream_exporters.prometheus import http_server
 from sidestream_exporters.prometheus.http_server import MetricsServer, asgi_app, wsgi_app
 from tests.support.prometheus_server import wait_for
@@ -85,6 +88,29 @@ def test_mounted_asgi_application_compresses_too() -> None:
     asyncio.run(asgi_app(rendered)(scope, receive, send))  # type: ignore[arg-type]
     assert (b"content-encoding", b"gzip") in sent[0]["headers"]  # type: ignore[operator]
     assert gzip.decompress(sent[1]["body"]) == PAGE  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("timeout", "naps"), [("0.0001", False), ("1000", True), ("soon", True), ("nan", True)])
+def test_a_page_is_rendered_in_one_go_when_the_time_of_the_scrape_runs_out(
+    monkeypatch: pytest.MonkeyPatch, timeout: str, naps: bool
+) -> None:
+    slept: list[float] = []
+
+    def render(accept: str) -> tuple[bytes, str]:
+        yielder, begun = GilYielder(), time.perf_counter()
+        while time.perf_counter() - begun < 0.05 and not slept:
+            yielder.maybe_yield()
+        return PAGE, "text/plain"
+
+    serving = MetricsServer("127.0.0.1", 0, render)
+    clock = {name: getattr(time, name) for name in ("perf_counter", "process_time", "thread_time")}
+    monkeypatch.setattr(yielding, "time", SimpleNamespace(sleep=slept.append, **clock))
+    try:
+        body, _ = ask(serving, **{"Accept-Encoding": "identity", "X-Prometheus-Scrape-Timeout-Seconds": timeout})
+    finally:
+        serving.close()
+    assert body == PAGE
+    assert bool(slept) == naps
 
 
 def test_silent_clients_take_a_bounded_number_of_threads_and_do_not_shut_out_a_scrape(server: MetricsServer) -> None:
