@@ -106,7 +106,8 @@ async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | No
             plays = [scene.play(support) for scene in SCENES]
             plays += [_stream(dispatcher), _stream(porter), _ask(porter)]
             # What the callers get is what the scenes are about; here only what the sidecar saw of it matters.
-            await asyncio.gather(*plays, return_exceptions=True)
+            with sidecar.tags(tenant=f"tenant-{done % 3}"):
+                await asyncio.gather(*plays, return_exceptions=True)
             done += 1
             await asyncio.sleep(random.uniform(0.5, 4) / speed)
 
@@ -132,4 +133,4 @@ def main(exporters: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["prometheus:9464"])
+    main(sys.argv[1:] or ["prometheus:9464?label_tags=tenant"])

@@ -130,6 +130,7 @@ def check_links_lead_to_pages_of_the_log(feed: FedPrometheus) -> None:
     """Those on boards to the runs they are about; those of a dot to its run and its trace."""
     minute = timedelta(minutes=10)
     values = {
+        "${__data.fields.Tag}=${__value.raw}": "tenant=tenant-0",
         "${__from:date:iso}": (datetime.now(UTC) - minute).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "${__to:date:iso}": (datetime.now(UTC) + minute).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "${__value.raw}": "support",

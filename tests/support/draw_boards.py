@@ -75,7 +75,7 @@ svg text { fill: #9a9aa8; font-size: 10.5px }
 
 def main() -> None:
     pydantic_ai.BANNER_ENABLED = False
-    exporter = PrometheusExporter(0)
+    exporter = PrometheusExporter(0, label_tags="tenant")
     with Sidecar(exporter, InMemoryExporter(), stall_seconds=0.06) as sidecar:
         address = wait_for(lambda: exporter.url, "the address").removeprefix("http://").split("/")[0]
         with prometheus(targets=[address], scrape_interval="1s") as server:

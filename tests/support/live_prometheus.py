@@ -67,7 +67,7 @@ class FedPrometheus:
 def live_feed(folder: Path) -> Iterator[FedPrometheus]:
     """Traffic until every query has an answer, or for long enough; then everything has been scraped."""
     pydantic_ai.BANNER_ENABLED = False
-    exporter, log = PrometheusExporter(0), InMemoryExporter()
+    exporter, log = PrometheusExporter(0, label_tags="tenant"), InMemoryExporter()
     with Sidecar(exporter, log, JSONLExporter(folder), Broken(), stall_seconds=0.01) as sidecar:
         address = wait_for(lambda: exporter.url, "the exporter's address").removeprefix("http://").split("/")[0]
         with prometheus(targets=[address], rules=RULES, scrape_interval="500ms") as server:
