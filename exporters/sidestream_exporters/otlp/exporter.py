@@ -30,7 +30,7 @@ from .semantic_conventions import GEN_AI
 from .send_queue import SendQueue, probe_endpoint
 from .sender import load_library
 from .settings import Given, content_of, endpoint_of, sdk_disabled, shown_names
-from .spans import Builder, Instrumented
+from .spans import Builder, Instrumented, RunUsage
 from .tail_sampler import TailSampler
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class OTLPExporter(Exporter):
         keep_failed: send traces that sampling left out, if a run in them did not complete.
         keep_slower: the same if a run took longer than so many seconds.
         keep_costlier: the same if a run cost more than so many US dollars.
+        run_usage: which tokens stand on the span of a run: `own`, those of its own requests, for back ends that add up
+            spans; `total`, with its sub-agents', for those that take the outermost span's (MLflow); or `none`.
         metrics: send the metrics of `docs/metrics.md` too, to the same endpoint. Not in a replay, which would
             count runs again.
         metrics_interval: seconds between two of that; default `OTEL_METRIC_EXPORT_INTERVAL` (in milliseconds), else 60.
@@ -96,6 +98,7 @@ class OTLPExporter(Exporter):
         keep_failed: bool = True,
         keep_slower: float | None = None,
         keep_costlier: float | None = None,
+        run_usage: RunUsage = "own",
         metrics: bool = False,
         metrics_interval: float | None = None,
         record: str | None = None,
@@ -111,6 +114,8 @@ class OTLPExporter(Exporter):
                 raise ConfigurationError(f"otlp: {option}={value!r}: must be a number, 0 or more")
         if instrumented not in get_args(Instrumented):
             raise ConfigurationError(f"otlp: instrumented={instrumented!r}: choose run, all or none")
+        if run_usage not in get_args(RunUsage):
+            raise ConfigurationError(f"otlp: run_usage={run_usage!r}: choose own, total or none")
         self.content, placement = content_of(content)
         self.interval = interval
         # Metrics are made from the times of chunks too, though not from their text.
@@ -130,7 +135,13 @@ class OTLPExporter(Exporter):
         self._instrumented: Instrumented = instrumented
         sampler = head_sampler()
         self._new_builder = partial(
-            Builder, GEN_AI, sampler, instrumented=instrumented, content=self.content, placement=placement
+            Builder,
+            GEN_AI,
+            sampler,
+            instrumented=instrumented,
+            content=self.content,
+            placement=placement,
+            run_usage=run_usage,
         )
         self._new_tail_sampler = partial(TailSampler, keep_failed, keep_slower, keep_costlier)
         self._record = None if record is None else DeliveryLedger(record)

@@ -21,6 +21,17 @@ def usage_of(names: SemanticConventions, usage: Usage | None) -> Attributes:
     return attributes
 
 
+def run_usage_of(names: SemanticConventions, end: AgentEnd, which: str) -> Attributes:
+    """Tokens for the span of a run: its `own`, in `total` with its sub-agents', or `none`."""
+    if which == "none":
+        return {}
+    with_children = end.usage_with_children if which == "total" else None
+    if with_children is None:
+        return usage_of(names, end.usage)
+    bound = is_lower_bound(end, "usage", with_children=True)
+    return {**usage_of(names, with_children), "sidestream.usage.lower_bound": True if bound else None}
+
+
 def settings_of(names: SemanticConventions, settings: Mapping[str, Json] | None) -> Attributes:
     """Settings of a request, under the conventions' names where there are such."""
     return {names.settings.get(name, f"sidestream.request.{name}"): value for name, value in (settings or {}).items()}

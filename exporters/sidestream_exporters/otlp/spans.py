@@ -46,7 +46,7 @@ from .content import (
     text_limit,
     tools_json,
 )
-from .figures import bounds_of, settings_of, usage_of
+from .figures import bounds_of, run_usage_of, settings_of, usage_of
 from .runs import (
     MAX_EVENTS,
     MAX_OPEN,
@@ -69,6 +69,9 @@ from .settings import Placement
 Instrumented: TypeAlias = Literal["run", "all", "none"]
 """What is made of a run that pydantic-ai's own Instrumentation traces as well: its `invoke_agent`, all, or nothing."""
 
+RunUsage: TypeAlias = Literal["own", "total", "none"]
+"""Tokens of an `invoke_agent` span: of the run's own requests, with those of its sub-agents, or none."""
+
 MAX_RUNS = 10_000
 """Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
 
@@ -82,6 +85,7 @@ class Builder:
         instrumented: What is made of runs that are traced by pydantic-ai as well.
         content: The policy that the events were stripped by.
         placement: Where content stands.
+        run_usage: Which tokens stand on the spans of runs.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Builder:
         instrumented: Instrumented,
         content: ContentPolicy,
         placement: Placement,
+        run_usage: RunUsage = "own",
     ) -> None:
         self._names = names
         self._sampler = sampler
@@ -99,6 +104,7 @@ class Builder:
         self._content = content.mode != "none"
         self._limit = text_limit(content)
         self._placement = placement
+        self._run_usage = run_usage
         self._runs: dict[str, Run] = {}
         self.forgotten = 0
         """Runs that were forgotten before they ended."""
@@ -177,7 +183,7 @@ class Builder:
             names.agent: event.agent_name,
             names.conversation: start.conversation_id if start else None,
             names.request_model: start.model if start else None,
-            **usage_of(names, data.usage),
+            **run_usage_of(names, data, self._run_usage),
             "sidestream.outcome": data.outcome,
             "sidestream.cost.usd": data.cost_usd,
             "sidestream.cost.usd_with_children": data.cost_usd_with_children,

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidestream.errors import ConfigurationError
 from sidestream.events import (
     Attempt,
     Custom,
@@ -647,3 +648,21 @@ def test_many_spans_go_in_several_requests() -> None:
         exporter.close()
     assert len({span.span_id for span in received.spans}) == len(received.spans) == 450
     assert len(received.bodies) == 3
+
+
+@pytest.mark.parametrize(("which", "tokens"), [("own", 10), ("total", 25), ("none", None)])
+def test_the_tokens_on_the_span_of_a_run_are_those_asked_for(which: str, tokens: int | None) -> None:
+    """Back ends differ: some add up the spans of a trace, some take what the outermost one says."""
+    facts = {"usage": Usage(input_tokens=10), "usage_with_children": Usage(input_tokens=25)}
+    *_, run = spans_of(start("run-1"), end(**facts), run_usage=which)
+    assert attributes(run).get("gen_ai.usage.input_tokens") == tokens
+
+
+def test_a_run_without_sub_agents_has_its_own_tokens_as_the_total() -> None:
+    *_, run = spans_of(start("run-1"), end(usage=Usage(input_tokens=10)), run_usage="total")
+    assert attributes(run)["gen_ai.usage.input_tokens"] == 10
+
+
+def test_another_word_for_the_tokens_of_a_run_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="run_usage='all': choose own, total or none"):
+        OTLPExporter(run_usage="all")  # type: ignore[arg-type]
