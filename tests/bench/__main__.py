@@ -18,7 +18,7 @@ from importlib.metadata import version
 
 from .report import Table
 
-QUICK = ("pass-through", "sidestream-jsonl", "sidestream", "instrumentation")
+QUICK = ("pass-through", "sidestream-jsonl", "sidestream-collect", "sidestream", "instrumentation")
 HANGING = ("sidestream-hanging",)
 """Sidestream beside an exporter that never comes back: where it would hurt if it could."""
 FULL = (*QUICK, "logfire", "openinference", "langfuse", "mlflow")

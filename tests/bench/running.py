@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 1_200
 """Seconds after which a subject is given up."""
 
+BESIDE = "sidestream-collect"
+
 Step = tuple[str, dict[str, Any]]
 
 
@@ -41,7 +43,8 @@ def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes:
     """Row 1."""
     table = Table(
         f"1. Text stream, {deltas:,} deltas, {processes} × {rounds} rounds of A-B-B-A; median (quartiles)",
-        "caller ≤ 1.02 of bare and ≤ 1 µs a delta, process ≤ 1.05; a run ≤ 100 µs on the caller, ≤ 400 µs in all",
+        "caller ≤ 1.02 of bare and ≤ 1 µs a delta, process ≤ 1.05 (row 3, a collector beside: 1.03); a run ≤ 100 µs "
+        "on the caller, ≤ 400 µs in all",
         digits={"caller": 3, "process": 3, "a run µs": 0, "in all µs": 0},
     )
     modes = {"run_stream_events": "events", "stream_text": "text"}
@@ -65,7 +68,11 @@ def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes:
                 in_all_µs=Spread.of_pairs(alone["process"], watched["process"], lambda a, b: (b - a) * 1e6),
                 caller=caller,
                 process=process,
-                goal=verdict(added.median <= 1, caller.median <= 1.02, process.median <= 1.05),
+                goal=verdict(
+                    added.median <= 1,
+                    caller.median <= 1.02,
+                    process.median <= (1.03 if subject == BESIDE else 1.05),
+                ),
             )
     table.note("added: for each delta, what a run costs at all included; a run: added to a run of one delta")
     table.note("caller: CPU of the caller's thread, ratio to bare; process: of all threads, delivery included")
@@ -80,7 +87,8 @@ def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[in
     """Row 2."""
     table = Table(
         f"2. Tool-heavy run, results of 5.5 KB, {rounds} rounds of A-B-B-A; median (quartiles)",
-        "JSONL alone: caller ≤ 1.03, process ≤ 1.05; four exporters: 1.05 and 1.10; ≤ +5 MB, bytes linear in steps",
+        "JSONL alone, also with a collector beside (row 3): caller ≤ 1.03, process ≤ 1.05; four exporters: 1.05 and "
+        "1.10; ≤ +5 MB, bytes linear in steps",
         digits={"added MB": 1, "KB a step": 1},
     )
     for steps, result in cases:
@@ -96,7 +104,7 @@ def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[in
             caller, process, wall = (
                 Spread.of_pairs(bare[name], observed[name], ratio) for name in ("thread", "process", "wall")
             )
-            goals = (1.03, 1.05) if subject == "sidestream-jsonl" else (1.05, 1.10)
+            goals = (1.03, 1.05) if subject in ("sidestream-jsonl", BESIDE) else (1.05, 1.10)
             added = (used["bytes"] - base[0]["bytes"]) / 1e6
             table.add(
                 subject=subject,

@@ -64,6 +64,12 @@ def sidestream_jsonl(folder: Path) -> Subject:
     return _sidecar(folder, [])
 
 
+def sidestream_collect(folder: Path) -> Subject:
+    """Row 3: the log alone, and beside the program a collector that exports it."""
+    sink = Sink()
+    return _sidecar(folder, [f"collect:?otlp={sink.url}&prometheus=:0&linger=0&patience=0"], close=sink.close)
+
+
 def sidestream_hanging(folder: Path) -> Subject:
     """All four, the collector down, and one exporter more, which never comes back from its first batch."""
     return _sidecar(folder, [*_local(), f"otlp:{NOBODY}", "prometheus:0", hanging_exporter()], waits=False)
@@ -208,7 +214,7 @@ def _release(name: str) -> str:
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {
     make.__name__.replace("_", "-"): make
     for make in (
-        *(bare, pass_through, sidestream, sidestream_jsonl, sidestream_hanging),
+        *(bare, pass_through, sidestream, sidestream_jsonl, sidestream_collect, sidestream_hanging),
         *(instrumentation, openinference, logfire, langfuse, mlflow),
     )
 }
