@@ -122,9 +122,7 @@ class CollectExporter(Exporter):
         """
         companion = self._there()
         try:
-            companion.make()
-            if self._writer < 0:
-                self._writer = companion.register_writer()
+            self._register(companion)
         except OSError as error:
             warn_once("collector cannot be kept beside the log", companion.path, path=companion.path)
             raise ExporterUnavailable(f"{companion.path}: {error.strerror or error}") from error
@@ -161,6 +159,15 @@ class CollectExporter(Exporter):
         assert self._companion is not None
         return self._companion
 
+    def _register(self, companion: Companion) -> None:
+        """Be known as a writer, also where somebody removed the folder. Raises `OSError`."""
+        if self._writer >= 0 and not os.path.isdir(companion.path):
+            os.close(self._writer)
+            self._writer = -1
+        if self._writer < 0:
+            companion.make()
+            self._writer = companion.register_writer()
+
     def _watch(self) -> None:
         ended = self._ended
         self._keep_running()
@@ -174,6 +181,7 @@ class CollectExporter(Exporter):
             if self._launched is not None:
                 self._launched.poll()  # what started it has ended: the system may forget it
             try:
+                self._register(companion)
                 lock = companion.lock_collector()
                 if lock is None:
                     self._on_running(companion)

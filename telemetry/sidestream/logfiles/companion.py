@@ -65,6 +65,10 @@ class Companion:
             time.sleep(0.001)
         return None
 
+    def still_holds(self, lock: int) -> bool:
+        """Whether `lock` is that of the file that others look at: the folder may have been removed, and made again."""
+        return _is_at(lock, self.lock_path)
+
     def has_collector(self) -> bool:
         """Whether a collector lives. Never raises; False where the system cannot tell."""
         return bool(is_locked(self.lock_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -92,6 +93,17 @@ def test_a_collector_that_is_killed_is_started_again_and_goes_on(there: Beside) 
         assert (stats.running, stats.starts, stats.error) == (True, 2, None)
     there.ends()
     assert set(there.runs()) == {"after", "before"}
+
+
+def test_a_folder_that_is_removed_gets_another_collector(there: Beside) -> None:
+    with Sidecar(f"jsonl:{there.log}/", there.spec) as sidecar:
+        record(sidecar, "before")
+        until(lambda: there.runs() == ["before"])
+        shutil.rmtree(there.log, ignore_errors=True)
+        record(sidecar, "after")
+        until(lambda: set(there.runs()) == {"after", "before"})
+        until(lambda: (stats := sidecar.stats().collector) and stats.starts == 2)
+    there.ends()
 
 
 def test_a_run_whose_program_was_killed_is_told_before_the_collector_ends(there: Beside, tmp_path: Path) -> None:

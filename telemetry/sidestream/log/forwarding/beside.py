@@ -41,8 +41,9 @@ NICENESS = 5
 class Beside:
     """One collector and the writers that it is there for."""
 
-    def __init__(self, settings: CollectorSettings, companion: Companion) -> None:
+    def __init__(self, settings: CollectorSettings, companion: Companion, lock: int) -> None:
         self._settings = settings
+        self._lock = lock
         self._companion = companion
         self._target = CollectorStatus.target_of(settings.exporters)
         self._told_at = 0.0
@@ -69,6 +70,8 @@ class Beside:
         alone_since: float | None = None
         term_at: float | None = None
         while not collector.stopped:
+            if not self._companion.still_holds(self._lock):
+                return  # the folder is gone: another collector may be at work in a new one
             if time.monotonic() - self._told_at > STATUS_SECONDS:
                 self._report(collector)
             writers = self._companion.writers()
@@ -118,7 +121,7 @@ def main() -> int:
         return 0
     code = 0
     while True:
-        beside = Beside(settings, companion)
+        beside = Beside(settings, companion, lock)
         _listen(beside.asked_to_end)
         code = beside.run()
         # A writer that came while it was ending has seen its lock, and started none.
