@@ -72,6 +72,16 @@ def play(name: str) -> dict[str, Any]:
             r"attempt 2: the provider hung up\nAt the third attempt.\n(.|\n)*'attempt': '3'\} completed",
             ["error", "error", "completed"],
         ),
+        (
+            "run_again.py",
+            r"at run_again.py in price_of\nagain: KeyError\('lamp'\)\nmended: run .* has 1 requests in the log",
+            ["error"],
+        ),
+        (
+            "what_was_sent.py",
+            r"response text +success \(no tool calls\)\nrequest +user-prompt +And the other(.|\n)*run: 1 of 3 messages",
+            ["completed"] * 2,
+        ),
         ("rich_cli.py", "There are three files(.|\n)*done in", []),
         ("streaming_patterns.py", r"tool_end: 1\n(.|\n)*the slow client got \d+ events\ntimed out", []),
         ("own_exporter.py", r"\{'support': \d+\}", []),

@@ -20,6 +20,8 @@ from sidestream.settings import exporter_of, is_disabled
 from sidestream.sidecar import Sidecar
 from sidestream.stdlib_compat import close_at_child_exit
 
+from .rerun import Rerun, answer_every_agent
+
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")
 SETTINGS = "SIDESTREAM_RUN"
 SUBPROCESSES = "SIDESTREAM_SUBPROCESSES"
@@ -38,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     buffer_bytes: int | None = None
     close_timeout: float | None = None
     stall_seconds: float | None = None
+    rerun: Rerun | None = None
+    """A logged run that is to be done again."""
 
     def sidecar(self) -> Sidecar:
         """Makes a sidecar with these settings. Raises `ConfigurationError` where they cannot work."""
@@ -75,6 +79,8 @@ def put_into(environment: MutableMapping[str, str], settings: Settings, *, subpr
 def start(settings: str) -> None:
     """Observe every agent of this process with the given settings, except those that it observes itself."""
     given = msgspec.json.decode(settings, type=Settings)
+    if given.rerun is not None:
+        answer_every_agent(given.rerun)
     sidecar = given.sidecar()
     if sidecar.disabled:
         return

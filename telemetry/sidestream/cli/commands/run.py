@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import msgspec
 import typer
 
 from sidestream.errors import ConfigurationError
@@ -83,6 +84,21 @@ def run(
             help="Observe the Python programs that it starts, too. Its forked and multiprocessing workers are anyway.",
         ),
     ] = False,
+    rerun: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Do this run of the log again: models are not asked, the log answers. As for `show`."
+        ),
+    ] = None,
+    rerun_log: Annotated[
+        str, typer.Option(metavar="PATH", help="The log that holds it: a folder, a file or a glob.")
+    ] = "runs/",
+    logged_tools: Annotated[
+        bool, typer.Option("--logged-tools", help="With --rerun: tools are not executed either, the log has results.")
+    ] = False,
+    loose: Annotated[
+        bool, typer.Option("--loose", help="With --rerun: a request that differs from the logged one is answered too.")
+    ] = False,
 ) -> None:
     """Run a program with every agent in it observed, and every call of a model; not a line of it changes.
 
@@ -96,6 +112,8 @@ def run(
     Example:  sidestream run --sdk openai,anthropic -- python chat.py
 
     Example:  sidestream run --collect otlp:http://127.0.0.1:4318 --collect prometheus:9464 -- python app.py
+
+    Example:  sidestream run --rerun b855 --logged-tools -- python app.py
     """
     if command[0].startswith("-") and command[0] != "-m":
         raise ConfigurationError(f"run: no such option: {command[0]}; a program's own options come after its name")
@@ -115,9 +133,31 @@ def run(
         },
     )
     environment = _environment()
+    if rerun is not None:
+        settings = _with_rerun(settings, environment, rerun, rerun_log, strict=not loose, logged_tools=logged_tools)
+    elif logged_tools or loose:
+        raise ConfigurationError("run: --logged-tools and --loose are for --rerun RUN")
     if settings is not None and not _is_isolated(command):
         put_into(environment, settings, subprocesses=subprocesses)
     _become(command, environment)
+
+
+def _with_rerun(
+    settings: Settings | None, environment: dict[str, str], run: str, log: str, *, strict: bool, logged_tools: bool
+) -> Settings:
+    """`settings` with the run that is to be done again, and in `environment` keys for providers that nobody asks."""
+    from sidestream.autostart import Settings
+    from sidestream.autostart.rerun import KEYS, NO_KEY, Rerun
+    from sidestream.log import runs
+    from sidestream.log.runs.naming import named_run
+
+    found = named_run(run, runs(log))
+    for name in KEYS.values():
+        environment.setdefault(name, NO_KEY)
+    again = Rerun(
+        paths=[os.path.abspath(log)], run=found.run_id, strict=strict, tools="logged" if logged_tools else "run"
+    )
+    return msgspec.structs.replace(settings or Settings(exporters=[]), rerun=again)
 
 
 def _settings(

@@ -1,0 +1,52 @@
+"""A logged run that failed, done again from the log: offline, without the provider, and once the program is mended."""
+
+from pydantic_ai import Agent
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+from sidestream import Sidecar, log
+from sidestream.testing import ModelFromLog, RequestDiffers
+
+
+def provider(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    if len(messages) == 1:
+        return ModelResponse(parts=[ToolCallPart("price_of", {"item": "lamp"})])
+    return ModelResponse(parts=[TextPart("It costs 19 euros.")])
+
+
+agent = Agent(FunctionModel(provider), name="shop", instructions="Be brief.")
+broken = True
+
+
+@agent.tool_plain
+def price_of(item: str) -> int:
+    if broken:
+        raise KeyError(item)
+    return 19
+
+
+with Sidecar("jsonl:runs/") as sidecar:  # in production, last night
+    sidecar.observe(agent)
+    try:
+        agent.run_sync("What does the lamp cost?")
+    except KeyError as error:
+        print("in production:", repr(error))
+    sidecar.unobserve(agent)
+
+[group] = log.errors("runs/")
+print("in the log:", group.exception_type, "at", group.place.rpartition("/")[2])
+
+with ModelFromLog("runs/", run=group.last_run_id).override(agent):  # at one's desk
+    try:
+        agent.run_sync("What does the lamp cost?")
+    except KeyError as error:
+        print("again:", repr(error))
+
+    broken = False
+
+# The program is mended. The log does not know how it goes on from here, and says so.
+with ModelFromLog("runs/", run=group.last_run_id).override(agent):
+    try:
+        agent.run_sync("What does the lamp cost?")
+    except RequestDiffers as differs:
+        print("mended:", differs)
