@@ -92,6 +92,12 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     missing_events: int
     """Events that are not in the log."""
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from sidestream.log.html import statistics_html
+
+        return statistics_html(self)
+
 
 def statistics(
     paths: Paths = "runs/",

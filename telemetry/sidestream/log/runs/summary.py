@@ -94,6 +94,12 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Lines that are there more than once."""
     files: list[str] = []
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from sidestream.log.html import runs_html
+
+        return runs_html([self])
+
     @property
     def whole_cost_usd(self) -> float | None:
         """Cost with sub-agents, where there were any."""

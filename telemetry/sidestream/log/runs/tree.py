@@ -135,6 +135,12 @@ class RunLog(msgspec.Struct, kw_only=True):
     events: list[Located] = []
     """This run's own, in order of `seq`, each once."""
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from sidestream.log.html import run_html
+
+        return run_html(self)
+
     def walk(self) -> Iterator[tuple[int, RunLog, Step]]:
         """Every step with its depth and its run, sub-agents' steps included, in order."""
         yield from _walk(self, self.steps, 0)
