@@ -22,6 +22,7 @@ from .recording.assembler import RunAssembler
 from .recording.content import Redactor
 from .recording.context import Link
 from .recording.pricing import Pricing
+from .recording.process import this_process
 from .recording.records import FlushDeltas
 from .recording.run_recorder import RunRecorder
 from .recording.sampling import head_sampler
@@ -359,6 +360,7 @@ class Sidecar:
         self._runs.clear()
         self._run_count = self._recording_errors = 0
         self._assembler.forget_runs()
+        this_process()  # see there: it is another process now
         if self._observer is not None:
             from .sources.pydantic_ai import caller_exit
 

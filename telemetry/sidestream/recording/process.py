@@ -83,3 +83,6 @@ def start_ticks(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
+
+
+this_process()  # read from /proc now: later it would be an event loop that waits for it
