@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from .span_context import SpanRef
+import msgspec
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from .run_recorder import RunRecorder
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(msgspec.Struct, frozen=True):
     """What the current code runs inside: an observed run, and the tool call within it, if any."""
 
     run: RunRecorder
@@ -25,7 +25,7 @@ class Link:
     """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
     span: int = 0
     """Number of its span within the run: that of the tool call, or else 0, the run's own."""
-    around: SpanRef | None = None
+    around: SpanContext | None = None
     """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
     requests: Callable[[], RunRecorder] | None = None
     """Gives the run whose requests the calls of models made here are: the code is an agent's own loop. None: such a

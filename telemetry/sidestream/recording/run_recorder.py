@@ -37,7 +37,7 @@ from .records import (
 )
 from .request_recorder import Append, RequestRecorder, monotonic_ns
 from .sampling import HeadSampler
-from .span_context import SpanRef
+from .span_context import OwnSpan, SpanRef, span_ref
 
 if TYPE_CHECKING:
     from .context import Link
@@ -143,14 +143,14 @@ class RunRecorder:
         model: str | None = None,
         conversation_id: str | None = None,
         mode: Literal["graph", "realtime"] | None = "graph",
-        caller: SpanRef | None = None,
+        caller: SpanRef | OwnSpan | None = None,
         instrumented: bool = False,
     ) -> None:
         """The run begins, inside the span `caller`. `instrumented`: others make spans of what happens in it."""
         parent = self.parent
         if parent is None:
             caller = caller or self._remote
-        elif caller in (None, parent.around) and not parent.run.instrumented:
+        elif caller in (None, span_ref(parent.around)) and not parent.run.instrumented:
             caller = parent.run.span(parent.span)
         self.trace_id = caller.trace_id if caller else trace_id_of(self.root_run_id)
         if self._sampler is not None:
@@ -192,9 +192,9 @@ class RunRecorder:
             )
         )
 
-    def span(self, number: int) -> SpanRef | None:
+    def span(self, number: int) -> OwnSpan | None:
         """The span `number` of this run: 0 is its own, a request and a tool call have theirs."""
-        return SpanRef(self.trace_id, span_id_of(self.run_id, number), self.sampled) if self.trace_id else None
+        return OwnSpan(self.trace_id, self.run_id, number, self.sampled) if self.trace_id else None
 
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
         """The run is over, and with it whatever of it is still open. A second call does nothing."""

@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidestream.diagnostics import warn_once
+from sidestream.events.ids import span_id_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
+    from .run_span import RunSpan
 
-@dataclass(frozen=True, slots=True)
-class SpanRef:
+
+class SpanRef(NamedTuple):
     """A span, by its ids in hex."""
 
     trace_id: str
     span_id: str
     sampled: bool | None = None
     """Whether its trace is kept; None where nobody has decided."""
+
+
+class OwnSpan:
+    """A span of a run that is observed here: like a `SpanRef`, whose id is worked out when it is asked for."""
+
+    __slots__ = ("_number", "_run_id", "sampled", "trace_id")
+
+    def __init__(self, trace_id: str, run_id: str, number: int, sampled: bool | None) -> None:
+        self.trace_id = trace_id
+        self._run_id = run_id
+        self._number = number
+        self.sampled = sampled
+
+    @property
+    def span_id(self) -> str:
+        """The id, which follows from the run and the number."""
+        return span_id_of(self._run_id, self._number)
 
 
 @cache
@@ -37,12 +55,25 @@ def _api() -> tuple[ModuleType, ModuleType]:
     return context, trace
 
 
-def current_span() -> SpanRef | None:
-    """The span that the current code is inside of."""
+@cache
+def _run_span() -> type[RunSpan]:
+    from .run_span import RunSpan
+
+    return RunSpan
+
+
+def current_span_context() -> SpanContext | None:
+    """The span that the current code is inside of, as OpenTelemetry has it."""
     if "opentelemetry.trace" not in sys.modules:
         return None  # then there is none
     _, trace = _api()
-    return _ref(trace.get_current_span().get_span_context())
+    context: SpanContext = trace.get_current_span().get_span_context()
+    return context
+
+
+def current_span() -> SpanRef | None:
+    """The span that the current code is inside of."""
+    return span_ref(current_span_context())
 
 
 def span_of_environment() -> SpanRef | None:
@@ -57,14 +88,15 @@ def span_of_environment() -> SpanRef | None:
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     context = TraceContextTextMapPropagator().extract({"traceparent": text})
-    span = _ref(get_current_span(context).get_span_context())
+    span = span_ref(get_current_span(context).get_span_context())
     if span is None:
         warn_once("TRACEPARENT is malformed, it is ignored", form="00-<32 hex>-<16 hex>-<2 hex>")
     return span
 
 
-def _ref(span: SpanContext) -> SpanRef | None:
-    if not span.is_valid:
+def span_ref(span: SpanContext | None) -> SpanRef | None:
+    """The ids of `span`; None where it is none."""
+    if span is None or not span.is_valid:
         return None
     return SpanRef(f"{span.trace_id:032x}", f"{span.span_id:016x}", span.trace_flags.sampled)
 
@@ -82,22 +114,11 @@ class ActiveSpan:
 
     __slots__ = ("_after", "_before", "_span")
 
-    def __init__(self, span: SpanRef) -> None:
+    def __init__(self, span: SpanRef | OwnSpan) -> None:
         context, trace = _api()
-        self._before = context.get_current()
-        trace_id = int(span.trace_id, 16)
-        outer = trace.get_current_span(self._before).get_span_context()
-        flags = trace.TraceFlags
-        self._span = trace.NonRecordingSpan(
-            trace.SpanContext(
-                trace_id,
-                int(span.span_id, 16),
-                is_remote=False,
-                trace_flags=flags(flags.SAMPLED if span.sampled else flags.DEFAULT),
-                trace_state=outer.trace_state if outer.trace_id == trace_id else None,
-            )
-        )
-        self._after = trace.set_span_in_context(self._span, self._before)
+        self._before = before = context.get_current()
+        self._span = _run_span()(span, before)
+        self._after = trace.set_span_in_context(self._span, before)
         context.attach(self._after)
 
     def leave(self) -> None:

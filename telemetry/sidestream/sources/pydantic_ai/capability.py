@@ -25,9 +25,8 @@ from pydantic_ai.messages import ModelResponse
 from sidestream.recording.context import Link, current, enclosing
 from sidestream.recording.failure import Failure
 from sidestream.recording.recorder import Recorder, safely
-from sidestream.recording.request_recorder import RequestRecorder
 from sidestream.recording.snapshot import snapshot
-from sidestream.recording.span_context import ActiveSpan, current_span, is_recording
+from sidestream.recording.span_context import current_span, current_span_context, is_recording
 
 from . import compat, convert
 from .caller_exit import raised_by_consumer
@@ -35,7 +34,7 @@ from .event_streams import observe_model_stream, observe_tool_stream
 from .model_requests import WatchedRequest, begin_request, request_done, request_failed
 from .outgoing import KnownMessages, Outgoing
 from .run_end import close_run
-from .run_state import RunState, go_inside
+from .run_state import RunState
 from .tool_calls import tool_done, tool_failed, tool_invalid, tool_start
 
 
@@ -152,13 +151,17 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
     async def wrap_model_request(
         self, ctx: Any, *, request_context: Any, handler: Callable[[Any], Awaitable[ModelResponse]]
     ) -> ModelResponse:
-        state = self._state(ctx)
-        request: RequestRecorder | None = self._try(begin_request, state, ctx, request_context) if state else None
-        if state is None or request is None:
+        state = self._runs.get(ctx.run_id)
+        if state is None:
+            return await handler(request_context)
+        try:
+            request = begin_request(state, ctx, request_context)
+        except Exception as error:
+            self._recorder.trouble(error)
             return await handler(request_context)
         # Streaming, this task is the hook's alone, and pydantic-ai takes the context from here to where it asks the
         # provider, which is the consumer's task.
-        inside = state.inside = self._try(go_inside, state.run, request.span)
+        inside = state.inside = state.enter(request.span)
         try:
             response = await WatchedRequest(handler(request_context), state, request, request_context)
         except BaseException as error:
@@ -166,8 +169,11 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             raise
         finally:
             if inside is not None:
-                self._try(inside.leave)
-        self._try(request_done, state, request, response)
+                state.leave(inside)
+        try:
+            request_done(state, request, response)
+        except Exception as error:
+            self._recorder.trouble(error)
         return response
 
     # --- the stream of events ---
@@ -196,24 +202,32 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
     async def wrap_tool_execute(
         self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Callable[[Any], Awaitable[Any]]
     ) -> Any:
-        state = self._state(ctx)
-        span: int | None = self._try(tool_start, state, ctx, call, args) if state else None
-        if state is None or span is None:
+        state = self._runs.get(ctx.run_id)
+        if state is None:
             return await handler(args)
-        previous = current.get()
-        current.set(Link(state.run, call.tool_call_id, previous, span=span, around=self._try(current_span)))
-        inside: ActiveSpan | None = self._try(go_inside, state.run, span)
+        try:
+            span = tool_start(state, ctx, call, args)
+            previous = current.get()
+            link = Link(state.run, call.tool_call_id, previous, "tool", span, current_span_context())
+        except Exception as error:
+            self._recorder.trouble(error)
+            return await handler(args)
+        current.set(link)
+        inside = state.enter(span)
         try:
             result = await handler(args)
         except BaseException as error:
             self._try(tool_failed, state, span, call, error)
             raise
         else:
-            self._try(tool_done, state, span, result)
+            try:
+                tool_done(state, span, result)
+            except Exception as error:
+                self._recorder.trouble(error)
             return result
         finally:
             if inside is not None:
-                self._try(inside.leave)
+                state.leave(inside)
             current.set(previous)
 
     # --- output ---
@@ -233,8 +247,8 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         if state is None or ctx.partial_output:
             return await handler(output)
         previous = current.get()
-        current.set(Link(state.run, None, previous, "output", around=self._try(current_span)))
-        inside: ActiveSpan | None = self._try(go_inside, state.run, 0)
+        current.set(Link(state.run, None, previous, "output", around=self._try(current_span_context)))
+        inside = state.enter(0)
         try:
             return await handler(output)
         except (ToolRetryError, ModelRetry, ValidationError):
@@ -244,7 +258,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
             raise
         finally:
             if inside is not None:
-                self._try(inside.leave)
+                state.leave(inside)
             current.set(previous)
 
     def _output_failed(self, state: RunState, error: Exception) -> None:

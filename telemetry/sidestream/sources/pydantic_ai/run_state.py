@@ -81,6 +81,28 @@ class RunState:
         """Whether the answer at hand comes piece by piece, so that times within it are known."""
         return self.request is not None and self.request.streaming
 
+    def enter(self, number: int) -> ActiveSpan | None:
+        """Have the spans that others make from now on be children of the run's span `number`.
+
+        Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
+        """
+        run = self.run
+        if run.sampled is None or run.instrumented:
+            return None
+        try:
+            span = run.span(number)
+            return ActiveSpan(span) if span is not None else None
+        except Exception as error:
+            self.recorder.trouble(error)
+            return None
+
+    def leave(self, inside: ActiveSpan) -> None:
+        """Undo `enter`."""
+        try:
+            inside.leave()
+        except Exception as error:
+            self.recorder.trouble(error)
+
     def safely(self, call: Callable[..., Any], *args: Any) -> Any:
         """`safely` with this run's recorder."""
         return safely(self.recorder, call, *args)
@@ -88,14 +110,3 @@ class RunState:
     def content(self, value: Any) -> Any:
         """`value` taken down as JSON, if any exporter may see it."""
         return snapshot(value) if self.recorder.wants_content else None
-
-
-def go_inside(run: RunRecorder, number: int) -> ActiveSpan | None:
-    """Have the spans that others make from now on be children of the run's span `number`.
-
-    Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
-    """
-    if run.sampled is None or run.instrumented:
-        return None
-    span = run.span(number)
-    return ActiveSpan(span) if span else None

@@ -17,7 +17,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.recording.context import Link, current, told_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
-from sidestream.recording.span_context import current_span
+from sidestream.recording.span_context import current_span_context
 from sidestream.sources.time_limits import is_time_out
 
 from .generators import not_begun
@@ -66,7 +66,7 @@ class _Tap:
         self._pull = getattr(self._iterator, iterate.replace("iter", "next"))
         # The body of a generator is the application's own code: what it starts and logs belongs to this run.
         if run is not None and (inspect.isasyncgen(stream) or inspect.isgenerator(stream)):
-            self._link = Link(run.run, None, current.get(), "stream", around=current_span())
+            self._link = Link(run.run, None, current.get(), "stream", around=current_span_context())
             if not_begun(stream):
                 run.begins_at_first_pull()
         return self

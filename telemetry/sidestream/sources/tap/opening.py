@@ -13,7 +13,7 @@ from sidestream.recording.context import Link, current, enclosing, told_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.snapshot import snapshot
-from sidestream.recording.span_context import current_span
+from sidestream.recording.span_context import current_span, current_span_context
 from sidestream.sources.adapters.protocol import Adapter
 from sidestream.sources.adapters.registry import adapter_of
 
@@ -96,7 +96,7 @@ def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
         if run is not None:
             run.asked(asked)
             told_outside.set(True)  # the call that opens the stream is this run's
-            current.set(Link(run.run, None, outside, "stream", around=current_span()))
+            current.set(Link(run.run, None, outside, "stream", around=current_span_context()))
         source = make()
         if run is not None:
             run.opened()

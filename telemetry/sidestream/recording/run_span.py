@@ -1,0 +1,41 @@
+"""A span of a run of ours as OpenTelemetry's context holds it. Imported with the first span that stands there."""
+
+from __future__ import annotations
+
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span
+
+from .span_context import OwnSpan, SpanRef
+
+
+class RunSpan(NonRecordingSpan):
+    """Span that records nothing and has the ids of one that is made of events later.
+
+    The ids are worked out when they are asked for: most of what runs inside makes no span of its own.
+
+    Args:
+        span: The ids.
+        before: The context that it stands in from now on, whose span may be of the same trace.
+    """
+
+    def __init__(self, span: SpanRef | OwnSpan, before: Context) -> None:
+        self._span = span
+        self._before = before
+        self._known: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        known = self._known
+        if known is None:
+            trace_id = int(self._span.trace_id, 16)
+            outer = get_current_span(self._before).get_span_context()
+            known = self._known = SpanContext(
+                trace_id,
+                int(self._span.span_id, 16),
+                is_remote=False,
+                trace_flags=TraceFlags(TraceFlags.SAMPLED if self._span.sampled else TraceFlags.DEFAULT),
+                trace_state=outer.trace_state if outer.trace_id == trace_id else None,
+            )
+        return known
+
+    def __repr__(self) -> str:
+        return f"RunSpan({self.get_span_context()!r})"
