@@ -58,9 +58,7 @@ class Stage:
 
     def say(self, deltas: Deltas, text: str, *, wait: float = 0, hold: float = 0) -> None:
         asked = self.after(hold)
-        deltas.texts.append(text)
-        deltas.pulls.append(asked)
-        deltas.times.append(self.after(wait))
+        deltas.noted += (text, asked, self.after(wait))
 
     def of(self, kind: str) -> list[Any]:
         return [event.data for event in self.events if event.event_type == kind]

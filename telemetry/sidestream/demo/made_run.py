@@ -249,9 +249,8 @@ class MadeRun:
             texts, offsets = self.chunks[n % len(self.chunks)]
             first = self.clock()
             times = [first + int(offset * pace) for offset in offsets]
-            deltas.texts += texts
-            deltas.pulls += [asked, *times[:-1]]
-            deltas.times += times
+            for noted in zip(texts, [asked, *times], times, strict=False):
+                deltas.noted += noted
             asked = times[-1]
             self.now += 0.1 * pace
         request.close_part(part, self.clock())
@@ -267,9 +266,7 @@ class MadeRun:
             part, "tool_call", begun, tool_name=self.tool_name, tool_call_id=f"call-{self.calls}", named=True
         )
         self.now += 0.05
-        deltas.texts += [text[:8], text[8:]]
-        deltas.pulls += [begun, begun]
-        deltas.times += [begun, begun + 21_000_000]
+        deltas.noted += (text[:8], begun, begun, text[8:], begun, begun + 21_000_000)
         request.close_part(part, self.clock())
 
     def _tool(self) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import msgspec
+
 from sidestream.events import Payload, StreamEvent
 
 from .records import AnyRecord, ChildEnded, ChildStarted, FlushDeltas, RequestEnded, RunStarted
+from .response import known
 from .run import Run
 from .sent import Histories
 
@@ -90,6 +93,8 @@ class RunAssembler:
         run = self._runs.get(record.run)
         if run is None:
             return  # a teardown that goes on after the run is over
+        if isinstance(record, RequestEnded):
+            record = msgspec.structs.replace(record, facts=known(record.facts))
         unpriced = run.unpriced
         run.apply(record)
         if run.unpriced > unpriced and isinstance(record, RequestEnded):
@@ -108,7 +113,7 @@ class RunAssembler:
 
     def _note_unpriced(self, record: RequestEnded, count: int) -> None:
         self.unpriced_requests += count
-        facts = record.facts
+        facts = known(record.facts)
         names = [tried.model for tried in facts.attempts if tried.usage is not None and tried.cost_usd is None]
         if facts.unpriced:
             names.append(facts.response_model or "unknown")

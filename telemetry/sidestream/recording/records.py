@@ -9,7 +9,7 @@ is known whole on the path is there as the payload of its event. Times are monot
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -27,28 +27,24 @@ from sidestream.events import (
 )
 
 from .failure import Failure
-from .response import ResponseFacts
+from .response import AnyFacts
 from .sent import NewMessage, Sent
 from .totals import Totals
 
 
 class Deltas:
-    """Consecutive deltas of one part: the caller's path appends, the assembler takes away.
+    """Consecutive deltas of one part: the caller's path adds, the assembler takes away.
 
-    The path appends to `texts`, `pulls`, `times` in this order, so where `times` has an entry the others have it too,
-    and the assembler's thread may take as many as `times` holds.
+    The path adds three items at once, `noted += (text, asked, came)`, which is atomic.
     """
 
-    __slots__ = ("index", "pulls", "texts", "times", "tool_call_id", "tool_name")
+    __slots__ = ("index", "noted", "tool_call_id", "tool_name")
 
     def __init__(self, index: int, tool_name: str | None = None, tool_call_id: str | None = None) -> None:
         self.index = index
         """Of the part within the answer."""
-        self.texts: list[str] = []
-        self.pulls: list[int] = []
-        """When each delta was asked for."""
-        self.times: list[int] = []
-        """When each delta came."""
+        self.noted: list[Any] = []
+        """For each delta: its text, when it was asked for, when it came."""
         self.tool_name = tool_name
         """As far as the model has said it: it may come in pieces too."""
         self.tool_call_id = tool_call_id
@@ -176,7 +172,7 @@ class RequestEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
     outcome: RequestOutcome
     over: int
     """When the request was over, which may be known later."""
-    facts: ResponseFacts
+    facts: AnyFacts
     failure: Failure | None = None
     start_known: bool = True
     """Whether the request was seen being sent. Without that, nobody knows its time to first token."""

@@ -31,7 +31,7 @@ from .records import (
     StreamClosed,
     StreamOpened,
 )
-from .response import NOTHING_KNOWN, ResponseFacts
+from .response import NOTHING_KNOWN, ResponseFacts, known
 
 WAITED_NS = 10_000_000
 """A pull that took longer waited for the provider, so that what it brought has just arrived; a shorter one may only
@@ -173,7 +173,7 @@ class Request:
             case RequestEnded():
                 if not record.start_known:
                     self._start_known = False
-                return self.end(record.outcome, record.at, record.over, record.facts, record.failure)
+                return self.end(record.outcome, record.at, record.over, known(record.facts), record.failure)
         return None
 
     # --- parts ---
@@ -236,13 +236,16 @@ class Request:
         deltas, part = self._deltas, self._part
         if deltas is None or part is None:
             return
-        count = len(deltas.times)
+        noted = deltas.noted[:]
+        times: list[int] = noted[2::3]
         if until is not None:
-            count = bisect_right(deltas.times, until, 0, count)
+            del times[bisect_right(times, until) :]
+        count = len(times)
         if not count:
             return
-        texts, pulls, times = deltas.texts[:count], deltas.pulls[:count], deltas.times[:count]
-        del deltas.texts[:count], deltas.pulls[:count], deltas.times[:count]
+        texts: list[str] = noted[: 3 * count : 3]
+        pulls: list[int] = noted[1 : 3 * count : 3]
+        del deltas.noted[: 3 * count]
         self._name()
         start = 0
         while start < count:

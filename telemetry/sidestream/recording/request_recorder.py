@@ -28,7 +28,7 @@ from .records import (
     StreamClosed,
     StreamOpened,
 )
-from .response import NOTHING_KNOWN, ResponseFacts
+from .response import NOTHING_KNOWN, AnyFacts
 from .sent import NewMessage, Sent
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ monotonic_ns = time.monotonic_ns
 class RequestRecorder:
     """Recorder of one model request.
 
-    The deltas of a part are appended to the `Deltas` that the part was opened with: two looks at the clock and three
-    appends, and no call.
+    The deltas of a part are added to the `Deltas` that the part was opened with: two looks at the clock, and no call.
     """
 
     __slots__ = (
@@ -219,7 +218,7 @@ class RequestRecorder:
     def end(
         self,
         outcome: RequestOutcome,
-        facts: ResponseFacts = NOTHING_KNOWN,
+        facts: AnyFacts = NOTHING_KNOWN,
         *,
         at: int | None = None,
         failure: Failure | None = None,

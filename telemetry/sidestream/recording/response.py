@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import msgspec
 
 from sidestream.events import Attempt, Json, Usage, UsageSource
@@ -30,3 +33,11 @@ class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NOTHING_KNOWN = ResponseFacts()
+
+AnyFacts: TypeAlias = ResponseFacts | Callable[[], ResponseFacts]
+"""Facts, or what works them out of values that nothing can change any more, off the caller's path. Never raises."""
+
+
+def known(facts: AnyFacts) -> ResponseFacts:
+    """The facts themselves."""
+    return facts if isinstance(facts, ResponseFacts) else facts()

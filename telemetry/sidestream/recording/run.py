@@ -45,6 +45,7 @@ from .records import (
 )
 from .request import Request
 from .sent import Histories, KnownContent, SentBook
+from .snapshot import unpack
 from .totals import Totals
 
 _WITH_TOOL = frozenset({LLMChunk, ToolStart, ToolEnd, Retry, Error})
@@ -170,7 +171,8 @@ class Run:
                 self._request_started(record)
             case ToolStarted():
                 self._tool_calls += 1
-                data = msgspec.structs.replace(record.data, span_id=self._span(record.span))
+                data = record.data
+                data = msgspec.structs.replace(data, span_id=self._span(record.span), args=unpack(data.args))
                 self._tools[record.span] = (data, record.at)
                 self._tell(data, record.at)
             case ToolEnded():
@@ -247,8 +249,9 @@ class Run:
         if start is None:
             return  # it has ended before
         failure = record.failure
-        if record.result is not None and start.tool_call_id is not None:
-            self._known.results[start.tool_call_id] = record.result
+        result = unpack(record.result)
+        if result is not None and start.tool_call_id is not None:
+            self._known.results[start.tool_call_id] = result
         self._tell(
             ToolEnd(
                 tool_name=start.tool_name,
@@ -256,7 +259,7 @@ class Run:
                 span_id=start.span_id,
                 outcome=record.outcome,
                 duration_seconds=_seconds(record.at - t0) if record.executed else None,
-                result=record.result,
+                result=result,
                 exception_type=failure.type if failure else None,
                 error=failure.message if failure else None,
             ),

@@ -129,6 +129,22 @@ _DETAILS = (
 """Of a provider's details, those that are no content and no secret."""
 
 
+def shallow_copy(response: Any) -> Any | None:
+    """`response` as it is now, without its parts; None where something within could still change."""
+    details = response.provider_details
+    if getattr(response, "failed_attempts", None) or (details and not _PLAIN.issuperset(map(type, details.values()))):
+        return None
+    copy, usage = object.__new__(type(response)), object.__new__(type(response.usage))
+    usage.__dict__.update(response.usage.__dict__, details=dict(response.usage.details or ()))
+    copy.__dict__.update(
+        response.__dict__, parts=(), metadata=None, usage=usage, provider_details=details and dict(details)
+    )
+    return copy
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> ResponseFacts:
     """What a `ModelResponse` to a request of the model `asked` says of it."""
     used = usage(response.usage)

@@ -11,6 +11,7 @@ from pydantic_ai.messages import (
     CustomEvent,
     DeferredToolRequestsEvent,
     FunctionToolCallEvent,
+    FunctionToolResultEvent,
     PartDeltaEvent,
     PartEndEvent,
     PartStartEvent,
@@ -40,13 +41,13 @@ async def observe_model_stream(
     state: RunState, request: RequestRecorder, stream: AsyncIterable[Any]
 ) -> AsyncIterator[Any]:
     """The events of one answer, as they are, with each delta's text and times noted in passing."""
-    # This is the caller's path. For a delta of the part at hand: two looks at the clock and three appends.
+    # This is the caller's path. For a delta of the part at hand: two looks at the clock and one addition.
     now = monotonic_ns
     iterator = stream.__aiter__()
     pull = iterator.__anext__
     none_at_hand = deltas = Deltas(-1)
     index = -1
-    add_text, add_pull, add_time = deltas.texts.append, deltas.pulls.append, deltas.times.append
+    noted = deltas.noted
     request.begin_stream()
     try:
         while True:
@@ -64,15 +65,13 @@ async def observe_model_stream(
                     delta: Any = event.delta
                     kind = type(delta)
                     if kind is TextPartDelta or kind is ThinkingPartDelta:
-                        add_text(delta.content_delta or "")
+                        noted += (delta.content_delta or "", t_pull, t)
                     else:
-                        add_text(_delta_text(delta, deltas))
-                    add_pull(t_pull)
-                    add_time(t)
+                        noted += (_delta_text(delta, deltas), t_pull, t)
                 else:
                     deltas = _other_event(state, request, deltas, event, t_pull, t) or none_at_hand
                     index = deltas.index
-                    add_text, add_pull, add_time = deltas.texts.append, deltas.pulls.append, deltas.times.append
+                    noted = deltas.noted
             except Exception as error:
                 state.recorder.trouble(error)
             yield event
@@ -148,7 +147,14 @@ async def observe_tool_stream(state: RunState, stream: AsyncIterable[Any]) -> As
     iterator = stream.__aiter__()
     try:
         async for event in iterator:
-            state.safely(_tool_event, state, event)
+            try:
+                kind = type(event)
+                if kind is FunctionToolResultEvent and event.part.tool_call_id in state.settled:
+                    pass  # told where it was executed
+                elif kind is not FunctionToolCallEvent or event.args_valid is False:
+                    _tool_event(state, event)
+            except Exception as error:
+                state.recorder.trouble(error)
             yield event
     except Exception:
         state.safely(_calls_refused, state)

@@ -12,8 +12,9 @@ from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCall
 
 from sidestream.events import RequestOutcome
 from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder
 from sidestream.recording.request_recorder import RequestRecorder, monotonic_ns
-from sidestream.recording.response import ResponseFacts
+from sidestream.recording.response import NOTHING_KNOWN, AnyFacts, ResponseFacts
 from sidestream.recording.sent import NewMessage
 from sidestream.recording.snapshot import snapshot
 
@@ -77,13 +78,34 @@ def answer_message(state: RunState, response: ModelResponse) -> NewMessage | Non
     return state.outgoing.answer(response) if state.recorder.wants_content else None
 
 
-def response_facts(
-    state: RunState, request: RequestRecorder, response: ModelResponse, *, partial: bool
-) -> ResponseFacts:
-    """What `response` says of the request, its price included."""
+def response_facts(state: RunState, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> AnyFacts:
+    """What `response` says of the request, its price included: worked out later, where nothing of it can change."""
     # Of a fallback, the model that was asked first is not the one that answered, and its price is another.
     asked = None if getattr(response, "failed_attempts", None) else request.model
-    return convert.response_facts(response, state.recorder.pricing, partial=partial, asked=asked)
+    copy = convert.shallow_copy(response)
+    if copy is None:
+        return convert.response_facts(response, state.recorder.pricing, partial=partial, asked=asked)
+    return _LaterFacts(state.recorder, copy, partial, asked)
+
+
+class _LaterFacts:
+    """Facts of an answer, worked out when they are asked for."""
+
+    __slots__ = ("_asked", "_partial", "_recorder", "_response")
+
+    def __init__(self, recorder: Recorder, response: Any, partial: bool, asked: str | None) -> None:
+        self._recorder = recorder
+        self._response = response
+        self._partial = partial
+        self._asked = asked
+
+    def __call__(self) -> ResponseFacts:
+        try:
+            pricing = self._recorder.pricing
+            return convert.response_facts(self._response, pricing, partial=self._partial, asked=self._asked)
+        except Exception as error:
+            self._recorder.trouble(error)
+            return NOTHING_KNOWN
 
 
 def _parts_unstreamed(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:

@@ -11,7 +11,7 @@ from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, SkipToolExecu
 
 from sidestream.events import ToolOutcome
 from sidestream.recording.failure import Failure
-from sidestream.recording.snapshot import snapshot
+from sidestream.recording.snapshot import pack
 
 from .run_state import RunState
 
@@ -28,12 +28,13 @@ def tool_invalid(state: RunState | None, ctx: Any, call: Any, error: Exception) 
 def tool_start(state: RunState, ctx: Any, call: Any, args: Any) -> int:
     """Tell that a call is taken up; returns the number of its span."""
     state.settled.add(call.tool_call_id)
-    return state.run.tool_start(call.tool_name, call.tool_call_id, state.content(args), ctx.retry + 1)
+    told = pack(args) if state.recorder.wants_content else None
+    return state.run.tool_start(call.tool_name, call.tool_call_id, told, ctx.retry + 1)
 
 
 def tool_done(state: RunState, span: int, result: Any) -> None:
     """Tell what the call `span` returned."""
-    state.run.tool_end(span, "ok", result=snapshot(result) if state.recorder.wants_content else None)
+    state.run.tool_end(span, "ok", result=pack(result) if state.recorder.wants_content else None)
 
 
 def tool_failed(state: RunState, span: int, call: Any, error: BaseException) -> None:

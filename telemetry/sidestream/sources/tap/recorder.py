@@ -107,15 +107,13 @@ class StreamRecorder:
 
     def piece(self, kind: ChunkKind, key: Hashable, text: str, names: dict[str, str | None] | None = None) -> None:
         """A piece of an answer, of any kind; `names` are the tool's, or the `part_kind` of kind `other`."""
-        # The caller's path: for a further piece of the part at hand, three appends.
+        # The caller's path: for a further piece of the part at hand, one addition.
         if key != self._key or kind != self._kind:
             self._turn(kind, key, names or {})
         if not isinstance(text, str):
             raise TypeError(f"a piece of an answer is a str, not {type(text).__qualname__}")
-        deltas, t = self._deltas, self._t
-        deltas.texts.append(text)
-        deltas.pulls.append(self._t_pull)
-        deltas.times.append(t)
+        t = self._t
+        self._deltas.noted += (text, self._t_pull, t)
         self._t_pull = t
 
     def request_start(self, model: str | None = None, **facts: Any) -> None:
