@@ -5,6 +5,8 @@
 # make check   linter, formatter, strict types
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
 # make bench-instructions   the same in instructions of the processor, against what is committed
+# make transparency CHECKOUT=…   pydantic-ai's own tests, bare and with every agent observed, and what differs;
+#              PYTHON=… is one with that pydantic-ai, what its tests need, and this package
 # make docs    the documentation site, into dist/site
 # make release wheel, source archive and list of what they need (CycloneDX), into dist/
 # make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
@@ -17,7 +19,7 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions docs release phoenix lock clean
+.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions transparency docs release phoenix lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -55,6 +57,10 @@ bench: $(VENV)/.dev
 
 bench-instructions: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.instructions $(or $(ARGS),--check)
+
+transparency: $(VENV)/.dev
+	@test -n "$(CHECKOUT)" || { echo "name a work tree of pydantic-ai: make transparency CHECKOUT=…" >&2; exit 1; }
+	@$(BIN)/python -m tests.upstream $(CHECKOUT) --python $(PYTHON) $(ARGS)
 
 docs: $(VENV)/.dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q && echo dist/site/index.html
