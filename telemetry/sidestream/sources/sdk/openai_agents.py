@@ -20,7 +20,7 @@ from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.run_recorder import RunRecorder
 from sidestream.recording.snapshot import snapshot
-from sidestream.recording.span_context import current_span
+from sidestream.recording.span_context import current_span, current_span_context
 from sidestream.sources.adapters.fields import field
 from sidestream.sources.adapters.openai_responses import OpenAIResponses
 
@@ -67,7 +67,7 @@ class AgentsRun:
 
     def link(self) -> Link:
         """What the runner's own code runs inside."""
-        return Link(self.root, None, self._outside, requests=self._of_turn, around=current_span())
+        return Link(self.root, None, self._outside, requests=self._of_turn, around=current_span_context())
 
     def _of_turn(self) -> RunRecorder:
         self._calls += 1
@@ -99,7 +99,7 @@ class AgentsRun:
         arguments = field(context, "tool_arguments") if self.recorder.wants_content else None
         span = self.active.tool_start(str(field(tool, "name") or "tool"), call_id, snapshot(arguments))
         self._tools[call_id or id(tool)] = self.active, span
-        current.set(Link(self.active, call_id, self._outside, span=span, around=current_span()))
+        current.set(Link(self.active, call_id, self._outside, span=span, around=current_span_context()))
 
     def tool_end(self, context: Any, tool: Any, result: Any) -> None:
         """A tool has been executed."""
