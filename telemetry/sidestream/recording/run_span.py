@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span
 
-from .span_context import OwnSpan, SpanRef
+if TYPE_CHECKING:
+    from .span_context import OwnSpan, SpanRef
 
 
 class RunSpan(NonRecordingSpan):
