@@ -9,7 +9,8 @@ import pytest
 
 from sidestream import log
 from sidestream.events import LLMStart, Payload, StreamEvent, ToolEnd, ToolStart
-from tests.support.log_builder import chunk, run_events, sequence, write
+from tests.support.log_builder import run_events, sequence, write
+from tests.support.run_events import chunk
 
 
 def compared(folder: Path, a: list[StreamEvent], b: list[StreamEvent]) -> log.RunDiff:

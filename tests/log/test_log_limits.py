@@ -16,7 +16,8 @@ from sidestream.log.runs import search as searching
 from sidestream.log.runs.search import search
 from sidestream_exporters.jsonl import exporter as jsonl_exporter
 from tests.support.jsonl_files import open_exporter
-from tests.support.log_builder import Problems, chunk, lines, run_events, sequence, write
+from tests.support.log_builder import Problems, lines, run_events, sequence, write
+from tests.support.run_events import chunk
 
 MEGABYTE = 1024 * 1024
 

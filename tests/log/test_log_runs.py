@@ -18,8 +18,9 @@ import pytest
 from sidestream import ConfigurationError, log
 from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, StreamEvent, Usage
 from sidestream_exporters.jsonl import JSONLExporter
-from tests.support.log_builder import BEGIN, chunk, lines, run_events, sequence, write
+from tests.support.log_builder import BEGIN, lines, run_events, sequence, write
 from tests.support.paths import ROOT
+from tests.support.run_events import chunk
 
 
 def test_a_run_that_has_ended(tmp_path: Path) -> None:

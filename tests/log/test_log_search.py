@@ -10,7 +10,8 @@ import pytest
 from sidestream import ConfigurationError, log
 from sidestream.events import AgentStart, Attempt, Custom, LLMEnd, LLMStart, ToolEnd
 from sidestream.log import reader
-from tests.support.log_builder import chunk, lines, run_events, sequence, write
+from tests.support.log_builder import lines, run_events, sequence, write
+from tests.support.run_events import chunk
 
 
 def found(path: Path, pattern: str, **options: object) -> list[tuple[str, str, int]]:

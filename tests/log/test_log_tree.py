@@ -19,7 +19,8 @@ from sidestream.events import (
     ToolStart,
 )
 from sidestream.recording.content import ContentPolicy, apply_policy
-from tests.support.log_builder import chunk, run_events, sequence, write
+from tests.support.log_builder import run_events, sequence, write
+from tests.support.run_events import chunk
 
 
 def outline(run: log.RunLog) -> list[tuple[int, str, str]]:

@@ -8,12 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sidestream.events import (
-    AgentEnd,
-    AgentStart,
     Error,
     FinalResult,
-    LLMChunk,
-    LLMEnd,
     LLMStart,
     Payload,
     Progress,
@@ -25,6 +21,7 @@ from sidestream.events import (
     make_event,
 )
 from sidestream_exporters.console import ConsoleExporter
+from tests.support import run_events
 
 NOON = datetime(2026, 1, 2, 12, 0, 0).astimezone(UTC)  # noon wherever the test runs
 
@@ -43,24 +40,24 @@ class Run:
         )
 
     def start(self, at: float = 0.0, **fields: Any) -> StreamEvent:
-        return self(AgentStart(root_run_id=self.root, parent_run_id=self.parent, model="gpt-5", **fields), at)
+        return self(run_events.start(self.root, parent_run_id=self.parent, model="gpt-5", **fields), at)
 
     def request(self, number: int = 1, at: float = 0.0, **fields: Any) -> StreamEvent:
         usual: dict[str, Any] = {
-            "outcome": "ok",
+            "provider": None,
+            "streaming": None,
             "duration_seconds": 1.22,
             "model": "gpt-5",
             "usage": Usage(input_tokens=1_204, output_tokens=86),
-            "usage_source": "provider",
             "cost_usd": 0.0031,
         }
-        return self(LLMEnd(request=number, **usual | fields), at)
+        return self(run_events.answer(number, **usual | fields), at)
 
     def chunk(self, text: str, kind: Any = "text", part: int = 0, request: int = 1) -> StreamEvent:
-        return self(LLMChunk(request=request, part=part, kind=kind, text=text))
+        return self(run_events.chunk(text, request=request, part=part, kind=kind))
 
     def end(self, at: float = 0.0, outcome: Any = "completed", **fields: Any) -> StreamEvent:
-        return self(AgentEnd(outcome=outcome, success=outcome == "completed", **{"duration_seconds": 4.1} | fields), at)
+        return self(run_events.end(outcome, **{"duration_seconds": 4.1} | fields), at)
 
 
 def nested() -> Iterator[StreamEvent]:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from sidestream.events import (
-    AgentEnd,
-    AgentStart,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
-    Payload,
-    StreamEvent,
-    ToolEnd,
-    ToolStart,
-    Usage,
-    encode_line,
-    make_event,
-)
+from sidestream.events import Payload, StreamEvent, ToolEnd, ToolStart, Usage, encode_line
+from tests.support import run_events
+from tests.support.run_events import BEGAN, answer, ask, chunk, event_log
 
-BEGAN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 NOBODY = 2**22 + 1
 """A process that is not there: more than the kernel gives out."""
 
@@ -43,9 +31,9 @@ def run_of(
     from sidestream.recording.process import hostname
 
     payloads: list[Payload] = [
-        AgentStart(root_run_id=run_id, model="gpt-4o", prompt="Hello?", pid=pid, host=host or hostname()),
-        LLMStart(request=1, model="gpt-4o", provider="openai", streaming=True),
-        LLMEnd(request=1, outcome="ok", duration_seconds=0.1, usage_source="provider", usage=Usage(input_tokens=5)),
+        run_events.start(run_id, model="gpt-4o", prompt="Hello?", pid=pid, host=host or hostname()),
+        ask(1, model="gpt-4o"),
+        answer(1, model="gpt-4o", duration_seconds=0.1, usage=Usage(input_tokens=5)),
     ]
     for number in range(tools):
         call = f"call-{number}"
@@ -54,23 +42,13 @@ def run_of(
             ToolEnd(tool_name="look_up", tool_call_id=call, outcome="ok", duration_seconds=0.1, result="found"),
         ]
     payloads += [
-        LLMStart(request=2, model="gpt-4o", provider="openai", streaming=True),
-        LLMChunk(request=2, kind="text", part=0, text="Well.", lengths=[2, 3], offsets_us=[0, 1000]),
-        LLMEnd(request=2, outcome="ok", duration_seconds=0.2, usage_source="provider", usage=Usage(input_tokens=7)),
+        ask(2, model="gpt-4o"),
+        chunk("We", "ll.", request=2, gap_us=1000),
+        answer(2, model="gpt-4o", duration_seconds=0.2, usage=Usage(input_tokens=7)),
     ]
     if ended:
-        payloads.append(AgentEnd(outcome="completed", success=True, duration_seconds=len(payloads) * 0.1))
-    return [
-        make_event(
-            data,
-            run_id=run_id,
-            seq=seq,
-            agent_name=agent,
-            offset=round(seq * 0.1, 6),
-            timestamp=BEGAN + timedelta(seconds=after + seq * 0.1),
-        )
-        for seq, data in enumerate(payloads)
-    ]
+        payloads.append(run_events.end(duration_seconds=len(payloads) * 0.1))
+    return event_log(run_id, *payloads, agent=agent, began=BEGAN + timedelta(seconds=after), gap=0.1)
 
 
 def spans_of(tools: int = 1) -> int:

@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from sidestream.events import LLMChunk, StreamEvent, ToolEnd, decode_line, make_event
+from sidestream.events import StreamEvent, ToolEnd, decode_line, make_event
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.registry import make_exporter
+from tests.support import run_events
 
 
 def events(count: int, *, run_id: str = "run", start: int = 0, size: int = 20) -> list[StreamEvent]:
@@ -28,13 +29,7 @@ def events(count: int, *, run_id: str = "run", start: int = 0, size: int = 20) -
 
 def chunk(*pieces: str, gap: float = 0.5, seq: int = 0) -> StreamEvent:
     """An `llm_chunk` event of `pieces` that came `gap` seconds apart, 10 seconds into the run."""
-    data = LLMChunk(
-        kind="text",
-        text="".join(pieces),
-        lengths=[*map(len, pieces)],
-        offsets_us=[round(gap * n * 1e6) for n in range(len(pieces))],
-    )
-    return make_event(data, run_id="run", seq=seq, offset=10.0)
+    return make_event(run_events.chunk(*pieces, gap_us=round(gap * 1e6)), run_id="run", seq=seq, offset=10.0)
 
 
 def log_files(where: Path) -> list[Path]:

@@ -12,14 +12,9 @@ import msgspec
 from hypothesis import HealthCheck, settings
 
 from sidestream.events import (
-    AgentEnd,
-    AgentStart,
     AnyEvent,
     Error,
     FinalResult,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
     Payload,
     Progress,
     Retry,
@@ -28,44 +23,20 @@ from sidestream.events import (
     ToolStart,
     Usage,
     encode_line,
-    make_event,
 )
 from sidestream.log.reader import Problem
+from tests.support.run_events import answer, ask, chunk, end, event_log, start
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """No example fails for its time: the machine may be busy."""
 BEGIN = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 
 
-def chunk(*pieces: str, request: int = 1, part: int = 0, kind: Any = "text", **facts: Any) -> LLMChunk:
-    """An `llm_chunk` of `pieces` that came 10 ms apart."""
-    return LLMChunk(
-        request=request,
-        part=part,
-        kind=kind,
-        text="".join(pieces),
-        lengths=[len(piece) for piece in pieces],
-        offsets_us=[10_000 * number for number in range(len(pieces))],
-        **facts,
-    )
-
-
 def sequence(
     payloads: Iterable[Payload], run_id: str, *, agent: str = "support", minutes: float = 0
 ) -> list[StreamEvent]:
     """`payloads` as the events of one run, a tenth of a second apart."""
-    begun = BEGIN + timedelta(minutes=minutes)
-    return [
-        make_event(
-            data,
-            timestamp=begun + timedelta(seconds=seq / 10),
-            offset=seq / 10,
-            run_id=run_id,
-            seq=seq,
-            agent_name=agent,
-        )
-        for seq, data in enumerate(payloads)
-    ]
+    return event_log(run_id, *payloads, agent=agent, began=BEGIN + timedelta(minutes=minutes), gap=0.1)
 
 
 def run_events(
@@ -75,40 +46,31 @@ def run_events(
     model: str = "gpt-4o",
     minutes: float = 0,
     ended: bool = True,
-    **start: Any,
+    **started: Any,
 ) -> list[StreamEvent]:
     """A run of two requests: the first calls a tool, which asks for another try; the second answers.
 
     400 tokens, 0.03 dollars, 16 events.
     """
     usage = Usage(input_tokens=150, output_tokens=50)
-    request: dict[str, Any] = {"model": model, "provider": "openai"}
-    end: dict[str, Any] = {
-        **request,
-        "outcome": "ok",
-        "usage": usage,
-        "usage_source": "provider",
-        "cost_source": "override",
-    }
+    answered: dict[str, Any] = {"model": model, "streaming": None, "usage": usage, "cost_source": "override"}
     payloads: list[Payload] = [
-        AgentStart(**{"root_run_id": run_id, "model": model, "prompt": f"prompt of {run_id}", **start}),
-        LLMStart(request=1, streaming=True, messages=1, instructions="be brief", **request),
+        start(run_id, **{"model": model, "prompt": f"prompt of {run_id}", **started}),
+        ask(1, model=model, messages=1, instructions="be brief"),
         chunk('{"order"', ': "4711"}', kind="tool_call", tool_name="look_up", tool_call_id="call_1"),
-        LLMEnd(request=1, duration_seconds=0.2, cost_usd=0.01, time_to_first_token_seconds={"tool_call": 0.1}, **end),
+        answer(1, duration_seconds=0.2, cost_usd=0.01, time_to_first_token_seconds={"tool_call": 0.1}, **answered),
         Progress(iteration=1, total_tokens=200, total_cost_usd=0.01),
         ToolStart(tool_name="look_up", tool_call_id="call_1", args={"order": "4711"}, attempt=1),
         Error(error="not found", exception_type="KeyError", where="tool", tool_name="look_up", tool_call_id="call_1"),
         ToolEnd(tool_name="look_up", tool_call_id="call_1", outcome="retry", duration_seconds=0.1, error="not found"),
         Retry(cause="model_retry", attempt=1, tool_name="look_up", tool_call_id="call_1", message="try again"),
-        LLMStart(request=2, streaming=True, messages=3, **request),
+        ask(2, model=model, messages=3),
         chunk("It ", "left ", "on Mon", request=2),
         chunk("day.", request=2),
-        LLMEnd(request=2, duration_seconds=0.3, cost_usd=0.02, time_to_first_token_seconds={"text": 0.2}, **end),
+        answer(2, duration_seconds=0.3, cost_usd=0.02, time_to_first_token_seconds={"text": 0.2}, **answered),
         Progress(iteration=2, total_tokens=400, total_cost_usd=0.03),
         FinalResult(output_type="str", output="It left on Monday."),
-        AgentEnd(
-            outcome="completed",
-            success=True,
+        end(
             duration_seconds=1.5,
             total_iterations=2,
             total_tokens=400,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, Payload, StreamEvent, Usage, make_event
+from sidestream.events import AgentStart, Payload, StreamEvent, Usage
 from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.definitions import BY_NAME
 from sidestream.metrics.store import Point
+from tests.support.run_events import answer, ask, end, event_log, start
 
 
 def measured(events: Iterable[StreamEvent], aggregator: MetricsAggregator | None = None) -> MetricsAggregator:
-    """A aggregator that has seen `events`."""
+    """An aggregator that has seen `events`."""
     aggregator = aggregator or MetricsAggregator()
     for event in events:
         aggregator.add(event)
@@ -58,31 +60,16 @@ def on_page(text: bytes | str, name: str, **labels: str) -> float | None:
 def run_of(*payloads: Payload, run_id: str = "r1", agent: str | None = "a", offsets: Sequence[float] = ()) -> list[Any]:
     """Events of one run."""
     times = [*offsets, *(float(seq) for seq in range(len(offsets), len(payloads)))]
-    return [
-        make_event(data, run_id=run_id, seq=seq, offset=times[seq], agent_name=agent)
-        for seq, data in enumerate(payloads)
-    ]
+    return event_log(run_id, *zip(times, payloads, strict=True), agent=agent)
 
 
 def started(run_id: str = "r1", **facts: Any) -> AgentStart:
-    facts = {"model": "gpt-5", "trace_id": "0af7651916cd43dd8448eb211c80319c", **facts}
-    return AgentStart(root_run_id=run_id, **facts)
+    return start(run_id, **{"model": "gpt-5", "trace_id": "0af7651916cd43dd8448eb211c80319c", **facts})
 
 
-def ended(outcome: Any = "completed", **facts: Any) -> AgentEnd:
-    facts = {"duration_seconds": 1.5, "total_iterations": 1, **facts}
-    return AgentEnd(outcome=outcome, success=outcome == "completed", **facts)
-
-
-def asked(request: int = 1, **facts: Any) -> LLMStart:
-    facts = {"model": "gpt-5", "provider": "openai", "streaming": True, **facts}
-    return LLMStart(request=request, **facts)
-
-
-def answered(request: int = 1, outcome: Any = "ok", **facts: Any) -> LLMEnd:
-    facts = {"model": "gpt-5", "provider": "openai", "streaming": True, "duration_seconds": 0.5, **facts}
-    facts.setdefault("usage_source", "provider" if facts.get("usage") else "none")
-    return LLMEnd(request=request, outcome=outcome, **facts)
+asked = partial(ask, model="gpt-5")
+answered = partial(answer, model="gpt-5", duration_seconds=0.5)
+ended = partial(end, duration_seconds=1.5, total_iterations=1)
 
 
 def usage(input_tokens: int | None = None, output_tokens: int | None = None, **more: int | None) -> Usage:

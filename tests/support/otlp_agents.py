@@ -1,26 +1,19 @@
-"""Agents to observe, logs to export, and waiting without sleeping on it."""
+"""Agents to observe, and the statistics of the exporter that sent their spans."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from sidestream import Sidecar
-from sidestream.events import AgentEnd, AgentStart, LLMEnd, LLMStart, Payload, StreamEvent, make_event
 from sidestream.stats import ExporterStats
 from tests.support.loopback import until
 
-BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SENTINEL = "S3NT1NEL"
-
-
-# --- agents --------------------------------------------------------------------------------------------------------
 
 
 async def _stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, DeltaToolCall]]:
@@ -63,44 +56,8 @@ def observed_run(sidecar: Sidecar, runs: int = 1) -> None:
 
 
 def exporter_stats(sidecar: Sidecar) -> ExporterStats:
-    """The exporter's exporter_stats, which must balance, with all in them that has been put."""
+    """The exporter's statistics, which must balance, with all in them that has been put."""
     until(lambda: sidecar.stats().pending_records == 0)
     stats = sidecar.stats().exporters["otlp"]
     assert stats.seen == stats.exported + sum(stats.dropped.values()) + stats.pending
     return stats
-
-
-# --- events --------------------------------------------------------------------------------------------------------
-
-
-def log(
-    run_id: str, *payloads: Payload | tuple[float, Payload], agent_name: str | None = "support"
-) -> list[StreamEvent]:
-    """The events of one run, half a second apart unless a payload comes with its offset."""
-    events = []
-    for seq, item in enumerate(payloads):
-        offset, data = item if isinstance(item, tuple) else (seq * 0.5, item)
-        moment = BEGAN + timedelta(seconds=offset)
-        events.append(make_event(data, timestamp=moment, offset=offset, run_id=run_id, seq=seq, agent_name=agent_name))
-    return events
-
-
-def start(run_id: str, **facts: Any) -> AgentStart:
-    return AgentStart(**{"root_run_id": run_id, "model": "gpt-5-mini", **facts})
-
-
-def ask(request: int = 1, **facts: Any) -> LLMStart:
-    return LLMStart(**{"request": request, "model": "gpt-5-mini", "provider": "openai", "streaming": True, **facts})
-
-
-def answered(request: int = 1, **facts: Any) -> LLMEnd:
-    known = {"request": request, "outcome": "ok", "duration_seconds": 0.4, "usage_source": "none"}
-    return LLMEnd(**{**known, "model": "gpt-5-mini", "provider": "openai", "streaming": True, **facts})
-
-
-def end(**facts: Any) -> AgentEnd:
-    return AgentEnd(**{"outcome": "completed", "success": True, "duration_seconds": 3.0, **facts})
-
-
-def in_batches(events: Sequence[StreamEvent], size: int) -> list[list[StreamEvent]]:
-    return [list(events[at : at + size]) for at in range(0, len(events), size)]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sidestream.events import LLMEnd
+from sidestream.testing.adapters import outline
 from tests.support.provider_server import Delivery, Exchange, replay
 from tests.support.tapped_streams import Watching
 
@@ -37,8 +39,21 @@ async def adrain(stream: Any, leave: Callable[[Any], bool] = lambda item: False)
     return items
 
 
-def written(watching: Watching) -> list[tuple[Any, ...]]:
-    """The outline of what the log holds; one run."""
-    from sidestream.testing.adapters import outline
+def outline_of(model: str, usage: tuple[int, int]) -> list[tuple[Any, ...]]:
+    """The outline of the answer that each provider's test streams: it thinks, speaks, and calls a tool."""
+    return [
+        ("request", model),
+        ("thinking", "Let me see."),
+        ("text", "I will look."),
+        ("tool_call", "look", '{"at": "A-1"}'),
+        ("request ends", "ok", "tool_call", usage),
+        ("run ends", "completed"),
+    ]
 
-    return outline(watching.events())
+
+def whole_answer(watching: Watching, model: str, usage: tuple[int, int]) -> LLMEnd:
+    """The end of the one request, whose run has `outline_of`, and a time to the first token of each kind."""
+    assert outline(watching.events()) == outline_of(model, usage)
+    end = watching.answer()
+    assert set(end.time_to_first_token_seconds or {}) == {"thinking", "text", "tool_call"}
+    return end

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sidestream import InMemoryExporter, Sidecar
-from sidestream.events import AgentEnd, StreamEvent
+from sidestream.events import AgentEnd, LLMEnd, StreamEvent
 
 
 class Watching:
@@ -23,6 +24,12 @@ class Watching:
     def ends(self) -> list[AgentEnd]:
         return [event.data for event in self.events("agent_end")]
 
+    def answer(self) -> LLMEnd:
+        """The end of the one request there was."""
+        (end,) = self.events("llm_end")
+        data: LLMEnd = end.data
+        return data
+
     def outcome(self) -> str:
         """Of the one run there was, which is over."""
         (end,) = self.ends()
@@ -35,6 +42,15 @@ class Watching:
 
     def text_of(self, kind: str) -> str:
         return "".join(event.data.text for event in self.events("llm_chunk") if event.data.kind == kind)
+
+
+@contextmanager
+def observed_streams() -> Iterator[Watching]:
+    """A sidecar for the streams of one test, in which no recording error may occur."""
+    watching = Watching()
+    with watching.sidecar:
+        yield watching
+    assert watching.sidecar.stats().recording_errors == 0
 
 
 class Items(AsyncIterator[Any]):

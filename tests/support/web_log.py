@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,18 @@ from sidestream.events import (
     Custom,
     Error,
     FinalResult,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
     Payload,
     Retry,
     ToolEnd,
     ToolStart,
     Usage,
     encode_line,
-    make_event,
 )
+from tests.support.run_events import BEGAN, answer, ask, chunk, end, event_log, start
 
 SHOP, BILLING, PLAIN, FAILED = (f"01a1feb2-ed91-7493-9743-2194b4a8{end}" for end in ("0fb1", "357a", "92f6", "9fc2"))
 TRACE = "a8c7ace0549e853c000b5dde2677e51d"
-BEGUN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+BEGUN = BEGAN
 ANSWER = ("Your ", "bag ", "arrives ", "on ", "Thursday ", "\N{BICYCLE}", ".")
 
 
@@ -35,49 +33,16 @@ def lines(
     run_id: str, told: Sequence[tuple[float, Payload]], *, agent: str | None = "support", begun: datetime = BEGUN
 ) -> bytes:
     """A run as lines of a log, from what happened and how many seconds after its start."""
-    return b"".join(
-        encode_line(
-            make_event(
-                data,
-                timestamp=begun + timedelta(seconds=at),
-                offset=at,
-                run_id=run_id,
-                seq=seq,
-                agent_name=agent,
-            )
-        )
-        for seq, (at, data) in enumerate(told)
-    )
+    return b"".join(map(encode_line, event_log(run_id, *told, agent=agent, began=begun)))
 
 
-def chunk(*pieces: str, request: int = 1, part: int = 0, kind: Any = "text", **more: Any) -> LLMChunk:
-    return LLMChunk(
-        request=request,
-        part=part,
-        kind=kind,
-        text="".join(pieces),
-        lengths=[len(piece) for piece in pieces],
-        offsets_us=[20_000 * number for number in range(len(pieces))],
-        **more,
-    )
-
-
-def request_end(number: int, **more: Any) -> LLMEnd:
-    facts: dict[str, Any] = {
-        "outcome": "ok",
-        "duration_seconds": 0.3,
-        "model": "gpt-5-mini",
-        "streaming": True,
-        "usage": Usage(input_tokens=279, output_tokens=73, cache_read_tokens=128),
-        "usage_source": "provider",
-        "cost_usd": 0.00022,
-        "time_to_first_token_seconds": {"text": 0.1},
-    }
-    return LLMEnd(request=number, **(facts | more))
-
-
-def asks(number: int, **more: Any) -> LLMStart:
-    return LLMStart(request=number, model="gpt-5-mini", provider="openai", streaming=True, **more)
+request_end = partial(
+    answer,
+    duration_seconds=0.3,
+    usage=Usage(input_tokens=279, output_tokens=73, cache_read_tokens=128),
+    cost_usd=0.00022,
+    time_to_first_token_seconds={"text": 0.1},
+)
 
 
 def ends(at: float, outcome: Any = "completed", **more: Any) -> tuple[float, AgentEnd]:
@@ -89,24 +54,22 @@ def ends(at: float, outcome: Any = "completed", **more: Any) -> tuple[float, Age
         "usage": Usage(input_tokens=279, output_tokens=73),
         "cost_usd": 0.00022,
     }
-    end = AgentEnd(outcome=outcome, success=outcome == "completed", duration_seconds=at, **(facts | more))
-    return (at, end)
+    return (at, end(outcome, duration_seconds=at, **(facts | more)))
 
 
 def shop_run(run_id: str = SHOP, billing_id: str = BILLING) -> bytes:
     """Two requests, a tool that is tried twice, a sub-agent in a tool, an event of the application's own."""
-    start = AgentStart(
-        root_run_id=run_id,
+    begin = start(
+        run_id,
         trace_id=TRACE,
-        model="gpt-5-mini",
         prompt="Where is my order 4711?",
         tags={"env": "test"},
         pid=1,
         host="elsewhere",
     )
     own = [
-        (0.0, start),
-        (0.01, asks(1, instructions="You are the support of a bicycle shop.")),
+        (0.0, begin),
+        (0.01, ask(1, instructions="You are the support of a bicycle shop.")),
         (0.1, chunk("I look ", "it up.", kind="thinking")),
         (0.2, chunk('{"order": ', '"PP-4711"}', part=1, kind="tool_call", tool_name="look_up", tool_call_id="c1")),
         (0.31, request_end(1)),
@@ -119,7 +82,7 @@ def shop_run(run_id: str = SHOP, billing_id: str = BILLING) -> bytes:
         (0.34, ToolStart(tool_name="ask_billing", tool_call_id="c2", args={"question": "Refund?"}, attempt=1)),
         (0.35, Custom(name="cache_miss", payload={"key": "4711"}, tool_name="ask_billing", tool_call_id="c2")),
         (0.9, ToolEnd(tool_name="ask_billing", tool_call_id="c2", outcome="ok", duration_seconds=0.56, result="Soon.")),
-        (0.91, asks(2)),
+        (0.91, ask(2)),
         (1.1, chunk(*ANSWER, request=2)),
         (1.3, request_end(2)),
         (1.31, FinalResult(output_type="str", output="".join(ANSWER))),
@@ -141,13 +104,13 @@ def shop_run(run_id: str = SHOP, billing_id: str = BILLING) -> bytes:
         trace_id=TRACE,
         prompt="Refund?",
     )
-    billing = [(0.0, child), (0.01, asks(1)), (0.2, chunk("Within ", "days.")), (0.31, request_end(1)), ends(0.4)]
+    billing = [(0.0, child), (0.01, ask(1)), (0.2, chunk("Within ", "days.")), (0.31, request_end(1)), ends(0.4)]
     return lines(run_id, own) + lines(billing_id, billing, agent="billing", begun=BEGUN + timedelta(seconds=0.4))
 
 
 def plain_run(run_id: str = PLAIN, *, agent: str | None = "support", minutes: float = 5) -> bytes:
-    start = AgentStart(root_run_id=run_id, model="gpt-5-mini", prompt="Are you open on Saturdays?")
-    told = [(0.0, start), (0.0, asks(1)), (0.2, chunk("Yes, ", "till noon.")), (0.3, request_end(1))]
+    begin = start(run_id, prompt="Are you open on Saturdays?")
+    told = [(0.0, begin), (0.0, ask(1)), (0.2, chunk("Yes, ", "till noon.")), (0.3, request_end(1))]
     told += [(0.31, FinalResult(output="Yes, till noon.")), ends(0.32)]
     return lines(run_id, told, agent=agent, begun=BEGUN + timedelta(minutes=minutes))
 
@@ -155,8 +118,8 @@ def plain_run(run_id: str = PLAIN, *, agent: str | None = "support", minutes: fl
 def failed_run(run_id: str = FAILED) -> bytes:
     error = "ValueError"
     told = [
-        (0.0, AgentStart(root_run_id=run_id, model="gpt-5-mini", prompt="My chain skips.")),
-        (0.0, asks(1)),
+        (0.0, start(run_id, prompt="My chain skips.")),
+        (0.0, ask(1)),
         (0.1, chunk("Have you ", "tried")),
         (0.2, request_end(1, outcome="error", usage=None, cost_usd=None, usage_source="none", exception_type=error)),
         (0.2, Error(error="The model is overloaded", exception_type=error, where="model", request=1)),

@@ -15,7 +15,8 @@ from sidestream.web.charts import BINS, HEIGHT, charts
 from sidestream.web.run_page import run_page
 from sidestream.web.waterfall import ticks, waterfall
 from sidestream.web.wording import ago, as_text, money, seconds, short_count
-from tests.support.web_log import BEGUN, BILLING, SHOP, asks, chunk, lines
+from tests.support.run_events import ask, chunk
+from tests.support.web_log import BEGUN, BILLING, SHOP, lines
 
 
 class TestWording:
@@ -64,7 +65,7 @@ class TestWaterfall:
 
     def test_what_has_no_end_yet_lasts_until_now(self, tmp_path: Path) -> None:
         """Of a run whose writer is gone, it ends where nothing more is known."""
-        told = [(0.0, AgentStart(root_run_id="lost")), (0.5, asks(1)), (2.0, chunk("Hel"))]
+        told = [(0.0, AgentStart(root_run_id="lost")), (0.5, ask(1)), (2.0, chunk("Hel"))]
         (tmp_path / "log.jsonl").write_bytes(lines("lost", told))
         row = waterfall(load_run(str(tmp_path), "lost")).rows[1]
         assert row.open

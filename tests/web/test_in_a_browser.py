@@ -18,19 +18,8 @@ from sidestream.recording.process import hostname
 from sidestream.web.app import make_app
 from sidestream.web.standalone import standalone_page
 from tests.support.loopback import served
-from tests.support.web_log import (
-    ANSWER,
-    FAILED,
-    PLAIN,
-    SHOP,
-    asks,
-    chunk,
-    ends,
-    lines,
-    plain_run,
-    request_end,
-    write_log,
-)
+from tests.support.run_events import ask, chunk
+from tests.support.web_log import ANSWER, FAILED, PLAIN, SHOP, ends, lines, plain_run, request_end, write_log
 from tests.web.test_web_security import EVIL, hostile_log
 
 expect.set_options(timeout=40_000)
@@ -105,7 +94,7 @@ class TestLive:
 
     def test_a_run_is_seen_to_go_on_and_to_end(self, page: Page, tmp_path: Path) -> None:
         start = AgentStart(root_run_id="live-run", prompt="Hello?", pid=os.getpid(), host=hostname())
-        told = [(0.0, start), (0.1, asks(1)), (0.2, chunk("First ")), (0.3, chunk("second.")), (0.4, request_end(1))]
+        told = [(0.0, start), (0.1, ask(1)), (0.2, chunk("First ")), (0.3, chunk("second.")), (0.4, request_end(1))]
         events = lines("live-run", [*told, ends(0.5)], begun=datetime.now(UTC)).splitlines(keepends=True)
         file = tmp_path / "log.jsonl"
         file.write_bytes(b"".join(events[:3]))

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from sidestream.events import AgentEnd, AgentStart, Error, LLMStart, Payload
 from sidestream.web import views
-from tests.support.log_builder import chunk, sequence, write
+from tests.support.log_builder import sequence, write
+from tests.support.run_events import chunk
 from tests.support.web_client import client_of
 
 TURNED = "\u202eabc\u2066\x1b[2J\x9b31m"

@@ -18,8 +18,9 @@ from sidestream.log import load_run
 from sidestream.web.app import make_app
 from sidestream.web.standalone import standalone_page
 from sidestream.web.views import page
+from tests.support.run_events import ask, chunk
 from tests.support.web_client import client_of
-from tests.support.web_log import SHOP, asks, chunk, ends, lines, request_end
+from tests.support.web_log import SHOP, ends, lines, request_end
 
 TOKEN = "a-token-of-good-length"
 EVIL = "</script></style><script>evil()</script><img src=x onerror=evil()>\"'><b>&lt;"
@@ -186,7 +187,7 @@ def hostile_log(file: Path, text: str, run_id: str) -> None:
     )
     told = [
         (0.0, start),
-        (0.0, asks(1, instructions=text)),
+        (0.0, ask(1, instructions=text)),
         (0.1, chunk(text, text)),
         (0.1, chunk(text, part=1, kind="thinking")),
         (0.1, chunk(text, part=2, kind="tool_call", tool_name=text, tool_call_id=text)),

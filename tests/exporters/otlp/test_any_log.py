@@ -34,7 +34,7 @@ from sidestream_exporters.otlp.runs import Span
 from sidestream_exporters.otlp.semantic_conventions import GEN_AI
 from sidestream_exporters.otlp.spans import Builder
 from sidestream_exporters.otlp.tail_sampler import TailSampler
-from tests.support.otlp_agents import log
+from tests.support.run_events import event_log
 
 RUNS = ["run-a", "run-b", "run-c"]
 TEXT = st.text(max_size=5) | st.sampled_from(["x", "\ud800"])
@@ -108,7 +108,7 @@ def logs(draw: st.DrawFn) -> list[StreamEvent]:
     runs: dict[str, list[tuple[float, Payload]]] = {run_id: [] for run_id in RUNS}
     for run_id, offset, data in taken:
         runs[run_id].append((offset, data))
-    told = {run_id: iter(log(run_id, *items)) for run_id, items in runs.items()}
+    told = {run_id: iter(event_log(run_id, *items)) for run_id, items in runs.items()}
     events = [next(told[run_id]) for run_id, _, _ in taken]
     return [event for event in events if draw(st.integers(0, 9))]
 
@@ -165,7 +165,7 @@ def test_runs_that_never_end_are_forgotten(monkeypatch: Any) -> None:
     monkeypatch.setattr(spans, "MAX_RUNS", 50)
     builder = Builder(GEN_AI, always, instrumented="run", content=FULL, placement="span")
     for number in range(1_000):
-        builder.take(log(f"run-{number}", AgentStart(root_run_id=f"run-{number}", prompt="x" * 100))[0])
+        builder.take(event_log(f"run-{number}", AgentStart(root_run_id=f"run-{number}", prompt="x" * 100))[0])
     assert len(builder._runs) == 50
     assert builder.forgotten == 950
 
@@ -175,7 +175,7 @@ def test_requests_and_tools_that_never_end_are_forgotten(monkeypatch: Any) -> No
         monkeypatch.setattr(module, "MAX_OPEN", 50)
     builder = Builder(GEN_AI, always, instrumented="run", content=FULL, placement="span")
     for number in range(1_000):
-        builder.take(log("run-1", LLMStart(request=number, model="m", streaming=False))[0])
-        builder.take(log("run-1", ToolStart(tool_name=f"tool-{number}"))[0])
+        builder.take(event_log("run-1", LLMStart(request=number, model="m", streaming=False))[0])
+        builder.take(event_log("run-1", ToolStart(tool_name=f"tool-{number}"))[0])
     run = builder._runs["run-1"]
     assert len(run.requests) == len(run.tools) == run.open_tools == 50

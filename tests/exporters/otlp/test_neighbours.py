@@ -22,18 +22,9 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from sidestream import ConfigurationError, Sidecar
 from sidestream.events import ToolEnd, ToolStart
 from sidestream_exporters import OTLPExporter
-from tests.support.otlp_agents import (
-    ANSWER,
-    SENTINEL,
-    end,
-    exporter_stats,
-    log,
-    make_agent,
-    observed_run,
-    run_once,
-    start,
-)
+from tests.support.otlp_agents import ANSWER, SENTINEL, exporter_stats, make_agent, observed_run, run_once
 from tests.support.otlp_receiver import Answer, attributes, http_receiver, names
+from tests.support.run_events import end, event_log, start
 
 
 def otlp(url: str, **options: Any) -> OTLPExporter:
@@ -147,8 +138,8 @@ class TestTheRecord:
         with http_receiver(Answer(), Answer(status=400), Answer(rejected=1), Answer()) as received:
             exporter = OTLPExporter(received.url, record=str(path))
             for run_id in ("accepted", "refused", "in part"):
-                exporter.export(log(run_id, start(run_id), *tool, end()))
-            exporter.export(log("later", start("later"), end()))
+                exporter.export(event_log(run_id, start(run_id), *tool, end()))
+            exporter.export(event_log("later", start("later"), end()))
             assert exporter.delivered() == {"accepted": {1, 0}, "later": {0}}
             exporter.close()
         assert [json.loads(line) for line in path.read_text().splitlines()] == [
@@ -169,7 +160,7 @@ class TestTheRecord:
             exporter = OTLPExporter(received.url, record=str(folder / "delivered.jsonl"))
             folder.rmdir()
             for run_id in ("a", "b"):
-                assert exporter.export(log(run_id, start(run_id), end())) is None
+                assert exporter.export(event_log(run_id, start(run_id), end())) is None
             exporter.close()
             assert len(received.spans) == 2
         assert caplog.text.count("delivery record cannot be written") == 1
@@ -187,7 +178,7 @@ def test_a_batch_that_is_offered_again_is_built_once() -> None:
 
 
 def test_the_same_log_twice_gives_the_same_spans() -> None:
-    events = log("run-1", start("run-1"), ToolStart(tool_name="t"), ToolEnd(tool_name="t", outcome="ok"), end())
+    events = event_log("run-1", start("run-1"), ToolStart(tool_name="t"), ToolEnd(tool_name="t", outcome="ok"), end())
     bodies = []
     for _ in range(2):
         with http_receiver() as received:

@@ -18,8 +18,8 @@ from sidestream.events import AgentStart, LLMEnd, LLMStart, Payload, ToolEnd, To
 from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import compat
 from sidestream_exporters.otlp.settings import Given, endpoint_of
-from tests.support.otlp_agents import end, log, start
 from tests.support.otlp_receiver import Answer, attributes, grpc_receiver, http_receiver, nobody
+from tests.support.run_events import end, event_log, start
 
 SECRET = "s3cr3tZZ"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
@@ -63,7 +63,7 @@ def server(*pieces: bytes, forever: bytes = b"") -> Iterator[tuple[int, list[byt
 
 
 def one_run() -> list[Any]:
-    return log("run-1", start("run-1"), end())
+    return event_log("run-1", start("run-1"), end())
 
 
 class TestAServerThatDrips:
@@ -142,7 +142,7 @@ def test_only_the_span_that_is_too_large_by_itself_is_lost(protocol: str) -> Non
     receiver = http_receiver if protocol != "grpc" else grpc_receiver
     with receiver(too_large, too_large, too_large, too_large, Answer()) as received:
         exporter = OTLPExporter(received.url, protocol=protocol)
-        assert exporter.export(log("run-1", start("run-1"), *turns, end())) == {"refused": 1}
+        assert exporter.export(event_log("run-1", start("run-1"), *turns, end())) == {"refused": 1}
         exporter.close()
     assert len(received.spans) == 7
     assert received.refused == 4
@@ -162,7 +162,7 @@ def test_a_span_that_is_too_large_by_itself_is_sent_without_its_long_texts(proto
     # Both, then the request's alone with its prompt, and without it; then the run's.
     with receiver(too_large, too_large, Answer(), too_large, Answer()) as received:
         exporter = OTLPExporter(received.url, protocol=protocol, content="full")
-        events = log("run-1", AgentStart(root_run_id="run-1", prompt=prompt), *payloads, end())
+        events = event_log("run-1", AgentStart(root_run_id="run-1", prompt=prompt), *payloads, end())
         assert exporter.export(events) is None
         exporter.close()
     assert (exporter.spans_sent, exporter.spans_lost, exporter.spans_shortened) == (2, 0, 2)
@@ -192,7 +192,7 @@ class TestWhatASendHeld:
             exporter = OTLPExporter(f"http://127.0.0.1:{port}")
             for number in range(5):
                 with pytest.raises(ExporterUnavailable):
-                    exporter.export(log(f"run-{number}", start(f"run-{number}"), end()))
+                    exporter.export(event_log(f"run-{number}", start(f"run-{number}"), end()))
             assert len(exporter._send_queue._waiting) == 1
             exporter.close()
 

@@ -16,8 +16,9 @@ from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp.metrics import Metrics
 from sidestream_exporters.otlp.settings import Endpoint
 from tests.support.loopback import until
-from tests.support.otlp_agents import answered, ask, end, exporter_stats, log, observed_run, start
+from tests.support.otlp_agents import exporter_stats, observed_run
 from tests.support.otlp_receiver import Answer, Received, attributes, http_receiver, nobody
+from tests.support.run_events import answer, ask, end, event_log, start
 
 DELTA, CUMULATIVE = 1, 2
 
@@ -33,11 +34,11 @@ def last(received: Received, name: str) -> Any:
 def test_the_numbers_of_a_run() -> None:
     usage = Usage(input_tokens=100, output_tokens=20)
     trace = {"trace_id": trace_id_of("run-1")}
-    events = log(
+    events = event_log(
         "run-1",
         start("run-1", **trace),
         ask(),
-        answered(usage=usage, usage_source="provider", cost_usd=0.25),
+        answer(usage=usage, usage_source="provider", cost_usd=0.25),
         end(),
     )
     with http_receiver() as received:
@@ -105,7 +106,7 @@ def test_many_series_go_in_several_requests() -> None:
         for number in range(450):
             run_id = f"run-{number}"
             exporter.export(
-                log(run_id, start(run_id), ask(model=f"model-{number % 90}"), agent_name=f"agent-{number % 9}")
+                event_log(run_id, start(run_id), ask(model=f"model-{number % 90}"), agent=f"agent-{number % 9}")
             )
         exporter.flush()
         exporter.close()
@@ -117,7 +118,7 @@ def test_many_series_go_in_several_requests() -> None:
 def test_an_outage_costs_no_event_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with nobody() as port:
         exporter = metrics_exporter(f"http://127.0.0.1:{port}")
-        exporter.export(log("run-1", start("run-1")))  # ends no span, so nothing else is sent
+        exporter.export(event_log("run-1", start("run-1")))  # ends no span, so nothing else is sent
         for _ in range(3):
             exporter.flush()
         exporter.close()
@@ -180,7 +181,7 @@ def test_each_delivery_tells_what_came_since_the_last_one_where_delta_is_preferr
     with http_receiver() as received:
         exporter = metrics_exporter(received.url)
         for number in range(3):
-            exporter.export(log(f"run-{number}", start(f"run-{number}"), ask(), answered(), end()))
+            exporter.export(event_log(f"run-{number}", start(f"run-{number}"), ask(), answer(), end()))
             exporter.flush()
         exporter.close()
     runs = [metric.sum for metric in received.metrics if metric.name == "sidestream.runs"]
@@ -210,7 +211,7 @@ def test_delta_that_could_not_be_delivered_is_in_the_next_one(monkeypatch: pytes
             client_key=None,
         )
         metrics = Metrics(endpoint, Resource({}), 3_600, lambda: None)
-        for event in log("run-1", start("run-1"), end()):
+        for event in event_log("run-1", start("run-1"), end()):
             metrics.aggregator.add(event)
         metrics.send()
         assert received.metrics == []

@@ -10,13 +10,13 @@ from sidestream.events import AgentEnd, StreamEvent
 from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import tail_sampler
 from sidestream_exporters.otlp.tail_sampler import TailSampler
-from tests.support.otlp_agents import answered, ask, end, log, start
 from tests.support.otlp_receiver import attributes, http_receiver
+from tests.support.run_events import answer, ask, end, event_log, start
 
 
 def run_of(run_id: str, *, root: str | None = None, sampled: bool | None = False, **facts: Any) -> list[StreamEvent]:
     links = {"root_run_id": root, "parent_run_id": root} if root else {}
-    return log(run_id, start(run_id, sampled=sampled, **links), ask(), answered(), end(**facts))
+    return event_log(run_id, start(run_id, sampled=sampled, **links), ask(), answer(), end(**facts))
 
 
 def sent(*events: StreamEvent, **options: Any) -> list[tuple[str, str]]:
@@ -113,7 +113,7 @@ class TestBounds:
         """Traces whose outermost run never ends: the oldest are let go, and counted."""
         exporter = OTLPExporter(content="full")
         for number in range(traces):
-            events = log(f"run-{number}", start(f"run-{number}", sampled=False, **facts), ask(), answered())
+            events = event_log(f"run-{number}", start(f"run-{number}", sampled=False, **facts), ask(), answer())
             assert exporter.export(events) is None
         assert 0 < exporter.spans_held <= 100
         assert exporter.spans_held + exporter.spans_sampled_out == traces

@@ -85,7 +85,7 @@ class TestTheRest:
         assert "s3cret" not in repr(traces(headers="authorization=s3cret"))
 
     def test_all_of_it_arrives(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from tests.support.otlp_agents import end, log, start
+        from tests.support.run_events import end, event_log, start
 
         with http_receiver() as received:
             monkeypatch.setenv(BASE + "ENDPOINT", received.url)
@@ -94,7 +94,7 @@ class TestTheRest:
             monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
             monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
             exporter = OTLPExporter()
-            exporter.export(log("run-1", start("run-1"), end()))
+            exporter.export(event_log("run-1", start("run-1"), end()))
             exporter.close()
         (headers,) = received.headers
         assert headers["x-team"] == "blue"
@@ -109,14 +109,14 @@ class TestTheRest:
         assert part.scope_spans[0].scope.name == "sidestream"
 
     def test_a_netrc_does_not_replace_the_credentials(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from tests.support.otlp_agents import end, log, start
+        from tests.support.run_events import end, event_log, start
 
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login me password wrong\n")
         monkeypatch.setenv("NETRC", str(netrc))
         with http_receiver() as received:
             exporter = OTLPExporter(received.url, headers={"authorization": "Bearer right"})
-            exporter.export(log("run-1", start("run-1"), end()))
+            exporter.export(event_log("run-1", start("run-1"), end()))
             exporter.close()
         assert received.headers[0]["authorization"] == "Bearer right"
 

@@ -27,8 +27,8 @@ from sidestream.events import (
 from sidestream.events.ids import span_id_of, trace_id_of
 from sidestream.recording.content import ContentPolicy, apply_policy
 from sidestream_exporters import OTLPExporter
-from tests.support.otlp_agents import BEGAN, answered, ask, end, log, start
 from tests.support.otlp_receiver import attributes, http_receiver
+from tests.support.run_events import BEGAN, answer, ask, end, event_log, start
 
 OK, ERROR = 0, 2
 INTERNAL, CLIENT = 1, 3
@@ -45,11 +45,11 @@ def exported(events: Sequence[StreamEvent], **options: Any) -> list[Any]:
 
 
 def spans_of(*payloads: Payload | tuple[float, Payload], **options: Any) -> list[Any]:
-    return exported(log("run-1", *payloads), **options)
+    return exported(event_log("run-1", *payloads), **options)
 
 
 def one_chat(*between: Payload, ask_: Any = None, **facts: Any) -> Any:
-    (span,) = spans_of(start("run-1"), ask_ or ask(), *between, answered(**facts))
+    (span,) = spans_of(start("run-1"), ask_ or ask(), *between, answer(**facts))
     return span
 
 
@@ -78,7 +78,7 @@ def unix_ns(seconds: float) -> int:
 class TestTheTree:
     def test_a_run_its_request_and_its_tool(self) -> None:
         tool = ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok", duration_seconds=0.1)
-        chat, executed, run = spans_of(start("run-1"), ask(), answered(), *tool, end())
+        chat, executed, run = spans_of(start("run-1"), ask(), answer(), *tool, end())
         assert [chat.name, executed.name, run.name] == ["chat gpt-5-mini", "execute_tool look", "invoke_agent support"]
         assert [chat.kind, executed.kind, run.kind] == [CLIENT, INTERNAL, INTERNAL]
         assert chat.parent_span_id == executed.parent_span_id == run.span_id
@@ -86,7 +86,7 @@ class TestTheTree:
         assert {span.trace_id.hex() for span in (chat, executed, run)} == {trace_id_of("run-1")}
 
     def test_a_span_is_named_by_the_event_that_begins_it(self) -> None:
-        chat, run = spans_of(start("run-1"), ask(), answered(), end())
+        chat, run = spans_of(start("run-1"), ask(), answer(), end())
         assert run.span_id.hex() == span_id_of("run-1", 0)
         assert chat.span_id.hex() == span_id_of("run-1", 1)
 
@@ -97,7 +97,7 @@ class TestTheTree:
         assert run.parent_span_id.hex() == "cd" * 8
 
     def test_a_sub_agent_hangs_from_the_tool_that_started_it(self) -> None:
-        parent = log(
+        parent = event_log(
             "parent",
             start("parent"),
             ToolStart(tool_name="ask", tool_call_id="call-1"),
@@ -105,21 +105,21 @@ class TestTheTree:
             end(),
         )
         links = {"parent_run_id": "parent", "parent_tool_call_id": "call-1", "root_run_id": "parent"}
-        child = log("child", start("child", **links), end(), agent_name="helper")
+        child = event_log("child", start("child", **links), end(), agent="helper")
         spans = {span.name: span for span in exported([*parent[:2], *child, *parent[2:]])}
         assert spans["invoke_agent helper"].parent_span_id == spans["execute_tool ask"].span_id
         assert spans["invoke_agent helper"].trace_id == spans["invoke_agent support"].trace_id
 
     def test_a_sub_agent_of_no_known_tool_hangs_from_the_run(self) -> None:
         links = {"parent_run_id": "parent", "parent_link": "output", "root_run_id": "parent"}
-        (span,) = exported(log("child", start("child", **links), end()))
+        (span,) = exported(event_log("child", start("child", **links), end()))
         assert span.parent_span_id.hex() == span_id_of("parent", 0)
         assert span.trace_id.hex() == trace_id_of("parent")
 
     def test_a_child_may_end_after_its_parent(self) -> None:
         links = {"parent_run_id": "parent", "root_run_id": "parent"}
-        child = log("child", start("child", **links), end(outcome="cancelled", success=False), agent_name="helper")
-        parent = log("parent", start("parent"), end(outcome="cancelled", success=False))
+        child = event_log("child", start("child", **links), end(outcome="cancelled", success=False), agent="helper")
+        parent = event_log("parent", start("parent"), end(outcome="cancelled", success=False))
         first, second = exported([parent[0], child[0], parent[1], child[1]])
         assert second.parent_span_id == first.span_id
 
@@ -138,13 +138,13 @@ class TestTheTree:
 
 class TestWhatIsMissing:
     def test_an_end_without_a_beginning_is_a_span_all_the_same(self) -> None:
-        events = log("run-1", start("run-1"), ask(), answered(duration_seconds=0.4), end())
+        events = event_log("run-1", start("run-1"), ask(), answer(duration_seconds=0.4), end())
         (chat,) = exported(events[2:3])
         assert chat.end_time_unix_nano == unix_ns(1.0)
         assert chat.start_time_unix_nano == unix_ns(0.6)
 
     def test_a_run_without_a_beginning(self) -> None:
-        (run,) = exported(log("run-1", start("run-1"), end(duration_seconds=0.5))[1:])
+        (run,) = exported(event_log("run-1", start("run-1"), end(duration_seconds=0.5))[1:])
         assert run.span_id.hex() == span_id_of("run-1", 0)
         assert run.start_time_unix_nano == unix_ns(0)
 
@@ -160,7 +160,7 @@ class TestWhatIsMissing:
 class TestTimes:
     def test_durations_survive_a_step_of_the_clock(self) -> None:
         """The wall clock went back an hour in mid-run: all times follow the run's own clock."""
-        events = log("run-1", start("run-1"), ask(), answered(duration_seconds=0.5), end(duration_seconds=1.5))
+        events = event_log("run-1", start("run-1"), ask(), answer(duration_seconds=0.5), end(duration_seconds=1.5))
         stepped = [msgspec.structs.replace(each, timestamp=each.timestamp - timedelta(hours=1)) for each in events[1:]]
         chat, run = exported([events[0], *stepped])
         assert (chat.start_time_unix_nano, chat.end_time_unix_nano) == (unix_ns(0.5), unix_ns(1.0))
@@ -408,7 +408,7 @@ class TestARun:
         assert run.dropped_events_count == 72
 
     def test_without_a_name(self) -> None:
-        (run,) = exported(log("run-1", start("run-1"), end(), agent_name=None))
+        (run,) = exported(event_log("run-1", start("run-1"), end(), agent=None))
         assert run.name == "invoke_agent"
         assert "gen_ai.agent.name" not in attributes(run)
 
@@ -422,13 +422,13 @@ class TestContent:
         LLMChunk(request=1, part=0, kind="thinking", text="let me "),
         LLMChunk(request=1, part=0, kind="thinking", text="see"),
         LLMChunk(request=1, part=1, kind="tool_call", tool_name="look", tool_call_id="c1", text='{"q":"moon"}'),
-        answered(finish_reason="tool_call"),
+        answer(finish_reason="tool_call"),
         ToolStart(tool_name="look", tool_call_id="c1", args={"q": "moon"}),
         ToolEnd(tool_name="look", tool_call_id="c1", outcome="ok", duration_seconds=0.1, result=["far", 1]),
         Retry(cause="model_retry", message="shorter"),
         ask(2),
         LLMChunk(request=2, part=0, kind="text", text="far"),
-        answered(2, finish_reason="stop"),
+        answer(2, finish_reason="stop"),
         end(),
     )
 
@@ -468,7 +468,7 @@ class TestContent:
             ToolStart(tool_name="web_search", tool_call_id="s1", executed_by="provider"),
             ToolEnd(tool_name="web_search", tool_call_id="s1", outcome="ok", result="384,400 km"),
         )
-        events = start("run-1"), ask(), *search, answered(), ask(2), answered(2), end()
+        events = start("run-1"), ask(), *search, answer(), ask(2), answer(2), end()
         tool, _, second, _ = (attributes(span) for span in spans_of(*events, content="full"))
         assert (tool["gen_ai.tool.type"], tool["gen_ai.tool.call.result"]) == ("extension", "384,400 km")
         assert "gen_ai.input.messages" not in second
@@ -550,7 +550,7 @@ class TestContent:
     def test_the_text_of_an_error_is_content(self) -> None:
         facts = {"outcome": "error", "exception_type": "my.Error", "error": "no such user: ann"}
         assert "ann" not in str(one_chat(**facts))
-        *_, told = spans_of(start("run-1"), ask(), answered(**facts), content="full")
+        *_, told = spans_of(start("run-1"), ask(), answer(**facts), content="full")
         assert told.status.message == "no such user: ann"
         assert events_of(told) == [
             ("exception", {"exception.type": "my.Error", "exception.message": "no such user: ann"})
@@ -560,7 +560,7 @@ class TestContent:
         def size(steps: int) -> int:
             turns: list[Payload] = []
             for step in range(1, steps + 1):
-                turns += [ask(step), answered(step)]
+                turns += [ask(step), answer(step)]
                 turns += [ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok", result="x" * 2_000)]
             spans = spans_of(start("run-1", prompt="go"), *turns, end(), content="full")
             return sum(span.ByteSize() for span in spans)
@@ -571,7 +571,7 @@ class TestContent:
         cyclic: list[Any] = []
         cyclic.append(cyclic)
         for odd in ("\ud800", {"a": "\ud800"}, cyclic, b"\xff", {1: 2}, 10**40, "x" * 2_000_000):
-            events = [start("run-1", prompt=odd), ask(), answered(), ToolStart(tool_name="t", args=odd)]
+            events = [start("run-1", prompt=odd), ask(), answer(), ToolStart(tool_name="t", args=odd)]
             spans = spans_of(*events, ToolEnd(tool_name="t", outcome="ok", result=odd), content="full")
             assert [span.name for span in spans] == ["chat gpt-5-mini", "execute_tool t"]
             assert all("gen_ai.tool.call.result" in attributes(span) for span in spans[1:])
@@ -606,7 +606,7 @@ class TestFigures:
 def test_spans_tell_the_version_of_their_conventions() -> None:
     with http_receiver() as received:
         exporter = OTLPExporter(received.url)
-        exporter.export(log("run-1", start("run-1"), end()))
+        exporter.export(event_log("run-1", start("run-1"), end()))
         exporter.close()
     (scope,) = received.requests[0].resource_spans[0].scope_spans
     assert scope.schema_url == "https://opentelemetry.io/schemas/1.41.0"
@@ -615,7 +615,7 @@ def test_spans_tell_the_version_of_their_conventions() -> None:
 def test_values_that_protobuf_cannot_hold_do_not_cost_the_span() -> None:
     begun = start("run-1", conversation_id="\udc80", tags={"a\udc80": "b"})
     odd = ask(settings={"seed": 2**70, "temperature": float("nan")})
-    chat, run = spans_of(begun, odd, answered(response_id="\udfff", usage=Usage(input_tokens=2**64)), end())
+    chat, run = spans_of(begun, odd, answer(response_id="\udfff", usage=Usage(input_tokens=2**64)), end())
     assert attributes(chat)["gen_ai.request.seed"] == str(2**70)
     assert attributes(chat)["gen_ai.response.id"] == "\\udfff"
     assert attributes(run)["sidestream.tag.a\\udc80"] == "b"
@@ -633,7 +633,7 @@ def test_a_request_stays_within_what_a_grpc_server_takes() -> None:
         turns += [ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok", result="x" * 900_000)]
     with http_receiver() as received:
         exporter = OTLPExporter(received.url, content="full")
-        assert exporter.export(log("run-1", start("run-1"), *turns, end())) is None
+        assert exporter.export(event_log("run-1", start("run-1"), *turns, end())) is None
         exporter.close()
     assert len(received.spans) == 13
     assert len(received.bodies) == 4
@@ -644,7 +644,7 @@ def test_many_spans_go_in_several_requests() -> None:
     turns = [ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok")] * 450
     with http_receiver() as received:
         exporter = OTLPExporter(received.url)
-        assert exporter.export(log("run-1", start("run-1"), *turns)) is None
+        assert exporter.export(event_log("run-1", start("run-1"), *turns)) is None
         exporter.close()
     assert len({span.span_id for span in received.spans}) == len(received.spans) == 450
     assert len(received.bodies) == 3

@@ -4,19 +4,25 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.provider_clients import answering
 from tests.support.recordings import recording as recording
-from tests.support.tapped_streams import Watching
+from tests.support.tapped_streams import Watching, observed_streams
 
 
 @pytest.fixture
 def watching() -> Iterator[Watching]:
-    watching = Watching()
-    with watching.sidecar:
+    with observed_streams() as watching:
         yield watching
-    assert watching.sidecar.stats().recording_errors == 0
 
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clients talk to 127.0.0.1, whatever proxy the machine is set to use."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server whose one answer is the `BODY` of the test's module."""
+    with answering(request.module.BODY) as address:
+        yield address

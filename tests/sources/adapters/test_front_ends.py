@@ -13,7 +13,6 @@ from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolC
 
 from sidestream.testing.adapters import events_of, outline
 from tests.support.loopback import served
-from tests.support.provider_clients import written
 from tests.support.tapped_streams import Watching
 
 httpx = pytest.importorskip("httpx")
@@ -100,7 +99,7 @@ FIRST = [
 
 def test_a_run_with_thinking_a_tool_and_an_answer(watching: Watching, protocol: str) -> None:
     list(watching.sidecar.tap(lines(protocol), adapter="sse"))
-    assert written(watching) == [
+    assert outline(watching.events()) == [
         *FIRST,
         ("text", "It is there."),
         ("request ends", "ok", None, None),
@@ -112,7 +111,7 @@ def test_a_run_with_thinking_a_tool_and_an_answer(watching: Watching, protocol: 
 
 def test_a_run_that_fails(watching: Watching, protocol: str) -> None:
     list(watching.sidecar.tap(lines(protocol, fails=True), adapter="sse"))
-    told = written(watching)
+    told = outline(watching.events())
     assert told[:8] == [*FIRST, ("text", "It is ")]
     assert told[8][:2] == ("error", "run")
     assert told[-1] == ("run ends", "error")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sidestream.events import LLMEnd
 from sidestream.testing.adapters import events_of, outline
-from tests.support.provider_clients import adrain, answering, body_of, written
+from tests.support.provider_clients import adrain, answering, body_of, whole_answer
 from tests.support.provider_server import Delivery
 from tests.support.tapped_streams import Watching
 
@@ -35,40 +33,19 @@ ANSWER = [
     chunk({"text": "I will "}, candidatesTokenCount=2),
     chunk({"text": "look."}, {"functionCall": {"name": "look", "args": {"at": "A-1"}}}, finish="STOP", **USAGE),
 ]
-OUTLINE = [
-    ("request", MODEL),
-    ("thinking", "Let me see."),
-    ("text", "I will look."),
-    ("tool_call", "look", '{"at": "A-1"}'),
-    ("request ends", "ok", "tool_call", (100, 50)),
-    ("run ends", "completed"),
-]
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with answering(body_of(ANSWER)) as url:
-        yield url
+BODY = body_of(ANSWER)
 
 
 def client(url: str) -> Any:
     return genai.Client(api_key="none", http_options=genai.types.HttpOptions(base_url=url))
 
 
-def answer(watching: Watching) -> LLMEnd:
-    (end,) = watching.events("llm_end")
-    data: LLMEnd = end.data
-    return data
-
-
 def check(watching: Watching) -> None:
-    assert written(watching) == OUTLINE
-    end = answer(watching)
+    end = whole_answer(watching, MODEL, (100, 50))
     assert end.usage is not None
     assert (end.usage.cache_read_tokens, end.usage.reasoning_tokens) == (40, 30)
     assert end.cost_usd == pytest.approx((60 * 0.3 + 40 * 0.03 + 50 * 2.5) / 1e6)
     assert (end.response_id, end.response_model, end.start_unknown) == ("r-1", MODEL, None)
-    assert set(end.time_to_first_token_seconds or {}) == {"thinking", "text", "tool_call"}
 
 
 def test_responses(watching: Watching, url: str) -> None:
@@ -94,17 +71,17 @@ def test_leaving_early_is_abandoned_and_what_was_used_is_a_lower_bound(watching:
             await adrain(stream, lambda item: item.usage_metadata.candidates_token_count == 2)
         assert watching.outcome() == "abandoned"
 
-    with answering(body_of(ANSWER), Delivery(hold_after=3)) as url:
+    with answering(BODY, Delivery(hold_after=3)) as url:
         asyncio.run(main(url))
-    usage = answer(watching).usage
+    usage = watching.answer().usage
     assert usage is not None
-    assert (usage.input_tokens, usage.output_tokens, answer(watching).usage_source) == (100, 2, "partial")
+    assert (usage.input_tokens, usage.output_tokens, watching.answer().usage_source) == (100, 2, "partial")
 
 
 def test_a_stream_that_is_cut_off_in_good_order_is_not_a_whole_answer(watching: Watching) -> None:
     with answering(body_of(ANSWER[:2])) as url, client(url) as each:
         list(watching.sidecar.tap(each.models.generate_content_stream(**ASKED)))
-    assert (watching.outcome(), answer(watching).exception_type) == ("error", "IncompleteStream")
+    assert (watching.outcome(), watching.answer().exception_type) == ("error", "IncompleteStream")
 
 
 def test_a_request_that_fails_raises_as_ever(watching: Watching) -> None:

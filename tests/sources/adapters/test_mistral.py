@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sidestream.events import LLMEnd
 from sidestream.testing.adapters import events_of, outline
-from tests.support.provider_clients import adrain, answering, body_of, written
+from tests.support.provider_clients import adrain, answering, body_of, outline_of, whole_answer
 from tests.support.provider_server import Delivery
 from tests.support.tapped_streams import Watching
 
@@ -38,38 +36,17 @@ ANSWER = [
     chunk({"content": "look."}),
     chunk({"content": "", "tool_calls": [CALL]}, "tool_calls", usage={"prompt_tokens": 100, "completion_tokens": 20}),
 ]
-OUTLINE = [
-    ("request", MODEL),
-    ("thinking", "Let me see."),
-    ("text", "I will look."),
-    ("tool_call", "look", '{"at": "A-1"}'),
-    ("request ends", "ok", "tool_call", (100, 20)),
-    ("run ends", "completed"),
-]
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with answering(body_of(ANSWER, done=True)) as url:
-        yield url
+BODY = body_of(ANSWER, done=True)
 
 
 def client(url: str) -> Any:
     return mistral.Mistral(api_key="none", server_url=url)
 
 
-def answer(watching: Watching) -> LLMEnd:
-    (end,) = watching.events("llm_end")
-    data: LLMEnd = end.data
-    return data
-
-
 def check(watching: Watching) -> None:
-    assert written(watching) == OUTLINE
-    end = answer(watching)
+    end = whole_answer(watching, MODEL, (100, 20))
     assert (end.provider, end.response_id, end.raw_finish_reason) == ("mistral", "m-1", "tool_calls")
     assert end.cost_source == "genai-prices"
-    assert set(end.time_to_first_token_seconds or {}) == {"thinking", "text", "tool_call"}
 
 
 def test_events(watching: Watching, url: str) -> None:
@@ -97,14 +74,14 @@ def test_leaving_early_is_abandoned(watching: Watching) -> None:
 
     with answering(body_of(ANSWER), Delivery(hold_after=3)) as url:
         asyncio.run(main(url))
-    assert (answer(watching).outcome, watching.text_of("thinking")) == ("interrupted", "Let me ")
+    assert (watching.answer().outcome, watching.text_of("thinking")) == ("interrupted", "Let me ")
 
 
 def test_a_stream_that_is_cut_off_in_good_order_is_not_a_whole_answer(watching: Watching) -> None:
     with answering(body_of(ANSWER[:4])) as url, client(url) as each:
         list(watching.sidecar.tap(lambda: each.chat.stream(**ASKED)))
-    assert (watching.outcome(), answer(watching).exception_type) == ("error", "IncompleteStream")
+    assert (watching.outcome(), watching.answer().exception_type) == ("error", "IncompleteStream")
 
 
 def test_the_answer_as_server_sent_events() -> None:
-    assert outline(events_of([body_of(ANSWER, done=True)])) == OUTLINE
+    assert outline(events_of([BODY])) == outline_of(MODEL, (100, 20))

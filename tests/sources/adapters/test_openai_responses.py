@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from sidestream.events import LLMEnd
 from sidestream.testing.adapters import events_of, outline
-from tests.support.provider_clients import adrain, answering, body_of, written
+from tests.support.provider_clients import adrain, answering, body_of, whole_answer
 from tests.support.provider_server import Delivery
 from tests.support.tapped_streams import Watching
 
@@ -101,20 +99,7 @@ ANSWER = numbered(
     ),
     over(),
 )
-OUTLINE = [
-    ("request", MODEL),
-    ("thinking", "Let me see."),
-    ("text", "I will look."),
-    ("tool_call", "look", '{"at": "A-1"}'),
-    ("request ends", "ok", "tool_call", (1000, 50)),
-    ("run ends", "completed"),
-]
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with answering(body_of(ANSWER, named=True)) as url:
-        yield url
+BODY = body_of(ANSWER, named=True)
 
 
 def client(url: str) -> Any:
@@ -125,20 +110,12 @@ def async_client(url: str) -> Any:
     return openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
 
 
-def answer(watching: Watching) -> LLMEnd:
-    (end,) = watching.events("llm_end")
-    data: LLMEnd = end.data
-    return data
-
-
 def check(watching: Watching) -> None:
-    assert written(watching) == OUTLINE
-    end = answer(watching)
+    end = whole_answer(watching, MODEL, (1000, 50))
     assert end.usage is not None
     assert (end.usage.cache_read_tokens, end.usage.reasoning_tokens) == (400, 30)
     assert end.cost_usd == pytest.approx((600 * 0.25 + 400 * 0.025 + 50 * 2) / 1e6)
     assert (end.response_id, end.response_model) == ("resp_1", MODEL)
-    assert set(end.time_to_first_token_seconds or {}) == {"thinking", "text", "tool_call"}
 
 
 def test_raw_events(watching: Watching, url: str) -> None:
@@ -186,10 +163,10 @@ def test_leaving_early_is_abandoned(watching: Watching) -> None:
                 await adrain(stream, lambda event: event.type == "response.output_text.delta")
             assert watching.outcome() == "abandoned"
 
-    with answering(body_of(ANSWER, named=True), Delivery(hold_after=9)) as url:
+    with answering(BODY, Delivery(hold_after=9)) as url:
         asyncio.run(main(url))
-    assert (answer(watching).outcome, watching.text_of("text")) == ("interrupted", "I will ")
-    assert answer(watching).usage is None
+    assert (watching.answer().outcome, watching.text_of("text")) == ("interrupted", "I will ")
+    assert watching.answer().usage is None
 
 
 def test_an_error_within_the_stream_is_raised_as_ever_and_is_the_models(watching: Watching) -> None:
@@ -201,13 +178,13 @@ def test_an_error_within_the_stream_is_raised_as_ever_and_is_the_models(watching
         except openai.APIError as error_of_the_client:
             raised = error_of_the_client
     assert raised is None or "it broke" in str(raised)
-    assert (watching.outcome(), answer(watching).outcome, watching.text()) == ("error", "error", "a")
+    assert (watching.outcome(), watching.answer().outcome, watching.text()) == ("error", "error", "a")
 
 
 def test_a_stream_that_is_cut_off_in_good_order_is_not_a_whole_answer(watching: Watching) -> None:
     with answering(body_of(numbered(*BEGIN, *text(0, "a")), named=True)) as url, client(url) as each:
         list(watching.sidecar.tap(lambda: each.responses.create(**ASKED, stream=True)))
-    assert (watching.outcome(), answer(watching).exception_type) == ("error", "IncompleteStream")
+    assert (watching.outcome(), watching.answer().exception_type) == ("error", "IncompleteStream")
 
 
 SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "in_progress"}

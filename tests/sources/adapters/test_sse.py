@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sidestream.testing.adapters import events_of, outline
 from tests.sources.adapters import test_anthropic, test_google, test_openai_responses
-from tests.support.provider_clients import answering, body_of, written
+from tests.support.provider_clients import answering, body_of, outline_of
 from tests.support.tapped_streams import Watching
 
 httpx = pytest.importorskip("httpx")
@@ -38,9 +38,12 @@ CHAT_OUTLINE = [
 ]
 BODIES: dict[str, tuple[bytes, list[Any]]] = {
     "chat": (body_of(CHAT, done=True), CHAT_OUTLINE),
-    "responses": (body_of(test_openai_responses.ANSWER, named=True), test_openai_responses.OUTLINE),
-    "anthropic": (body_of(test_anthropic.ANSWER, named=True), test_anthropic.OUTLINE),
-    "google": (body_of(test_google.ANSWER), test_google.OUTLINE),
+    "responses": (
+        body_of(test_openai_responses.ANSWER, named=True),
+        outline_of(test_openai_responses.MODEL, (1000, 50)),
+    ),
+    "anthropic": (test_anthropic.BODY, outline_of(test_anthropic.MODEL, (1150, 20))),
+    "google": (test_google.BODY, outline_of(test_google.MODEL, (100, 50))),
 }
 bodies = pytest.mark.parametrize(("body", "expected"), BODIES.values(), ids=BODIES)
 
@@ -51,7 +54,7 @@ def test_an_answer_over_http(watching: Watching, body: bytes, expected: list[Any
     with answering(body) as url, httpx.Client(trust_env=False) as client:
         with client.stream("POST", url, json={}) as response:
             list(watching.sidecar.tap(getattr(response, iterate)()))
-    assert written(watching) == expected
+    assert outline(watching.events()) == expected
 
 
 @bodies

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.tapped_streams import Watching
+from tests.support.tapped_streams import Watching, observed_streams
 
 
 @pytest.fixture
 def watching() -> Iterator[Watching]:
-    watching = Watching()
-    with watching.sidecar:
+    with observed_streams() as watching:
         yield watching
-    assert watching.sidecar.stats().recording_errors == 0
