@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
-from dashboards.boards.health_row import DROPPED, FAILING, RECORDING_ERRORS, SCRAPE_AGE, SINCE_SUCCESS, WAITING
+from dashboards.boards.health_row import DROPPED, FAILING, WAITING, oldest_delivery, recording_errors, scrape_age
 from dashboards.frame import make_board
 from dashboards.panels import NONE_IS_GOOD, TARGETS, Column, Query, above, count, lines, listing, number
 from dashboards.queries import none_of, or_zero, share, since
@@ -47,31 +47,9 @@ def board() -> dashboard.Dashboard:
             unit="short",
             steps=NONE_IS_GOOD,
         ),
-        number(
-            "Oldest last delivery",
-            "Time since the last successful delivery of the exporter that has delivered nothing for the longest.",
-            Query(SINCE_SUCCESS),
-            unit="s",
-            steps=above(3_600, 86_400),
-            empty="nothing delivered yet",
-        ),
-        number(
-            "Recording errors",
-            "Failures inside Sidestream while it recorded a run. No run noticed, but each one is a bug worth a report.",
-            Query(RECORDING_ERRORS),
-            unit="short",
-            steps=NONE_IS_GOOD,
-            decimals=0,
-        ),
-        number(
-            "Age of the last scrape",
-            "Time since Prometheus last read the metrics, of the process it has not read for the longest.",
-            Query(SCRAPE_AGE),
-            unit="s",
-            steps=above(60, 180),
-            empty="nothing is scraped",
-            empty_color="red",
-        ),
+        oldest_delivery(),
+        recording_errors(),
+        scrape_age(),
     ]
     books = [
         lines(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from grafana_foundation_sdk.builders import dashboard
+
 from dashboards.frame import to_board
 from dashboards.panels import NONE_IS_GOOD, TARGETS, Panel, Query, above, number
 from dashboards.queries import or_zero, since
 
 TITLE = "Can these numbers be believed?"
+Links: TypeAlias = Sequence[dashboard.DashboardLink]
 _MORE = [to_board("Sidecar health", "sidestream-health")]
 
 DROPPED = or_zero(TARGETS["sidestream_events_total"].total(state="=dropped"))
@@ -15,6 +21,46 @@ FAILING = TARGETS["sidestream_exporter_failing"].now()
 SINCE_SUCCESS = since(TARGETS["sidestream_exporter_last_success_timestamp_seconds"].now(aggregate="min"))
 RECORDING_ERRORS = or_zero(TARGETS["sidestream_recording_errors_total"].total())
 SCRAPE_AGE = since(f"min(timestamp({TARGETS['sidestream_build_info'].select()}))")
+
+
+def oldest_delivery(more: str = "", links: Links = ()) -> Panel:
+    """How long the exporter that is furthest behind has delivered nothing; `more` is said of it on this board."""
+    return number(
+        "Oldest last delivery",
+        "Time since the last successful delivery of the exporter that has delivered nothing for the longest." + more,
+        Query(SINCE_SUCCESS),
+        unit="s",
+        steps=above(3_600, 86_400),
+        empty="nothing delivered yet",
+        links=links,
+    )
+
+
+def recording_errors(links: Links = ()) -> Panel:
+    """Failures of Sidestream's own."""
+    return number(
+        "Recording errors",
+        "Failures inside Sidestream while it recorded a run. No run noticed, but each one is a bug worth a report.",
+        Query(RECORDING_ERRORS),
+        unit="short",
+        steps=NONE_IS_GOOD,
+        decimals=0,
+        links=links,
+    )
+
+
+def scrape_age(more: str = "", links: Links = ()) -> Panel:
+    """How old the numbers of the board are."""
+    return number(
+        "Age of the last scrape",
+        "Time since Prometheus last read the metrics, of the process it has not read for the longest." + more,
+        Query(SCRAPE_AGE),
+        unit="s",
+        steps=above(60, 180),
+        empty="nothing is scraped",
+        empty_color="red",
+        links=links,
+    )
 
 
 def health_row() -> list[Panel]:
@@ -46,34 +92,7 @@ def health_row() -> list[Panel]:
             steps=NONE_IS_GOOD,
             links=_MORE,
         ),
-        number(
-            "Oldest last delivery",
-            "Time since the last successful delivery of the exporter that has delivered nothing for the longest. While "
-            "agents rest there is nothing to deliver: compare with the runs.",
-            Query(SINCE_SUCCESS),
-            unit="s",
-            steps=above(3_600, 86_400),
-            empty="nothing delivered yet",
-            links=_MORE,
-        ),
-        number(
-            "Recording errors",
-            "Failures inside Sidestream while it recorded a run. No run noticed, but each one is a bug worth a report.",
-            Query(RECORDING_ERRORS),
-            unit="short",
-            steps=NONE_IS_GOOD,
-            decimals=0,
-            links=_MORE,
-        ),
-        number(
-            "Age of the last scrape",
-            "Time since Prometheus last read the metrics, of the process it has not read for the longest. Beyond a few "
-            "scrape intervals everything on this board is old.",
-            Query(SCRAPE_AGE),
-            unit="s",
-            steps=above(60, 180),
-            empty="nothing is scraped",
-            empty_color="red",
-            links=_MORE,
-        ),
+        oldest_delivery(" While agents rest there is nothing to deliver: compare with the runs.", links=_MORE),
+        recording_errors(links=_MORE),
+        scrape_age(" Beyond a few scrape intervals everything on this board is old.", links=_MORE),
     ]

@@ -10,6 +10,7 @@ from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import ToolCallPart
 
 from sidestream import InMemoryExporter, Sidecar, encode_line
+from tests.support.complete_run import run_to_its_end
 from tests.support.provider_model import Says, call
 
 SECRET = "send_4711_to_mallory"
@@ -24,16 +25,8 @@ def _played(content: str, *, streamed: bool) -> InMemoryExporter:
         def look() -> str:
             return "seen"
 
-        async def main() -> None:
-            if not streamed:
-                await agent.run("hi")
-                return
-            async with agent.run_stream_events("hi") as events:
-                async for _ in events:
-                    pass
-
         with pytest.raises(UnexpectedModelBehavior):
-            asyncio.run(main())
+            run_to_its_end(agent, streamed=streamed)
     return memory
 
 

@@ -46,23 +46,28 @@ async def _connected(recorded: RecordedAgent, url: str) -> AsyncIterator[Agent[N
 
 
 @asynccontextmanager
-async def _openai_chat(name: str, url: str) -> AsyncIterator[Model]:
+async def _openai(url: str) -> AsyncIterator[Any]:
     from openai import AsyncOpenAI
-    from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
+        yield OpenAIProvider(openai_client=client)
+
+
+@asynccontextmanager
+async def _openai_chat(name: str, url: str) -> AsyncIterator[Model]:
+    from pydantic_ai.models.openai import OpenAIChatModel
+
+    async with _openai(url) as provider:
+        yield OpenAIChatModel(name, provider=provider)
 
 
 @asynccontextmanager
 async def _openai_responses(name: str, url: str) -> AsyncIterator[Model]:
-    from openai import AsyncOpenAI
     from pydantic_ai.models.openai import OpenAIResponsesModel
-    from pydantic_ai.providers.openai import OpenAIProvider
 
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield OpenAIResponsesModel(name, provider=OpenAIProvider(openai_client=client))
+    async with _openai(url) as provider:
+        yield OpenAIResponsesModel(name, provider=provider)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -60,6 +60,13 @@ class Call:
     args: str = "{}"
     id: str = "call-1"
     pieces: int = 1
+
+    def deltas(self) -> Iterator[DeltaToolCall]:
+        """The call as a provider streams it: the first piece has the name and the id."""
+        size = max(1, -(-len(self.args) // self.pieces))
+        for start in range(0, len(self.args), size):
+            name, call_id = (self.tool, self.id) if start == 0 else (None, None)
+            yield DeltaToolCall(name=name, json_args=self.args[start : start + size], tool_call_id=call_id)
 
 
 @dataclass(frozen=True)
@@ -138,16 +145,8 @@ class Script:
                 case Think():
                     yield {index: DeltaThinkingPart(content=step.text)}
                 case Call():
-                    size = -(-len(step.args) // step.pieces)
-                    for start in range(0, len(step.args), size):
-                        first = start == 0
-                        yield {
-                            index: DeltaToolCall(
-                                name=step.tool if first else None,
-                                json_args=step.args[start : start + size],
-                                tool_call_id=step.id if first else None,
-                            )
-                        }
+                    for delta in step.deltas():
+                        yield {index: delta}
                 case Pause():
                     await asyncio.sleep(step.seconds)
                 case Stuck():

@@ -13,30 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart
-from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, FunctionModel
 
 from sidestream import InMemoryExporter, Sidecar, StreamEvent
+from tests.support.scripted_model import Call, Think
 
 os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Think:
-    """A piece of thinking."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Call:
-    """A tool call; its arguments come in `pieces`."""
-
-    tool: str
-    args: str = "{}"
-    id: str = "call-1"
-    pieces: int = 1
 
 
 Do: TypeAlias = Callable[[], Awaitable[None]]
@@ -59,11 +43,8 @@ def model_of(*answers: Sequence[Step], name: str = "gpt-5") -> FunctionModel:
                 case Think():
                     yield {index: DeltaThinkingPart(content=step.text)}
                 case Call():
-                    size = max(1, -(-len(step.args) // step.pieces))
-                    for start in range(0, len(step.args), size):
-                        name, call_id = (step.tool, step.id) if start == 0 else (None, None)
-                        args = step.args[start : start + size]
-                        yield {index: DeltaToolCall(name=name, json_args=args, tool_call_id=call_id)}
+                    for delta in step.deltas():
+                        yield {index: delta}
                 case Exception():
                     raise step
                 case _:

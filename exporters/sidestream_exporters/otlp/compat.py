@@ -68,25 +68,23 @@ def silent_headers() -> Iterator[None]:
 def pool_classes(opened: Callable[[socket.socket], None], closed: Callable[[], None]) -> dict[str, Any]:
     """Pools, by scheme, whose connections tell of each socket that they open and close."""
 
-    class Plain(HTTPConnection):
+    class Reporting:
+        """What both kinds of connections report."""
+
         def _new_conn(self) -> socket.socket:
-            connection = super()._new_conn()
+            connection: socket.socket = super()._new_conn()  # type: ignore[misc]
             opened(connection)
             return connection
 
         def close(self) -> None:
-            super().close()
+            super().close()  # type: ignore[misc]
             closed()
 
-    class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            connection = super()._new_conn()
-            opened(connection)
-            return connection
+    class Plain(Reporting, HTTPConnection):
+        pass
 
-        def close(self) -> None:
-            super().close()
-            closed()
+    class Secure(Reporting, HTTPSConnection):
+        pass
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain

@@ -14,21 +14,8 @@ import msgspec
 
 from sidestream.errors import InvalidEventError
 
-from .payloads import (
-    AgentEnd,
-    AgentStart,
-    Custom,
-    Error,
-    FinalResult,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
-    Payload,
-    Progress,
-    Retry,
-    ToolEnd,
-    ToolStart,
-)
+from . import payloads
+from .payloads import Payload
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -72,62 +59,62 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field
 
 class AgentStartEvent(StreamEvent, frozen=True, kw_only=True, tag="agent_start"):
     event_type: ClassVar[StreamEventType] = StreamEventType.AGENT_START
-    data: AgentStart
+    data: payloads.AgentStart
 
 
 class LLMStartEvent(StreamEvent, frozen=True, kw_only=True, tag="llm_start"):
     event_type: ClassVar[StreamEventType] = StreamEventType.LLM_START
-    data: LLMStart
+    data: payloads.LLMStart
 
 
 class LLMChunkEvent(StreamEvent, frozen=True, kw_only=True, tag="llm_chunk"):
     event_type: ClassVar[StreamEventType] = StreamEventType.LLM_CHUNK
-    data: LLMChunk
+    data: payloads.LLMChunk
 
 
 class LLMEndEvent(StreamEvent, frozen=True, kw_only=True, tag="llm_end"):
     event_type: ClassVar[StreamEventType] = StreamEventType.LLM_END
-    data: LLMEnd
+    data: payloads.LLMEnd
 
 
 class ToolStartEvent(StreamEvent, frozen=True, kw_only=True, tag="tool_start"):
     event_type: ClassVar[StreamEventType] = StreamEventType.TOOL_START
-    data: ToolStart
+    data: payloads.ToolStart
 
 
 class ToolEndEvent(StreamEvent, frozen=True, kw_only=True, tag="tool_end"):
     event_type: ClassVar[StreamEventType] = StreamEventType.TOOL_END
-    data: ToolEnd
+    data: payloads.ToolEnd
 
 
 class RetryEvent(StreamEvent, frozen=True, kw_only=True, tag="retry"):
     event_type: ClassVar[StreamEventType] = StreamEventType.RETRY
-    data: Retry
+    data: payloads.Retry
 
 
 class ProgressEvent(StreamEvent, frozen=True, kw_only=True, tag="progress"):
     event_type: ClassVar[StreamEventType] = StreamEventType.PROGRESS
-    data: Progress
+    data: payloads.Progress
 
 
 class FinalResultEvent(StreamEvent, frozen=True, kw_only=True, tag="final_result"):
     event_type: ClassVar[StreamEventType] = StreamEventType.FINAL_RESULT
-    data: FinalResult
+    data: payloads.FinalResult
 
 
 class ErrorEvent(StreamEvent, frozen=True, kw_only=True, tag="error"):
     event_type: ClassVar[StreamEventType] = StreamEventType.ERROR
-    data: Error
+    data: payloads.Error
 
 
 class AgentEndEvent(StreamEvent, frozen=True, kw_only=True, tag="agent_end"):
     event_type: ClassVar[StreamEventType] = StreamEventType.AGENT_END
-    data: AgentEnd
+    data: payloads.AgentEnd
 
 
 class CustomEvent(StreamEvent, frozen=True, kw_only=True, tag="custom"):
     event_type: ClassVar[StreamEventType] = StreamEventType.CUSTOM
-    data: Custom
+    data: payloads.Custom
 
 
 AnyEvent: TypeAlias = (
@@ -146,18 +133,18 @@ AnyEvent: TypeAlias = (
 )
 
 _EVENT_OF: dict[type[Payload], type[StreamEvent]] = {
-    AgentStart: AgentStartEvent,
-    LLMStart: LLMStartEvent,
-    LLMChunk: LLMChunkEvent,
-    LLMEnd: LLMEndEvent,
-    ToolStart: ToolStartEvent,
-    ToolEnd: ToolEndEvent,
-    Retry: RetryEvent,
-    Progress: ProgressEvent,
-    FinalResult: FinalResultEvent,
-    Error: ErrorEvent,
-    AgentEnd: AgentEndEvent,
-    Custom: CustomEvent,
+    payloads.AgentStart: AgentStartEvent,
+    payloads.LLMStart: LLMStartEvent,
+    payloads.LLMChunk: LLMChunkEvent,
+    payloads.LLMEnd: LLMEndEvent,
+    payloads.ToolStart: ToolStartEvent,
+    payloads.ToolEnd: ToolEndEvent,
+    payloads.Retry: RetryEvent,
+    payloads.Progress: ProgressEvent,
+    payloads.FinalResult: FinalResultEvent,
+    payloads.Error: ErrorEvent,
+    payloads.AgentEnd: AgentEndEvent,
+    payloads.Custom: CustomEvent,
 }
 
 

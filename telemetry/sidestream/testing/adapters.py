@@ -16,19 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sidestream.adapters import Adapter
-from sidestream.events import (
-    AgentEnd,
-    Custom,
-    Error,
-    FinalResult,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
-    Retry,
-    StreamEvent,
-    ToolEnd,
-    ToolStart,
-)
+from sidestream.events import StreamEvent, payloads
 from sidestream.pipeline.memory import InMemoryExporter
 from sidestream.sidecar import Sidecar
 
@@ -80,37 +68,37 @@ def outline(events: Iterable[StreamEvent]) -> list[tuple[Any, ...]]:
     parts: dict[tuple[int | None, int | None], list[Any]] = {}
     for event in events:
         match event.data:
-            case LLMChunk() as chunk:
+            case payloads.LLMChunk() as chunk:
                 row = parts.get((chunk.request, chunk.part))
                 if row is None:
                     row = parts[chunk.request, chunk.part] = _part(chunk)
                     rows.append(row)
                 if chunk.kind != "other":
                     row[-1] += chunk.text or ""
-            case LLMStart() as start:
+            case payloads.LLMStart() as start:
                 rows.append(["request", start.model])
-            case LLMEnd() as end:
+            case payloads.LLMEnd() as end:
                 usage = end.usage
                 tokens = None if usage is None else (usage.input_tokens, usage.output_tokens)
                 rows.append(["request ends", end.outcome, end.finish_reason, tokens])
-            case ToolStart() as tool:
+            case payloads.ToolStart() as tool:
                 rows.append(["tool", tool.tool_name, tool.args])
-            case ToolEnd() as tool:
+            case payloads.ToolEnd() as tool:
                 rows.append(["tool ends", tool.tool_name, tool.outcome])
-            case Error() as error:
+            case payloads.Error() as error:
                 rows.append(["error", error.where, error.exception_type])
-            case Retry() as retry:
+            case payloads.Retry() as retry:
                 rows.append(["retry", retry.cause])
-            case FinalResult() as result:
+            case payloads.FinalResult() as result:
                 rows.append(["result", result.output])
-            case Custom() as custom:
+            case payloads.Custom() as custom:
                 rows.append(["custom", custom.name])
-            case AgentEnd() as over:
+            case payloads.AgentEnd() as over:
                 rows.append(["run ends", over.outcome])
     return [tuple(row) for row in rows]
 
 
-def _part(chunk: LLMChunk) -> list[Any]:
+def _part(chunk: payloads.LLMChunk) -> list[Any]:
     match chunk.kind:
         case "tool_call":
             return ["tool_call", chunk.tool_name, ""]

@@ -350,18 +350,21 @@ def test_with_the_port_taken_to_the_end_a_close_is_bounded_and_counts_what_it_dr
 
 pre_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
-
-@pre_fork
-def test_a_forked_child_counts_anew_and_leaves_the_parents_endpoint_alone(tmp_path: Path) -> None:
-    ended = run_program(
-        tmp_path,
-        f"""{OBSERVED}# ---
-        import signal, time, urllib.request
+SCRAPABLE = f"""{OBSERVED}# ---
         from sidestream_exporters import PrometheusExporter
         exporter = PrometheusExporter(port=0)
         sidecar = Sidecar(exporter)
         record(sidecar, "parent")
         sidecar.flush()
+"""
+
+
+@pre_fork
+def test_a_forked_child_counts_anew_and_leaves_the_parents_endpoint_alone(tmp_path: Path) -> None:
+    ended = run_program(
+        tmp_path,
+        f"""{SCRAPABLE}# ---
+        import signal, time, urllib.request
         url = exporter.url
         def runs(page):
             return [line for line in page.splitlines() if line.startswith("sidestream_runs_total")]
@@ -389,13 +392,8 @@ def test_a_forked_child_counts_anew_and_leaves_the_parents_endpoint_alone(tmp_pa
 def test_forks_while_it_counts_and_is_scraped_hang_nobody(tmp_path: Path) -> None:
     ended = run_program(
         tmp_path,
-        f"""{OBSERVED}# ---
+        f"""{SCRAPABLE}# ---
         import signal, threading, time, urllib.request
-        from sidestream_exporters import PrometheusExporter
-        exporter = PrometheusExporter(port=0)
-        sidecar = Sidecar(exporter)
-        record(sidecar, "parent")
-        sidecar.flush()
         url, stop = exporter.url, threading.Event()
         def scrape():
             while not stop.is_set():

@@ -5,19 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sidestream.events import (
-    AgentEnd,
-    Custom,
-    Error,
-    FinalResult,
-    LLMChunk,
-    LLMEnd,
-    LLMStart,
-    Retry,
-    StreamEvent,
-    ToolEnd,
-    ToolStart,
-)
+from sidestream.events import StreamEvent, payloads
 from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost
 from sidestream.recording.snapshot import safe_str
@@ -43,13 +31,13 @@ class Events:
             return
         facts: dict[str, Any]
         match getattr(event.data, "struct", event.data):  # the streaming functions give dicts around them
-            case LLMChunk(text=str(piece)) as chunk:
+            case payloads.LLMChunk(text=str(piece)) as chunk:
                 names = {"tool_name": chunk.tool_name, "tool_call_id": chunk.tool_call_id, "part_kind": chunk.part_kind}
                 record.piece(chunk.kind, chunk.part, piece, names)
-            case LLMStart() as start:
+            case payloads.LLMStart() as start:
                 facts = {"provider": start.provider, "messages": start.messages, "settings": start.settings}
                 record.request_start(start.model, streaming=start.streaming, instructions=start.instructions, **facts)
-            case LLMEnd() as end:
+            case payloads.LLMEnd() as end:
                 names = {name: end.get(name) for name in ("response_model", "response_id", "provider", "finish_reason")}
                 record.response(**names)
                 if end.usage is not None:
@@ -57,21 +45,21 @@ class Events:
                     cost = None if usd is None else Cost(Decimal(str(usd)), source, end.price_version)
                     record.usage(end.usage, cost)
                 record.request_end(end.outcome, _failure(end.exception_type, end.error))
-            case ToolStart() as tool:
+            case payloads.ToolStart() as tool:
                 record.tool_start(tool.tool_name, tool.args, tool_call_id=tool.tool_call_id)
-            case ToolEnd() as tool:
+            case payloads.ToolEnd() as tool:
                 facts = {"tool_call_id": tool.tool_call_id, "failure": _failure(tool.exception_type, tool.error)}
                 record.tool_end(tool.tool_name, tool.result, outcome=tool.outcome, **facts)
-            case Retry() as retry:
+            case payloads.Retry() as retry:
                 record.retry(**retry)
-            case Error() as error:
+            case payloads.Error() as error:
                 facts = {"tool_name": error.tool_name, "tool_call_id": error.tool_call_id}
                 record.error(safe_str(error.error), error.exception_type or "Error", error.where, **facts)
-            case FinalResult() as final:
+            case payloads.FinalResult() as final:
                 record.final_result(final.output, final.output_type)
-            case Custom() as custom:
+            case payloads.Custom() as custom:
                 record.custom(custom.name, custom.payload)
-            case AgentEnd() as over:
+            case payloads.AgentEnd() as over:
                 record.outcome = over.outcome
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from sidestream import InMemoryExporter, Sidecar
+from tests.support.complete_run import run_to_its_end
 from tests.support.provider_model import Says
 
 PARTS: list[Any] = [
@@ -42,16 +42,7 @@ def _played(*, streamed: bool, content: str = "full") -> InMemoryExporter:
     memory = InMemoryExporter(content=content)
     with Sidecar(memory) as sidecar:
         agent = sidecar.observe(Agent(FunctionModel(_answer, stream_function=_stream), name="a"))
-
-        async def main() -> None:
-            if not streamed:
-                await agent.run("hi")
-                return
-            async with agent.run_stream_events("hi") as events:
-                async for _ in events:
-                    pass
-
-        asyncio.run(main())
+        run_to_its_end(agent, streamed=streamed)
     return memory
 
 
@@ -86,13 +77,7 @@ def test_hidden_thinking_has_a_line_and_a_time() -> None:
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         agent = sidecar.observe(Agent(Says([[ThinkingPart(""), "yes"]]), name="a"))
-
-        async def main() -> None:
-            async with agent.run_stream_events("hi") as events:
-                async for _ in events:
-                    pass
-
-        asyncio.run(main())
+        run_to_its_end(agent, streamed=True)
     [thought] = [each.data for each in memory.of("llm_chunk") if each.data.kind == "thinking"]
     assert (thought.text, thought.lengths) == ("", [0, 0])
     assert len(thought.offsets_us) == 2  # its beginning and its end
