@@ -99,7 +99,7 @@ def _log(level: Literal["info", "warning", "error"], message: str, fields: dict[
         elif level != "info" and logger.isEnabledFor(getattr(logging, level.upper())):
             _print(f"sidestream: {_render(None, level, {'event': message, **fields})}\n")
     except Exception:
-        pass  # a logging handler of the application's that raises must not end a run, and there is nowhere to tell
+        pass  # a logging handler of the application's that raises must not end a run, and cannot be logged
 
 
 def _render(logger: Any, level: str, fields: MutableMapping[str, Any]) -> str:

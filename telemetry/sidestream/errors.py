@@ -35,7 +35,7 @@ class UnreadableLogError(SidestreamError):
 
     @classmethod
     def of(cls, path: str, error: OSError) -> UnreadableLogError:
-        """The error for `path`, of which the system said `error`."""
+        """The error for `path`, from the system's `error`."""
         return cls(f"cannot read {path}: {error.strerror or error}")
 
 

@@ -15,7 +15,7 @@ DEFAULT_EXPORTERS = "console,jsonl:runs/"
 
 
 def is_disabled() -> bool:
-    """Whether `SIDESTREAM_DISABLED` (1, true, yes or on) asks that nothing be observed."""
+    """Whether `SIDESTREAM_DISABLED` (1, true, yes or on) turns observation off."""
     return os.environ.get("SIDESTREAM_DISABLED", "").strip().lower() in ("1", "true", "yes", "on")
 
 
@@ -53,7 +53,7 @@ def exporter_of(item: Exporter | str) -> Exporter:
 
 
 def exporters_that_work(specs: Iterable[str]) -> list[Exporter]:
-    """The exporters of `specs`, for a program that must run whatever they are: one that cannot work is said."""
+    """The exporters of `specs`, for a program that must run whatever they are: a faulty one is logged, and left out."""
     made = []
     for spec in specs:
         try:

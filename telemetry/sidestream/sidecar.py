@@ -333,7 +333,7 @@ class Sidecar:
         self._pipeline.wake()
 
     def trouble(self, error: Exception) -> None:
-        """Count a failure of our own; a worker says it, for logging may block."""
+        """Count a failure of our own; a worker logs it, for logging may block."""
         self._recording_errors += 1
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -356,7 +356,7 @@ class Sidecar:
         """In a forked child: start with empty statistics and workers of its own."""
         self._lock = threading.RLock()
         for run in self._runs.values():
-            run.disown()  # it is the parent's, and a tap that came along must not tell it twice
+            run.disown()  # it is the parent's, and a tap that came along must not record it twice
         self._runs.clear()
         self._run_count = self._recording_errors = 0
         self._assembler.forget_runs()

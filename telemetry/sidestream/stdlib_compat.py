@@ -41,7 +41,7 @@ def _finalize(call: Callable[[], object]) -> None:
 
 
 def frames_of_other_threads() -> Iterator[FrameType]:
-    """The innermost frame of each other thread; none where the interpreter does not tell."""
+    """The innermost frame of each other thread; none where the interpreter does not expose them."""
     current_frames: Callable[[], dict[int, FrameType]] = getattr(sys, "_current_frames", dict)
     for thread, frame in current_frames().items():
         if thread != threading.get_ident():

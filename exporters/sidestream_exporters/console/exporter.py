@@ -28,7 +28,7 @@ LINES_A_SLICE = 8
 """Lines laid out, about 100 µs, before the agents' threads get the GIL if the slice is over."""
 
 _SILENT = frozenset({"progress"})
-"""Event types without a line: the sums at the end say what they say."""
+"""Event types without a line: the sums at the end hold the same."""
 _SILENT_UNLESS_VERBOSE = _SILENT | {"llm_chunk", "llm_start", "final_result"}
 
 

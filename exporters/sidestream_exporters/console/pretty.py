@@ -64,7 +64,7 @@ _NO_LABEL = Cell("")
 
 @dataclass(slots=True)
 class _Page:
-    """State of one run's lines: what is open, and what was told last."""
+    """State of one run's lines: what is open, and the last error shown."""
 
     run_id: str
     root: str
@@ -80,9 +80,9 @@ class _Page:
     """Checksum of the text of the current request: an output that was just read is not shown again."""
     request: int | None = None
     error: tuple[str | None, Json] | None = None
-    """Exception type and message that were told last."""
+    """Exception type and message that were shown last."""
     held: StreamEvent | None = None
-    """Error event whose row waits: the end of its request or tool, which comes next, mostly tells the same."""
+    """Error event whose row waits: the end of its request or tool, which comes next, mostly has the same error."""
 
 
 class PrettyLines:
@@ -200,7 +200,7 @@ class PrettyLines:
         return Cell(f"{text} tok" if self.layout.wide else text, "", width)
 
     def _cost(self, usd: float | None, at_least: bool, unpriced: bool) -> Cell:
-        """Cell of the cost; an unknown cost says so and is never shown as zero."""
+        """Cell of the cost; an unknown cost is marked, and never shown as zero."""
         width = 9 if self.layout.wide else 8
         if usd is None:
             return Cell("unpriced" if unpriced else "$?", YELLOW, width)
@@ -271,7 +271,7 @@ class PrettyLines:
             return [self._row(page, event, Cell(glyph, style), subject, duration, *cells)]
         known = [Cell(cell.text, cell.style) for cell in cells if cell.text]
         cells = [Cell(glyph, style), subject, duration, Cell(sanitize(outcome), style), *known]
-        kind = "" if data.outcome == "retry" else data.exception_type  # a retry has said its word
+        kind = "" if data.outcome == "retry" else data.exception_type  # the row of the retry has shown it
         return self._rows_with_problem(page, event, cells, kind, data.error, _cause(data))
 
     def _retry(self, page: _Page, event: StreamEvent, data: Retry) -> list[str]:
@@ -280,7 +280,7 @@ class PrettyLines:
         of = f" {attempt}/{most}" if attempt and most else f" {attempt}" if attempt else ""
         cause = Cell(sanitize(f"retry{of} {data.cause or ''}".strip()), YELLOW)
         cells = [Cell(self.layout.glyphs.again, YELLOW), subject, cause]
-        # The row of the tool may have said it.
+        # The row of the tool may have shown it.
         message = None if page.error is not None and page.error[1] == data.message else data.message
         return self._rows_with_problem(page, event, cells, None, message, (None, message))
 
@@ -296,7 +296,7 @@ class PrettyLines:
         return [row, *self._block(page, "payload", data.payload)]
 
     def _unknown(self, page: _Page, event: StreamEvent, data: Any) -> list[str]:
-        """Row of an event whose type this version does not know."""
+        """Row of an event of an unknown type."""
         return [self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject(event.event_type.value))]
 
     def _agent_end(self, page: _Page, event: StreamEvent, data: AgentEnd) -> list[str]:
@@ -338,7 +338,7 @@ class PrettyLines:
         error: Json,
         cause: tuple[str | None, Json],
     ) -> list[str]:
-        """Rows with an error's message at the end or below; an error that was told before shows only its type."""
+        """Rows with an error's message at the end or below; an error that was shown before has only its type."""
         kind = sanitize((exception_type or "").rpartition(".")[2])
         if error is None or page.error == cause:
             return [self._row(page, event, *cells, Cell(kind, elastic=True))]
@@ -351,7 +351,7 @@ class PrettyLines:
         return [self._row(page, event, *cells), *self._block(page, "", whole if self.verbose else text.text)]
 
     def _held(self, page: _Page, following: Any) -> list[str]:
-        """Row of the error event that waits, unless the event before or the one `following` tells the same error."""
+        """Row of the error event that waits, unless the event before or the one `following` shows the same error."""
         event, page.held = page.held, None
         if event is None:
             return []

@@ -66,7 +66,7 @@ def silent_headers() -> Iterator[None]:
 
 
 def pool_classes(opened: Callable[[socket.socket], None], closed: Callable[[], None]) -> dict[str, Any]:
-    """Pools, by scheme, whose connections tell of each socket that they open and close."""
+    """Pools, by scheme, whose connections report each socket that they open and close."""
 
     class Reporting:
         """What both kinds of connections report."""

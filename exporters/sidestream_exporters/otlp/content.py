@@ -1,4 +1,4 @@
-"""The messages of a run in the form of the GenAI conventions, each told once.
+"""The messages of a run in the form of the GenAI conventions, each exported once.
 
 A chat span carries what is new since the one before it: the prompt at the first, then results of tools and retries.
 With the whole history on every span, a run's telemetry would grow with the square of its length.

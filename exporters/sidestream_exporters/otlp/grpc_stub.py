@@ -53,7 +53,7 @@ def _read(path: str) -> bytes:
 
 def _failure(error: Any) -> RetryableError | PermanentError:
     code, details = error.code().name, (error.details() or "").lower()
-    # What went wrong before a word of gRPC was spoken is told in text alone, and all of it is UNAVAILABLE.
+    # A failure before the first gRPC frame has only a text, and is UNAVAILABLE whatever it was.
     if code == "UNAVAILABLE" and ("tls handshake failed" in details or "ssl handshake failed" in details):
         return PermanentError("TLS failed", TLS)
     if code == "UNAVAILABLE" and ("failed parsing http/2" in details or "alpn property" in details):

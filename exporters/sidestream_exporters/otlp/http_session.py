@@ -24,7 +24,7 @@ from .failures import CREDENTIALS, NOT_OTLP, TLS, TOO_LARGE, AttemptFailed, Perm
 from .settings import Endpoint, Signal
 
 ANSWER_BYTES = 65_536
-"""Most that is read of an answer: an OTLP server says little."""
+"""Bytes read of an answer at most: those of OTLP servers are short."""
 
 _ADVICE = {
     400: "the server could not read it: check that it takes OTLP over HTTP with protobuf",
@@ -37,7 +37,7 @@ _ADVICE = {
     415: "the server does not take protobuf: point to one that does, such as an OpenTelemetry Collector",
 }
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
-"""What http.client says, in text alone, of a proxy that opens no tunnel to an https address."""
+"""Text of http.client's error for a proxy that opens no tunnel to an https address."""
 
 
 class OneAttemptSession(requests.Session):

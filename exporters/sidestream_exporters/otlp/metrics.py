@@ -148,7 +148,7 @@ class Metrics:
             self._sender.close()
 
     def _requests(self) -> Iterator[tuple[MetricsData, list[_Total]]]:
-        """Export requests, with the totals that each tells."""
+        """Export requests, with the totals in each."""
         now, started = time.time_ns(), int(self.aggregator.store.started * 1e9)
         snapshot = self.aggregator.snapshot(self._get_stats())
         scope = InstrumentationScope("sidestream", version("sidestream"))

@@ -19,8 +19,8 @@ from .runs import Attributes, Span
 from .semantic_conventions import SCHEMA_URL
 
 REQUEST_CHARACTERS = 3_000_000
-"""Text in the spans of one request: gRPC servers take 4 MiB unless told otherwise. What is too large all the same, for
-its characters are wide, is halved once a server says so."""
+"""Text in the spans of one request: gRPC servers take 4 MiB by default. What is too large all the same, for
+its characters are wide, is halved once a server refuses it."""
 REQUEST_SPANS = 200
 """Spans that are serialised at once, which holds the GIL for about half a microsecond each."""
 

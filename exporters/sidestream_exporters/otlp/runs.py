@@ -121,7 +121,7 @@ class Run:
     stacks: dict[int | str | None, str] = field(default_factory=dict)
     """Tracebacks that errors have told, by the number of the request or the id of the tool call that failed."""
     error: str | None = None
-    """Text of the error that the run last told; content."""
+    """Text of the run's last error; content."""
 
     def note(self, name: str, at: int, attributes: Attributes) -> None:
         if len(self.span_events) < MAX_EVENTS:
@@ -134,7 +134,7 @@ class Run:
         return clamp(self.started_ns + nanos(event.offset))
 
     def times(self, event: StreamEvent, begun: Open | None, duration: float | None) -> tuple[int, int]:
-        """Start and end of what `event` ends; where its beginning was not told, the end and the duration say it."""
+        """Start and end of what `event` ends; where its beginning is missing, from the end and the duration."""
         if begun is None:
             over = self.at(event)
             return clamp(over - nanos(duration or 0)), over

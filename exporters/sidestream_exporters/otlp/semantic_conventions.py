@@ -79,4 +79,4 @@ class SemanticConventions:
 
 GEN_AI = SemanticConventions()
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
-"""The version of the conventions that `GEN_AI` follows, as spans tell it."""
+"""The version of the conventions that `GEN_AI` follows, as it stands in the spans."""

@@ -1,4 +1,4 @@
-"""Queue of spans on their way to the endpoint: what waits, what was lost, and what is said of it."""
+"""Queue of spans on their way to the endpoint: what waits, what was lost, and the log messages about it."""
 
 from __future__ import annotations
 

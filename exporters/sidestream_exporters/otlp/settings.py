@@ -61,7 +61,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What the program says of the way out. None: the environment decides, then the default."""
+    """Protocol given by the program. None: the environment decides, then the default."""
 
     endpoint: str | None = None
     protocol: str | None = None
@@ -130,7 +130,7 @@ def content_of(given: str | ContentPolicy | None) -> tuple[ContentPolicy, Placem
 
 
 def sdk_disabled() -> bool:
-    """Whether `OTEL_SDK_DISABLED` asks for silence."""
+    """Whether `OTEL_SDK_DISABLED` turns the exporter off."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
@@ -228,7 +228,7 @@ def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str
 
 
 def shown_names(headers: Iterable[str]) -> list[str]:
-    """Names of headers as they may be told, sorted; one that may be a key, put where its name belongs, as `…`."""
+    """Names of headers for log messages, sorted; one that may be a key, put where its name belongs, as `…`."""
     return sorted(name if _HEADER_NAME.fullmatch(name) else "…" for name in headers)
 
 

@@ -334,7 +334,7 @@ class Builder:
             if not calls:
                 del run.tools[key]
         by_provider = call is not None and call.data.executed_by == "provider"
-        # What the provider's own tool returned is a part of the answer: nobody tells it to the model.
+        # What the provider's own tool returned is a part of the answer: it is not sent to the model again.
         if not by_provider and (message := result_message(data)) is not None:
             run.new_messages.append(message)
         if self._mode(run) != "all":

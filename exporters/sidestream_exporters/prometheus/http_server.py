@@ -81,7 +81,7 @@ def _takes_gzip(accept_encoding: str) -> bool:
 class MetricsServer:
     """Answers `GET /metrics` on threads of its own, at most `MAX_CLIENTS` of them.
 
-    A client that is slow, or says nothing, holds a descriptor of the agent's program. So each has a deadline for the
+    A client that is slow or silent holds a descriptor of the agent's program. So each has a deadline for the
     whole of its request, and where all places are taken the one that has been asking for longest is put out.
 
     Args:

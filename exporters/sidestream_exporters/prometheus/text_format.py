@@ -19,7 +19,7 @@ from . import compat
 
 
 class MetricsCollector(Collector):
-    """Tells a registry the points of a snapshot. Metrics without a time series yet are left out."""
+    """Collector that gives a registry the points of a snapshot. Metrics without a time series yet are left out."""
 
     def __init__(self, snapshot: Callable[[], Mapping[str, Sequence[Point]]], metrics: Sequence[Metric]) -> None:
         self._snapshot = snapshot

@@ -37,7 +37,7 @@ class Model:
     name: str
     provider: str
     price: tuple[str, str] | None
-    """US dollars for a million tokens in and out; None for a model whose price nobody knows."""
+    """US dollars for a million tokens in and out; None for a model of unknown price."""
     pace: float
     """How slow it is, as a factor."""
     thinks: bool = False
@@ -113,7 +113,7 @@ def chunks_of(rng: Random) -> list[Chunk]:
 
 
 class MadeRun:
-    """One made-up run, told as it goes.
+    """One made-up run, recorded step by step.
 
     Args:
         log: Takes the events of the run and of its sub-agents.

@@ -25,7 +25,7 @@ from .summary import Summary, find_log, runs_of
 Support: TypeAlias = Agent[Shop, str]
 
 MODEL_NAME = "gpt-5-mini"
-"""What the local server is asked for: a model with a known price, so that costs are shown."""
+"""Model requested from the local server: one with a known price, so that costs are shown."""
 FAST = 100.0
 """How much faster than a person reads, for tests."""
 LISTEN_TO = 8

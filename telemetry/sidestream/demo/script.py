@@ -1,4 +1,4 @@
-"""What the demo's model says: replies by what was asked and how often the model has answered since."""
+"""Replies of the demo's model, by what was asked and how often the model has answered since."""
 
 from __future__ import annotations
 

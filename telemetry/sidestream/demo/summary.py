@@ -89,7 +89,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 def runs_of(events: Iterable[StreamEvent]) -> list[RunSummary]:
-    """The runs that `events` tell of, in the order in which they began."""
+    """The runs in `events`, in the order in which they began."""
     runs: dict[str, RunSummary] = {}
     for event in events:
         data, run = event.data, runs.get(event.run_id)

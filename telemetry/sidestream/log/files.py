@@ -89,13 +89,13 @@ def _in_folder(folder: str) -> list[str]:
 
 
 def _begun(file: Path) -> float:
-    """Unix time of the first event of `file`; the end of all times where nobody knows."""
+    """Unix time of the first event of `file`; infinity where it is unknown."""
     try:
         with open(open_regular(file, os.O_RDONLY, follow_links=True), "rb") as source:
             head = source.read(4096)
         if head.startswith(b"\x1f\x8b"):
             head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-    except (OSError, zlib.error):  # told when it is read
+    except (OSError, zlib.error):  # reported when it is read
         return _UNKNOWN_TIME
     begun = first_timestamp(head)
     return _UNKNOWN_TIME if begun is None else begun

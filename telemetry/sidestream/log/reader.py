@@ -128,7 +128,7 @@ def skipped(tag: str) -> type[Skipped]:
 def decode_block(
     block: Block, decoder: msgspec.json.Decoder[Any], file: str, on_problem: OnProblem | None
 ) -> list[Any]:
-    """What `decoder` makes of the lines of `block`; those that it cannot read are told, and left out."""
+    """What `decoder` makes of the lines of `block`; those that it cannot read are reported, and left out."""
     try:
         events: list[Any] = decoder.decode_lines(block.data)  # at once: by far the fastest
         if len(events) == block.lines:  # else there are empty lines, or values that do not end with their line
@@ -199,7 +199,7 @@ def blocks_of(
 
     A last line without a newline comes as a block of its own if it is whole all the same and nobody writes here.
 
-    Raises `UnreadableLogError` where the file cannot be read and there is no `on_problem` to be told.
+    Raises `UnreadableLogError` where the file cannot be read and there is no `on_problem`.
     """
 
     def tell(kind: ProblemKind, message: str, at: int) -> None:
@@ -210,7 +210,7 @@ def blocks_of(
         tell("huge", f"{size:,} bytes, more than the {MAX_LINE:,} that are read", line)
 
     def is_too_much(data: bytes) -> bool:
-        """Whether `data` is one long line that cannot be decoded in memory; told if so."""
+        """Whether `data` is one long line that cannot be decoded in memory; reported if so."""
         if len(data) < LONG_LINE or not _has_too_many_values(data):
             return False
         tell("huge", f"more than the {MAX_VALUES:,} values that are read", line)

@@ -50,7 +50,7 @@ MAX_OPEN = 100
 MAX_ID = 50
 """Characters of a run id in an exemplar, which may hold 128 in all."""
 MAX_REASONS = 20
-"""Reasons for dropped events that are told apart: an exporter may name its own."""
+"""Distinct reasons for dropped events: an exporter may name its own."""
 
 _CHUNK_GAP = "gen_ai_client_operation_time_per_output_chunk_seconds"
 _GAP_BOUNDS_US = [round(bound * 1e6) for bound in BY_NAME[_CHUNK_GAP].buckets]
@@ -234,7 +234,7 @@ class MetricsAggregator:
         where = (run.agent, provider, model)
         origin = _origin(run, event, data.span_id, request.seq)
 
-        if data.outcome != "skipped" and not data.start_unknown:  # no model was asked; nobody knows how long it took
+        if data.outcome != "skipped" and not data.start_unknown:  # no request was sent; its duration is unknown
             name = "gen_ai_client_operation_duration_seconds"
             self.store.observe(name, chat, data.duration_seconds, origin)
         self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
@@ -343,7 +343,7 @@ def _error_type(data: AgentEnd | LLMEnd | ToolEnd, failed: str) -> str:
 def _origin(run: _Run, event: StreamEvent, span_id: str | None = None, seq: int = 0) -> Origin | None:
     """The span `span_id`; without one, as in older logs, the one that event `seq` began: 0 is the run's own.
 
-    None where there is nothing to tell.
+    None where there is nothing to report.
     """
     run_id = event.run_id if len(event.run_id) <= MAX_ID and event.run_id.isascii() else ""
     if run.trace_id is not None:

@@ -1,4 +1,4 @@
-"""Addresses as they may be told: a user, a path of somebody's own and a query may each hold a key."""
+"""Addresses without their secrets: user, path and query may each hold a key."""
 
 from __future__ import annotations
 

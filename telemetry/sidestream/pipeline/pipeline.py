@@ -87,12 +87,12 @@ class Pipeline:
         """Have a worker. False where no thread can be started: the interpreter is going down, or the system is full."""
         return self._workers.start()
 
-    # --- what the sidecar asks ---
+    # --- queries of the sidecar ---
 
     def begin(self, get_stats: Callable[[], SidecarStats], report: Callable[[], None] = lambda: None) -> None:
         """The sidecar stands: exporters may read its statistics, and those that do not wait for events start.
 
-        `report` logs what the sidecar has to say. A worker calls it now and then, for logging may block.
+        `report` logs the sidecar's pending messages. Called by a worker now and then, for logging may block.
         """
         self._workers.report = report
         for subscription in self._subscriptions:
@@ -107,7 +107,7 @@ class Pipeline:
 
     @property
     def policies(self) -> list[ContentPolicy]:
-        """The content policy of each exporter: whether anyone wants content at all."""
+        """The content policy of each exporter: whether any exporter takes content at all."""
         return [each.exporter.content for each in self._subscriptions]
 
     @property

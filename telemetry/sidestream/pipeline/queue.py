@@ -18,7 +18,7 @@ RANKS = {StreamEventType.LLM_CHUNK: 0} | dict.fromkeys(
 """Who makes room for whom in a full queue: 0 goes first, 2 last. Every other type is 1."""
 
 SIZE_SAMPLE = 16
-"""Items of a container that are looked at to tell its size."""
+"""Items of a container that are measured to estimate its size."""
 SIZE_STEPS = 64
 """Values within one piece of content that are looked at in all."""
 

@@ -1,4 +1,4 @@
-"""Redactors of the application's own, which may fail: counted, said once, and the text is withheld."""
+"""Redactors of the application's own, which may fail: counted, logged once, and the text is withheld."""
 
 from __future__ import annotations
 

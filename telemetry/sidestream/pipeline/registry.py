@@ -27,7 +27,7 @@ _MEMBERS = (
 
 
 def check_exporter(item: object, origin: str) -> Exporter:
-    """`item`, if it is an exporter; else a `ConfigurationError` that says so of `origin`."""
+    """`item`, if it is an exporter; else a `ConfigurationError` that names `origin`."""
     missing = [name for name in _MEMBERS if not hasattr(item, name)]
     if isinstance(item, type) or missing or not isinstance(getattr(item, "name", None), str):
         raise ConfigurationError(
@@ -80,7 +80,7 @@ def make_exporter(spec: str) -> Exporter:
 
 
 def shown(spec: str) -> str:
-    """`spec` as it may be told: its options may hold a key, and so may a URL."""
+    """`spec` without its secrets: options and URLs may hold a key."""
     before_options = cast(re.Match[str], re.match(r"[^:?=]*(:[^?]*)?", spec.strip()))
     name, colon, target = before_options[0].partition(":")
     return f"{name}{colon}{shown_url(target)}"
@@ -98,7 +98,7 @@ def _convert(
 ) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls.__init__)
-    except NameError:  # a hint that is imported for type checkers alone: the default tells enough
+    except NameError:  # a hint that is imported for type checkers alone: the default is enough
         hints = {p.name: type(p.default) for p in parameters if p.default not in (p.empty, None)}
     known = {p.name: hints.get(p.name, str) for p in parameters}
     converted: dict[str, Any] = {}

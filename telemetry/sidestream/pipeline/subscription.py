@@ -32,7 +32,7 @@ PATIENCE = 1.0
 
 
 class Subscription:
-    """One exporter and all that the pipeline knows of it.
+    """One exporter of a pipeline: its queue, counts, failures and worker.
 
     Workers call `put`, `request` and `serve`, the last from one thread at a time. Threads that wait for a flush or a
     close call `forget` and `abandon`, possibly in a signal handler that interrupted the very same call: the lock is
@@ -356,7 +356,7 @@ class Subscription:
 
 
 def _losses(reported: Mapping[str, int] | None, offered: int) -> Mapping[str, int]:
-    """What an exporter says it could not deliver, if that can be."""
+    """Losses that an exporter reports, where they are plausible."""
     lost = dict(reported or {})
     if any(type(count) is not int or count < 0 for count in lost.values()) or sum(lost.values()) > offered:
         raise ValueError(f"export() reported {lost} as lost of {offered} events")

@@ -6,7 +6,7 @@ from queue import SimpleQueue
 
 
 class Ticket:
-    """A wish that someone waits for: all exporters have delivered what came before it, and then are closed if so said.
+    """Ticket of a flush or close: done when all exporters have delivered what came before it, and are closed if wanted.
 
     `done` is a doorbell: rung for each exporter that has. `SimpleQueue` is reentrant, unlike `Event` and `Condition`: a
     finalizer or signal handler that interrupts a wait may ring it.

@@ -27,7 +27,7 @@ BACKLOG = 1_000
 HANG_SECONDS = 0.1
 """Seconds that an exporter's call may hold up the other exporters, once someone waits for them."""
 REPORT_SECONDS = 0.5
-"""For how long a close waits for what there is to say: stderr may be a pipe that nobody reads."""
+"""Seconds that a close waits for pending log messages: stderr may be a pipe that nobody reads."""
 
 
 class Workers:
@@ -63,7 +63,7 @@ class Workers:
         self._served = sorted(subscriptions, key=lambda each: not each.exporter.durable)
         self._is_recording = is_recording
         self.report: Callable[[], None] = lambda: None
-        """Logs what the sidecar has to say. A worker calls it now and then, for logging may block."""
+        """Logs the sidecar's pending messages. Called by a worker now and then, for logging may block."""
         self._on_error = on_error
         self._poll = max(0.001, min([POLL_SECONDS, *(each.exporter.interval for each in subscriptions)]))
         self.reset(ended=not subscriptions)
@@ -80,7 +80,7 @@ class Workers:
         self._serving: Subscription | None = None
         """Whose exporter the leader is calling."""
         self._saying_since: float | None = None
-        """When (monotonic) the leader began to say something."""
+        """When (monotonic) the leader began to log."""
         self._wakeup: SimpleQueue[None] = SimpleQueue()
         """Wakes the leader. `SimpleQueue`, since a finalizer or signal handler may ring it in the middle of a wait."""
         self._stand_by_wakeup: SimpleQueue[float] = SimpleQueue()
@@ -90,7 +90,7 @@ class Workers:
         self.ended = ended
         """Whether every exporter is closed, so that records which come now are counted and no more."""
         self._over = ended
-        """Whether the last things are said."""
+        """Whether the last messages are logged."""
         self._round_at = 0.0
 
     # --- called from any thread, finalizer or signal handler ---
@@ -134,7 +134,7 @@ class Workers:
                 ticket.done.get(timeout=max(0.001, min(left, patience)))
 
     def end(self) -> None:
-        """All exporters are closed: have the last things said, for a bounded time, and the workers end."""
+        """All exporters are closed: log the last messages, for a bounded time, and end the workers."""
         self.ended = True
         self.mark = 1
         if not self.threads:
@@ -298,7 +298,7 @@ class Workers:
             time.sleep(gap)
 
     def _say(self, *, final: bool = False) -> None:
-        """Log what there is to say."""
+        """Log the pending messages."""
         self._saying_since = time.monotonic()
         for subscription in self._subscriptions:
             subscription.report(final=final)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from math import inf
 
 SHORT_SLICE = 60e-6
-"""Seconds that the GIL is held at a time beside an event loop that waits, and wants to be woken on time."""
+"""Seconds that the GIL is held at a time beside an event loop that waits and has to be woken on time."""
 LONG_SLICE = 1e-3
 """The same beside code that computes without a pause: it is late for nobody, and each hand-over costs it more."""
 PAUSE = 1e-4

@@ -46,7 +46,7 @@ class Deltas:
         self.noted: list[Any] = []
         """For each delta: its text, when it was asked for, when it came."""
         self.tool_name = tool_name
-        """As far as the model has said it: it may come in pieces too."""
+        """As far as it has arrived: it may come in pieces too."""
         self.tool_call_id = tool_call_id
 
 
@@ -112,9 +112,9 @@ class RequestStarted(Record, frozen=True, kw_only=True, gc=False):
     span: int
     data: LLMStart
     tools: tuple[str, ...] | None = None
-    """Names of the tools that the model was given, where the source knows."""
+    """Names of the tools that the model was given, where known."""
     sent: Sent | None = None
-    """What was sent, where the source knows and an exporter may see it."""
+    """What was sent, where known, if an exporter may see it."""
 
 
 class RequestRecord(Record, frozen=True, kw_only=True, gc=False):
@@ -140,7 +140,7 @@ class PartStarted(RequestRecord, frozen=True, kw_only=True, gc=False):
     kind: ChunkKind
     part_kind: str | None = None
     named: bool = False
-    """Whether its beginning says something already, as that of a tool call says the tool's name."""
+    """Whether its beginning has content already, as that of a tool call has the tool's name."""
     text: str | None = None
     """What came with its beginning."""
     deltas: Deltas
@@ -175,7 +175,7 @@ class RequestEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
     facts: AnyFacts
     failure: Failure | None = None
     start_known: bool = True
-    """Whether the request was seen being sent. Without that, nobody knows its time to first token."""
+    """Whether the request was seen being sent. Without that, its time to first token is unknown."""
     answer: NewMessage | None = None
     """The answer as a message, as the history holds it from then on."""
 

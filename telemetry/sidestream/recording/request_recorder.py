@@ -80,7 +80,7 @@ class RequestRecorder:
         self.at = at
         """When it began."""
         self.sent = False
-        """Whether `send` has told it."""
+        """Whether `send` has recorded it."""
         self._key = run.key
         self._now = run.now
         self._parts: dict[int, Deltas] = {}

@@ -110,7 +110,7 @@ def is_recording(tracer: Any) -> bool:
 
 
 class ActiveSpan:
-    """Has the current code be inside `span`, from now until `leave`. Everything else in the context stays."""
+    """Active span: makes `span` the current one until `leave`. Everything else in the context stays."""
 
     __slots__ = ("_after", "_before", "_span")
 
@@ -122,7 +122,7 @@ class ActiveSpan:
         context.attach(self._after)
 
     def leave(self) -> None:
-        """Be where we were. Does nothing in a context that is not inside, and may be called more than once."""
+        """Restore the previous span. No-op in any other context, and when called again."""
         context, trace = _api()
         now = context.get_current()
         if now is self._after:

@@ -20,7 +20,7 @@ _REASONING = ("reasoning_tokens", "thoughts_tokens")
 
 
 def usage_of(counts: Mapping[str, object], details: Mapping[str, object] | None = None) -> Usage | None:
-    """The usage that `counts` and the provider's own `details` tell; None where they tell nothing.
+    """The usage in `counts` and the provider's own `details`; None where neither has any.
 
     Values that are no numbers (providers send flags among them) are left out, so that every line can be read again.
     """

@@ -1,4 +1,4 @@
-"""One run, fed to its consumer event by event: the task it runs in, and the observer that tells of it.
+"""Streaming session: one run in a task of its own, and the observer whose events go to its consumer.
 
 The observer is in the agent only while such a run is in progress, and records only the runs that were asked for.
 """
@@ -38,7 +38,7 @@ ALL_KINDS: tuple[ChunkKind, ...] = get_args(ChunkKind)
 
 
 class StreamSession:
-    """What passes between a consumer and the task of its run. Refers to nothing of the consumer's."""
+    """Session of one streamed run: queue and signals between consumer and task. Refers to nothing of the consumer's."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class StreamSession:
         pass
 
     def _wants(self, data: Payload) -> bool:
-        """Whether the consumer asked for `data`: what it did not ask for is neither told nor numbered."""
+        """Whether the consumer asked for `data`: any other payload is neither delivered nor numbered."""
         if isinstance(data, LLMChunk):
             return data.kind in self.kinds
         return self.emit_progress or not isinstance(data, Progress)
@@ -139,7 +139,7 @@ class StreamSession:
                     try:
                         async for event in events:
                             self.result = run_result(event) or self.result
-                            if self._assembly is not None:  # the deltas that have passed; all else is told at once
+                            if self._assembly is not None:  # the deltas that have passed; all else is delivered at once
                                 safely(_recorder, self._assembly.flush_stale, monotonic_ns())
                             if self.queue:
                                 self.demand.clear()
@@ -173,7 +173,7 @@ class StreamSession:
         return observers
 
     def _never_began(self, error: Exception) -> None:
-        """The run failed before there was one (no model, a wrong argument): tell at least that."""
+        """Deliver the error of a run that failed before it began (no model, a wrong argument)."""
 
         failure = Failure.of(error)
         run_id = str(uuid.uuid4())
@@ -191,7 +191,7 @@ _prices = Pricing()
 _run_tasks: set[asyncio.Task[None]] = set()
 """The event loop itself keeps only weak references to tasks."""
 _current_session: ContextVar[StreamSession | None] = ContextVar("sidestream_stream_session", default=None)
-"""The stream whose run begins next in this context. Runs within that run find it served already."""
+"""Session whose run begins next in this context. For runs within that run it has its run already."""
 
 
 # --- the agent's name in the payload, as well as in the envelope ---------------------------------------------------
@@ -223,7 +223,7 @@ def _with_name(event: StreamEvent) -> StreamEvent:
 
 
 class _StreamRecorder:
-    """Records, for each stream, the one run that it asked for."""
+    """Recorder of streams: for each stream, the one run that it started."""
 
     wants_content = True
 
@@ -245,11 +245,11 @@ class _StreamRecorder:
 
     def trouble(self, error: Exception) -> None:
         kind = type(error).__qualname__
-        error_once("telling a stream failed, the run went on", kind, exception=kind)
+        error_once("delivering events of a stream failed, the run went on", kind, exception=kind)
 
 
 class _SidecarGate:
-    """A sidecar, as the recorder of those runs alone that a stream wants it to export."""
+    """Recorder that opens a run at its sidecar only where a stream exports to it."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
@@ -276,7 +276,7 @@ _gates: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary
 
 
 def _stream_observer() -> Observer:
-    """One for all streams, so that a hundred runs of an agent at once do not make a hundred layers around each."""
+    """Observer of all streams, so that a hundred runs of an agent at once do not make a hundred layers around each."""
     global _shared_observer
     with _lock:
         if _shared_observer is None:

@@ -134,5 +134,5 @@ class Layout:
         return f"{mark}{humanize_count(sent) or '?'}{self.glyphs.to}{humanize_count(got) or '?'}"
 
     def cost(self, usd: float | None, *, at_least: bool = False) -> str:
-        """US dollars; empty where nobody knows, and marked where it is a lower bound."""
+        """US dollars; empty where unknown, and marked where it is a lower bound."""
         return "" if usd is None else f"{self.glyphs.at_least if at_least else ''}{humanize_usd(usd)}"

@@ -12,7 +12,7 @@ from sidestream.log import RunSummary, log_files, runs
 Signature = tuple[tuple[str, int, int], ...]
 
 RECHECK_SECONDS = 2.0
-"""Seconds between two checks of whether the writers of running runs are alive, which no file tells. Where reading the
+"""Seconds between two checks of whether the writers of running runs are alive, which no file shows. Where reading the
 log takes long, the pause is `PATIENCE` times that."""
 PATIENCE = 10
 

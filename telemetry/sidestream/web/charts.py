@@ -66,7 +66,7 @@ class Chart:
 
 
 def charts(runs: Sequence[RunSummary], cost: Callable[[RunSummary], float | None]) -> list[Chart]:
-    """How `runs` ended, what they cost (as `cost` tells it) and how long they took; nothing where no time is known."""
+    """How `runs` ended, what they cost (by `cost`) and how long they took; nothing where no time is known."""
     timed = [run for run in runs if run.started is not None]
     if not timed:
         return []

@@ -1,4 +1,4 @@
-"""Server-sent events that tell open pages of news in the log. A page then fetches itself like any other."""
+"""Server-sent events that notify open pages of new lines in the log. A page then fetches itself like any other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _events(look: Callable[[], tuple[object, bool]]) -> StreamingResponse:
 
     async def stream() -> AsyncIterator[str]:
         state, over = await anyio.to_thread.run_sync(look)
-        # A page that was made just before may lack what was written since: it is told to look once.
+        # A page that was made just before may lack what was written since: it is notified once.
         yield "retry: 2000\nevent: change\ndata:\n\n"
         quiet = took = 0.0
         while not over:

@@ -222,7 +222,7 @@ def lines_view(request: Request) -> Response:
 
 
 def _found(request: Request, suffix: str = "") -> RunSummary | Response:
-    """Run that is asked for, or the redirect or error page to answer with."""
+    """Requested run, or the redirect or error page to answer with."""
     given = request.path_params["run_id"]
     run: RunSummary | None = request.app.state.catalogue.run(given)
     if run is None:

@@ -16,7 +16,7 @@ from sidestream.log import RunLog, Step
 from .wording import count, money, seconds, short_class, words
 
 MAX_ROWS = 1_000
-"""Rows of a page, unless all are asked for."""
+"""Rows of a page, unless all are requested."""
 LEAST_WIDTH = 0.15
 """Least width of a bar in percent, so that steps that took no time can be seen."""
 POINTS = ("retry", "error", "custom", "final_result")
@@ -251,7 +251,7 @@ def _tokens(step: Step, usage: Usage) -> str:
 
 
 def _strokes(run: RunLog, step: Step, start: float, length: float, width: float) -> str:
-    """SVG path with a stroke at each time at which pieces of an answer came, as many as can be told apart."""
+    """SVG path with a stroke at each time at which pieces of an answer came, as many as can be distinguished."""
     places = max(40, min(500, int(width * 16)))
     taken = {
         min(places, max(0, int(places * (run.start + delta.at - start) / length)))

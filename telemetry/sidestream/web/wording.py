@@ -108,7 +108,7 @@ def as_text(value: Any) -> str:
 
 
 def brief(text: str) -> str:
-    """An error's message on one line, for where it is not told in full."""
+    """An error's message on one line, for where it is not shown in full."""
     return one_line(text, 200)
 
 

@@ -20,7 +20,7 @@ from sidestream.log.reader import Block, OnProblem, Problem, Skipped, blocks_of,
 from sidestream.logfiles.opening import open_regular
 
 HEAD = 4096
-"""Bytes of the first line that tell a file from others: when, which run, which agent."""
+"""Bytes of the first line that identify a file: time, run and agent."""
 FORGET_AFTER = 1_000
 """Looks at the log after which a file that is gone is forgotten."""
 
@@ -68,7 +68,7 @@ class Follower:
     ) -> None:
         self._paths = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
         self.positions: dict[str, Position] = dict(positions or {})
-        """By file, what has been taken: a batch counts once the next one is asked for."""
+        """Position by file: a batch counts as taken once the next one is requested."""
         self._decoder = decoder_of(None if types is None else frozenset(types))
         self._on_problem = on_problem
         self._seen: dict[str, _File] = {}

@@ -43,11 +43,11 @@ from .follow import Batch, Follower, Position
 SAVE_SECONDS = 1.0
 """Between two checkpoints, at least."""
 GRACE_SECONDS = 2.0
-"""For how long nothing is heard of a run before it is asked whether its writer is gone."""
+"""Seconds without an event of a run, after which it is checked whether its writer is gone."""
 MAX_FINISHED = 2_000
 """Runs that are over and remembered, so that what comes of them once more is known."""
 MAX_LOST = 200
-"""Runs taken for lost that are remembered whole, so that one that goes on after all is told to its end."""
+"""Lost runs that are kept whole, so that a run that goes on after all is exported to its end."""
 LOST = cast(RunOutcome, "lost")
 
 Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
@@ -79,7 +79,7 @@ class OpenRun(msgspec.Struct, omit_defaults=True):
     files: list[bytes] = []
     """Their names as the system has them, which need not be text."""
     opening: dict[str, AnyEvent] = {}
-    """What began and has not ended: an exporter that does not know the run yet has to be told."""
+    """Events of what began and has not ended: sent first to an exporter that has not seen the run."""
 
     def is_new(self, event: StreamEvent) -> bool:
         """Whether this event has not come before; a further piece of a chunk is new as well."""
@@ -274,9 +274,9 @@ class Forwarder:
         return True
 
     def _reopen(self, opening: Iterable[StreamEvent]) -> bool:
-        """Tell the exporter what is open in runs that it does not know, or has ended. False where it was away."""
+        """Export what is open in runs that the exporter has not seen, or has ended. False where it was unavailable."""
         opening = sorted(opening, key=lambda event: event.timestamp)
-        # A durable log is not told: it holds these events, or whoever reads it has the log that we read.
+        # A durable log gets none of it: it holds these events, or its readers have the log that is read here.
         return not opening or self.delivery.exporter.durable or self._deliver(opening)
 
     def _admit(self, event: StreamEvent, file: str) -> bool:
@@ -301,7 +301,7 @@ class Forwarder:
         return True
 
     def _revive(self, event: StreamEvent) -> bool:
-        """Take up the run of `event` again, which was told as lost, unless `event` is one of those told before."""
+        """Resume the run of `event`, which was exported as lost, unless `event` was exported before."""
         if event.seq in Ranges(self._lost[event.run_id].seqs):
             return False
         run = self._open[event.run_id] = self._lost.pop(event.run_id)
@@ -336,7 +336,7 @@ class Forwarder:
 
 
 def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:
-    """The end of a run whose writer is gone, as of when it was last heard of. What it used in all nobody knows."""
+    """`agent_end` of a run whose writer is gone, at the time of its last event. Its totals are unknown."""
     last = run.seqs[-1][1] if run.seqs else -1
     return make_event(
         AgentEnd(outcome=LOST, success=False, duration_seconds=run.offset),

@@ -54,7 +54,7 @@ class _Partly:
         data, seq = event.data, event.seq
         match data:
             case AgentStart():
-                self._start = event  # told when something follows that is missing
+                self._start = event  # exported once a missing event follows
                 return []
             case AgentEnd():
                 missing = 0 not in self._there

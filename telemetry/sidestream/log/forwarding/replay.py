@@ -158,7 +158,7 @@ def replay(
 
 
 def _unheard(problem: Problem) -> None:
-    """The same problems are told when the events are read."""
+    """No-op `on_problem`: the same problems are reported when the events are read."""
 
 
 def _forward_all(

@@ -67,7 +67,7 @@ def parts_of_tree(paths: Paths, prefix: str) -> list[tuple[Path, RunPart]]:
     """What each file holds of the runs whose id begins with `prefix`, and of every run of the same trees."""
     with _indexed(paths) as files:
         indexes = list(dict.fromkeys(index for _, index in files))
-        # A file that has not a run's beginning does not know its root: so first the runs, then all of their parts.
+        # A run's root stands at its beginning alone, which another file may hold: runs first, then all their parts.
         begun = [pair for index in indexes for pair in index.ids_starting_with(prefix)]
         roots = {root for _, root in begun}
         ids = {run_id for index in indexes for run_id in index.ids_of_trees(roots)} | {run_id for run_id, _ in begun}

@@ -52,7 +52,7 @@ class RequestFacts(msgspec.Struct, array_like=True, gc=False):
     unpriced: int
     """Requests and attempts that used tokens of no known price."""
     partial: bool
-    """Whether it was cut off before its whole usage was told."""
+    """Whether it was cut off before its whole usage was known."""
     unmeasured: bool
     """Whether it was answered without anybody telling what it used."""
     stalls: int
@@ -187,7 +187,7 @@ def join_spans(spans: Iterable[list[int]]) -> list[list[int]]:
 
 
 class ChunkHead(msgspec.Struct, tag_field="event_type", tag="llm_chunk", gc=False):
-    """An `llm_chunk` without what it says."""
+    """An `llm_chunk` without its text."""
 
     run_id: str
     seq: int

@@ -36,7 +36,7 @@ WORTHWHILE = 4 * 1024 * 1024
 _DIGESTED = 1024  # bytes at either end of what was read, by which a file is recognised
 _BATCH = 16 * 1024 * 1024  # bytes of log, or
 _BATCH_FILES = 200  # files, that are remembered at once
-_PAGE = 1000  # runs that are asked for at once
+_PAGE = 1000  # runs in one query
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (

@@ -44,7 +44,7 @@ class Filter:
     tools: tuple[str, ...] = ()
     """Names of tools, likewise: a run is taken if it called any of them."""
     min_cost: float | None = None
-    """Runs that cost so many US dollars or more, sub-agents included. A cost that nobody knows is not taken."""
+    """Runs that cost so many US dollars or more, sub-agents included. A run of unknown cost is not taken."""
     slower: float | None = None
     """Runs that took so many seconds or more."""
 

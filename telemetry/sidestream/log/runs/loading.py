@@ -199,7 +199,7 @@ class _Builder:
             part = Part(index=data.part, kind=data.kind, part_kind=data.part_kind)
             self.parts[data.request, data.part] = part
             step.parts.append(part)
-        if step.time_to_first_token_seconds is None and data.text:  # until the end of the request tells it exactly
+        if step.time_to_first_token_seconds is None and data.text:  # until `llm_end` has the exact time
             step.time_to_first_token_seconds = max(0.0, event.offset - step.start)
         part.tool_name = part.tool_name or data.tool_name
         part.tool_call_id = part.tool_call_id or data.tool_call_id

@@ -38,7 +38,7 @@ def _is_called(run_id: str, wanted: str) -> bool:
 
 
 def id_length(shown: Iterable[RunSummary], known: Iterable[RunSummary]) -> int:
-    """Characters of the end of an id that tell each run of `shown` from all of `known`. Ids of a time begin alike."""
+    """Length of the id suffix that distinguishes each run of `shown` within `known`. Ids of a time begin alike."""
     ends = sorted({run.run_id[::-1] for run in known})
     length = SHORTEST_ID
     for run in shown:

@@ -32,7 +32,7 @@ CONTEXT = 60
 OPEN_CHUNKS = 20_000
 """Chunks of one answer that are kept until it ends, to be searched as one text."""
 FEWEST_RUNS, MOST_RUNS = 50, 800
-"""Runs that are looked through at once where the newest come first: few, so that the first places are told soon."""
+"""Runs that are looked through at once where the newest come first: few, so that the first places are found soon."""
 ALL_OPEN_CHUNKS = 100_000
 """Chunks of all answers that are kept; then the oldest is searched as far as it has come. Lost runs never end."""
 
@@ -73,7 +73,7 @@ def search(
 ) -> Iterator[Hit]:
     """Every place of a log's content where `pattern` is found, in the order of the log.
 
-    Of an answer every place, told once it has ended; of any other field the first. The name of a tool is found where
+    Of an answer every place, found once it has ended; of any other field the first. The name of a tool is found where
     the tool is called.
 
     Args:
@@ -134,7 +134,7 @@ class _Search:
 
     pattern: re.Pattern[str]
     may_hold: Callable[[bytes], bool] | None
-    """Tells of the bytes of a block whether the pattern may be in it; None where only its fields tell."""
+    """Test whether the pattern may be in the bytes of a block; None where its fields have to be decoded."""
     deadline: float
     on_problem: OnProblem | None
 

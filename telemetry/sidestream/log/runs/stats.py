@@ -50,7 +50,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unpriced_requests: int = 0
     """Requests that used tokens of which no price is known."""
     partial_requests: int = 0
-    """Requests that were cut off before their whole usage was told."""
+    """Requests that were cut off before their whole usage was known."""
     unmeasured_requests: int = 0
     """Requests that were answered without anybody telling what they used."""
     unended_runs: int = 0

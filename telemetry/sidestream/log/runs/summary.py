@@ -76,7 +76,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     unpriced_requests: int = 0
     """Own requests that used tokens of which no price is known."""
     partial_requests: int = 0
-    """Own requests that were cut off before their whole usage was told."""
+    """Own requests that were cut off before their whole usage was known."""
     unmeasured_requests: int = 0
     """Own requests that were answered without anybody telling what they used."""
     incomplete_sub_agents: int = 0
@@ -197,7 +197,7 @@ def _end_so_far(part: RunPart) -> AgentEnd:
 
 
 def _models(part: RunPart) -> list[str]:
-    """Models that were asked, in order; where nobody said which, those that the answers name."""
+    """Requested models, in order; where the request names none, those that the answers name."""
     asked = list(dict.fromkeys([facts.model for facts in part.begun]))
     if UNKNOWN_MODEL in asked:
         return list(dict.fromkeys([facts.model for facts in part.requests if facts.model])) or asked

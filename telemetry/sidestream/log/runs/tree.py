@@ -77,7 +77,7 @@ class Step(msgspec.Struct, kw_only=True):
     name: str
     """The model, the tool, the agent, the cause of the retry, the type of the exception, the custom event's name."""
     seq: int
-    """Of the first event that tells of it."""
+    """Of its first event."""
     start: float
     """Seconds after the start of the run."""
     duration_seconds: float | None = None
@@ -103,7 +103,7 @@ class Step(msgspec.Struct, kw_only=True):
     input: Json = None
     """Content: a request's instructions (where they are new), a tool call's arguments, a sub-agent's prompt."""
     output: Json = None
-    """Content: a tool's result, the final result, what the model is told in a retry, a custom event's payload."""
+    """Content: a tool's result, the final result, the message to the model in a retry, a custom event's payload."""
     error: Json = None
     """Content: the text of what failed."""
     sent: Sent | None = None

@@ -13,7 +13,7 @@ from .fields import field, plain, word
 class AgUi:
     """Items are events of AG-UI: those of `ag-ui-protocol`, or their dicts, as they are sent.
 
-    The protocol does not tell which model is asked, what it uses, or when a tool begins. So a request begins with the
+    The protocol has neither model nor usage, nor the time at which a tool begins. So a request begins with the
     run, or after the results of tools, and a tool's call has no duration.
     """
 

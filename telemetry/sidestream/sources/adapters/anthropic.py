@@ -16,7 +16,7 @@ _TYPES = {"message_start", "content_block_start", "content_block_delta", "conten
 class Anthropic:
     """Items are the events of Anthropic's messages: the client's objects, its helper's events, or their dicts.
 
-    What the helper adds (`text`, `input_json`, …) says the same again and is passed over.
+    What the helper adds (`text`, `input_json`, …) repeats it and is skipped.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Anthropic:
             record.tool_start(name, "".join(pieces) or None, tool_call_id=id)
 
     def _count(self, usage: Any) -> None:
-        """Counts are of the answer so far, and those that are not told again still hold."""
+        """Counts are of the answer so far; those that are not repeated still hold."""
         counts = plain(usage)
         if isinstance(counts, dict):
             self._counts |= counts

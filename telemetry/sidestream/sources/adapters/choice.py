@@ -12,7 +12,7 @@ from .json import name_of
 from .protocol import Adapter
 
 MAX_NAMES = 100
-"""Kinds of items that nobody knows which are counted apart."""
+"""Distinct kinds of unrecognized items that are counted apart."""
 
 
 class ByItem:
@@ -29,7 +29,7 @@ class ByItem:
         self._chosen: Adapter | None = None
         self._unknown: dict[str, int] = {}
         self._first: tuple[Any, Any] | None = None
-        """The first item, if nobody knows it, and what it was: the next may tell who does."""
+        """The first item and its kind, if no adapter recognizes it: the next one may decide the adapter."""
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if self._chosen is None:
@@ -39,7 +39,7 @@ class ByItem:
                 return
             self._chosen = chosen()
             if self._first is not None:
-                self._chosen(self._first[0], record)  # it was one of theirs that says little
+                self._chosen(self._first[0], record)  # an item of that adapter without content
                 self._first = None
         self._chosen(item, record)
 
@@ -63,7 +63,7 @@ class ByItem:
             record.custom(name, item)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what is held, and how many items there were of each kind, where they are more than have been told."""
+        """Record the held item, and the count of each unrecognized kind, where it has grown since."""
         self._tell_first(record)
         if any(count > 1 for count in self._unknown.values()):
             record.custom("unknown_items", self._unknown)

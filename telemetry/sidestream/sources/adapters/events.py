@@ -13,7 +13,7 @@ from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class Events:
-    """Items are `StreamEvent`s. Told are those of the run that speaks first; what its sub-agents do is left out."""
+    """Items are `StreamEvent`s. Those of the first run are recorded; its sub-agents are left out."""
 
     def __init__(self) -> None:
         self._run_id: str | None = None

@@ -94,13 +94,13 @@ class UsageSoFar:
         self._raw: Any = None
 
     def keep(self, raw: Any) -> None:
-        """The stream says that this has been used; zeros are no usage, and make nothing unknown that was known."""
+        """Take usage as the stream reports it; zeros are no usage, and replace no known count."""
         counts = raw if isinstance(raw, dict) else getattr(raw, "__dict__", {})
         if any(type(count) is int and count for count in counts.values()):
             self._raw = raw
 
     def report(self, record: StreamRecorder, cost: Cost | None = None) -> None:
-        """Tell `record`, if there is anything to tell, with the `cost` that the provider reports."""
+        """Report the usage to `record`, if there is any, with the provider's own `cost`."""
         raw, self._raw = self._raw, None
         if raw is not None:
             usage = raw_usage({self._key: {**self._nothing, **plain(raw)}, "model": ""}, **self._form)

@@ -30,7 +30,7 @@ class OpenAIChat:
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such a chunk. The first one of Azure says nothing but that it has no choices."""
+        """Whether `item` is such a chunk. Azure's first chunk has an empty list of choices and nothing else."""
         return field(item, "object") == "chat.completion.chunk" or isinstance(field(_chunk(item), "choices"), list)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:

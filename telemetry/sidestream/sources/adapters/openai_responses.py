@@ -11,7 +11,7 @@ from .fields import UsageSoFar, field, plain
 from .prices import load_price_list
 
 _RESULTS = ("output", "outputs", "results", "result", "action", "error")
-"""Fields of a provider-side tool's item that say what came of it."""
+"""Fields of a provider-side tool's item that hold its result."""
 
 
 class OpenAIResponses:

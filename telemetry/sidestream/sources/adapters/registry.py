@@ -46,7 +46,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "text": Text,
     "vercel": Vercel,
 }
-"""In the order in which they are asked whether they recognize an item."""
+"""Adapters, in the order in which `recognizes` is called."""
 
 
 # --- look-up by name -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ _TYPES = {"start-step", "text-start", "text-delta", "reasoning-start", "reasonin
 class Vercel:
     """Items are the chunks of a UI message stream: objects, or their dicts, as they are sent.
 
-    The protocol does not tell which model is asked, what it uses, or when a tool begins. So a step is a request, and a
+    The protocol has neither model nor usage, nor the time at which a tool begins. So a step is a request, and a
     tool's call has no duration.
     """
 

@@ -1,4 +1,4 @@
-"""The pydantic-ai capability: its hooks in, a `Run` told what they saw.
+"""The pydantic-ai capability: its hooks, and the run recorder that they report to.
 
 The observer is present but passive. Four rules keep it so, each of which has broken an agent when it was not kept:
 
@@ -252,7 +252,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         try:
             return await handler(output)
         except (ToolRetryError, ModelRetry, ValidationError):
-            raise  # the model is asked again, which the next request tells
+            raise  # the model is asked again, as the next request records
         except Exception as error:
             self._try(self._output_failed, state, error)
             raise

@@ -1,4 +1,4 @@
-"""Private names of pydantic-ai that the observer uses: one function each, and a probe that tells what is lost.
+"""Private names of pydantic-ai that the observer uses: one function each, and a probe with what is lost without it.
 
 Every function works where its name is gone, with the loss that the name's probe states, except `root_of` and
 `set_root`, without which no existing agent can be observed: those raise.

@@ -72,7 +72,7 @@ def instructions(messages: Sequence[Any], system_prompts: str | None) -> str | N
 def retries(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:
     """Why the model is asked again, from the message that asks it: the fields of `Retry` for each reason.
 
-    That message is the one place that says so in every mode, for tools, outputs and unknown tools alike.
+    That message is the one place with the reason in every mode, for tools, outputs and unknown tools alike.
     """
     for part in _parts(messages[-1:]):
         retry = getattr(part, "retry", None)
@@ -94,7 +94,7 @@ def _parts(messages: Sequence[Any]) -> Iterator[Any]:
 
 
 def conversation_id(value: str | None, history: Sequence[Any]) -> str | None:
-    """`value` if the application knows this conversation, None if pydantic-ai made the id up for this run.
+    """`value` if the application gave the conversation's id, None if pydantic-ai made the id up for this run.
 
     It is known if the history brought it, or if it does not look like a UUID7 made just now.
     """

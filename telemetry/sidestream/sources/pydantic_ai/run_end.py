@@ -45,7 +45,7 @@ def close_run(state: RunState, ctx: Any, result: Any, error: BaseException | Non
 
 
 def _session_used(state: RunState, ctx: Any, outcome: RequestOutcome) -> None:
-    """A realtime session is told as one request: it has no others, and its tokens are paid for all the same."""
+    """A realtime session is recorded as one request: it has no others, and its tokens are paid for all the same."""
     used = convert.usage(ctx.usage)
     if used is None:
         return

@@ -1,4 +1,4 @@
-"""Tool calls: what is told of one when it is taken up, refused, done, or fails."""
+"""Tool calls: the records of a call that is taken up, refused, done, or fails."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class TapOptions(TypedDict, total=False):
     """Name of the run in the log."""
     adapter: str | Adapter | type[Adapter] | None
     """What the items mean: `text`, `openai-chat`, `events`, `json`, another that is installed, or a function
-    `(item, record)` of your own. None: chosen by the first item that one of them knows."""
+    `(item, record)` of your own. None: chosen by the first item that an adapter recognizes."""
     prompt: Any
     """What was asked."""
     model: str | None

@@ -33,11 +33,11 @@ class StreamRecorder:
 
     def __init__(self, recorder: Recorder, run: RunRecorder, *, model: str | None, provider: str | None) -> None:
         self.outcome: RunOutcome | None = None
-        """How the stream itself says that it ended. It holds even if the consumer leaves after that."""
+        """Outcome that the stream itself announced. It holds even if the consumer leaves after that."""
         self._promised = False
-        """Whether the stream will say how it ended."""
+        """Whether the stream announces its own outcome."""
         self.start_known = True
-        """Whether the request being read was seen being sent. Without that, nobody knows its time to first token."""
+        """Whether the request being read was seen being sent. Without that, its time to first token is unknown."""
         self._recorder = recorder
         self._run = run
         self._model = model
@@ -55,7 +55,7 @@ class StreamRecorder:
         self._forget_request()
 
     def _close_parts(self) -> None:
-        """What the model said so far stands before what comes now."""
+        """Close the open parts, so that what the model wrote so far stands before what comes now."""
         if self._request is not None:
             self._request.close_parts()
             self._open.clear()
@@ -65,7 +65,7 @@ class StreamRecorder:
         self.answer: dict[str, str] = {}
         """What `response` has reported of the answer being read."""
         self._complete: bool | None = None
-        """Whether the answer is complete; None while its stream has not promised to say so."""
+        """Whether the answer is complete; None while its stream has not announced that it marks the end."""
         self._usage: Usage | None = None
         self._cost: Cost | None = None
         self._indexes: dict[tuple[ChunkKind, Hashable], int] = {}
@@ -89,7 +89,7 @@ class StreamRecorder:
     # --- the answer of a model ---
 
     def text(self, text: str | bytes, part: Hashable = None) -> None:
-        """A piece of text (bytes are UTF-8, cut anywhere); `part` tells apart texts that come side by side."""
+        """A piece of text (bytes are UTF-8, cut anywhere); `part` distinguishes texts that come side by side."""
         self.piece("text", part, text if isinstance(text, str) else self._decode(text))
 
     def thinking(self, text: str, part: Hashable = None) -> None:
@@ -136,15 +136,15 @@ class StreamRecorder:
             self._begin_request()
 
     def provider_is(self, name: str) -> None:
-        """Who serves the model, where the caller has not said it."""
+        """Provider of the model, where the caller has named none."""
         self._provider = self._provider or name
 
     def promise_end(self) -> None:
-        """The stream will say how it ended: one that just ends is cut off, and its run an error."""
+        """Announce that the stream marks its end: a stream without that mark is cut off, and its run an error."""
         self._promised = True
 
     def answer_begins(self) -> None:
-        """An answer begins whose stream will say when it is complete. One that ends without is an error."""
+        """Begin an answer whose stream marks its completion. An answer without that mark is an error."""
         self._complete = False
         if self._request is None:
             self._begin_request()
@@ -158,7 +158,7 @@ class StreamRecorder:
     def usage(self, usage: Usage, cost: Cost | None = None) -> None:
         """What the request has used so far, all told. Unless its cost is given it is priced like any request.
 
-        Counts that are all zero are no usage: gateways that do not count say so.
+        Counts that are all zero are no usage: gateways that do not count send them.
         """
         usage = msgspec.convert(msgspec.to_builtins(usage), Usage)  # nobody else checks the counts
         if self._request is None:
@@ -213,7 +213,7 @@ class StreamRecorder:
             index = self._indexes[kind, key] = max(self._indexes.values(), default=-1) + 1
             self._open.add(index)
             names = {name: value for name, value in names.items() if isinstance(value, str)}
-            # The name is the first thing a model says of a tool call.
+            # The name comes first in a tool call.
             deltas = request.open_part(index, kind, self._t, named=kind == "tool_call", **names)
         self._kind, self._key, self._deltas = kind, key, deltas
 
@@ -227,7 +227,7 @@ class StreamRecorder:
         try:
             tier = {"service_tier": self.answer["service_tier"]} if "service_tier" in self.answer else None
             counted.cost = calc_price(counted, model, provider_id=provider, price_context=tier).total_price
-        except LookupError:  # the list does not know it; the user's own prices may
+        except LookupError:  # not in the list; the user's own prices may have it
             pass
         return self._recorder.pricing.cost(counted, model=model, asked=asked, provider=provider)
 
@@ -247,7 +247,7 @@ class StreamRecorder:
         outcome: ToolOutcome = "ok",
         failure: Failure | None = None,
     ) -> None:
-        """A tool has been executed; one that nobody saw begin is told as a whole, without a duration."""
+        """Record the end of a tool; a tool whose start was not seen is recorded whole, without a duration."""
         key = self._tools.pop(tool_call_id or tool_name, None)
         seen = key is not None
         if key is None:

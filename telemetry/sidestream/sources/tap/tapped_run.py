@@ -40,7 +40,7 @@ class TappedRun(StreamRecorder):
         return self._t
 
     def begins_at_first_pull(self) -> None:
-        """The stream is a generator that has not begun: its work begins when its first item is asked for."""
+        """The stream is a generator that has not begun: its work begins with the first `next`."""
         self._begins_at_first_pull = self.start_known = True
 
     def asked(self, t: int) -> None:
