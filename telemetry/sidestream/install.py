@@ -49,7 +49,7 @@ def install(
     them is imported, which it does not do itself, and from any thread. Twice is once: a second
     call returns the sidecar of the first, and warns if it asked for other settings; but a program's own call takes over
     from `sidestream run`. Runs already in progress go on unobserved. Not found are agents that `gc.freeze()` hid from
-    the garbage collector before. An exporter that the environment names and that cannot work is said, and left out.
+    the garbage collector before. An exporter that the environment names and that cannot work is logged, and left out.
 
     Args:
         exporters: As for `Sidecar`.
@@ -208,7 +208,7 @@ def _silence_banner() -> None:
 
 
 def _guarded(call: Callable[[Any], None], argument: Any) -> None:
-    """Call `call(argument)`. A failure is said; no import, and no making of an agent, fails with it."""
+    """Call `call(argument)`. A failure is logged; no import, and no making of an agent, fails with it."""
     try:
         call(argument)
     except Exception as error:

@@ -280,7 +280,7 @@ class Sidecar:
         return f"<Sidecar {exporters}: {stats.runs} runs, {stats.runs_in_progress} in progress{state}>"
 
     def _repr_html_(self) -> str:
-        """The books as a table, for notebooks."""
+        """The statistics as a table, for notebooks."""
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td>{each.seen}</td><td>{each.exported}</td><td>{each.pending}</td>"
             f"<td>{sum(each.dropped.values())}</td></tr>"

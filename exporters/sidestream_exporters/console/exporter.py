@@ -36,7 +36,7 @@ class ConsoleExporter(Exporter):
     """Writes one line for every step of every run: model requests, tools, retries, errors, and a sum at the end.
 
     A tool has a line when it ends, and one when it starts if it has not ended a moment later: what is still going on
-    can be seen, and quick tools take one line. When nothing is said to be going on, the model is being waited for.
+    can be seen, and quick tools take one line. Where no line is open, the run waits for the model.
 
     Args:
         verbose: Also prompts, instructions, arguments, results, outputs, and text and thinking as they stream.

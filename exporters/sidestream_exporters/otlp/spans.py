@@ -1,8 +1,8 @@
 """From events to finished spans: `invoke_agent`, with `chat`, `execute_tool` and sub-agents inside.
 
 Ids follow from the run and the sequence number of the event that begins a span, and times from the run's own clock: the
-same log gives the same spans, however often and by whomever it is exported. A span is made when its end is told; what
-is still open is all that is kept, and of that a bounded number.
+same log gives the same spans, however often and by whomever it is exported. A span is made from the event of its end;
+what is still open is all that is kept, and of that a bounded number.
 """
 
 from __future__ import annotations

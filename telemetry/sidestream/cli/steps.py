@@ -99,7 +99,7 @@ class Sheet:
             self._told.add(told)
         yield self._row(depth, run, step)
         yield from self._contents(step, depth)
-        # What went wrong in a sub-agent is told by its own steps, and by the tool that called it.
+        # What went wrong in a sub-agent stands in its own steps, and in the tool that called it.
         if step.kind not in ("error", "run") and (step.error is not None or step.exception_type is not None):
             yield from self._problem(step, depth)
 

@@ -138,7 +138,7 @@ class Request:
         self._hold_at_wait = 0
         """`_hold` when a pull last had to wait for the provider."""
         self._last = t0
-        """When the last event that is in the books came."""
+        """Time of the last event that is accounted for."""
         self._gap_max = 0
         self._stalls = 0
         self._first: int | None = None
@@ -267,7 +267,7 @@ class Request:
         return end
 
     def _gather_first(self, text: str | None, now: int) -> None:
-        """What came with the beginning of a part, whose times are in the books."""
+        """What came with the beginning of a part, whose times are accounted for."""
         if text:
             self._gather([text], [now])
         self._flush_if_due(now)
@@ -343,7 +343,7 @@ class Request:
         facts: ResponseFacts = NOTHING_KNOWN,
         failure: Failure | None = None,
     ) -> LLMEnd:
-        """The request is over since `over` (`at` unless given), which is told `at`. Tells what is left of its parts."""
+        """The request is over since `over` (`at` unless given), recorded `at`. Emits what is left of its parts."""
         self._take_deltas(at)
         self._close_parts(at)
         cost = facts.cost

@@ -58,7 +58,7 @@ class Run:
         wanted: Whether a payload is to be told at all. What is not takes no sequence number.
         stall_ns: A wait between two chunks that counts as a stall.
         chunk_ns: For how long deltas are gathered into one `llm_chunk`; None gathers whole parts.
-        histories: Messages that are told already.
+        histories: Messages that are recorded already.
     """
 
     __slots__ = (

@@ -313,7 +313,7 @@ class RunRecorder:
         tool_name: str | None = None,
         tool_call_id: str | None = None,
     ) -> None:
-        """Something failed. `identity` is the exception's `id()` while it is on its way: it is told once."""
+        """Something failed. `identity` is the exception's `id()` while it is on its way: it is recorded once."""
         if identity is not None:
             if identity in self._errors:
                 return

@@ -7,7 +7,7 @@
 The events are those of the log, told by the same observer, but with one `llm_chunk` for each delta, as it comes, and
 with `data` as a dict that `json.dumps` writes. The
 run goes on in a task of its own and waits at each of pydantic-ai's events until the consumer asks for more, so a slow
-consumer slows the model down, and a tool's start is told while the tool is at work.
+consumer slows the model down, and a tool's start is delivered while the tool is at work.
 """
 
 from __future__ import annotations

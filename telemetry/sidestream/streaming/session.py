@@ -64,13 +64,13 @@ class StreamSession:
         self.queue: deque[StreamEvent] = deque()
         self.available = asyncio.Event()
         self.demand = asyncio.Event()
-        """The consumer has taken all there was, and waits."""
+        """Set when the consumer has taken all there was, and waits."""
         self.left = False
         self.run: RunRecorder | None = None
         self._assembly: DirectAssembly | None = None
         self.result: Any = None
         self.export: Sidecar | None = None
-        """The sidecar that would not see this run by itself, until it has begun."""
+        """Sidecar that would not observe this run by itself; None once the run has begun."""
         self._task: asyncio.Task[None] | None = None
 
     # --- the consumer's side ---

@@ -167,7 +167,7 @@ def _settings(
     sdk: str | None,
     numbers: Mapping[str, str | None],
 ) -> Settings | None:
-    """The settings that can work; None where the program has to run unobserved. What cannot work is said."""
+    """The settings that can work; None where the program has to run unobserved. What cannot work is logged."""
     from sidestream.autostart import Settings
     from sidestream.recording.content import ContentPolicy
 
@@ -228,7 +228,7 @@ def _say(message: str) -> None:
 
 
 def _is_isolated(command: Sequence[str]) -> bool:
-    """Whether Python is told by -E, -I or -S to pass over what starts Sidestream. That is said."""
+    """Whether -E, -I or -S keeps Python from starting Sidestream; logged if so."""
     words = iter(command[1:] if os.path.basename(command[0]).startswith("python") else ())
     for word in words:
         option = re.fullmatch("-([^-cmWX]*)([cmWX]?)(.*)", word, re.DOTALL)

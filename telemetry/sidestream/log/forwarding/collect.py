@@ -73,7 +73,7 @@ class Collector:
             pipe.start()
 
     def stats(self) -> SidecarStats:
-        """The books of every exporter; of runs, what the exporter that is furthest has seen."""
+        """Statistics of every exporter; of runs, what the exporter that is furthest has seen."""
         return SidecarStats(
             exporters={pipe.name: pipe.delivery.stats() for pipe in self._pipes},
             runs=max(pipe.forwarder.runs for pipe in self._pipes),

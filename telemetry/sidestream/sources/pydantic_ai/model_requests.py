@@ -1,4 +1,4 @@
-"""Model requests: what is told of one when it is sent, answered, or fails."""
+"""Model requests: the records of a request that is sent, answered, or fails."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tools that the provider executes itself: web search, code execution, file search, its MCP servers.
 
 They come as parts of the answer, a call and mostly a return, and are tool calls like any other in the log. Arguments
-may come whole, in deltas, or never, so a call is told once its part is complete.
+may come whole, in deltas, or never, so a call is recorded once its part is complete.
 """
 
 from __future__ import annotations

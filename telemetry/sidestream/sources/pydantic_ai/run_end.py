@@ -1,4 +1,4 @@
-"""The end of a run: its outcome, and what is told of requests that were cut off with it."""
+"""The end of a run: its outcome, and the records of requests that were cut off with it."""
 
 from __future__ import annotations
 

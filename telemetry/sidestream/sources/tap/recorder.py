@@ -44,9 +44,9 @@ class StreamRecorder:
         self._provider = provider
         self._failure: Failure | None = None
         self._t_pull = self._t = monotonic_ns()
-        """Of the item at hand: when it was asked for and when it came. Equal once its times are in the books."""
+        """Of the item at hand: when it was asked for and when it came. Equal once its times are accounted for."""
         self._since = self._t
-        """When the last item came that is in no request's books: a request that nobody announces began then."""
+        """Time of the last item outside any request: an unannounced request began then."""
         self._opened = self._t
         """When the stream was there to be read. What has passed since is the consumer's time or the provider's."""
         self._tools: dict[str, int] = {}
@@ -79,7 +79,7 @@ class StreamRecorder:
         self._deltas = _NOTHING
 
     def _noted(self) -> None:
-        """Take the item's times into the books; whatever else it brings came at no further cost of time."""
+        """Account for the item's times; whatever else it brings took no further time."""
         if self._request is None:
             self._since = self._opened = self._t
         else:
