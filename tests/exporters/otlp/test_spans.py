@@ -505,11 +505,11 @@ class TestContent:
             for span in spans_of(
                 start("run-1", prompt="how far is the moon?"),
                 ask(instructions="be brief", sent=[*history, message("request", told)], tools=tools),
-                answered(),
+                answer(),
                 ToolStart(tool_name="look", tool_call_id="c1"),
                 ToolEnd(tool_name="look", tool_call_id="c1", outcome="ok", result=["far", 1]),
                 ask(2, sent=[message("request", {**result, "as_in": "tool_end"}, {**result, "content": "again"})]),
-                answered(2),
+                answer(2),
                 end(),
                 content="full",
             )
