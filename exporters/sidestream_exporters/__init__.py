@@ -6,15 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clickhouse import ClickHouseExporter
     from .collect import CollectExporter
     from .console import ConsoleExporter
     from .jsonl import JSONLExporter
     from .otlp import OTLPExporter
     from .prometheus import PrometheusExporter
 
-__all__ = ["CollectExporter", "ConsoleExporter", "JSONLExporter", "OTLPExporter", "PrometheusExporter"]
+__all__ = [
+    "ClickHouseExporter",
+    "CollectExporter",
+    "ConsoleExporter",
+    "JSONLExporter",
+    "OTLPExporter",
+    "PrometheusExporter",
+]
 
 _HOMES = {
+    "ClickHouseExporter": "clickhouse",
     "CollectExporter": "collect",
     "ConsoleExporter": "console",
     "JSONLExporter": "jsonl",

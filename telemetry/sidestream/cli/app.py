@@ -172,18 +172,40 @@ app.add_typer(dashboards.app, name="dashboards")
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of one line of the log.
+def schema(
+    clickhouse: Annotated[
+        bool, typer.Option("--clickhouse", help="Print the tables of a log in ClickHouse, as numbered migrations.")
+    ] = False,
+    database: Annotated[
+        str, typer.Option(metavar="NAME", help="Database of those tables; it must be there.")
+    ] = "default",
+    content_days: Annotated[
+        int, typer.Option(metavar="DAYS", min=1, help="Days after which they lose what people and models wrote.")
+    ] = 30,
+    days: Annotated[int, typer.Option(metavar="DAYS", min=1, help="Days after which they lose the rest.")] = 400,
+    as_json: AsJson = False,
+) -> None:
+    """Print the JSON Schema of one line of the log, or the tables of a log in ClickHouse.
+
+    With --clickhouse the statements are SQL, and with --json besides a list of migrations.
 
     Example:  sidestream schema > event.schema.json
+
+    Example:  sidestream schema --clickhouse --database agents | clickhouse-client --multiquery
     """
     import json
 
     from sidestream.events import json_schema
 
-    from .rendering import write_line
+    from .rendering import write, write_json, write_line
 
-    write_line(json.dumps(json_schema(), indent=2))
+    if clickhouse:
+        from sidestream.clickhouse.schema import as_sql, migrations
+
+        steps = migrations(database, content_days=content_days, days=days)
+        write_json(steps) if as_json else write(as_sql(steps, database))
+    else:
+        write_line(json.dumps(json_schema(), indent=2))
 
 
 @app.command()

@@ -60,7 +60,12 @@ def width() -> int:
 def busy(log: Iterable[str | os.PathLike[str]]) -> Iterator[None]:
     """Says on a terminal that a log is being read, if it is one that takes a while."""
     from sidestream.log import log_files
+    from sidestream.log.open_store import addresses_among
 
+    log = list(log)
+    if addresses_among(log):
+        yield
+        return
     with contextlib.ExitStack() as stack:
         size = sum(file.stat().st_size for file in log_files(*log) if file.exists())
         if size > LARGE and sys.stderr.isatty():

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import os
+
+from sidestream.clickhouse.connection import Address
+from sidestream.errors import ConfigurationError
+
 from .files import Paths
 from .index.local import LocalLog
 from .store import RunStore
 
+BEGINNINGS = ("clickhouse://", "clickhouses://")
+"""How the address of a log in ClickHouse begins."""
+
 
 def store_of(paths: Paths) -> RunStore:
-    """The store that `paths` name: the log files at folders, files and globs.
+    """The store that `paths` name: log files at folders, files and globs, or tables at `clickhouse://HOST:PORT/NAME`.
 
-    Nothing is read yet: that a path leads nowhere is told by the first question.
+    Nothing is read yet: that a path leads nowhere is told by the first question. Raises `ConfigurationError` where an
+    address of ClickHouse is none, or is not the only path.
     """
-    return LocalLog(paths)
+    addresses = addresses_among(paths)
+    if not addresses:
+        return LocalLog(paths)
+    from .clickhouse.reading import ClickHouseLog
+
+    every = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if len(every) > 1:
+        raise ConfigurationError(
+            f"{Address.parse(addresses[0])}: a log in ClickHouse is read alone: give no other path"
+        )
+    return ClickHouseLog(addresses[0])
+
+
+def addresses_among(paths: Paths) -> list[str]:
+    """Those of `paths` that are addresses of ClickHouse."""
+    every = [paths] if isinstance(paths, str | os.PathLike) else paths
+    return [path for path in every if isinstance(path, str) and path.startswith(BEGINNINGS)]

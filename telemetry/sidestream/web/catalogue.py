@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from sidestream.log import RunSummary, log_files, runs
-
-Signature = tuple[tuple[str, int, int], ...]
+from sidestream.log import RunSummary, runs
+from sidestream.log.open_store import store_of
 
 RECHECK_SECONDS = 2.0
 """Seconds between two checks of whether the writers of running runs are alive, which no file shows. Where reading the
@@ -23,16 +21,17 @@ class Catalogue:
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = tuple(paths)
         self._lock = threading.Lock()
-        self._signature: Signature | None = None
+        self._store = store_of(self.paths)
+        self._signature: object = None
         self._recheck = 0.0
         self._runs: list[RunSummary] = []
         self._by_id: dict[str, RunSummary] = {}
         self._by_trace: dict[str, RunSummary] = {}
         self._families: dict[str, list[RunSummary]] = {}
 
-    def signature(self) -> Signature:
-        """Fingerprint of the log's files (path, size, mtime): differs after something was written."""
-        return tuple(filter(None, map(_stamp, log_files(*self.paths))))
+    def signature(self) -> object:
+        """Fingerprint of the log: differs after something was written."""
+        return self._store.state()
 
     def runs(self) -> list[RunSummary]:
         """All runs, the newest last."""
@@ -81,11 +80,3 @@ class Catalogue:
 
 def _is_outer(run: RunSummary, than: RunSummary) -> bool:
     return run.parent_run_id is None and than.parent_run_id is not None
-
-
-def _stamp(file: Path) -> tuple[str, int, int] | None:
-    try:
-        state = file.stat()
-    except OSError:  # gone, or compressed, since it was listed
-        return None
-    return (str(file), state.st_size, state.st_mtime_ns)

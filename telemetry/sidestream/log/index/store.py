@@ -233,7 +233,7 @@ class Index:
         start, more = now.size, False
         gatherer = Gatherer(None if is_replaced else self._known_part(before))
         for block in blocks_of(file, now.problems.append, start=now.size, line=now.line):
-            events = decode_block(block, _heads(), str(file), now.problems.append)
+            events = decode_block(block, heads(), str(file), now.problems.append)
             gatherer.take(events, block.offset, block.end, block.line)
             now.size, now.line = block.end, block.next_line
             now.whole = block.data.endswith(b"\n")
@@ -422,7 +422,7 @@ def _version() -> int:
 
 
 @cache
-def _heads() -> msgspec.json.Decoder[Any]:
+def heads() -> msgspec.json.Decoder[Any]:
     """Decodes every event but what is in an `llm_chunk`."""
     members = [event for event in get_args(AnyEvent) if event is not LLMChunkEvent]
     return msgspec.json.Decoder(Union[tuple([ChunkHead, *members])])  # noqa: C409, UP007

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 from sidestream.events import AgentEnd, AgentStart, RunOutcome, Usage, counts_are_bounds
 from sidestream.events.bounds import Figure
 from sidestream.log.index.parts import UNKNOWN_MODEL, RunPart
-from sidestream.log.writers import Writers
 
 SeenOutcome: TypeAlias = RunOutcome | Literal["lost", "running"]
 """How a run ended, as a reader sees it: `lost` if there is no `agent_end` and its writer is gone, `running` if not."""
@@ -121,7 +120,14 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         )
 
 
-def summary_of(part: RunPart, files: Iterable[str], writers: Writers) -> RunSummary:
+class Liveness(Protocol):
+    """Tells whether the writer of a run without an end is still there."""
+
+    def alive(self, start: AgentStart | None, files: list[str]) -> bool:
+        """Whether the process that wrote `start`, and its run into `files`, can still write more of the run."""
+
+
+def summary_of(part: RunPart, files: Iterable[str], writers: Liveness) -> RunSummary:
     """Summary of one run from what the log holds of it."""
     files, events = list(files), part.events
     start = part.start or AgentStart(root_run_id=part.run_id)

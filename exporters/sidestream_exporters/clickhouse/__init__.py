@@ -1,0 +1,5 @@
+"""Events into ClickHouse."""
+
+from .exporter import ClickHouseExporter
+
+__all__ = ["ClickHouseExporter"]

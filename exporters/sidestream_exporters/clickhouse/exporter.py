@@ -1,0 +1,202 @@
+"""Events into ClickHouse: the log of a fleet in one place, to be listed, shown and counted like a local one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from sidestream.clickhouse.connection import Address, ClickHouseError, connect, told
+from sidestream.clickhouse.schema import CONTENT_DAYS, EVENTS, NUMBER_DAYS, VERSIONS, migrations
+from sidestream.diagnostics import info, warn
+from sidestream.errors import ConfigurationError, ExporterUnavailable
+from sidestream.events import StreamEvent, encode_line
+from sidestream.logfiles.limits import MAX_LINE
+from sidestream.pipeline.exporter import Exporter
+from sidestream.recording.content import ContentPolicy, apply_policy
+
+_WITHOUT_CONTENT = ContentPolicy.parse("none")
+INSERT_BYTES = 16 * 1024 * 1024
+"""Bytes of rows from which an insert is sent off."""
+
+
+class ClickHouseExporter(Exporter):
+    """Inserts events into ClickHouse, over its HTTP interface.
+
+    An event that is sent again, by a retry, `sidestream replay` or a second `collect`, counts once. With
+    `sidestream runs --log clickhouse://…` and the other commands the tables are read like a folder of logs.
+
+    Args:
+        address: `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, or `clickhouses://` for TLS. User and password are
+            better given as `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD`.
+        content: how much of prompts, answers, arguments and results leaves: `none`, `metadata`, `truncated(N)` or
+            `full`.
+        create: whether to make the tables, and to bring them up to date, at the start. Without it they must be there:
+            `sidestream schema --clickhouse` prints the statements.
+        content_days: after how many days content is deleted; for tables that are made.
+        days: after how many days all of an event is; likewise.
+        flush_interval: seconds to gather events before they are inserted.
+        timeout: seconds one request may take.
+
+    Raises:
+        ConfigurationError: an option or an address that cannot work, or a client that is not installed.
+    """
+
+    name = "clickhouse"
+    threaded = True
+
+    def __init__(
+        self,
+        address: str = "clickhouse://127.0.0.1:8123/default",
+        *,
+        content: str | ContentPolicy = "none",
+        create: bool = True,
+        content_days: int = CONTENT_DAYS,
+        days: int = NUMBER_DAYS,
+        flush_interval: float = 1.0,
+        timeout: float = 10.0,
+    ) -> None:
+        for option, value in {
+            "content_days": content_days,
+            "days": days,
+            "flush_interval": flush_interval,
+            "timeout": timeout,
+        }.items():
+            if isinstance(value, bool) or not 0 < value < 1_000_000:
+                raise ConfigurationError(f"clickhouse: {option}={value!r}: must be above zero, and below a million")
+        self._address = Address.parse(address)
+        self.content = ContentPolicy.parse(content)
+        self.interval = flush_interval
+        self._create = create
+        self._days = {"content_days": content_days, "days": days}
+        self._timeout = timeout
+        self._client: Any = None
+        self._failing = False
+
+    def start(self) -> None:
+        """Make the tables that are missing."""
+        if not self._create:
+            return
+        try:
+            client, address = self._connected(), self._address
+            with told(address):
+                create_tables(client, address.database, **self._days)
+        except ExporterUnavailable as error:
+            raise self._unavailable(error) from error.__cause__
+
+    def export(self, events: Sequence[StreamEvent]) -> None:
+        """Insert `events`.
+
+        Raises:
+            ExporterUnavailable: the server is away, or cannot take anything just now.
+            ClickHouseError: it refuses them.
+        """
+        rows: list[bytes] = []
+        size = 0
+        for event in events:
+            rows.append(_row(event))
+            size += len(rows[-1])
+            if size >= INSERT_BYTES:
+                self._insert(rows)
+                rows, size = [], 0
+        if rows:
+            self._insert(rows)
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def after_fork(self) -> None:
+        self._client = None
+        self._failing = False
+
+    def _insert(self, rows: list[bytes]) -> None:
+        try:
+            client = self._connected()
+            with told(self._address):
+                client.raw_insert(
+                    f"{self._address.database}.{EVENTS}",
+                    column_names=_COLUMNS,
+                    insert_block=b"\n".join(rows),
+                    fmt="JSONEachRow",
+                )
+        except ExporterUnavailable as error:
+            # Part of a batch may be there already: offered again, it counts once.
+            raise self._unavailable(error) from error.__cause__
+        except ClickHouseError as error:
+            if not error.is_missing:
+                raise
+            advice = "`sidestream schema --clickhouse` prints its tables"
+            raise self._unavailable(ExporterUnavailable(f"{error}; {advice}")) from error.__cause__
+        if self._failing:
+            self._failing = False
+            info("ClickHouse answers again", address=str(self._address))
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = connect(self._address, timeout=self._timeout)
+        return self._client
+
+    def _unavailable(self, error: ExporterUnavailable) -> ExporterUnavailable:
+        if not self._failing:
+            self._failing = True
+            warn("ClickHouse cannot be written, keeping events and trying again", reason=str(error))
+        return error
+
+
+def create_tables(client: Any, database: str, *, content_days: int, days: int) -> None:
+    """Apply each migration that `database` has not had."""
+    done = 0
+    if client.command(f"EXISTS TABLE {database}.{VERSIONS}") == 1:
+        done = int(client.command(f"SELECT max(number) FROM {database}.{VERSIONS}"))
+    for migration in migrations(database, content_days=content_days, days=days):
+        if migration.number > done:
+            for statement in migration.statements:
+                client.command(statement)
+            client.command(f"INSERT INTO {database}.{VERSIONS} (number) VALUES ({migration.number})")
+
+
+# --- from events to rows -------------------------------------------------------------------------------------------
+
+
+class _Row(msgspec.Struct):
+    run_id: str
+    seq: int
+    event_type: str
+    timestamp: str
+    offset: float
+    agent_name: str
+    numbers: str
+    content: str
+
+
+_COLUMNS = list(_Row.__struct_fields__)
+_encode = msgspec.json.Encoder().encode
+
+
+def _row(event: StreamEvent) -> bytes:
+    line = encode_line(event)
+    bare = apply_policy(event, _WITHOUT_CONTENT, None)
+    numbers = line if bare is event else encode_line(bare)
+    if len(line) > MAX_LINE:  # longer than readers take
+        line = numbers
+    when = event.timestamp
+    return _encode(
+        _Row(
+            run_id=_utf8(event.run_id),
+            seq=event.seq,
+            event_type=str(event.event_type),
+            timestamp=f"{int(when.timestamp())}.{when.microsecond:06}",
+            offset=event.offset,
+            agent_name=_utf8(event.agent_name or ""),
+            numbers=numbers[:-1].decode(),
+            content="" if line == numbers else line[:-1].decode(),
+        )
+    )
+
+
+def _utf8(name: str) -> str:
+    """`name` as it stands in the line of its event, whose lone surrogates are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""A log in ClickHouse, read like one in files."""

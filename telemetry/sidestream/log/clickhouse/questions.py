@@ -1,0 +1,103 @@
+"""SQL of the questions to a log in ClickHouse: which runs a filter may take, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from fnmatch import translate
+from typing import Any
+
+from sidestream.log.runs.filters import Filter, Order
+
+NUMBER_COLUMNS = {
+    "started": "started_at",
+    "duration": "duration_seconds",
+    "cost": "cost_usd",
+    "tokens": "total_tokens",
+    "first_token": "time_to_first_token_seconds",
+}
+"""Column of each order."""
+
+RUN = """
+SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, ifNull(begun, began) AS started_at,
+    max(agent_name) AS agent, max(conversation_id) AS conversation, groupUniqArrayArray(models) AS all_models,
+    groupUniqArrayArray(tools) AS all_tools, max(tags) AS all_tags, max(outcome) AS ended_as,
+    max(duration_seconds) AS duration_seconds, max(cost_usd) AS cost_usd, max(total_tokens) AS total_tokens,
+    max(time_to_first_token_seconds) AS time_to_first_token_seconds
+FROM {runs}
+GROUP BY run_id
+"""
+"""A run in one row, whatever has been merged. An own name differs from its column's where a condition reads both."""
+
+
+class Conditions:
+    """Conditions in SQL, with their values apart."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.values: dict[str, Any] = {}
+
+    def add(self, condition: str, **values: Any) -> None:
+        """A condition whose `%(name)s` are `values`."""
+        for name, value in values.items():
+            unique = f"v{len(self.values)}"
+            condition = condition.replace(f"%({name})s", f"%({unique})s")
+            self.values[unique] = value
+        self.parts.append(f"({condition})")
+
+    def __str__(self) -> str:
+        return " AND ".join(self.parts) or "1"
+
+
+def taken_by(where: Filter | None) -> Conditions:
+    """Conditions on a row of `RUN` that every run which `where` takes fulfils, and of the ended ones no other.
+
+    Of a run without an end, cost, duration and outcome are for the reader to find out.
+    """
+    found = Conditions()
+    if where is None:
+        return found
+    if where.since is not None:
+        found.add("started_at >= toDateTime64(%(since)s, 6, 'UTC')", since=moment(where.since))
+    if where.until is not None:
+        found.add("started_at < toDateTime64(%(until)s, 6, 'UTC')", until=moment(where.until))
+    if where.agents:
+        found.add("match(agent, %(pattern)s)", pattern=pattern(where.agents))
+    if where.conversations:
+        found.add("match(conversation, %(pattern)s)", pattern=pattern(where.conversations))
+    if where.models:
+        found.add(
+            "arrayExists(name -> match(name, %(pattern)s), all_models) OR has(all_models, 'unknown')",
+            pattern=pattern(where.models),
+        )
+    if where.tools:
+        found.add("arrayExists(name -> match(name, %(pattern)s), all_tools)", pattern=pattern(where.tools))
+    for name, value in where.tags.items():
+        if value is None:
+            found.add("JSONHas(all_tags, %(name)s)", name=name)
+        else:
+            found.add("JSONExtractString(all_tags, %(name)s) = %(value)s", name=name, value=value)
+    if where.outcomes:
+        found.add("ended_as = '' OR ended_as IN %(outcomes)s", outcomes=tuple(where.outcomes))
+    if where.min_cost is not None:
+        found.add("ended_as = '' OR cost_usd >= %(cost)s", cost=where.min_cost)
+    if where.slower is not None:
+        found.add("ended_as = '' OR duration_seconds >= %(seconds)s", seconds=where.slower)
+    return found
+
+
+def in_order(order: Order) -> str:
+    """`ORDER BY` of rows of `RUN`: what is not known comes last, and equal ones are in the order of their ids."""
+    column = NUMBER_COLUMNS[order.by]
+    return f"ORDER BY isNull({column}), {column} {'ASC' if order.ascending else 'DESC'}, run_id"
+
+
+def moment(when: datetime) -> str:
+    """`when` as ClickHouse reads it."""
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+def pattern(names: Iterable[str]) -> str:
+    """Regular expression (RE2) for names in which `*` and `?` stand for any text and any character."""
+    each = [translate(name).removesuffix(r"\Z").removesuffix(r"\z") for name in names]
+    return "^(?:" + "|".join(each) + ")$"

@@ -1,0 +1,237 @@
+"""A log in ClickHouse as a store of runs: the same answers as those of log files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from sidestream.clickhouse.connection import Address, ClickHouseError, connect, told
+from sidestream.clickhouse.schema import EVENTS, RUNS
+from sidestream.errors import ConfigurationError, ExporterUnavailable, UnreadableLogError
+from sidestream.events import AgentStart
+from sidestream.log.index.parts import Facts, Gatherer, RunPart
+from sidestream.log.index.store import heads
+from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
+from sidestream.log.runs.filters import Filter, Order
+from sidestream.log.runs.summary import RunSummary, summary_of
+from sidestream.log.runs.tree import Located
+from sidestream.log.sequence import Ranges
+from sidestream.log.store import RunPage, Stretch
+
+from .questions import RUN, in_order, taken_by
+
+SILENCE_SECONDS = 900.0
+"""A run without an end counts as lost when nothing of it has come for so long: nobody here can see its process."""
+
+_IDS = 500  # runs that are asked for at once
+_LINE = "if(content = '', numbers, content)"
+
+
+class _Tally(msgspec.Struct, array_like=True):
+    """What is told of the events of a run beside their text."""
+
+    run_id: str
+    seqs: list[int]
+    chunks: int
+    last_offset: float
+    seen: float
+
+
+_tally = msgspec.json.Decoder(_Tally, strict=False)
+
+
+class _ByTime:
+    """Says whether the writer of a run is alive, from when it was last heard of."""
+
+    def __init__(self, seen: float) -> None:
+        self._seen = seen
+
+    def alive(self, start: AgentStart | None, files: list[str]) -> bool:
+        return datetime.now(UTC).timestamp() - self._seen < SILENCE_SECONDS
+
+
+class ClickHouseLog:
+    """Tables in ClickHouse: a `RunStore`."""
+
+    def __init__(self, address: str) -> None:
+        """The tables at `address`. Raises `ConfigurationError` where it is none."""
+        self._address = Address.parse(address)
+        self._name = str(self._address)
+        self._events = f"{self._address.database}.{EVENTS}"
+        self._run = RUN.format(runs=f"{self._address.database}.{RUNS}")
+
+    def summaries(
+        self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
+    ) -> Iterator[tuple[RunSummary, Facts | None]]:
+        taken = taken_by(where)
+        with self._asking() as ask:
+            last = ""
+            while True:
+                sql = (
+                    f"SELECT run_id FROM ({self._run}) WHERE {taken} AND run_id > %(after)s ORDER BY run_id "
+                    f"LIMIT {_IDS} FORMAT JSONCompactEachRow"
+                )
+                ids = [row[0] for row in _rows(ask(sql, {**taken.values, "after": last}))]
+                for run, part in self._summarized(ask, ids):
+                    if where is None or where.matches(run):
+                        yield run, part if facts else None
+                if len(ids) < _IDS:
+                    return
+                last = ids[-1]
+
+    def page(
+        self, where: Filter | None, order: Order, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
+    ) -> RunPage:
+        taken = taken_by(where)
+        with self._asking() as ask:
+            # Of runs without an end nothing but the events tells cost and duration: all of them are looked at.
+            going = f"SELECT run_id FROM ({self._run}) WHERE {taken} AND ended_as = '' FORMAT JSONCompactEachRow"
+            ended = (
+                f"SELECT run_id, count() OVER () FROM ({self._run}) WHERE {taken} AND ended_as != '' "
+                f"{in_order(order)} LIMIT {offset + limit} FORMAT JSONCompactEachRow"
+            )
+            first = _rows(ask(ended, taken.values))
+            ids = [row[0] for row in _rows(ask(going, taken.values))]
+            some = [run for run, _ in self._summarized(ask, ids) if where is None or where.matches(run)]
+            total = len(some) + (int(first[0][1]) if first else 0)
+            if some:  # they may stand anywhere among the others
+                some += [run for run, _ in self._summarized(ask, [row[0] for row in first])]
+                return RunPage(runs=order.sorted(some)[offset : offset + limit], total=total)
+            here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset:]])]
+        return RunPage(runs=order.sorted(here), total=total)
+
+    def tree(self, prefix: str) -> list[RunSummary]:
+        runs = f"{self._address.database}.{RUNS}"
+        with self._asking() as ask:
+            begun = _rows(
+                ask(
+                    f"SELECT run_id, max(root_run_id) FROM {runs} WHERE startsWith(run_id, %(prefix)s) "
+                    f"GROUP BY run_id FORMAT JSONCompactEachRow",
+                    {"prefix": prefix},
+                )
+            )
+            roots = sorted({root or run_id for run_id, root in begun})
+            ids = {run_id for run_id, _ in begun}
+            for some in _in_lots(roots):
+                sql = f"SELECT DISTINCT run_id FROM {runs} WHERE root_run_id IN %(roots)s FORMAT JSONCompactEachRow"
+                ids |= {row[0] for row in _rows(ask(sql, {"roots": some}))}
+            return [run for run, _ in self._summarized(ask, sorted(ids))]
+
+    def located(self, run_ids: Collection[str]) -> Iterator[Located]:
+        decoder = decoder_of(None)
+        for _, blocks in self.stretches(run_ids):
+            for block in blocks:
+                for event in decode_block(block, decoder, self._name, None):
+                    # The number of the line that it would be in a file of its own.
+                    yield Located(event, self._name, event.seq + 1)
+
+    def stretches(self, run_ids: Collection[str] | None, on_problem: OnProblem | None = None) -> Iterator[Stretch]:
+        return iter([(self._name, self._blocks(run_ids))])
+
+    def state(self) -> object:
+        with self._asking() as ask:
+            return ask(f"SELECT count(), max(timestamp) FROM {self._events} FORMAT JSONCompactEachRow", {})
+
+    # --- from rows to runs ---
+
+    def _summarized(self, ask: _Ask, run_ids: Sequence[str]) -> Iterator[tuple[RunSummary, RunPart]]:
+        for some in _in_lots(run_ids):
+            lines = ask(
+                f"SELECT numbers FROM {self._events} FINAL WHERE run_id IN %(ids)s AND event_type != 'llm_chunk' "
+                f"ORDER BY run_id, seq FORMAT TSVRaw",
+                {"ids": some},
+            )
+            told_of = ask(
+                f"SELECT run_id, groupArray(seq), countIf(event_type = 'llm_chunk'), max(offset), "
+                f"toFloat64(max(timestamp)) FROM (SELECT * FROM {self._events} FINAL WHERE run_id IN %(ids)s "
+                f"ORDER BY run_id, seq) GROUP BY run_id ORDER BY run_id FORMAT JSONCompactEachRow",
+                {"ids": some},
+            )
+            gatherer = Gatherer()
+            block = Block.of(lines, 0, 1)
+            gatherer.take(decode_block(block, heads(), self._name, None), 0, block.end, 1)
+            parts = {part.run_id: part for part in gatherer.parts()}
+            for row in told_of.splitlines():
+                tally = _tally.decode(row)
+                part = parts.get(tally.run_id) or RunPart(run_id=tally.run_id)
+                part.seqs = _ranges(tally.seqs)
+                part.chunks, part.spans = tally.chunks, []
+                part.last_offset = max(part.last_offset, tally.last_offset)
+                yield summary_of(part, [self._name], _ByTime(tally.seen)), part
+
+    def _blocks(self, run_ids: Collection[str] | None) -> Iterator[Block]:
+        lots: Iterable[list[str] | None] = [None] if run_ids is None else _in_lots(sorted(run_ids))
+        with self._asking() as ask:
+            for some in lots:
+                chosen = "1" if some is None else "run_id IN %(ids)s"
+                sql = f"SELECT {_LINE} FROM {self._events} FINAL WHERE {chosen} ORDER BY run_id, seq FORMAT TSVRaw"
+                offset, line = 0, 1
+                for lines in ask.lines(sql, {} if some is None else {"ids": some}):
+                    block = Block.of(lines, offset, line)
+                    offset, line = block.end, block.next_line
+                    yield block
+
+    @contextmanager
+    def _asking(self) -> Iterator[_Ask]:
+        try:
+            with closing(connect(self._address)) as client:
+                yield _Ask(client, self._address)
+        except ClickHouseError as error:
+            if error.is_missing:
+                raise ConfigurationError(
+                    f"no log at {self._name}: the exporter clickhouse makes its tables, or "
+                    f"`sidestream schema --clickhouse` prints them"
+                ) from None
+            raise UnreadableLogError(str(error)) from None
+        except ExporterUnavailable as error:
+            raise UnreadableLogError(f"cannot read {error}") from None
+
+
+class _Ask:
+    """Asks one server."""
+
+    def __init__(self, client: Any, address: Address) -> None:
+        self._client = client
+        self._address = address
+
+    def __call__(self, sql: str, values: dict[str, Any]) -> bytes:
+        with told(self._address):
+            found: bytes = self._client.raw_query(sql, parameters=values)
+        return found
+
+    def lines(self, sql: str, values: dict[str, Any]) -> Iterator[bytes]:
+        """The answer in pieces that end with a line."""
+        rest = b""
+        with told(self._address), closing(self._client.raw_stream(sql, parameters=values)) as stream:
+            while piece := stream.read(1024 * 1024):
+                cut = piece.rfind(b"\n") + 1
+                if cut:
+                    yield rest + piece[:cut]
+                    rest = piece[cut:]
+                else:
+                    rest += piece
+        if rest:
+            yield rest
+
+
+def _rows(answer: bytes) -> list[list[Any]]:
+    return [msgspec.json.decode(row) for row in answer.splitlines()]
+
+
+def _ranges(seqs: list[int]) -> list[list[int]]:
+    found = Ranges([])
+    for seq in seqs:
+        if found.ranges and found.ranges[-1][1] + 1 == seq:
+            found.ranges[-1][1] = seq
+        else:
+            found.add(seq, seq)
+    return found.ranges
+
+
+def _in_lots(ids: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(ids), _IDS):
+        yield list(ids[start : start + _IDS])

@@ -1,0 +1,174 @@
+"""A log in ClickHouse answers as the same log in files does: lists, pages, filters, single runs, search, totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidestream import log
+from sidestream.errors import ConfigurationError, SidestreamError
+from sidestream.events import AgentEnd, AgentStart, Custom, StreamEvent, ToolStart
+from sidestream.log.open_store import store_of
+from sidestream_exporters.clickhouse import ClickHouseExporter
+from tests.support.clickhouse_server import ClickHouseServer, clickhouse
+from tests.support.command_line import invoke
+from tests.support.log_builder import lines, plain, run_events, sequence, write
+
+
+def fleet() -> list[StreamEvent]:
+    """Runs of two agents, with sub-agents, tags, conversations, and each way to be incomplete."""
+    nested = sequence(
+        [
+            AgentStart(root_run_id="outer", parent_run_id="outer", parent_tool_call_id="call_1", model="small"),
+            ToolStart(tool_name="dig*[x]", tool_call_id="c", args={"why": "Grüße 'quoted' \\ \n"}, attempt=1),
+            Custom(name="note", payload={"text": "found\tsomething"}),
+            AgentEnd(outcome="error", success=False, duration_seconds=9.5, cost_usd=0.5, exception_type="ValueError"),
+        ],
+        "inner",
+        agent="digger",
+        minutes=3,
+    )
+    return [
+        *run_events("run1", conversation_id="talk", tags={"tenant": "acme", "odd'name": "x\\y"}),
+        *run_events("run2", minutes=1, model="o3", conversation_id="talk", tags={"tenant": "other"}),
+        *run_events("outer", minutes=2, agent="it's"),
+        *nested,
+        *run_events("unended", minutes=4, ended=False),
+        *run_events("no start", minutes=5)[5:],
+        *run_events("with gaps", minutes=6)[::2],
+    ]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ClickHouseServer]:
+    with clickhouse() as running:
+        exporter = ClickHouseExporter(running.address(), content="full")
+        exporter.start()
+        events = fleet()
+        exporter.export(events)
+        exporter.export(events[10:40])  # offered again: all of it counts once
+        exporter.close()
+        yield running
+
+
+@pytest.fixture(params=["files", "clickhouse"])
+def paths(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "files":
+        write(tmp_path / "log.jsonl", fleet())
+        return str(tmp_path)
+    running: ClickHouseServer = request.getfixturevalue("server")
+    return running.address()
+
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"agents": ["supp*"]},
+    {"agents": ["it's", "digger"]},
+    {"models": ["o?"]},
+    {"tools": ["dig[*]*"]},
+    {"tags": ["tenant"]},
+    {"tags": ["tenant=acme", "odd'name=x\\y"]},
+    {"conversations": ["t*k"]},
+    {"outcomes": ["error"]},
+    {"outcomes": ["lost", "running"]},
+    {"min_cost": 0.02},
+    {"slower": 2},
+    {"since": "2026-11-20T09:02:00Z", "until": "2026-11-20T09:04:00Z"},
+]
+SORTS = ("started", "-cost", "duration", "tokens", "-first_token")
+
+
+def test_a_filter_takes_the_same_runs_in_pages_and_lists(paths: str) -> None:
+    known = log.runs(paths)
+    for number, given in enumerate(FILTERS):
+        where = log.Filter.parse(**given)
+        expected = [run for run in known if where.matches(run)]
+        assert expected, given
+        assert [run.run_id for run in log.runs(paths, where)] == [run.run_id for run in expected], given
+        order = log.Order.parse(SORTS[number % len(SORTS)])
+        page = store_of(paths).page(where, order, limit=2, offset=number % 2)
+        ordered = [run.run_id for run in order.sorted(expected)]
+        assert [run.run_id for run in page.runs] == ordered[number % 2 :][:2], (given, order)
+        assert page.total == len(expected), given
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_pages_are_the_list_in_its_order(paths: str, sort: str) -> None:
+    order = log.Order.parse(sort)
+    pages = [store_of(paths).page(None, order, limit=3, offset=offset) for offset in (0, 3, 6, 9)]
+    found = [run.run_id for page in pages for run in page.runs]
+    assert found == [run.run_id for run in order.sorted(log.runs(paths))]
+
+
+def told(paths: str) -> Any:
+    """Everything that readers are told of a log, without the names of its files and the order of its lines."""
+    runs = log.runs(paths)
+    opened = [log.load_run(paths, run.run_id) for run in runs]
+    hits = [
+        [plain(hit) for hit in log.search(paths, text, ignore_case=True)] for text in ("monday", "grüße", "look_up")
+    ]
+    found = {
+        "runs": plain(runs),
+        "opened": [plain(run) for run in opened],
+        "hits": [sorted(each, key=lambda hit: (hit["run_id"], hit["seq"], hit["start"])) for each in hits],
+        "newest": [hit.run_id for hit in log.search(paths, "monday", ignore_case=True, newest_first=True)],
+        "statistics": plain(log.statistics(paths, tags=["tenant"])),
+        "conversations": plain(log.conversations(paths)),
+        "errors": sorted((event.run_id, event.seq) for event in log.events(paths, types={"error"})),
+        "difference": plain(log.diff(opened[0], opened[1])),
+    }
+    return without(found, {"files", "file", "line"})
+
+
+def without(thing: Any, names: set[str]) -> Any:
+    if isinstance(thing, dict):
+        return {name: without(item, names) for name, item in thing.items() if name not in names}
+    return [without(item, names) for item in thing] if isinstance(thing, list) else thing
+
+
+def test_both_stores_tell_the_same(server: ClickHouseServer, tmp_path: Path) -> None:
+    write(tmp_path / "log.jsonl", fleet())
+    files, tables = told(str(tmp_path)), told(server.address())
+    assert files.keys() == tables.keys()
+    for name in files:
+        assert tables[name] == files[name], name
+
+
+def test_the_state_differs_after_something_was_written(server: ClickHouseServer, tmp_path: Path) -> None:
+    write(tmp_path / "log.jsonl", fleet())
+    for paths in (str(tmp_path), server.address()):
+        assert store_of(paths).state() == store_of(paths).state()
+    before = store_of(str(tmp_path)).state()
+    with open(tmp_path / "log.jsonl", "ab") as file:
+        file.writelines(lines(run_events("later", minutes=9)))
+    assert store_of(str(tmp_path)).state() != before
+
+
+def test_the_commands_read_an_address_like_a_folder(server: ClickHouseServer) -> None:
+    listed = invoke("runs", server.address(), "--agent", "digger", "--json")
+    assert '"inner"' in listed.stdout
+    assert "digger" in invoke("show", "outer", "--log", server.address()).stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("clickhouse://127.0.0.1:1/default", "cannot read clickhouse://127.0.0.1:1/default"),
+        ("clickhouse://u:secret@127.0.0.1:1/default", "cannot read clickhouse://127.0.0.1:1/default"),
+        ("clickhouse://host/a-b", "letters, digits and _ only"),
+        ("clickhouse://host:x/", "no address"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_told_without_its_password(path: str, words: str) -> None:
+    with pytest.raises(SidestreamError, match=words) as caught:
+        log.runs(path)
+    assert "secret" not in str(caught.value)
+
+
+def test_tables_that_are_not_there_are_told(server: ClickHouseServer) -> None:
+    server.client().command("CREATE DATABASE IF NOT EXISTS empty")
+    with pytest.raises(ConfigurationError, match="sidestream schema --clickhouse"):
+        log.runs(server.address("empty"))
