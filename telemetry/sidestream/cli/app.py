@@ -19,6 +19,7 @@ from .commands import (
     errors,
     export,
     mcp,
+    prune,
     redact,
     replay,
     run,
@@ -166,6 +167,7 @@ app.command()(tail.tail)
 app.command()(replay.replay)
 app.command()(collect.collect)
 app.command()(redact.redact)
+app.command()(prune.prune)
 app.command()(export.export)
 app.command()(doctor.doctor)
 app.add_typer(dashboards.app, name="dashboards")
