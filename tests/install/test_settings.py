@@ -98,3 +98,47 @@ def test_it_shows_what_it_is() -> None:
     assert "<td>memory</td>" in sidecar._repr_html_()
     sidecar.close()
     assert repr(sidecar) == "<Sidecar memory: 1 runs, 0 in progress, closed>"
+
+
+SECRET = "sk-live-4f9aK3Yc2VjcmV0L3Rva2VuPT0="
+VARIABLES = [
+    *("SIDESTREAM_EXPORTERS", "SIDESTREAM_SDK", "SIDESTREAM_DISABLED", "OTEL_SDK_DISABLED", "TRACEPARENT"),
+    *(f"OTEL_EXPORTER_PROMETHEUS_{name}" for name in ("HOST", "PORT")),
+    *(
+        f"OTEL_EXPORTER_OTLP_{signal}{name}"
+        for signal in ("", "TRACES_")
+        for name in (
+            *("ENDPOINT", "HEADERS", "PROTOCOL", "TIMEOUT", "COMPRESSION", "INSECURE"),
+            *("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"),
+        )
+    ),
+    *("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "OTEL_METRIC_EXPORT_INTERVAL"),
+    *("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_SERVICE_NAME"),
+    "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+]
+
+
+@pytest.mark.parametrize("value", [SECRET, f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n", f"key={SECRET},{SECRET}"])
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_key_in_the_wrong_variable_ends_no_program_and_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+) -> None:
+    """As a program under `sidestream run` and one that installs see it; a sidecar made in code may refuse it."""
+    forget()
+    monkeypatch.setenv("SIDESTREAM_EXPORTERS", "otlp:http://127.0.0.1:9?metrics=true,prometheus:127.0.0.1:0")
+    monkeypatch.setenv(name, value)
+    with caplog.at_level("DEBUG"):
+        sidestream.install()
+        sidestream.uninstall()
+        refused = ""
+        try:
+            Sidecar().close()
+        except ConfigurationError as error:
+            refused = str(error)
+    assert SECRET not in refused
+    assert SECRET not in caplog.text
+    assert SECRET not in "".join(capfd.readouterr())

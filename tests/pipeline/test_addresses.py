@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestream.pipeline.addresses import shown_url
+from sidestream.pipeline.addresses import shown_url, shown_value
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,24 @@ def test_nothing_beside_the_host_is_told_of_any_url(user: str, path: str) -> Non
     told = shown_url(f"https://{user}K3Y:K3Y@host:1/{path}K3Y?K3Y={path}#K3Y")
     assert told.startswith("https://host:1/")
     assert "K3Y" not in told
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("http/json", "'http/json'"),
+        ("grpc2", "'grpc2'"),
+        ("10 s", "(4 characters)"),
+        ("0.5s", "'0.5s'"),
+        ("", "''"),
+        (-1, "-1"),
+        ("/etc/ssl/ca.pem", "'/etc/ssl/ca.pem'"),
+        ("certs/ca.pem", "'certs/ca.pem'"),
+        ("sk-live-4f9aK3Y", "(15 characters)"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIB", "(32 characters)"),
+        ("c2VjcmV0L3Rva2VuPT0=", "(20 characters)"),
+    ],
+)
+def test_a_value_is_shown_where_it_is_a_word_a_number_or_a_path(value: object, shown: str) -> None:
+    """Anything else may be a key that stands in the wrong place."""
+    assert shown_value(value) == shown

@@ -39,6 +39,7 @@ from sidestream.metrics import definitions as table
 from sidestream.metrics import store as series
 from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.store import Point
+from sidestream.pipeline.addresses import shown_value
 from sidestream.pipeline.yielding import GilYielder
 from sidestream.stats import SidecarStats
 
@@ -62,7 +63,7 @@ def interval_of(given: float | None) -> float:
     except ValueError:
         seconds = math.nan
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        wrong = f"{INTERVAL}={text!r}" if given is None else f"metrics_interval={given!r}"
+        wrong = f"{INTERVAL}={shown_value(text)}" if given is None else f"metrics_interval={given!r}"
         raise ConfigurationError(f"otlp: {wrong}: must be above zero")
     return min(float(seconds), threading.TIMEOUT_MAX)
 
@@ -75,7 +76,7 @@ def wants_delta() -> bool:
     """
     given = os.environ.get(TEMPORALITY, "").strip().lower()
     if given not in ("", "cumulative", "delta", "lowmemory"):
-        raise ConfigurationError(f"otlp: {TEMPORALITY}={given!r}: must be cumulative, delta or lowmemory")
+        raise ConfigurationError(f"otlp: {TEMPORALITY}={shown_value(given)}: must be cumulative, delta or lowmemory")
     return given in ("delta", "lowmemory")
 
 

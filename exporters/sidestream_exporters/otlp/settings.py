@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
-from sidestream.pipeline.addresses import shown_url
+from sidestream.pipeline.addresses import shown_url, shown_value
 from sidestream.recording.content import NONE, ContentPolicy
 
 Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
@@ -83,12 +83,12 @@ def endpoint_of(signal: Signal, given: Given) -> Endpoint:
         warn_once("OTLP as JSON is not implemented, sending http/protobuf", protocol_from, variable=protocol_from)
         protocol = "http/protobuf"
     if protocol not in get_args(Protocol):
-        raise ConfigurationError(f"otlp: {protocol_from}={protocol!r}: choose http/protobuf or grpc")
+        raise ConfigurationError(f"otlp: {protocol_from}={shown_value(protocol)}: choose http/protobuf or grpc")
     compression_from, compression = _setting(signal, "COMPRESSION", given.compression)
     compression = (compression or "none").lower()
     if compression not in get_args(Compression):
         raise ConfigurationError(
-            f"otlp: {compression_from}={compression!r}: choose {' or '.join(get_args(Compression))}"
+            f"otlp: {compression_from}={shown_value(compression)}: choose {' or '.join(get_args(Compression))}"
         )
     headers_from, headers = _setting(signal, "HEADERS", given.headers)
     certificates = {
@@ -122,7 +122,7 @@ def content_of(given: str | ContentPolicy | None) -> tuple[ContentPolicy, Placem
     }
     if asked not in placements:
         choices = "NO_CONTENT, SPAN_ONLY, EVENT_ONLY or SPAN_AND_EVENT"
-        raise ConfigurationError(f"otlp: {CAPTURE}={asked!r}: choose {choices}")
+        raise ConfigurationError(f"otlp: {CAPTURE}={shown_value(asked)}: choose {choices}")
     placement = placements[asked]
     if given is not None:
         return ContentPolicy.parse(given), placement or "span"
@@ -198,7 +198,7 @@ def _timeout(where: str, value: object) -> float:
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 < seconds < math.inf or isinstance(value, bool):
-        raise ConfigurationError(f"otlp: {where}={value!r}: must be seconds above zero, such as 10")
+        raise ConfigurationError(f"otlp: {where}={shown_value(value)}: must be seconds above zero, such as 10")
     return seconds
 
 
@@ -244,7 +244,8 @@ def _check_certificates(files: Mapping[str, tuple[str, str | None]]) -> None:
                 with open(path, "rb"):
                     pass
             except OSError as error:
-                raise ConfigurationError(f"otlp: {where}={path!r} cannot be read: {error.strerror}") from None
+                told = f"{where}={shown_value(path)}"
+                raise ConfigurationError(f"otlp: {told} cannot be read: {error.strerror}") from None
     if (chain is None) != (key is None):
         there, missing = (chain_from, "client_key") if key is None else (key_from, "client_certificate")
         raise ConfigurationError(f"otlp: {there} is given without {missing}: they go together")
@@ -254,5 +255,7 @@ def _check_certificates(files: Mapping[str, tuple[str, str | None]]) -> None:
         if chain is not None:
             ssl.create_default_context().load_cert_chain(chain, key, password=lambda: "")
     except (ssl.SSLError, ValueError, OSError):
-        wrong = f"{files['certificate'][0]}={authority!r}" if chain is None else f"{chain_from}={chain!r}"
-        raise ConfigurationError(f"otlp: {wrong} is not a usable certificate: it must be a PEM file") from None
+        where, path = files["certificate" if chain is None else "client_certificate"]
+        raise ConfigurationError(
+            f"otlp: {where}={shown_value(path)} is not a usable certificate: it must be a PEM file"
+        ) from None

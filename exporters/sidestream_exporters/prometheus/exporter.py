@@ -22,7 +22,7 @@ from sidestream.events import StreamEvent
 from sidestream.metrics.aggregator import MetricsAggregator
 from sidestream.metrics.selection import Buckets, Selection
 from sidestream.metrics.store import MAX_VALUES, Point
-from sidestream.pipeline.addresses import shown_url
+from sidestream.pipeline.addresses import shown_url, shown_value
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import NONE
@@ -261,10 +261,11 @@ def _address(port: int | str | None, host: str | None) -> tuple[str, int]:
     source = f"port={(shown_url(port) if isinstance(port, str) else port)!r}"
     if port == "auto":
         text = os.environ.get("OTEL_EXPORTER_PROMETHEUS_PORT", "").strip()
-        source, port = f"OTEL_EXPORTER_PROMETHEUS_PORT={text!r}", text or PORT
+        source, port = f"OTEL_EXPORTER_PROMETHEUS_PORT={shown_value(text)}", text or PORT
     given, colon, number = str(port).rpartition(":")
     if colon and host is not None:
-        raise ConfigurationError(f"prometheus: {source} names a host, and so does host={host!r}: give one of them")
+        both = f"{source} names a host, and so does host={shown_value(host)}"
+        raise ConfigurationError(f"prometheus: {both}: give one of them")
     if isinstance(port, bool) or not (number.isascii() and number.isdigit()) or int(number) > 65_535:
         raise ConfigurationError(f"prometheus: {source}: must be a port from 0 to 65535, or host:port")
     host = given.strip("[]") or host or os.environ.get("OTEL_EXPORTER_PROMETHEUS_HOST", "").strip() or HOST

@@ -1,4 +1,4 @@
-"""Addresses without their secrets: user, path and query may each hold a key."""
+"""Addresses and settings without their secrets: user, path and query may each hold a key, and any value be one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,25 @@ _URL = re.compile(
 )
 _PUBLIC_PATHS = ("", "/", "/v1/traces", "/v1/metrics", "/v1/logs")
 """Paths that name what is sent, and no customer."""
+
+_HARMLESS = re.compile(
+    r"""(?x)
+    [a-zA-Z_/-]{1,24} \d{0,2}                       # a word, such as http/protobuf
+    | -? [\d.]{1,8} [a-z]{0,2}                      # a number, with its unit
+    | [.~]{0,2} / [\w./ -]{1,200}                   # a path
+    | [\w-]{1,40} ([/.] [\w-]{1,40})* \. (pem|crt|cer|key)
+    """
+)
+
+
+def shown_value(value: object) -> str:
+    """`value` of a setting as a message shows it: whole where it is a word, a number or a path, else its length.
+
+    What cannot work may be a key that stands in the wrong place.
+    """
+    if not isinstance(value, str) or not value or _HARMLESS.fullmatch(value):
+        return repr(value)
+    return f"({len(value)} characters)"
 
 
 def shown_url(url: str) -> str:

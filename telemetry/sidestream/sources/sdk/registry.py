@@ -11,6 +11,7 @@ from typing import TypeAlias
 from sidestream.diagnostics import error_once
 from sidestream.errors import ConfigurationError
 from sidestream.import_hook import ImportHook
+from sidestream.pipeline.addresses import shown_value
 from sidestream.recording.recorder import Recorder
 
 from . import google, litellm, mistral, openai_agents, stainless
@@ -87,7 +88,8 @@ def sdks_of(names: str | Iterable[str] | None) -> tuple[str, ...]:
         return ()
     for name in wanted:
         if name not in SDKS:
-            raise ConfigurationError(f"sdk={name!r}: there is no such SDK; there are: {', '.join(SDKS)}, and none")
+            there = ", ".join(SDKS)
+            raise ConfigurationError(f"sdk={shown_value(name)}: there is no such SDK; there are: {there}, and none")
     return tuple(dict.fromkeys(wanted)) or tuple(SDKS)
 
 
@@ -102,7 +104,7 @@ def known_sdks(names: str, say: Callable[[str, str], object]) -> list[str]:
     known = [name for name in given if name in SDKS]
     for name in given:
         if name not in known:
-            say(name, f"{', '.join(SDKS)}, none")
+            say(shown_value(name), f"{', '.join(SDKS)}, none")
     return known or (["none"] if given else list(SDKS))
 
 
