@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from sidestream.events import AgentEnd, AgentStart, Error, LLMStart, Payload
-from sidestream.web import views
+from sidestream.web import finding
 from tests.support.log_builder import sequence, write
 from tests.support.run_events import chunk
 from tests.support.web_client import client_of
@@ -64,14 +64,14 @@ def test_looking_ends_in_time_found_or_not(tmp_path: Path, monkeypatch: pytest.M
     """And the page says that it did, for not found so far is not the same as not there."""
     client = client_of(write(tmp_path / "log.jsonl", sequence([chunk("here it is")], "run-1")))
     assert "found in 1 run" in client.get("/search?q=here").text
-    monkeypatch.setattr(views, "SEARCH_SECONDS", -1.0)
+    monkeypatch.setattr(finding, "SEARCH_SECONDS", -1.0)
     assert "not found after -1 s" in client.get("/search?q=here").text
 
 
 def test_looking_shows_the_newest_runs_first_where_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "MAX_HITS", 2)
+    monkeypatch.setattr(finding, "MAX_HITS", 2)
     for day in range(4):
         start = AgentStart(root_run_id=f"run-{day}", prompt=f"refund {day}")
         begun = datetime(2026, 11, 20 + day, tzinfo=UTC)

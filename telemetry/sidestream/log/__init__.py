@@ -25,6 +25,7 @@ from .runs.errors import ErrorGroup, errors
 from .runs.filters import Filter, Order, parse_duration, parse_time
 from .runs.iteration import events, runs
 from .runs.loading import load_run
+from .runs.previews import Preview, previews
 from .runs.search import Hit, search
 from .runs.sent import SentMessage
 from .runs.sent_messages import sent_messages
@@ -45,6 +46,7 @@ __all__ = [
     "Order",
     "Part",
     "Paths",
+    "Preview",
     "Problem",
     "Quantiles",
     "RunDiff",
@@ -64,6 +66,7 @@ __all__ = [
     "log_files",
     "parse_duration",
     "parse_time",
+    "previews",
     "read",
     "runs",
     "search",

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from sidestream.errors import ConfigurationError
 
-from . import live, views
+from . import finding, live, views
 from .catalogue import Catalogue
 from .security import Guard
 
@@ -35,7 +35,9 @@ def make_app(paths: Sequence[str], *, token: str | None = None, any_host: bool =
     app = Starlette(
         routes=[
             Route("/", views.runs_page),
-            Route("/search", views.search_view),
+            Route("/search", finding.search_view),
+            Route("/conversations", finding.conversations_view),
+            Route("/conversations/{conversation_id:path}", finding.conversation_view),
             Route("/compare", views.compare_view),
             Route("/errors", views.errors_view),
             Route("/runs/{run_id}", views.run_view),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from sidestream.log import RunSummary, runs
 from sidestream.log.open_store import store_of
+from sidestream.log.runs.iteration import when
 
 RECHECK_SECONDS = 2.0
 """Seconds between two checks of whether the writers of running runs are alive, which no file shows. Where reading the
@@ -28,6 +30,7 @@ class Catalogue:
         self._by_id: dict[str, RunSummary] = {}
         self._by_trace: dict[str, RunSummary] = {}
         self._families: dict[str, list[RunSummary]] = {}
+        self._outermost: list[RunSummary] = []
 
     def signature(self) -> object:
         """Fingerprint of the log: differs after something was written."""
@@ -58,6 +61,14 @@ class Catalogue:
         self._refresh()
         return self._families.get(root_run_id, [])
 
+    def neighbours(self, run: RunSummary) -> tuple[RunSummary | None, RunSummary | None]:
+        """The outermost runs that began just before and just after `run`."""
+        self._refresh()
+        outer = self._outermost
+        at = bisect_left(outer, when(run), key=when)
+        after = at + (at < len(outer) and outer[at].run_id == run.run_id)
+        return (outer[at - 1] if at > 0 else None, outer[after] if after < len(outer) else None)
+
     def _refresh(self) -> None:
         with self._lock:
             signature = self.signature()
@@ -74,6 +85,7 @@ class Catalogue:
                     by_trace[run.trace_id] = run
             self._runs, self._by_id = found, {run.run_id: run for run in found}
             self._by_trace, self._families = by_trace, families
+            self._outermost = [run for run in found if run.parent_run_id is None]
             now = time.monotonic()
             self._signature, self._recheck = signature, now + max(RECHECK_SECONDS, PATIENCE * (now - began))
 

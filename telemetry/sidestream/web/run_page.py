@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from sidestream.events import verdict_of
+from sidestream.events import LLMEnd, verdict_of
 from sidestream.log import Located, RunLog, Step
 
 from .waterfall import MAX_ROWS, Waterfall, duration, identified, waterfall
@@ -39,6 +40,8 @@ class RunPage:
     failures: list[Failure]
     requests: list[tuple[str, RunLog, Step]]
     """Model requests of the run and its sub-agents, with their ids."""
+    latency: list[tuple[str, float, str]]
+    """Where the run's own time went: name, seconds, and what is meant."""
     timing: dict[str, Any]
     """Times for playing: when each step begins, when each piece of each text came, and how long the piece is."""
 
@@ -57,6 +60,7 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
             if each.step.kind == "error" or (each.step.kind == "tool" and verdict_of(each.step.outcome) == "fault")
         ],
         requests=[(each.id, each.run, each.step) for each in shown if each.step.kind == "request"],
+        latency=list(_latency(log)),
         timing={
             "seconds": duration(log),
             "steps": {each.id: round(each.run.start + each.step.start, 6) for each in shown},
@@ -81,6 +85,39 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
 def _first_token(log: RunLog) -> float | None:
     first = next((step for step in log.steps if step.kind == "request" and step.request == 1), None)
     return log.summary.time_to_first_token_seconds or (first.time_to_first_token_seconds if first else None)
+
+
+def _latency(log: RunLog) -> Iterator[tuple[str, float, str]]:
+    """Shares of the run's own steps, those of which something is known. Tools that overlap count once."""
+    ends = [each.event.data for each in log.events if isinstance(each.event.data, LLMEnd)]
+    waits = [min(end.time_to_first_token_seconds.values()) for end in ends if end.time_to_first_token_seconds]
+    streamed = [
+        end.duration_seconds - min(end.time_to_first_token_seconds.values()) - (end.consumer_hold_seconds or 0.0)
+        for end in ends
+        if end.time_to_first_token_seconds
+    ]
+    holds = [end.consumer_hold_seconds for end in ends if end.consumer_hold_seconds]
+    tools = sorted(
+        (step.start, step.start + step.duration_seconds)
+        for step in log.steps
+        if step.kind == "tool" and step.duration_seconds is not None
+    )
+    if waits:
+        yield "Waiting", sum(waits), "for the first token of each model request"
+        yield "Generating", max(0.0, sum(streamed)), "from the first token to the end of each request"
+    if holds:
+        yield "Consumer", sum(holds), "that the program held the stream between two events"
+    if tools:
+        yield "In tools", _covered(tools), "in at least one tool call"
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Seconds that sorted `spans` cover together."""
+    covered, reached = 0.0, float("-inf")
+    for begin, end in spans:
+        covered += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return covered
 
 
 def all_events(log: RunLog) -> list[Located]:

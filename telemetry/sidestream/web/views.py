@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from sidestream.errors import ConfigurationError
 from sidestream.events.bounds import Figure
-from sidestream.log import Filter, Hit, RunLog, RunSummary, diff, errors, load_run, search
+from sidestream.log import Filter, RunLog, RunSummary, diff, errors, load_run, previews
 from sidestream.log.runs.filters import OUTCOMES
-from sidestream.terminal.numbers import counted
 
 from .catalogue import Catalogue
 from .charts import charts
+from .filters import PRESETS, filter_of, is_filtered, link, order_of
 from .run_page import FOLDED_TEXT, MAX_TEXT, all_events, as_json, as_line, run_page
 from .templating import asset, render
 from .waterfall import MAX_ROWS, duration, waterfall
@@ -26,16 +25,9 @@ from .waterfall import MAX_ROWS, duration, waterfall
 RUNS_A_PAGE = 100
 EVENTS_A_PAGE = 200
 ERRORS_SHOWN = 200
-MAX_HITS = 200
-SEARCH_SECONDS = 15.0
 
-SORTS: dict[str, Callable[[RunSummary], float]] = {
-    "started": lambda run: run.started.timestamp() if run.started else 0.0,
-    "duration": lambda run: run.duration_seconds or 0.0,
-    "tokens": lambda run: run.total_tokens or 0,
-    "cost": lambda run: _cost(run) or 0.0,
-    "first_token": lambda run: run.time_to_first_token_seconds or 0.0,
-}
+PREVIEW_SECONDS = 0.25
+"""Seconds that a list waits for questions and answers at most."""
 
 ASSETS = {
     "style.css": "text/css",
@@ -62,7 +54,7 @@ def static(request: Request) -> Response:
 def errors_view(request: Request) -> Response:
     """`/errors`: the errors of the log, those of one kind together; the filters of the list apply."""
     catalogue: Catalogue = request.app.state.catalogue
-    where = _filter(request)
+    where = filter_of(request)
     groups = errors(catalogue.paths, None if where == Filter() else where)
     return page("errors.html", q="", groups=groups, shown=ERRORS_SHOWN)
 
@@ -81,15 +73,14 @@ def runs_page(request: Request) -> Response:
     every = catalogue.runs()
     problem = ""
     try:
-        where = _filter(request)
+        where = filter_of(request)
     except ConfigurationError as error:
         problem, where = str(error), Filter()
     matching = [run for run in every if where.matches(run)]
     with_sub_agents = query.get("runs") == "all"
     narrowed = matching if with_sub_agents else [run for run in matching if run.parent_run_id is None]
-    sort = query.get("sort", "started")
-    ordered = sorted(narrowed, key=SORTS.get(sort, SORTS["started"]), reverse=query.get("order") != "up")
-    number = _number(query.get("page"), 1)
+    ordered = order_of(request).sorted(narrowed)
+    number = number_of(query.get("page"), 1)
     shown = ordered[(number - 1) * RUNS_A_PAGE : number * RUNS_A_PAGE]
     return page(
         "runs.html",
@@ -99,48 +90,29 @@ def runs_page(request: Request) -> Response:
         matching=len(narrowed),
         sub_agents=len(matching) - len(narrowed),
         total=len(every),
-        charts=charts(narrowed, (lambda run: run.cost_usd) if with_sub_agents else _cost),
+        charts=charts(narrowed, (lambda run: run.cost_usd) if with_sub_agents else whole_cost),
         problem=problem,
         query=query,
-        is_filtered=bool(set(query) & {"agent", "model", "outcome", "tag", "since", "until"}),
+        is_filtered=is_filtered(request),
+        previews=previews(catalogue.paths, [run.run_id for run in shown], deadline=time.monotonic() + PREVIEW_SECONDS),
+        presets=PRESETS,
+        tools=sorted({tool for run in every for tool in run.tools}),
         agents=sorted({run.agent_name for run in every if run.agent_name}),
         models=sorted({model for run in every for model in run.models}),
         outcomes=OUTCOMES,
         number=number,
         pages=max(1, -(-len(ordered) // RUNS_A_PAGE)),
         paths=catalogue.paths,
-        link=lambda **changes: _link(request, **changes),
+        link=lambda **changes: link(request, **changes),
     )
 
 
-def _filter(request: Request) -> Filter:
-    query = request.query_params
-
-    def given(name: str) -> list[str]:
-        return [value.strip() for value in query.getlist(name) if value.strip()]
-
-    return Filter.parse(
-        since=next(iter(given("since")), None),
-        until=next(iter(given("until")), None),
-        agents=given("agent"),
-        models=given("model"),
-        outcomes=given("outcome"),
-        tags=given("tag"),
-    )
-
-
-def _cost(run: RunSummary) -> float | None:
+def whole_cost(run: RunSummary) -> float | None:
     """Cost of a run with its sub-agents."""
     return run.cost_usd if run.cost_usd_with_children is None else run.cost_usd_with_children
 
 
-def _link(request: Request, **changes: object) -> str:
-    """Address of this page with other values in its query; None takes one out."""
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes and value]
-    return "?" + urlencode([*kept, *((name, str(value)) for name, value in changes.items() if value is not None)])
-
-
-def _number(text: str | None, default: int) -> int:
+def number_of(text: str | None, default: int) -> int:
     return max(1, int(text)) if text and text.isascii() and text.isdecimal() and len(text) < 10 else default
 
 
@@ -149,7 +121,7 @@ def _number(text: str | None, default: int) -> int:
 
 def run_view(request: Request) -> Response:
     """`/runs/RUN_ID`, the permalink of a run."""
-    summary = _found(request)
+    summary = found(request)
     if not isinstance(summary, RunSummary):
         return summary
     rows = None if request.query_params.get("steps") == "all" else MAX_ROWS
@@ -159,6 +131,7 @@ def run_view(request: Request) -> Response:
         q="",
         page=run_page(_load(request, summary), rows=rows),
         parent=catalogue.run(summary.parent_run_id) if summary.parent_run_id else None,
+        neighbours=catalogue.neighbours(summary),
         max_text=MAX_TEXT,
         folded_text=FOLDED_TEXT,
         events=None,
@@ -175,7 +148,7 @@ def trace_view(request: Request) -> Response:
 
 def events_view(request: Request) -> Response:
     """`/runs/RUN_ID/events`: the events as they stand in the log."""
-    summary = _found(request, "/events")
+    summary = found(request, "/events")
     if not isinstance(summary, RunSummary):
         return summary
     log = _load(request, summary)
@@ -185,7 +158,7 @@ def events_view(request: Request) -> Response:
     if wanted:
         events = [located for located in events if located.event.event_type == wanted]
     seq = request.query_params.get("seq")
-    number = _number(request.query_params.get("page"), 1)
+    number = number_of(request.query_params.get("page"), 1)
     if seq is not None:
         place = (at for at, each in enumerate(events) if str(each.event.seq) == seq and _is_own(each, summary))
         number = next(place, 0) // EVENTS_A_PAGE + 1
@@ -202,7 +175,7 @@ def events_view(request: Request) -> Response:
         wanted=wanted,
         number=number,
         pages=max(1, -(-len(events) // EVENTS_A_PAGE)),
-        link=lambda **changes: _link(request, **{"seq": None, **changes}),
+        link=lambda **changes: link(request, **{"seq": None, **changes}),
     )
 
 
@@ -212,7 +185,7 @@ def _is_own(located: Any, summary: RunSummary) -> bool:
 
 def lines_view(request: Request) -> Response:
     """`/runs/RUN_ID/events.jsonl`: the same as a log of its own."""
-    summary = _found(request, "/events.jsonl")
+    summary = found(request, "/events.jsonl")
     if not isinstance(summary, RunSummary):
         return summary
     lines = b"".join(map(as_line, all_events(_load(request, summary))))
@@ -221,7 +194,7 @@ def lines_view(request: Request) -> Response:
     return Response(lines, media_type="application/x-ndjson", headers={"Content-Disposition": disposition})
 
 
-def _found(request: Request, suffix: str = "") -> RunSummary | Response:
+def found(request: Request, suffix: str = "") -> RunSummary | Response:
     """Requested run, or the redirect or error page to answer with."""
     given = request.path_params["run_id"]
     run: RunSummary | None = request.app.state.catalogue.run(given)
@@ -269,7 +242,7 @@ def compare_view(request: Request) -> Response:
     scale = max(map(duration, logs))
     facts = []
     for field, label, kind in FACTS:
-        values = [_cost(log.summary) if field == "cost" else getattr(log.summary, field) for log in logs]
+        values = [whole_cost(log.summary) if field == "cost" else getattr(log.summary, field) for log in logs]
         figure = FIGURES.get(field)
         bounds = [figure is not None and log.summary.is_lower_bound(figure, with_children=True) for log in logs]
         facts.append((label, kind, *values, *bounds))
@@ -283,31 +256,3 @@ def compare_view(request: Request) -> Response:
         max_text=MAX_TEXT,
         folded_text=FOLDED_TEXT,
     )
-
-
-# --- search --------------------------------------------------------------------------------------------------------
-
-
-def search_view(request: Request) -> Response:
-    """`/search?q=TEXT`: where people and models wrote it."""
-    catalogue: Catalogue = request.app.state.catalogue
-    q = request.query_params.get("q", "").strip()
-    named = (catalogue.run(q) or catalogue.run_of_trace(q)) if q else None
-    hits: list[Hit] = []
-    note = "Give a text to look for, or the id of a run or trace."
-    if q:
-        deadline = time.monotonic() + SEARCH_SECONDS
-        places = search(catalogue.paths, q, ignore_case=True, newest_first=True, deadline=deadline)
-        hits = list(islice(places, MAX_HITS + 1))
-        in_time = time.monotonic() <= deadline
-        note = "not found" if not hits else f"found in {counted(len({hit.run_id for hit in hits}), 'run')}"
-        if len(hits) > MAX_HITS:
-            hits, note = hits[:MAX_HITS], f"the newest {MAX_HITS} places"
-        elif not in_time:
-            looked = f"after {SEARCH_SECONDS:.0f} s; the log is longer: `sidestream search` has the time"
-            note = f"{counted(len(hits), 'place')} found {looked}" if hits else f"not found {looked}"
-    groups: dict[str, list[Hit]] = {}
-    for hit in hits:
-        groups.setdefault(hit.run_id, []).append(hit)
-    found = [(catalogue.run(run_id), each) for run_id, each in groups.items()]
-    return page("search.html", q=q, named=named, note=note, groups=[each for each in found if each[0]])

@@ -1,0 +1,58 @@
+"""Filters of the lists, as the query of an address has them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+
+from sidestream.errors import ConfigurationError
+from sidestream.log import Filter, Order
+
+FIELDS = ("agent", "model", "tool", "outcome", "tag", "conversation", "since", "until", "min_cost", "slower")
+PRESETS = (("1 hour", "1h"), ("24 hours", "24h"), ("7 days", "7d"), ("30 days", "30d"))
+"""Ranges of time that are a click away."""
+
+
+def filter_of(request: Request) -> Filter:
+    """The filter that the query asks for. Raises `ConfigurationError` for what cannot be meant."""
+    query = request.query_params
+
+    def given(name: str) -> list[str]:
+        return [value.strip() for value in query.getlist(name) if value.strip()]
+
+    def last(name: str) -> str | None:
+        return next(iter(given(name)), None)
+
+    return Filter.parse(
+        since=last("since"),
+        until=last("until"),
+        agents=given("agent"),
+        models=given("model"),
+        outcomes=given("outcome"),
+        tags=given("tag"),
+        conversations=given("conversation"),
+        tools=given("tool"),
+        min_cost=last("min_cost"),
+        slower=last("slower"),
+    )
+
+
+def order_of(request: Request) -> Order:
+    """The order that the query asks for; the newest first where it asks for none."""
+    ascending = request.query_params.get("order") == "up"
+    try:
+        return Order(by=Order.parse(request.query_params.get("sort") or "started").by, ascending=ascending)
+    except ConfigurationError:
+        return Order(ascending=ascending)
+
+
+def is_filtered(request: Request) -> bool:
+    """Whether the query asks for some runs and not for all."""
+    return any(value.strip() for name in FIELDS for value in request.query_params.getlist(name))
+
+
+def link(request: Request, **changes: object) -> str:
+    """Address of this page with other values in its query; None takes one out."""
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes and value]
+    return "?" + urlencode([*kept, *((name, str(value)) for name, value in changes.items() if value is not None)])
