@@ -70,7 +70,7 @@ def shop_run(run_id: str = SHOP, billing_id: str = BILLING) -> bytes:
     own = [
         (0.0, begin),
         (0.01, ask(1, instructions="You are the support of a bicycle shop.")),
-        (0.1, chunk("I look ", "it up.", kind="thinking")),
+        (0.1, chunk("I look ", "it up.", kind="thinking", gap_us=20_000)),
         (0.2, chunk('{"order": ', '"PP-4711"}', part=1, kind="tool_call", tool_name="look_up", tool_call_id="c1")),
         (0.31, request_end(1)),
         (0.32, ToolStart(tool_name="look_up", tool_call_id="c1", args={"order": "PP-4711"}, attempt=1)),
@@ -83,7 +83,7 @@ def shop_run(run_id: str = SHOP, billing_id: str = BILLING) -> bytes:
         (0.35, Custom(name="cache_miss", payload={"key": "4711"}, tool_name="ask_billing", tool_call_id="c2")),
         (0.9, ToolEnd(tool_name="ask_billing", tool_call_id="c2", outcome="ok", duration_seconds=0.56, result="Soon.")),
         (0.91, ask(2)),
-        (1.1, chunk(*ANSWER, request=2)),
+        (1.1, chunk(*ANSWER, request=2, gap_us=20_000)),
         (1.3, request_end(2)),
         (1.31, FinalResult(output_type="str", output="".join(ANSWER))),
         ends(
