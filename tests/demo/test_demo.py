@@ -232,7 +232,7 @@ class TestMistakes:
         [
             (["--model", "openai-chat:gpt-5-mini"], "OPENAI_API_KEY"),
             (["--model", "nonsense"], "Unknown model"),
-            (["--exporter", "nonsense"], "installed are: console, jsonl"),
+            (["--exporter", "nonsense"], "installed are: clickhouse, collect, console"),
             (["--out", __file__], "is a file"),
         ],
     )

@@ -35,9 +35,6 @@ NAMESPACES = {
 OPTIONAL = {"pytest"}
 """Imported by a plug-in of the library itself, which loads it."""
 
-AHEAD = {"clickhouse-connect", "mcp"}
-"""Extras that are declared ahead of the code that imports them. To be emptied."""
-
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -104,7 +101,7 @@ def test_what_is_imported_is_declared(distribution: str) -> None:
     assert distribution in known, f"{distribution} is imported by {sorted(imported()[distribution])}, and not declared"
 
 
-@pytest.mark.parametrize("distribution", sorted(declared() - AHEAD))
+@pytest.mark.parametrize("distribution", sorted(declared()))
 def test_what_is_declared_is_imported(distribution: str) -> None:
     users = {distribution, *UMBRELLAS.get(distribution, ())}
     assert users & imported().keys(), f"{distribution} is declared, and nothing imports it"

@@ -1,6 +1,6 @@
 """What the JSONL tests share: events, a reader that accepts no blemish, and a writer to run as a process of its own.
 
-python jsonl_writing.py SPEC WRITER THREADS BATCHES EVENTS BYTES  (BATCHES 0: until killed; says "ready" when it writes)
+python -m tests.support.jsonl_files SPEC WRITER THREADS BATCHES EVENTS BYTES  (BATCHES 0: until killed; says "ready")
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sidestream.events import StreamEvent, ToolEnd, decode_line, make_event
 from sidestream.pipeline.exporter import Exporter
 from sidestream.pipeline.registry import make_exporter
 from tests.support import run_events
+from tests.support.paths import ROOT
 
 
 def events(count: int, *, run_id: str = "run", start: int = 0, size: int = 20) -> list[StreamEvent]:
@@ -72,7 +73,8 @@ def open_exporter(spec: str) -> Exporter:
 
 def spawn(spec: str, writer: str, threads: int, batches: int, count: int, size: int) -> subprocess.Popen[str]:
     arguments = [spec, writer, *map(str, (threads, batches, count, size))]
-    return subprocess.Popen([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.support.jsonl_files", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def _write(spec: str, run_id: str, batches: int, count: int, size: int, begin: threading.Barrier) -> None:

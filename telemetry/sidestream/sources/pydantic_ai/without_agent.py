@@ -1,4 +1,4 @@
-"""Calls of models by pydantic-ai without an agent: `pydantic_ai.direct`, embeddings, image generation."""
+"""Calls of models by pydantic-ai without an agent: `pydantic_ai.direct`; and what all answers there say."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost, Pricing, price_list_version
 from sidestream.recording.recorder import safely
 from sidestream.recording.request_recorder import monotonic_ns
-from sidestream.sources.sdk.calls import Asked, ModelCall, Observation, around
+from sidestream.sources.sdk.calls import Asked, ModelCall, Observation
 from sidestream.sources.sdk.patching import Patches
 from sidestream.sources.sdk.whole import one_item
 from sidestream.sources.tap.recorder import StreamRecorder
@@ -37,24 +37,6 @@ def patch_direct(module: ModuleType, patches: Patches, observation: Observation)
         return prepare_model
 
     patches.wrap(module, "_prepare_model", make)
-
-
-def patch_results(cls: Any, name: str, patches: Patches, observation: Observation) -> None:
-    """Observe the method `name` of `Embedder` or `ImageGenerator`, which asks a model and returns its result."""
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
-        model = args[0].model
-        named = getattr(model, "model_name", None) or str(model).partition(":")[2] or str(model)
-        prompt = args[1] if len(args) > 1 else kwargs.get("inputs", kwargs.get("prompt"))
-        asked = Asked(model=named, provider=getattr(model, "system", None), prompt=prompt)
-        return observation.begin(asked, Answers(observation.recorder.pricing), one_item, streaming=False)
-
-    patches.wrap(cls, name, lambda original: around(original, observation, begin, _answered, tells=True))
-
-
-def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
-    call.answered(answer)
-    return answer
 
 
 class ObservedModel(WrapperModel):

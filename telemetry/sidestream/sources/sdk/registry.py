@@ -29,13 +29,13 @@ def _direct(module: ModuleType, patches: Patches, observation: Observation) -> N
 
 
 def _embeddings(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    from sidestream.sources.pydantic_ai.without_agent import patch_results
+    from sidestream.sources.pydantic_ai.results import patch_results
 
     patch_results(module.Embedder, "embed", patches, observation)
 
 
 def _images(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    from sidestream.sources.pydantic_ai.without_agent import patch_results
+    from sidestream.sources.pydantic_ai.results import patch_results
 
     patch_results(module.ImageGenerator, "generate", patches, observation)
 
