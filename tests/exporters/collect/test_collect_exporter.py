@@ -109,11 +109,13 @@ def test_a_folder_that_is_removed_gets_another_collector(there: Beside) -> None:
 def test_a_run_whose_program_was_killed_is_told_before_the_collector_ends(there: Beside, tmp_path: Path) -> None:
     port = "prometheus=:0&linger=0"  # a log never holds the end of a lost run; metrics do
     source = f"""{OBSERVED}# ---
-    import signal
+    import signal, time
     sidecar = Sidecar(f"jsonl:{{LOG}}/", os.environ["COLLECT"])
     run = sidecar.open_run("lost", "agent", None)
     run.start()
     sidecar.flush()
+    while not ((collector := sidecar.stats().collector) and collector.pid):
+        time.sleep(0.02)
     os.kill(os.getpid(), signal.SIGKILL)
     """
     Program(tmp_path / "a", source, COLLECT=f"collect:?{port}", LOG=str(there.log)).wait()
