@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.support")  # shared helpers, whose assertions explain themselves
 
+from tests.support.event_loops import close_forgotten_loop  # noqa: E402
+
 # No example has a limit of time: it would fail on a busy machine. The gate judges a change by the same examples each
 # time; a run on a developer's machine looks for new ones.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("any machine"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "any machine")
+
+
+@pytest.fixture(autouse=True)
+def event_loop_is_closed() -> Iterator[None]:
+    """No test leaves an event loop behind."""
+    yield
+    close_forgotten_loop()

@@ -19,6 +19,7 @@ from sidestream import Sidecar
 from sidestream.cli.app import app
 from sidestream.testing.cassette import cassette
 from sidestream.testing.pytest_plugin import sidestream_capture
+from tests.support.event_loops import close_forgotten_loop
 from tests.support.paths import ROOT
 
 RUN_ELSEWHERE = {
@@ -72,6 +73,7 @@ def _run_python(block: Block, namespace: dict[str, Any], page: Path) -> None:
     code = "\n" * (block.line - 1) + block.code
     compiled = compile(code, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     before = set(namespace)
+    close_forgotten_loop()  # of a `run_sync` in an earlier block
     if compiled.co_flags & inspect.CO_COROUTINE:
         asyncio.run(eval(compiled, namespace))
     else:
