@@ -9,7 +9,7 @@ from .diagnostics import warn
 from .errors import ConfigurationError
 from .pipeline.companions import ReadsLog, connect
 from .pipeline.exporter import Exporter
-from .pipeline.registry import available_exporters, check_exporter, make_exporter, shown
+from .pipeline.registry import available_exporters, check_exporter, make_exporter, shown, split_specs
 
 DEFAULT_EXPORTERS = "console,jsonl:runs/"
 
@@ -20,9 +20,8 @@ def is_disabled() -> bool:
 
 
 def exporters_from_environment() -> list[str]:
-    """`SIDESTREAM_EXPORTERS`, separated by commas (semicolons where a target holds a comma); none for `none`."""
-    text = os.environ.get("SIDESTREAM_EXPORTERS", "").strip() or DEFAULT_EXPORTERS
-    specs = [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
+    """`SIDESTREAM_EXPORTERS`, as `split_specs` reads it; none for `none`."""
+    specs = split_specs(os.environ.get("SIDESTREAM_EXPORTERS", "").strip() or DEFAULT_EXPORTERS)
     return [] if specs == ["none"] else specs
 
 

@@ -14,9 +14,8 @@ from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent, encode_line
 from sidestream.logfiles.limits import MAX_LINE
 from sidestream.pipeline.exporter import Exporter
-from sidestream.recording.content import ContentPolicy, apply_policy
+from sidestream.recording.content import NONE, ContentPolicy, apply_policy
 
-_WITHOUT_CONTENT = ContentPolicy.parse("none")
 INSERT_BYTES = 16 * 1024 * 1024
 """Bytes of rows from which an insert is sent off."""
 
@@ -178,7 +177,7 @@ _encode = msgspec.json.Encoder().encode
 
 def _row(event: StreamEvent) -> bytes:
     line = encode_line(event)
-    bare = apply_policy(event, _WITHOUT_CONTENT, None)
+    bare = apply_policy(event, NONE, None)
     numbers = line if bare is event else encode_line(bare)
     if len(line) > MAX_LINE:  # longer than readers take
         line = numbers

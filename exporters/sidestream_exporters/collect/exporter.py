@@ -13,13 +13,13 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from sidestream.diagnostics import warn_once
-from sidestream.errors import ConfigurationError, ExporterUnavailable, UnknownExporterError
+from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.events import StreamEvent, StreamEventType
 from sidestream.logfiles.collector_status import CollectorStatus, read_status
 from sidestream.logfiles.companion import Companion
 from sidestream.pipeline.backoff import Backoff
 from sidestream.pipeline.exporter import Exporter
-from sidestream.pipeline.registry import available_exporters, shown
+from sidestream.pipeline.registry import available_exporters, shown, split_specs, unknown_exporter
 from sidestream.recording.content import NONE
 from sidestream.stats import CollectorStats
 
@@ -66,7 +66,7 @@ class CollectExporter(Exporter):
     ) -> None:
         specs = [f"otlp:{otlp}"] if otlp else []
         specs += [f"prometheus:{prometheus.removeprefix(':')}"] if prometheus else []
-        specs += _split(exporters) if isinstance(exporters, str) else exporters
+        specs += split_specs(exporters) if isinstance(exporters, str) else exporters
         _check(specs)
         for option, seconds in (("linger", linger), ("patience", patience)):
             if not seconds >= 0:
@@ -224,11 +224,6 @@ class CollectExporter(Exporter):
             warn_once("collector cannot work, trying again", reason, reason=reason, said=companion.output_path)
 
 
-def _split(text: str) -> list[str]:
-    """Exporters written in one text, as in `SIDESTREAM_EXPORTERS`."""
-    return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
-
-
 def _check(specs: Sequence[str]) -> None:
     """Raises `ConfigurationError` for exporters that cannot work, as far as that is seen without importing them."""
     if not specs:
@@ -239,6 +234,4 @@ def _check(specs: Sequence[str]) -> None:
         if name == CollectExporter.name:
             raise ConfigurationError("collect: a collector has no collector: name what it exports to")
         if name not in there and "." not in name:
-            raise UnknownExporterError(
-                f"collect: exporter {shown(spec)!r}: there is no exporter {name!r}; installed are: {', '.join(there)}"
-            )
+            raise unknown_exporter(shown(spec), name)

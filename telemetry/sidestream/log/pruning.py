@@ -21,7 +21,7 @@ from sidestream.events import encode_line
 from sidestream.logfiles.locks import try_lock
 from sidestream.logfiles.naming import TORN_SUFFIX, pid_in_name
 from sidestream.logfiles.opening import open_regular
-from sidestream.recording.content import ContentPolicy, apply_policy
+from sidestream.recording.content import NONE, apply_policy
 
 from .files import Paths, files_of
 from .reader import Problem, blocks_of, decode_block, decoder_of
@@ -173,9 +173,6 @@ def _unlink(path: str) -> bool:
     return True
 
 
-_NO_CONTENT = ContentPolicy.parse("none")
-
-
 def _without_content(path: str, status: os.stat_result) -> int | None:
     """Put a copy of `path` without content in its place; returns its bytes. None where a line cannot be read."""
     problems: list[Problem] = []
@@ -185,7 +182,7 @@ def _without_content(path: str, status: os.stat_result) -> int | None:
         with _new(part, compressed=path.endswith(".gz")) as target:
             for block in blocks_of(path, problems.append):
                 events = decode_block(block, decoder, path, problems.append)
-                target.write(b"".join(encode_line(apply_policy(event, _NO_CONTENT, None)) for event in events))
+                target.write(b"".join(encode_line(apply_policy(event, NONE, None)) for event in events))
         if problems:
             return None
         size = os.stat(part).st_size

@@ -12,6 +12,7 @@ from sidestream import log
 from sidestream.errors import ConfigurationError
 from sidestream.events import AnyEvent
 from sidestream.log import RunLog, RunSummary
+from sidestream.log.runs.loading import find_run
 from sidestream.log.runs.naming import named_run
 from sidestream.log.runs.sent_messages import Conversations
 from sidestream.recording.content import ContentPolicy, apply_policy
@@ -131,10 +132,7 @@ class RunTools:
         return log.load_run(self._paths, found.run_id, change=self._shown)
 
     def _load_known(self, run_id: str) -> RunLog | None:
-        try:
-            return log.load_run(self._paths, run_id, change=self._shown)
-        except ConfigurationError:
-            return None
+        return find_run(self._paths, run_id, change=self._shown)
 
     def _named(self, name: str) -> RunSummary:
         try:

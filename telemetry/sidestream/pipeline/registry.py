@@ -45,6 +45,17 @@ def available_exporters() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
 
 
+def split_specs(text: str) -> list[str]:
+    """Exporters written in one text, separated by commas (semicolons where a target holds a comma)."""
+    return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
+
+
+def unknown_exporter(told: str, name: str) -> UnknownExporterError:
+    """What is raised for `told`, which asks for an exporter `name` that is not installed."""
+    there = ", ".join(available_exporters())
+    return UnknownExporterError(f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {there}")
+
+
 def make_exporter(spec: str) -> Exporter:
     """The exporter described by `spec`: `name`, `name:target`, `name:target?option=value&…`, `name:?option=value`.
 
@@ -62,8 +73,7 @@ def make_exporter(spec: str) -> Exporter:
     target, question, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     entry = next((e for e in entry_points(group=ENTRY_POINT_GROUP) if e.name == name), None)
     if entry is None and not (target.isidentifier() and _is_module(name)):
-        there = ", ".join(available_exporters())
-        raise UnknownExporterError(f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {there}")
+        raise unknown_exporter(told, name)
     try:
         cls: type[Exporter] = entry.load() if entry is not None else getattr(import_module(name), target)
         target = target if entry is not None else ""

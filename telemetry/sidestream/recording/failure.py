@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from sidestream.events import Frame, Raised
 
-from .snapshot import safe_str
+from .snapshot import safe_str, type_name
 
 Link: TypeAlias = Literal["cause", "context", "member"]
 
@@ -43,7 +43,7 @@ class Failure:
         if isinstance(error, BaseExceptionGroup):
             members = (cls.of(member) for member in error.exceptions)
             text = "\n".join([text, *(f"- {member.type}: {member.message}" for member in members)])
-        return cls(_name(error), text)
+        return cls(type_name(error), text)
 
     @classmethod
     def traced(cls, error: BaseException) -> Failure:
@@ -91,7 +91,7 @@ def _behind(error: BaseException) -> Iterator[Raised]:
             continue
         seen.add(id(each))
         yield Raised(
-            link=link, exception_type=_name(each), error=safe_str(each), frames=list(frames_of(each.__traceback__))
+            link=link, exception_type=type_name(each), error=safe_str(each), frames=list(frames_of(each.__traceback__))
         )
         todo.extendleft(reversed(list(_next(each))))
 
@@ -103,8 +103,3 @@ def _next(error: BaseException) -> Iterator[tuple[Link, BaseException]]:
         yield "cause", error.__cause__
     elif error.__context__ is not None and not error.__suppress_context__:
         yield "context", error.__context__
-
-
-def _name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

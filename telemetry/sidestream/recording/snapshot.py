@@ -182,7 +182,7 @@ class _Walk:
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # a property or serializer of the value's own, in any language
-            return f"<{_name(value)} that raises {type(error).__qualname__}>"
+            return f"<{type_name(value)} that raises {type(error).__qualname__}>"
 
     def _known(self, value: Any, depth: int) -> Json:
         """The types that are known by what they hold. Of all others, the name: their `repr` is somebody's code."""
@@ -208,7 +208,7 @@ class _Walk:
             if isinstance(value, collection):
                 return self._list(collection.__iter__(value), depth)  # not that of a subclass
         if isinstance(value, BaseException):
-            return f"{_name(value)}: {safe_str(value)}"
+            return f"{type_name(value)}: {safe_str(value)}"
         if isinstance(value, type):
             return f"<class {value.__qualname__}>"
         if (media := _media(value)) is not None:
@@ -217,7 +217,7 @@ class _Walk:
         if dump is not None:
             if not _is_bounded(value, self.items):  # which a dump is not: it writes shared references out
                 self.items = 0
-                return f"<{_name(value)}> {TOO_LARGE}"
+                return f"<{type_name(value)}> {TOO_LARGE}"
             return self.walk(dump(value, warnings=False), depth)
         if dataclasses.is_dataclass(value):
             return self._dict(((each.name, getattr(value, each.name)) for each in dataclasses.fields(value)), depth)
@@ -227,7 +227,7 @@ class _Walk:
             from pydantic_core import to_jsonable_python
 
             return self.walk(to_jsonable_python(value), depth)
-        return repr(value) if isinstance(value, range | complex) else f"<{_name(value)}>"
+        return repr(value) if isinstance(value, range | complex) else f"<{type_name(value)}>"
 
 
 _NUMBERS = _SCALARS - {str}
@@ -294,7 +294,8 @@ def _is_base64(value: dict[Any, Any]) -> bool:
     )
 
 
-def _name(value: object) -> str:
+def type_name(value: object) -> str:
+    """The type of `value` with its module, which built-in ones do without."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 

@@ -9,6 +9,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.events import Json, LLMEnd, Retry, ToolEnd
 from sidestream.log import RunLog, SentMessage, Step, load_run, runs
 from sidestream.log.files import Paths
+from sidestream.log.runs.loading import find_run
 from sidestream.log.runs.naming import named_run
 from sidestream.log.runs.sent_messages import Conversations, request_of
 from sidestream.log.runs.tree import Part
@@ -133,7 +134,7 @@ class LoggedRuns:
         trees = [load_run(paths, each.run_id) for each in roots]
         self._waiting: list[LoggedRun] = []
         for tree in trees:
-            conversations = Conversations(tree, lambda run_id: _loaded(paths, run_id))
+            conversations = Conversations(tree, lambda run_id: find_run(paths, run_id))
             self._waiting += [LoggedRun(each, conversations) for each in sorted(tree.runs(), key=lambda run: run.start)]
         self._taken: dict[str, LoggedRun] = {}
         self._lock = threading.Lock()
@@ -161,10 +162,3 @@ class LoggedRuns:
             where = f"{self.root.name} has" if self._alone else "the log has"
             raise RequestDiffers(f"{where} no further run of the agent {agent_name!r}")
         return next((each for each in same if each.log.prompt == prompt), same[0])
-
-
-def _loaded(paths: Paths, run_id: str) -> RunLog | None:
-    try:
-        return load_run(paths, run_id)
-    except ConfigurationError:
-        return None

@@ -61,6 +61,14 @@ def load_run(paths: Paths, run_id: str, *, change: Callable[[AnyEvent], AnyEvent
     return _joined(wanted, logs, children)
 
 
+def find_run(paths: Paths, run_id: str, *, change: Callable[[AnyEvent], AnyEvent] | None = None) -> RunLog | None:
+    """As `load_run`, and None where the log does not hold that run."""
+    try:
+        return load_run(paths, run_id, change=change)
+    except ConfigurationError:
+        return None
+
+
 def _resolve(given: str, ids: list[str]) -> str:
     if given in ids:
         return given

@@ -9,7 +9,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.events import History, Json
 from sidestream.log.files import Paths
 
-from .loading import load_run
+from .loading import find_run
 from .sent import SentMessage
 from .tree import Part, RunLog, Sent, Step
 
@@ -30,14 +30,7 @@ def sent_messages(run: RunLog, request: int, paths: Paths = "runs/") -> list[Sen
     Raises `ConfigurationError` where the run has no such request. A message that the log does not hold is one of
     `kind` `missing`, with the `run_id` that had it.
     """
-
-    def load(run_id: str) -> RunLog | None:
-        try:
-            return load_run(paths, run_id)
-        except ConfigurationError:
-            return None
-
-    messages = Conversations(run, load).messages(run.summary.run_id, request)
+    messages = Conversations(run, lambda run_id: find_run(paths, run_id)).messages(run.summary.run_id, request)
     if messages is None:
         raise ConfigurationError(f"run {run.summary.run_id} has no request {request} in this log")
     return messages
