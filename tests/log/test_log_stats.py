@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidestream import log
 from sidestream.events import AgentEnd, AgentStart, Attempt, LLMEnd, LLMStart, StreamEvent, Usage
-from sidestream.log.runs.stats import quantiles
+from sidestream.log.runs.quantiles import quantiles
 from tests.support.log_builder import QUICK, plain, run_events, sequence, write
 
 

@@ -26,10 +26,11 @@ from .runs.filters import Filter, Order, parse_duration, parse_time
 from .runs.iteration import events, runs
 from .runs.loading import load_run
 from .runs.previews import Preview, previews
+from .runs.quantiles import Quantiles
 from .runs.search import Hit, search
 from .runs.sent import SentMessage
 from .runs.sent_messages import sent_messages
-from .runs.stats import Group, Quantiles, Statistics, statistics
+from .runs.stats import Group, Statistics, statistics
 from .runs.summary import RunSummary
 from .runs.tree import Delta, Located, Message, Part, RunLog, Sent, Step
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from sidestream.events import verdict_of
 from sidestream.log import RunSummary
-from sidestream.log.runs.stats import quantiles
+from sidestream.log.runs.quantiles import quantiles
 from sidestream.terminal.numbers import counted
 
 from .wording import money, seconds, tone

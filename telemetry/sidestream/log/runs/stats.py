@@ -5,9 +5,8 @@ A run's own cost is summed, never its cost with sub-agents: each sub-agent is a 
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -19,18 +18,8 @@ from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem
 
 from .filters import Filter
+from .quantiles import Quantiles, quantiles
 from .summary import TOKENS, RunSummary, sum_usd
-
-
-class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
-    """How a time in seconds is spread over those that have it."""
-
-    count: int
-    mean: float
-    p50: float
-    p95: float
-    p99: float
-    max: float
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,25 +207,3 @@ class _Tally:
             time_to_first_token=quantiles(self.first_tokens),
             **self.of_runs,
         )
-
-
-def quantiles(seconds: Sequence[float | None]) -> Quantiles | None:
-    """The spread of those that are known, between neighbours by straight line; None where none is."""
-    known = sorted(value for value in seconds if value is not None)
-    if not known:
-        return None
-
-    def at(share: float) -> float:
-        place = share * (len(known) - 1)
-        below = math.floor(place)
-        above = min(below + 1, len(known) - 1)
-        return known[below] + (known[above] - known[below]) * (place - below)
-
-    return Quantiles(
-        count=len(known),
-        mean=math.fsum(known) / len(known),
-        p50=at(0.5),
-        p95=at(0.95),
-        p99=at(0.99),
-        max=known[-1],
-    )
