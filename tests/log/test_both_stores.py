@@ -12,6 +12,7 @@ from sidestream import log
 from sidestream.errors import ConfigurationError, SidestreamError
 from sidestream.events import AgentEnd, AgentStart, Custom, StreamEvent, ToolStart
 from sidestream.log.open_store import store_of
+from sidestream.log.runs.overview import names, over_time
 from sidestream_exporters.clickhouse import ClickHouseExporter
 from tests.support.clickhouse_server import ClickHouseServer, clickhouse
 from tests.support.command_line import invoke
@@ -77,6 +78,7 @@ FILTERS: list[dict[str, Any]] = [
     {"min_cost": 0.02},
     {"slower": 2},
     {"since": "2026-11-20T09:02:00Z", "until": "2026-11-20T09:04:00Z"},
+    {"outermost": True},
 ]
 SORTS = ("started", "-cost", "duration", "tokens", "-first_token")
 
@@ -101,6 +103,24 @@ def test_pages_are_the_list_in_its_order(paths: str, sort: str) -> None:
     pages = [store_of(paths).page(None, order, limit=3, offset=offset) for offset in (0, 3, 6, 9)]
     found = [run.run_id for page in pages for run in page.runs]
     assert found == [run.run_id for run in order.sorted(log.runs(paths))]
+
+
+def test_the_overview_is_that_of_the_list(paths: str) -> None:
+    """The cost of outermost runs is that with their sub-agents."""
+    store = store_of(paths)
+    for where in (None, log.Filter(outermost=True), log.Filter(agents=("supp*",)), log.Filter(agents=("nobody",))):
+        runs = log.runs(paths, where)
+        expected = over_time(runs, 7, with_sub_agents=where is not None and where.outermost)
+        assert store.over_time(where, bins=7) == expected, where
+    assert store.names() == names(log.runs(paths))
+
+
+def test_a_run_is_called_by_its_id_or_a_part_of_it(paths: str) -> None:
+    store = store_of(paths)
+    assert [run.run_id for run in store.called("run1")] == ["run1"]
+    assert [run.run_id for run in store.called("uter")] == ["outer"]
+    assert sorted(run.run_id for run in store.called("run")) == ["run1", "run2"]
+    assert store.called("none") == []
 
 
 def told(paths: str) -> Any:

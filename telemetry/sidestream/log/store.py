@@ -14,6 +14,7 @@ import msgspec
 from .index.parts import Facts
 from .reader import Block, OnProblem
 from .runs.filters import Filter, Order
+from .runs.overview import RunNames, RunsOverTime
 from .runs.summary import RunSummary
 from .runs.tree import Located
 
@@ -44,6 +45,19 @@ class RunStore(Protocol):
 
         In memory that does not grow with the log.
         """
+
+    def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
+        """The runs that `where` takes, by when they began, in so many `bins` of the same length.
+
+        Where `where` takes outermost runs alone, their cost is that with sub-agents, else their own: nothing counts
+        twice.
+        """
+
+    def names(self) -> RunNames:
+        """The names that the log's runs have."""
+
+    def called(self, name: str) -> list[RunSummary]:
+        """The run whose id is `name`; else the runs of the trace `name`, and those whose id begins or ends so."""
 
     def tree(self, prefix: str) -> list[RunSummary]:
         """The runs whose id begins with `prefix`, and every run of the same trees."""

@@ -20,8 +20,8 @@ NUMBER_COLUMNS = {
 
 RUN = """
 SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, ifNull(begun, began) AS started_at,
-    max(agent_name) AS agent, max(conversation_id) AS conversation, groupUniqArrayArray(models) AS all_models,
-    groupUniqArrayArray(tools) AS all_tools, max(tags) AS all_tags, max(outcome) AS ended_as,
+    max(agent_name) AS agent, max(parent_run_id) AS parent, max(conversation_id) AS conversation,
+    groupUniqArrayArray(models) AS all_models, groupUniqArrayArray(tools) AS all_tools, max(tags) AS all_tags, max(outcome) AS ended_as,
     max(duration_seconds) AS duration_seconds, max(cost_usd) AS cost_usd, max(total_tokens) AS total_tokens,
     max(time_to_first_token_seconds) AS time_to_first_token_seconds
 FROM {runs}
@@ -83,6 +83,8 @@ def taken_by(where: Filter | None) -> Conditions:
         found.add("ended_as = '' OR cost_usd >= %(cost)s", cost=where.min_cost)
     if where.slower is not None:
         found.add("ended_as = '' OR duration_seconds >= %(seconds)s", seconds=where.slower)
+    if where.outermost:
+        found.add("parent = ''")
     return found
 
 

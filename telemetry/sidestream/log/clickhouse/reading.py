@@ -17,6 +17,8 @@ from sidestream.log.index.parts import Facts, Gatherer, RunPart
 from sidestream.log.index.store import heads
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
+from sidestream.log.runs.naming import called
+from sidestream.log.runs.overview import RunNames, RunsOverTime, names, over_time
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.runs.tree import Located
 from sidestream.log.sequence import Ranges
@@ -103,6 +105,17 @@ class ClickHouseLog:
                 return RunPage(runs=order.sorted(some)[offset : offset + limit], total=total)
             here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset:]])]
         return RunPage(runs=order.sorted(here), total=total)
+
+    def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
+        found = (run for run, _ in self.summaries(where))
+        return over_time(found, bins, with_sub_agents=where is not None and where.outermost)
+
+    def names(self) -> RunNames:
+        return names(run for run, _ in self.summaries())
+
+    def called(self, name: str) -> list[RunSummary]:
+        exact = [run for run in self.tree(name) if run.run_id == name]
+        return exact or called(name, (run for run, _ in self.summaries()))
 
     def tree(self, prefix: str) -> list[RunSummary]:
         runs = f"{self._address.database}.{RUNS}"

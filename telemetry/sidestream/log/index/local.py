@@ -10,6 +10,8 @@ from pathlib import Path
 from sidestream.log.files import Paths, files_of
 from sidestream.log.reader import OnProblem, blocks_of
 from sidestream.log.runs.filters import Filter, Order
+from sidestream.log.runs.naming import called
+from sidestream.log.runs.overview import RunNames, RunsOverTime, names, over_time
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.runs.tree import Located
 from sidestream.log.store import RunPage, Stretch
@@ -46,6 +48,17 @@ class LocalLog:
 
         some = nsmallest(offset + limit, counted(), key=order.key)
         return RunPage(runs=some[offset:], total=total)
+
+    def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
+        found = (run for run, _ in self.summaries(where))
+        return over_time(found, bins, with_sub_agents=where is not None and where.outermost)
+
+    def names(self) -> RunNames:
+        return names(run for run, _ in self.summaries())
+
+    def called(self, name: str) -> list[RunSummary]:
+        exact = [run for run in self.tree(name) if run.run_id == name]
+        return exact or called(name, (run for run, _ in self.summaries()))
 
     def tree(self, prefix: str) -> list[RunSummary]:
         self._found = parts_of_tree(self._paths, prefix)

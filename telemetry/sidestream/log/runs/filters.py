@@ -47,6 +47,8 @@ class Filter:
     """Runs that cost so many US dollars or more, sub-agents included. A run of unknown cost is not taken."""
     slower: float | None = None
     """Runs that took so many seconds or more."""
+    outermost: bool = False
+    """Runs that no other run began, which leaves sub-agents out."""
 
     @classmethod
     def parse(
@@ -62,6 +64,7 @@ class Filter:
         tools: Iterable[str] = (),
         min_cost: float | str | None = None,
         slower: float | str | None = None,
+        outermost: bool = False,
         now: datetime | None = None,
     ) -> Filter:
         """The filter that is written so: times as `parse_time` takes them, tags as `name=value` or `name`, `min_cost`
@@ -89,6 +92,7 @@ class Filter:
             tools=tuple(tools),
             min_cost=None if min_cost is None else _parse_cost(min_cost),
             slower=None if slower is None else parse_duration(slower),
+            outermost=outermost,
         )
 
     def matches(self, run: RunSummary) -> bool:
@@ -105,6 +109,7 @@ class Filter:
             and (not self.conversations or _any([run.conversation_id or ""], self.conversations))
             and (self.min_cost is None or _at_least(run.whole_cost_usd, self.min_cost))
             and (self.slower is None or _at_least(run.duration_seconds, self.slower))
+            and (not self.outermost or run.parent_run_id is None)
             and all(
                 name in run.tags and (value is None or run.tags[name] == value) for name, value in self.tags.items()
             )

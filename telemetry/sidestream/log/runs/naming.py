@@ -33,6 +33,12 @@ def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
     return found[-1]
 
 
+def called(name: str, runs: Iterable[RunSummary]) -> list[RunSummary]:
+    """The runs of the trace `name`, and those whose id is `name` or begins or ends so."""
+    wanted = name.strip().lower()
+    return [run for run in runs if wanted == run.trace_id or _is_called(run.run_id.lower(), wanted)]
+
+
 def _is_called(run_id: str, wanted: str) -> bool:
     return bool(wanted) and (run_id.endswith(wanted) or run_id.startswith(wanted))
 
