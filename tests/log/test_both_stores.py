@@ -13,6 +13,7 @@ from sidestream.errors import ConfigurationError, SidestreamError
 from sidestream.events import AgentEnd, AgentStart, Custom, StreamEvent, ToolStart
 from sidestream.log.open_store import store_of
 from sidestream.log.runs.overview import names, over_time
+from sidestream.log.store import RunPage
 from sidestream_exporters.clickhouse import ClickHouseExporter
 from tests.support.clickhouse_server import ClickHouseServer, clickhouse
 from tests.support.command_line import invoke
@@ -95,6 +96,7 @@ def test_a_filter_takes_the_same_runs_in_pages_and_lists(paths: str) -> None:
         ordered = [run.run_id for run in order.sorted(expected)]
         assert [run.run_id for run in page.runs] == ordered[number % 2 :][:2], (given, order)
         assert page.total == len(expected), given
+        assert store_of(paths).page(where, order, limit=0) == RunPage(runs=[], total=len(expected)), given
 
 
 @pytest.mark.parametrize("sort", SORTS)

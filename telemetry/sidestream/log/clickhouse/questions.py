@@ -21,8 +21,9 @@ NUMBER_COLUMNS = {
 RUN = """
 SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, ifNull(begun, began) AS started_at,
     max(agent_name) AS agent, max(parent_run_id) AS parent, max(conversation_id) AS conversation,
-    groupUniqArrayArray(models) AS all_models, groupUniqArrayArray(tools) AS all_tools, max(tags) AS all_tags, max(outcome) AS ended_as,
-    max(duration_seconds) AS duration_seconds, max(cost_usd) AS cost_usd, max(total_tokens) AS total_tokens,
+    groupUniqArrayArray(models) AS all_models, groupUniqArrayArray(tools) AS all_tools, max(tags) AS all_tags,
+    max(outcome) AS ended_as, max(duration_seconds) AS duration_seconds, max(cost_usd) AS cost_usd,
+    max(total_tokens) AS total_tokens,
     max(time_to_first_token_seconds) AS time_to_first_token_seconds
 FROM {runs}
 GROUP BY run_id

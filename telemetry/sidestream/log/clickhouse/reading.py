@@ -94,7 +94,7 @@ class ClickHouseLog:
             going = f"SELECT run_id FROM ({self._run}) WHERE {taken} AND ended_as = '' FORMAT JSONCompactEachRow"
             ended = (
                 f"SELECT run_id, count() OVER () FROM ({self._run}) WHERE {taken} AND ended_as != '' "
-                f"{in_order(order)} LIMIT {offset + limit} FORMAT JSONCompactEachRow"
+                f"{in_order(order)} LIMIT {offset + max(limit, 1)} FORMAT JSONCompactEachRow"
             )
             first = _rows(ask(ended, taken.values))
             ids = [row[0] for row in _rows(ask(going, taken.values))]
@@ -103,7 +103,7 @@ class ClickHouseLog:
             if some:  # they may stand anywhere among the others
                 some += [run for run, _ in self._summarized(ask, [row[0] for row in first])]
                 return RunPage(runs=order.sorted(some)[offset : offset + limit], total=total)
-            here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset:]])]
+            here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset : offset + limit]])]
         return RunPage(runs=order.sorted(here), total=total)
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:

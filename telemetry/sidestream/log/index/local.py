@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from heapq import nsmallest
@@ -46,7 +47,9 @@ class LocalLog:
                 total += 1
                 yield run
 
-        some = nsmallest(offset + limit, counted(), key=order.key)
+        every = counted()
+        some = nsmallest(offset + limit, every, key=order.key)
+        deque(every, maxlen=0)  # nobody looks at them where the limit is 0, and they count all the same
         return RunPage(runs=some[offset:], total=total)
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
