@@ -230,6 +230,17 @@ def test_an_agent_in_a_celery_worker() -> None:
     assert [(run.outcome, run.tags) for run in log.runs("runs/")] == [("completed", {"queue": "questions"})]
 
 
+def test_a_workflow_that_is_taken_up_by_another_process_is_one_run() -> None:
+    """Killed in its tool and replayed: neither its first request nor its tool call is counted twice."""
+    env = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
+    shown = subprocess.run(
+        [sys.executable, EXAMPLES / "durable_workflow.py"], env=env, capture_output=True, timeout=120
+    )
+    assert b"completed, 2 requests, 1 tool call" in shown.stdout, shown.stderr.decode()
+    assert len(list(Path("runs").glob("*.jsonl"))) == 2
+    assert [(model.name, model.count) for model in log.statistics("runs/").by_model] == [("test", 2)]
+
+
 def test_the_notebook() -> None:
     notebook = nbformat.read(EXAMPLES / "notebook.ipynb", 4)
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
