@@ -32,7 +32,7 @@ class Path:
         self.next += 1
         self.marks[text] = Mark(self.next)
         kind = "response" if text.startswith("answer") else "request"
-        return NewMessage(self.marks[text], kind, ({"part_kind": "text", "content": text},))
+        return NewMessage(self.marks[text], kind, ((("part_kind", "content"), ("text", text)),))
 
     def item(self, text: str) -> Mark | NewMessage:
         return self.marks.get(text) or self.new(text)

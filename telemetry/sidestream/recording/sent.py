@@ -44,18 +44,19 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
 
     mark: Mark
     kind: str
-    parts: tuple[dict[str, Any], ...]
+    parts: tuple[tuple[Sequence[str], Sequence[Any]], ...]
+    """For each part, the names of its fields, and their values."""
 
     def plain(self) -> dict[str, Json]:
         """The message as JSON data."""
-        return {"kind": self.kind, "parts": [_plain_part(part) for part in self.parts]}
+        return {"kind": self.kind, "parts": [_plain_part(*part) for part in self.parts]}
 
 
-def _plain_part(part: dict[str, Any]) -> dict[str, Json]:
-    plain: dict[str, Json] = {"part_kind": part.get("part_kind")}
-    for name, packed in part.items():
+def _plain_part(names: Sequence[str], values: Sequence[Any]) -> dict[str, Json]:
+    plain: dict[str, Json] = {"part_kind": None}
+    for name, packed in zip(names, values, strict=True):
         value = unpack(packed)
-        if value != _USUAL.get(name):
+        if value is not None and value != _USUAL.get(name):
             plain[name] = value
     return plain
 

@@ -15,6 +15,8 @@ from sidestream.recording.response import ResponseFacts
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.usage import usage_of
 
+from .fields import fields_of, rebuilt
+
 GENERATED_WITHIN = 5.0
 """Seconds: a UUID7 no older than this, in a run that did not bring it along, was made up for the run."""
 
@@ -129,20 +131,43 @@ _DETAILS = (
 """Of a provider's details, those that are no content and no secret."""
 
 
-def shallow_copy(response: Any) -> Any | None:
+_COPIED_APART = frozenset({"parts", "metadata", "usage", "provider_details"})
+_NONE = frozenset[str]()
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+class ResponseCopy:
+    """A `ModelResponse` as it was, without its parts: taken apart on the caller's path, put together off it."""
+
+    __slots__ = ("_details", "_kind", "_usage", "_usage_details", "_usage_kind", "_values")
+
+    def __init__(self, response: Any) -> None:
+        self._kind = kind = type(response)
+        self._values = fields_of(kind, _COPIED_APART).read(response)
+        usage = response.usage
+        self._usage_kind = kind = type(usage)
+        self._usage = fields_of(kind, _NONE).read(usage)
+        self._usage_details = dict(usage.details or ())
+        details = response.provider_details
+        self._details = details and dict(details)
+
+    def response(self) -> Any:
+        """The response."""
+        names = fields_of(self._usage_kind, _NONE).names
+        usage = rebuilt(
+            self._usage_kind, {**dict(zip(names, self._usage, strict=True)), "details": self._usage_details}
+        )
+        fields = dict(zip(fields_of(self._kind, _COPIED_APART).names, self._values, strict=True))
+        fields |= {"parts": (), "metadata": None, "usage": usage, "provider_details": self._details}
+        return rebuilt(self._kind, fields)
+
+
+def shallow_copy(response: Any) -> ResponseCopy | None:
     """`response` as it is now, without its parts; None where something within could still change."""
     details = response.provider_details
     if getattr(response, "failed_attempts", None) or (details and not _PLAIN.issuperset(map(type, details.values()))):
         return None
-    copy, usage = object.__new__(type(response)), object.__new__(type(response.usage))
-    usage.__dict__.update(response.usage.__dict__, details=dict(response.usage.details or ()))
-    copy.__dict__.update(
-        response.__dict__, parts=(), metadata=None, usage=usage, provider_details=details and dict(details)
-    )
-    return copy
-
-
-_PLAIN = frozenset({str, int, float, bool, type(None)})
+    return ResponseCopy(response)
 
 
 def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> ResponseFacts:

@@ -91,18 +91,19 @@ def response_facts(state: RunState, request: RequestRecorder, response: ModelRes
 class _LaterFacts:
     """Facts of an answer, worked out when they are asked for."""
 
-    __slots__ = ("_asked", "_partial", "_recorder", "_response")
+    __slots__ = ("_asked", "_copy", "_partial", "_recorder")
 
-    def __init__(self, recorder: Recorder, response: Any, partial: bool, asked: str | None) -> None:
+    def __init__(self, recorder: Recorder, copy: convert.ResponseCopy, partial: bool, asked: str | None) -> None:
         self._recorder = recorder
-        self._response = response
+        self._copy = copy
         self._partial = partial
         self._asked = asked
 
     def __call__(self) -> ResponseFacts:
         try:
             pricing = self._recorder.pricing
-            return convert.response_facts(self._response, pricing, partial=self._partial, asked=self._asked)
+            response = self._copy.response()
+            return convert.response_facts(response, pricing, partial=self._partial, asked=self._asked)
         except Exception as error:
             self._recorder.trouble(error)
             return NOTHING_KNOWN

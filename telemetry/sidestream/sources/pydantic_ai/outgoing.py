@@ -1,7 +1,7 @@
 """What a run sends to its model, noted on the caller's path: only what is new, and as little of it as can be.
 
 A message is known by identity: pydantic-ai and programs pass the same objects on from request to request and from run
-to run. What was not seen before is copied, one dict for each part, with values that may change later packed.
+to run. What was not seen before is copied, one list for each part, with values that may change later packed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from sidestream.events import Json
 from sidestream.recording.sent import MAX_MESSAGES, Mark, NewMessage, Sent
 from sidestream.recording.snapshot import pack
 
-_PLAIN = frozenset({str, int, float, bool})
+from .fields import fields_of
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _LEFT_OUT = frozenset({"timestamp", "metadata", "dynamic_ref"})
 """Fields of a part that no model is sent."""
 FEW = 32
@@ -57,11 +59,8 @@ class KnownMessages:
         known[id(message)] = (weakref.ref(message), mark)
         parts = []
         for part in message.parts:
-            fields = {}
-            for name, value in vars(part).items():
-                if value is not None and name not in _LEFT_OUT:
-                    fields[name] = value if type(value) in _PLAIN else pack(value)
-            parts.append(fields)
+            names, read = fields_of(type(part), _LEFT_OUT)
+            parts.append((names, [value if type(value) in _PLAIN else pack(value) for value in read(part)]))
         return NewMessage(mark, message.kind, tuple(parts))
 
     def _forget(self) -> None:
