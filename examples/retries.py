@@ -1,4 +1,4 @@
-"""A whole run tried again after the provider failed: each attempt is a run of its own, joined by a tag."""
+"""A whole run tried again after the provider failed: each attempt is a run of its own, and the log joins them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,16 +25,16 @@ sidecar = Sidecar("jsonl:runs/")
 
 
 async def with_retries(prompt: str, attempts: int = 3) -> str:
-    for attempt in range(1, attempts + 1):
-        try:
-            with sidecar.tags(question="q-7", attempt=str(attempt)):
+    with sidecar.attempts():
+        for attempt in range(1, attempts + 1):
+            try:
                 async with agent.run_stream(prompt) as result:
                     return await result.get_output()
-        except ConnectionError as error:
-            if attempt == attempts:
-                raise
-            print(f"attempt {attempt}: {error}")
-            await asyncio.sleep(0.01)
+            except ConnectionError as error:
+                if attempt == attempts:
+                    raise
+                print(f"attempt {attempt}: {error}")
+                await asyncio.sleep(0.01)
     raise AssertionError("not reached")
 
 
@@ -43,4 +43,4 @@ with sidecar:
     print(asyncio.run(with_retries("When does it work?")))
 
 for run in log.runs("runs/"):
-    print(run.tags, run.outcome)
+    print(f"try {run.attempt} of {str(run.attempt_of)[-4:]}: {run.outcome}")

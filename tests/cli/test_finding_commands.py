@@ -47,7 +47,7 @@ class TestStats:
         """All of `Statistics`, whatever `--by` says."""
         found = json.loads(invoke("stats", log, "--json").stdout)
         assert set(found) == {
-            *("total", "by_agent", "by_model", "by_tool", "by_hour", "by_day", "by_tag", "missing_events")
+            *("total", "by_agent", "by_model", "by_tool", "by_hour", "by_day", "by_attempt", "by_tag", "missing_events")
         }
         assert found["total"]["outcomes"] == {"abandoned": 1, "completed": 4, "error": 1}
         assert {"count", "cost_usd", "duration", "unpriced_requests"} <= set(found["by_agent"][0])

@@ -15,6 +15,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.log import RunSummary
 from sidestream.log.runs.naming import id_length, named_run
 from tests.support.command_line import invoke, mistake, summaries
+from tests.support.log_builder import run_events, write
 
 
 def made(run_id: str, parent: str | None = None, **facts: Any) -> RunSummary:
@@ -49,6 +50,17 @@ class TestTable:
         text = invoke("runs", log, "--outcome", "error").stdout
         assert "✗ error" in text
         assert "RuntimeError" in text
+
+    def test_tries_of_the_same_thing(self, tmp_path: Path) -> None:
+        """A run that is a later try says which, and of what; `show` names the first."""
+        first = run_events("run-first", attempt=1, attempt_of="run-first", ended=False)
+        write(tmp_path / "a.jsonl", [*first, *run_events("run-again", minutes=1, attempt=2, attempt_of="run-first")])
+        one, two = invoke("runs", tmp_path).stdout.splitlines()[1:]
+        assert "try 1" not in one
+        assert "try 2 of irst" in two
+        assert "try 2, first tried by run run-first" in invoke("show", "run-again", "--log", tmp_path).stdout
+        assert [run["run_id"] for run in summaries(tmp_path, "--min-attempt", "2")] == ["run-again"]
+        assert len(summaries(tmp_path, "--attempts-of", "irst")) == 2
 
     def test_limit(self, log: Path) -> None:
         """`-n` shows the last ones."""

@@ -69,7 +69,7 @@ def play(name: str) -> dict[str, Any]:
         ),
         (
             "retries.py",
-            r"attempt 2: the provider hung up\nAt the third attempt.\n(.|\n)*'attempt': '3'\} completed",
+            r"attempt 2: the provider hung up\nAt the third attempt.\n(.|\n)*try 3 of \w{4}: completed",
             ["error", "error", "completed"],
         ),
         (

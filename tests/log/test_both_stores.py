@@ -41,6 +41,8 @@ def fleet() -> list[StreamEvent]:
         *run_events("unended", minutes=4, ended=False),
         *run_events("no start", minutes=5)[5:],
         *run_events("with gaps", minutes=6)[::2],
+        *run_events("tried", minutes=7, attempt=1, attempt_of="tried"),
+        *run_events("again", minutes=8, attempt=2, attempt_of="tried"),
     ]
 
 
@@ -78,6 +80,8 @@ FILTERS: list[dict[str, Any]] = [
     {"outcomes": ["lost", "running"]},
     {"min_cost": 0.02},
     {"slower": 2},
+    {"attempts_of": ["ried"]},
+    {"min_attempt": 2},
     {"since": "2026-11-20T09:02:00Z", "until": "2026-11-20T09:04:00Z"},
     {"outermost": True},
 ]

@@ -86,8 +86,10 @@ def test_a_filter_that_cannot_be_meant_is_an_error(wrong: dict[str, list[str]], 
 def folder(tmp_path: Path) -> Path:
     events = [
         *run_events("one", agent="support", model="gpt-4o", tags={"env": "test", "user": "a"}, conversation_id="c-1"),
-        *run_events("two", agent="billing", model="gpt-4o-mini", minutes=60, tags={"env": "live"}),
-        *run_events("three", agent="support-2", model="claude", minutes=120, ended=False),
+        *run_events(
+            "two", agent="billing", model="gpt-4o-mini", minutes=60, tags={"env": "live"}, attempt=1, attempt_of="two"
+        ),
+        *run_events("three", agent="support-2", model="claude", minutes=120, ended=False, attempt=2, attempt_of="two"),
     ]
     write(tmp_path / "a.jsonl", events)
     return tmp_path
@@ -118,6 +120,11 @@ def folder(tmp_path: Path) -> Path:
         ({"slower": "1.45s"}, "one two"),
         ({"slower": "1500ms", "outcomes": ["completed"]}, "one two"),
         ({"slower": "1m"}, ""),
+        ({"attempts_of": ["two"]}, "two three"),
+        ({"attempts_of": ["wo", "one"]}, "two three"),
+        ({"attempts_of": ["w"]}, ""),
+        ({"min_attempt": 1}, "two three"),
+        ({"min_attempt": 2}, "three"),
     ],
 )
 def test_it_takes_the_runs_that_are_all_of_it(folder: Path, where: dict[str, list[str]], expected: str) -> None:

@@ -63,6 +63,22 @@ def test_by_hour(found: log.Statistics) -> None:
     ]
 
 
+def test_by_attempt(tmp_path: Path) -> None:
+    """How first tries ended, and how the later ones did; runs that are no try of anything are not among them."""
+    events = [
+        *run_events("one", attempt=1, attempt_of="one", ended=False),
+        *run_events("two", attempt=2, attempt_of="one"),
+        *run_events("three", attempt=1, attempt_of="three"),
+        *run_events("four"),
+    ]
+    write(tmp_path / "a.jsonl", events)
+    groups = log.statistics(tmp_path).by_attempt
+    assert [(group.name, group.outcomes) for group in groups] == [
+        ("1", {"completed": 1, "lost": 1}),
+        ("2", {"completed": 1}),
+    ]
+
+
 def test_the_sums_of_every_table_agree(found: log.Statistics) -> None:
     """Money and tokens of runs, of agents, of models and of hours are the same money and tokens."""
     for table in (found.by_agent, found.by_model, found.by_hour):

@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             prompt=LONG if number == 39 else f"question {number}",
             conversation_id="c-1" if number < 2 else None,
             tags={"tenant": "acme"} if number == 5 else None,
+            **({"attempt": number - 5, "attempt_of": "run-0006"} if number in (6, 7) else {}),
         )
     ]
     write(folder / "a.jsonl", events)
@@ -128,6 +129,8 @@ class TestLists:
         [
             ({"agent": "bill*"}, 4),
             ({"outcome": "lost"}, 1),
+            ({"attempts_of": "run-0006"}, 2),
+            ({"min_attempt": 2}, 1),
             ({"tag": "tenant=acme"}, 1),
             ({"conversation": "c-1"}, 2),
             ({"tool": "look_up", "since": "2026-11-20T09:30Z"}, 10),

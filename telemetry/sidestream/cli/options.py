@@ -56,6 +56,13 @@ _WHERE: dict[str, Any] = {
     "slower": Annotated[
         str | None, typer.Option(metavar="TIME", help="Runs that took as long or longer: 500ms, 30s, 2m.")
     ],
+    "attempts_of": Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Tries of the same thing as this first one: its id, or an end of it."),
+    ],
+    "min_attempt": Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs that are the Nth try of something, or a later one.")
+    ],
 }
 
 
@@ -88,6 +95,8 @@ def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
             tools=options["tool"] or (),
             min_cost=options["min_cost"],
             slower=options["slower"],
+            attempts_of=options["attempts_of"] or (),
+            min_attempt=options["min_attempt"],
         )
         command(**given, where=where)
 

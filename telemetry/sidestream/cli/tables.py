@@ -56,6 +56,8 @@ RUN_COLUMNS = {
     "conversation_id": "VARCHAR",
     "trace_id": "VARCHAR",
     "tags": "JSON",
+    "attempt": "BIGINT",
+    "attempt_of": "VARCHAR",
     "host": "VARCHAR",
     "pid": "BIGINT",
     "events": "BIGINT",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,6 +41,16 @@ def known(**facts: Any) -> Answer:
     return {name: value for name, value in facts.items() if value is not None and value != [] and value != {}}
 
 
+def moment(when: datetime | None) -> str | None:
+    """A time in UTC, to the second: `2026-11-20T09:30:00Z`."""
+    return None if when is None else when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def bounded(value: float | None, at_least: bool) -> float | str | None:
+    """A figure: a number, or text where it is a lower bound."""
+    return f"at least {value}" if value is not None and at_least else value
+
+
 def page(
     items: Iterable[_T], make: Callable[[_T], Answer], limit: int, name: str, mark: Callable[[_T], object]
 ) -> Answer:
@@ -60,6 +72,17 @@ def page(
     return {name: made}
 
 
+def numbered_page(
+    items: Iterable[_T], make: Callable[[_T], Answer], limit: int, name: str, cursor: str | None
+) -> Answer:
+    """A page of `items`, whose cursor is the number of the last item that was shown, 1 for the first.
+
+    Raises `ConfigurationError` for a cursor that is no number.
+    """
+    rest = itertools.islice(enumerate(items, 1), number(cursor), None)
+    return page(rest, lambda item: make(item[1]), limit, name, lambda item: item[0])
+
+
 def number(cursor: str | None) -> int:
     """The place that a cursor made of a number means. Raises `ConfigurationError` for another."""
     if cursor is None:
@@ -79,7 +102,7 @@ def run_line(run: RunSummary) -> Answer:
         agent=run.agent_name,
         outcome=run.outcome,
         exception=run.exception_type if not run.success else None,
-        started=None if run.started is None else run.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        started=moment(run.started),
         seconds=_seconds(run.duration_seconds),
         model=run.model,
         requests=run.requests,
@@ -89,26 +112,26 @@ def run_line(run: RunSummary) -> Answer:
         parent_run=run.parent_run_id,
         conversation=run.conversation_id,
         tags=run.tags,
+        attempt=run.attempt,
+        attempt_of=run.attempt_of,
         tokens=_figure(run.whole_tokens, run, "usage"),
         cost_usd=_figure(run.whole_cost_usd, run, "cost"),
     )
 
 
 def _figure(value: float | None, run: RunSummary, figure: Figure) -> float | str | None:
-    """A figure of a run with its sub-agents: a number, or text where it is a lower bound."""
-    if value is None:
-        return None
-    return f"at least {value}" if run.is_lower_bound(figure, with_children=True) else value
+    """A figure of a run with its sub-agents."""
+    return bounded(value, run.is_lower_bound(figure, with_children=True))
 
 
 def _seconds(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def steps(run: RunLog) -> Iterator[tuple[int, Answer]]:
-    """The steps of a run and of its sub-agents in order, numbered from 1."""
-    for place, (depth, owner, step) in enumerate(run.walk(), 1):
-        yield place, step_line(depth, owner if owner is not run else None, step)
+def steps(run: RunLog) -> Iterator[Answer]:
+    """The steps of a run and of its sub-agents, in order."""
+    for depth, owner, step in run.walk():
+        yield step_line(depth, owner if owner is not run else None, step)
 
 
 def step_line(depth: int, owner: RunLog | None, step: Step) -> Answer:
@@ -146,16 +169,13 @@ def _usage(usage: Usage | None) -> Answer | None:
 def group_line(group: Group) -> Answer:
     """A group of the statistics."""
 
-    def figure(value: float | None, kind: Figure) -> float | str | None:
-        return value if value is None or not group.is_lower_bound(kind) else f"at least {value}"
-
     times, first = group.duration, group.time_to_first_token
     return known(
         name=group.name,
         count=group.count,
         outcomes=group.outcomes,
-        tokens=figure(group.total_tokens, "usage"),
-        cost_usd=figure(group.cost_usd, "cost"),
+        tokens=bounded(group.total_tokens, group.is_lower_bound("usage")),
+        cost_usd=bounded(group.cost_usd, group.is_lower_bound("cost")),
         seconds_p50=round(times.p50, 3) if times else None,
         seconds_p95=round(times.p95, 3) if times else None,
         first_token_p50=round(first.p50, 3) if first else None,

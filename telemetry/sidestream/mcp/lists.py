@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,7 +13,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.log import Order
 from sidestream.recording.content import ContentPolicy
 
-from .answers import TEXT, Answer, group_line, known, number, page, run_line, shortened
+from .answers import TEXT, Answer, bounded, group_line, known, moment, numbered_page, page, run_line, shortened
 from .parameters import (
     Agent,
     Conversation,
@@ -52,6 +51,12 @@ class ListTools:
         until: Until = None,
         min_cost: Annotated[float | None, Field(description="US dollars, sub-agents included.")] = None,
         slower: Annotated[str | None, Field(description="Took as long or longer: 500ms, 30s, 2m.")] = None,
+        attempts_of: Annotated[
+            str | None, Field(description="Id of a run that was tried again: it and the other tries of the same thing.")
+        ] = None,
+        min_attempt: Annotated[
+            int | None, Field(ge=1, description="This try of something or a later one: 2 for what was tried again.")
+        ] = None,
         sort: Annotated[
             str, Field(description="started, duration, cost, tokens or first_token, largest first; -cost: smallest.")
         ] = "started",
@@ -60,7 +65,9 @@ class ListTools:
         cursor: Cursor = None,
     ) -> Answer:
         """List runs of agents, the newest first unless sorted otherwise, with how they ended, tokens and cost."""
-        where = filter_of(agent, model, tool, outcome, tag, conversation, since, until, min_cost, slower)
+        where = filter_of(
+            agent, model, tool, outcome, tag, conversation, since, until, min_cost, slower, attempts_of, min_attempt
+        )
         order = Order.parse(sort)
         found = [run for run in log.runs(self._paths, where) if sub_agents or run.parent_run_id is None]
         ordered = order.sorted(found)
@@ -84,31 +91,27 @@ class ListTools:
         """List conversations (runs joined by a conversation id), the one with the latest turn first."""
         where = filter_of(agent, None, None, outcome, tag, None, since, until, None, None)
         found = list(reversed(log.conversations(self._paths, where)))
-        start = number(cursor)
 
-        def line(item: tuple[int, log.Conversation]) -> Answer:
-            each = item[1]
-            cost = each.cost_usd
+        def line(each: log.Conversation) -> Answer:
             return known(
                 conversation=each.conversation_id,
                 turns=len(each.turns),
                 latest_run=each.turns[-1],
-                latest=None if each.last is None else each.last.isoformat(timespec="seconds"),
+                latest=moment(each.last),
                 outcomes=each.outcomes,
                 agents=each.agents,
                 seconds=each.duration_seconds,
                 tokens=each.total_tokens,
-                cost_usd=cost if cost is None or not each.cost_is_lower_bound else f"at least {cost}",
+                cost_usd=bounded(each.cost_usd, each.cost_is_lower_bound),
                 tags=each.tags,
             )
 
-        items = list(enumerate(found, 1))[start:]
-        return {"total": len(found), **page(items, line, limit, "conversations", lambda item: item[0])}
+        return {"total": len(found), **numbered_page(found, line, limit, "conversations", cursor)}
 
     def stats(
         self,
         by: Annotated[
-            str, Field(description="agent, model, tool, hour, day, or tag:NAME for the values of a tag.")
+            str, Field(description="agent, model, tool, hour, day, attempt, or tag:NAME for the values of a tag.")
         ] = "agent",
         agent: Agent = None,
         model: Model = None,
@@ -121,14 +124,12 @@ class ListTools:
     ) -> Answer:
         """Sum up runs: how many, how they ended, tokens, cost, and how long they took."""
         name = by.removeprefix("tag:")
-        if by not in ("agent", "model", "tool", "hour", "day") and (name == by or not name):
-            raise ConfigurationError(f"by {by!r}: choose from agent, model, tool, hour, day, tag:NAME")
+        if by not in ("agent", "model", "tool", "hour", "day", "attempt") and (name == by or not name):
+            raise ConfigurationError(f"by {by!r}: choose from agent, model, tool, hour, day, attempt, tag:NAME")
         where = filter_of(agent, model, None, outcome, tag, None, since, until, None, None)
         found = log.statistics(self._paths, where, tags=[name] if name != by else [])
         groups = found.by_tag[name] if name != by else getattr(found, f"by_{by}")
-        items = list(enumerate(groups, 1))[number(cursor) :]
-        rest = page(items, lambda item: group_line(item[1]), limit, "groups", lambda item: item[0])
-        return {"total": group_line(found.total), **rest}
+        return {"total": group_line(found.total), **numbered_page(groups, group_line, limit, "groups", cursor)}
 
     def errors(
         self,
@@ -144,11 +145,7 @@ class ListTools:
         """Errors grouped by type, place and message, with counts, first and last seen, and a run to open."""
         where = filter_of(agent, model, tool, None, tag, None, since, until, None, None)
         groups = log.errors(self._paths, where)
-        items = list(enumerate(groups, 1))[number(cursor) :]
-        return {
-            "total": len(groups),
-            **page(items, lambda item: self._error_line(item[1]), limit, "errors", lambda item: item[0]),
-        }
+        return {"total": len(groups), **numbered_page(groups, self._error_line, limit, "errors", cursor)}
 
     def _error_line(self, group: log.ErrorGroup) -> Answer:
         shown = self._policy.mode in ("full", "truncated")
@@ -161,8 +158,8 @@ class ListTools:
             count=group.count,
             runs=group.runs,
             agents=group.agents,
-            first=group.first.isoformat(timespec="seconds"),
-            last=group.last.isoformat(timespec="seconds"),
+            first=moment(group.first),
+            last=moment(group.last),
             last_run=group.last_run_id,
         )
 
@@ -182,7 +179,6 @@ class ListTools:
         cursor: Cursor = None,
     ) -> Answer:
         """Find a text in prompts, answers, thoughts, tool names, arguments, results and errors, newest runs first."""
-        start = number(cursor)
         deadline = time.monotonic() + SEARCH_SECONDS
         hits = log.search(
             self._paths,
@@ -194,8 +190,7 @@ class ListTools:
             deadline=deadline,
         )
 
-        def line(item: tuple[int, log.Hit]) -> Answer:
-            hit = item[1]
+        def line(hit: log.Hit) -> Answer:
             return known(
                 run=hit.run_id,
                 agent=hit.agent_name,
@@ -206,8 +201,7 @@ class ListTools:
                 excerpt=hit.excerpt,
             )
 
-        items = enumerate(itertools.islice(hits, start, start + limit + 1), start + 1)
-        found = page(items, line, limit, "hits", lambda item: item[0])
+        found = numbered_page(hits, line, limit, "hits", cursor)
         if time.monotonic() > deadline:
             found["note"] = f"stopped after {SEARCH_SECONDS:.0f} s: there may be more; narrow it with since or agent"
         return found

@@ -35,6 +35,8 @@ def filter_of(
     until: str | None,
     min_cost: float | None,
     slower: str | None,
+    attempts_of: str | None = None,
+    min_attempt: int | None = None,
 ) -> Filter:
     """The filter of what was given. Raises `ConfigurationError` for what cannot be meant."""
 
@@ -52,4 +54,6 @@ def filter_of(
         tools=given(tool),
         min_cost=min_cost,
         slower=slower or None,
+        attempts_of=given(attempts_of),
+        min_attempt=min_attempt,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -17,7 +16,19 @@ from sidestream.log.runs.naming import named_run
 from sidestream.log.runs.sent_messages import Conversations
 from sidestream.recording.content import ContentPolicy, apply_policy
 
-from .answers import Answer, as_text, change_line, known, number, page, run_line, short_texts, shortened, steps
+from .answers import (
+    Answer,
+    as_text,
+    change_line,
+    known,
+    number,
+    numbered_page,
+    page,
+    run_line,
+    short_texts,
+    shortened,
+    steps,
+)
 from .parameters import Cursor, Limit, Run
 
 
@@ -31,8 +42,7 @@ class RunTools:
     def open_run(self, run: Run, limit: Limit = 60, cursor: Cursor = None) -> Answer:
         """Open a run: question, answer, and its steps (requests, tool calls, sub-agents, retries, errors) in order."""
         loaded = self._load(run)
-        items = itertools.islice(steps(loaded), number(cursor), None)
-        rest = page(items, lambda item: item[1], limit, "steps", lambda item: item[0])
+        rest = numbered_page(steps(loaded), lambda step: step, limit, "steps", cursor)
         if cursor is not None:
             return {"run": loaded.summary.run_id, **rest}
         about = known(prompt=shortened(loaded.prompt, 2000), output=shortened(loaded.output, 2000))

@@ -117,11 +117,11 @@ def _row(run: RunSummary, depth: int, length: int, *, short: bool) -> dict[str, 
         "cost": own_cost(run),
         "1st token": humanize_seconds(run.time_to_first_token_seconds),
         "model": sanitize(run.model or ""),
-        "notes": sanitize(_notes(run)),
+        "notes": sanitize(_notes(run, length)),
     }
 
 
-def _notes(run: RunSummary) -> str:
+def _notes(run: RunSummary, length: int) -> str:
     from sidestream.cli.rendering import incomplete
     from sidestream.terminal.numbers import counted
 
@@ -129,6 +129,7 @@ def _notes(run: RunSummary) -> str:
         (run.exception_type or "").rpartition(".")[2] if not run.success else "",
         counted(run.tool_calls, "tool") if run.tool_calls else "",
         counted(run.retries, "retry") if run.retries else "",
+        f"try {run.attempt} of {(run.attempt_of or '?')[-length:]}" if (run.attempt or 1) > 1 else "",
         incomplete(run),
         " ".join(f"{name}={value}" for name, value in run.tags.items()),
     ]

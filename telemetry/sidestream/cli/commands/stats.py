@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidestream.log.runs.stats import Group
     from sidestream.terminal.table import Styled, TableCell
 
-TABLES = ("agent", "model", "tool", "hour", "day")
+TABLES = ("agent", "model", "tool", "hour", "day", "attempt")
 COUNTED = {"model": "requests", "tool": "calls"}
 
 
@@ -27,12 +27,12 @@ def stats(
         list[str] | None,
         typer.Option(
             metavar="WHAT",
-            help="agent, model, tool, hour, day or tag:NAME. Repeatable. Default: agent, model and tool.",
+            help="agent, model, tool, hour, day, attempt or tag:NAME. Repeatable. Default: agent, model and tool.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sum up a log by agent, model, tool, hour, day, or the values of a tag.
+    """Sum up a log by agent, model, tool, hour, day, attempt, or the values of a tag.
 
     How many runs, requests and tool calls, how they ended, tokens, cost, and how long they took. p50 is the median; 95
     of 100 took no longer than p95. Hours and days are UTC. A run's cost is its own, without that of its sub-agents, so

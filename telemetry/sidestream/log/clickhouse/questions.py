@@ -50,10 +50,11 @@ class Conditions:
         return " AND ".join(self.parts) or "1"
 
 
-def taken_by(where: Filter | None) -> Conditions:
+def taken_by(where: Filter | None, events: str) -> Conditions:
     """Conditions on a row of `RUN` that every run which `where` takes fulfils, and of the ended ones no other.
 
-    Of a run without an end, cost, duration and outcome are for the reader to find out.
+    `events` names the table of events. Of a run without an end, cost, duration and outcome are for the reader to find
+    out.
     """
     found = Conditions()
     if where is None:
@@ -86,6 +87,13 @@ def taken_by(where: Filter | None) -> Conditions:
         found.add("ended_as = '' OR duration_seconds >= %(seconds)s", seconds=where.slower)
     if where.outermost:
         found.add("parent = ''")
+    begun = f"run_id IN (SELECT run_id FROM {events} WHERE event_type = 'agent_start' AND "
+    if where.attempts_of:  # the table of runs has no column for it
+        first = "JSONExtractString(numbers, 'data', 'attempt_of')"
+        named = f"name != '' AND (startsWith({first}, name) OR endsWith({first}, name))"
+        found.add(f"{begun}arrayExists(name -> {named}, %(names)s))", names=list(where.attempts_of))
+    if where.min_attempt is not None:
+        found.add(f"{begun}JSONExtractUInt(numbers, 'data', 'attempt') >= %(number)s)", number=where.min_attempt)
     return found
 
 

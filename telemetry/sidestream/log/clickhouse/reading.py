@@ -69,7 +69,7 @@ class ClickHouseLog:
     def summaries(
         self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
     ) -> Iterator[tuple[RunSummary, Facts | None]]:
-        taken = taken_by(where)
+        taken = taken_by(where, self._events)
         with self._asking() as ask:
             last = ""
             while True:
@@ -88,7 +88,7 @@ class ClickHouseLog:
     def page(
         self, where: Filter | None, order: Order, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
     ) -> RunPage:
-        taken = taken_by(where)
+        taken = taken_by(where, self._events)
         with self._asking() as ask:
             # Of runs without an end nothing but the events tells cost and duration: all of them are looked at.
             going = f"SELECT run_id FROM ({self._run}) WHERE {taken} AND ended_as = '' FORMAT JSONCompactEachRow"

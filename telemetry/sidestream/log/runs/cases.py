@@ -43,6 +43,8 @@ def cases(paths: Paths, chosen: Iterable[RunSummary]) -> list[dict[str, Json]]:
             "total_tokens": summary.total_tokens,
             "cost_usd": summary.cost_usd,
             "tags": summary.tags or None,
+            "attempt": summary.attempt,
+            "attempt_of": summary.attempt_of,
         }
         case["metadata"] = {name: value for name, value in known.items() if value is not None}
         found.append(case)

@@ -49,6 +49,11 @@ class Filter:
     """Runs that took so many seconds or more."""
     outermost: bool = False
     """Runs that no other run began, which leaves sub-agents out."""
+    attempts_of: tuple[str, ...] = ()
+    """Tries of the same thing (`sidecar.attempts()`), each given by the id of the first, or by how that begins or
+    ends: any of them."""
+    min_attempt: int | None = None
+    """Runs that are this try of something or a later one: 2 for what was tried again."""
 
     @classmethod
     def parse(
@@ -65,6 +70,8 @@ class Filter:
         min_cost: float | str | None = None,
         slower: float | str | None = None,
         outermost: bool = False,
+        attempts_of: Iterable[str] = (),
+        min_attempt: int | None = None,
         now: datetime | None = None,
     ) -> Filter:
         """The filter that is written so: times as `parse_time` takes them, tags as `name=value` or `name`, `min_cost`
@@ -93,6 +100,8 @@ class Filter:
             min_cost=None if min_cost is None else _parse_cost(min_cost),
             slower=None if slower is None else parse_duration(slower),
             outermost=outermost,
+            attempts_of=tuple(attempts_of),
+            min_attempt=min_attempt,
         )
 
     def matches(self, run: RunSummary) -> bool:
@@ -110,6 +119,8 @@ class Filter:
             and (self.min_cost is None or _at_least(run.whole_cost_usd, self.min_cost))
             and (self.slower is None or _at_least(run.duration_seconds, self.slower))
             and (not self.outermost or run.parent_run_id is None)
+            and (not self.attempts_of or _is_named(run.attempt_of, self.attempts_of))
+            and (self.min_attempt is None or _at_least(run.attempt, self.min_attempt))
             and all(
                 name in run.tags and (value is None or run.tags[name] == value) for name, value in self.tags.items()
             )
@@ -118,6 +129,10 @@ class Filter:
 
 def _any(names: list[str], patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _is_named(run_id: str | None, names: tuple[str, ...]) -> bool:
+    return run_id is not None and any(name and (run_id.startswith(name) or run_id.endswith(name)) for name in names)
 
 
 def _at_least(value: float | None, limit: float) -> bool:

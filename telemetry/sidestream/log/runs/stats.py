@@ -76,6 +76,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Of runs, by the hour in which they began."""
     by_day: list[Group]
     """Of runs, by the day (UTC) in which they began."""
+    by_attempt: list[Group]
+    """Of runs that are tries of something (`sidecar.attempts()`), by which try they are: `1`, `2` …"""
     by_tag: dict[str, list[Group]]
     """Of runs, for each tag that was asked for, by its value."""
     missing_events: int
@@ -100,12 +102,13 @@ def statistics(
     Raises `ConfigurationError` where a path leads nowhere.
     """
     total, missing = _Tally(), 0
-    agents, hours, days, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(5))
+    agents, hours, days, attempts, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(6))
     by_tag = {name: defaultdict[str | None, _Tally](_Tally) for name in tags}
     for run, facts in store_of(paths).summaries(where, facts=True, on_problem=on_problem):
         missing += run.missing
         tagged = (values[run.tags.get(name)] for name, values in by_tag.items())
-        for tally in (total, agents[run.agent_name], hours[_hour(run)], days[_day(run)], *tagged):
+        tried = [attempts[str(run.attempt)]] if run.attempt is not None else []
+        for tally in (total, agents[run.agent_name], hours[_hour(run)], days[_day(run)], *tried, *tagged):
             tally.add_run(run)
         for request in facts.requests if facts else ():
             models[request.model].add_request(request)
@@ -118,6 +121,7 @@ def statistics(
         by_tool=sorted(_groups(tools), key=lambda group: (-group.count, group.name or "")),
         by_hour=sorted(_groups(hours), key=lambda group: group.name or ""),
         by_day=sorted(_groups(days), key=lambda group: group.name or ""),
+        by_attempt=sorted(_groups(attempts), key=lambda group: int(group.name or 0)),
         by_tag={name: sorted(_groups(values), key=_by_cost) for name, values in by_tag.items()},
         missing_events=missing,
     )

@@ -49,6 +49,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     span_id: str | None = None
     mode: str | None = None
     tags: dict[str, str] = {}
+    attempt: int | None = None
+    """Which try of the same thing it is, 1 for the first, where the application says so (`sidecar.attempts()`)."""
+    attempt_of: str | None = None
+    """Id of the first of them."""
     host: str | None = None
     pid: int | None = None
     exception_type: str | None = None
@@ -158,6 +162,8 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Liveness) -> RunSum
         span_id=start.span_id,
         mode=start.mode,
         tags=start.tags or {},
+        attempt=start.attempt,
+        attempt_of=start.attempt_of,
         host=start.host,
         pid=start.pid,
         exception_type=end.exception_type or (error.exception_type if error else None),
