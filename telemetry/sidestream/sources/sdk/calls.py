@@ -6,7 +6,7 @@ import inspect
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from sidestream.events import Json, RequestOutcome, RunOutcome
@@ -239,41 +239,48 @@ def around(
     """
     recorder = observation.recorder
 
+    def begun(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
+        call: ModelCall | None = safely(recorder, begin, args, kwargs) if observation.active else None
+        return call
+
     def ask(*args: Any, **kwargs: Any) -> Any:
-        call = safely(recorder, begin, args, kwargs) if observation.active else None
-        if call is None:
+        if (call := begun(args, kwargs)) is None:
             return original(*args, **kwargs)
-        outside = told_outside.get()
-        try:
-            if tells:
-                told_outside.set(True)
+        with _Asking(call, tells):
             answer = original(*args, **kwargs)
-        except BaseException as error:
-            safely(recorder, call.raised, error)
-            raise
-        finally:
-            if tells:
-                told_outside.set(outside)
         return _handed_on(recorder, answered, call, answer, kwargs)
 
     async def aask(*args: Any, **kwargs: Any) -> Any:
-        call = safely(recorder, begin, args, kwargs) if observation.active else None
-        if call is None:
+        if (call := begun(args, kwargs)) is None:
             return await original(*args, **kwargs)
-        outside = told_outside.get()
-        try:
-            if tells:
-                told_outside.set(True)
+        with _Asking(call, tells):
             answer = await original(*args, **kwargs)
-        except BaseException as error:
-            safely(recorder, call.raised, error)
-            raise
-        finally:
-            if tells:
-                told_outside.set(outside)
         return _handed_on(recorder, answered, call, answer, kwargs)
 
     return aask if inspect.iscoroutinefunction(original) else ask
+
+
+class _Asking:
+    """Context manager around an SDK's function: tells what it raises; other SDKs below do not tell it too."""
+
+    __slots__ = ("_call", "_outside", "_tells")
+
+    def __init__(self, call: ModelCall, tells: bool) -> None:
+        self._call = call
+        self._tells = tells
+
+    def __enter__(self) -> None:
+        if self._tells:
+            self._outside = told_outside.get()
+            told_outside.set(True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._tells:
+            told_outside.set(self._outside)
+        if error is not None:
+            safely(self._call.recorder, self._call.raised, error)
 
 
 def _handed_on(recorder: Recorder, answered: Answered, call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:

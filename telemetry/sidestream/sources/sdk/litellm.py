@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
 
-from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.recorder import safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.sources.adapters.fields import UsageSoFar, plain
 from sidestream.sources.adapters.openai_chat import OpenAIChat
@@ -16,6 +17,7 @@ from sidestream.sources.adapters.openai_chat import OpenAIChat
 from .calls import ModelCall, Observation, around
 from .patching import Patches
 from .questions import ask_chat, ask_input
+from .streams import HoldsCall, closing
 from .whole import UsageAlone, chat_items, one_item
 
 STREAM = "CustomStreamWrapper"
@@ -69,12 +71,11 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
 def patch_streams(module: ModuleType, patches: Patches, observation: Observation) -> None:
     """Observe the streams once their module is imported."""
     cls = getattr(module, STREAM)
-    patches.wrap(cls, "__next__", lambda original: _next(original, observation.recorder))
-    patches.wrap(cls, "__anext__", lambda original: _anext(original, observation.recorder))
-    if "close" in vars(cls):
-        patches.wrap(cls, "close", _close)
-    if "aclose" in vars(cls):
-        patches.wrap(cls, "aclose", _aclose)
+    for name in ("__next__", "__anext__"):
+        patches.wrap(cls, name, _next)
+    for name in ("close", "aclose"):
+        if name in vars(cls):
+            patches.wrap(cls, name, closing(HELD))
 
 
 def _begin(observation: Observation, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
@@ -100,90 +101,61 @@ def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
     return answer
 
 
-class _Held:
-    """Holds the call of a stream, and ends it when the stream is let go of."""
+class _Held(HoldsCall):
+    """Holds the call of a stream; as a context manager, it stands around the pull of an item."""
 
     def __init__(self, call: ModelCall) -> None:
-        self.call: ModelCall | None = call
-        self.pulling = False
+        super().__init__(call)
+        self._is_pulling = False
         """Whether an item is being asked for: a stream that fails closes itself then, and raises after that."""
+        self._t_pull = 0
 
-    def raised(self, error: BaseException, t_pull: int) -> None:
-        call, self.call = self.call, None
-        if call is not None:
-            call.in_vain(t_pull)
-            call.raised(error)
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is told of the stream."""
+        return self._call is None
+
+    def __enter__(self) -> None:
+        self._is_pulling = True
+        self._t_pull = monotonic_ns()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_pulling = False
+        if error is not None and (call := self._call) is not None:
+            self._call = None
+            safely(call.recorder, call.in_vain, self._t_pull)
+            safely(call.recorder, call.raised, error)
+
+    def came(self, item: Any) -> None:
+        """An item has come."""
+        if self._call is not None:
+            self._call.item(item, self._t_pull)
 
     def left(self) -> None:
-        if self.pulling:
-            return
-        call, self.call = self.call, None
-        if call is not None:
-            call.left()
-
-    def __del__(self) -> None:
-        self.left()
+        """Nobody will ask for more, unless it is the stream itself that says so, on its way to an error."""
+        if not self._is_pulling:
+            super().left()
 
 
-def _next(original: Any, recorder: Recorder) -> Callable[..., Any]:
+def _next(original: Any) -> Callable[..., Any]:
     def __next__(self: Any) -> Any:
         held = self.__dict__.get(HELD)
-        call = None if held is None else held.call
-        if call is None:
+        if held is None or held.is_over:
             return original(self)
-        t_pull = monotonic_ns()
-        held.pulling = True
-        try:
+        with held:
             item = original(self)
-        except BaseException as error:
-            safely(recorder, held.raised, error, t_pull)
-            raise
-        finally:
-            held.pulling = False
-        call.item(item, t_pull)
+        held.came(item)
         return item
 
-    return __next__
-
-
-def _anext(original: Any, recorder: Recorder) -> Callable[..., Any]:
     async def __anext__(self: Any) -> Any:
         held = self.__dict__.get(HELD)
-        call = None if held is None else held.call
-        if call is None:
+        if held is None or held.is_over:
             return await original(self)
-        t_pull = monotonic_ns()
-        held.pulling = True
-        try:
+        with held:
             item = await original(self)
-        except BaseException as error:
-            safely(recorder, held.raised, error, t_pull)
-            raise
-        finally:
-            held.pulling = False
-        call.item(item, t_pull)
+        held.came(item)
         return item
 
-    return __anext__
-
-
-def _close(original: Any) -> Callable[..., Any]:
-    def close(self: Any) -> Any:
-        try:
-            return original(self)
-        finally:
-            if (held := self.__dict__.get(HELD)) is not None:
-                held.left()
-
-    return close
-
-
-def _aclose(original: Any) -> Callable[..., Any]:
-    async def aclose(self: Any) -> Any:
-        try:
-            return await original(self)
-        finally:
-            if (held := self.__dict__.get(HELD)) is not None:
-                held.left()
-
-    return aclose
+    return __anext__ if inspect.iscoroutinefunction(original) else __next__

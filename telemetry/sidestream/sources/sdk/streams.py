@@ -17,22 +17,11 @@ from sidestream.recording.request_recorder import monotonic_ns
 from .calls import ModelCall
 
 
-class _Seen:
-    """Base of both iterators: ends its call on every path."""
+class HoldsCall:
+    """Base of what holds the call of a stream until that is read, or let go of."""
 
-    def __init__(self, recorder: Recorder, call: ModelCall, iterator: Any) -> None:
-        self._recorder = recorder
-        self._iterator = iterator
+    def __init__(self, call: ModelCall) -> None:
         self._call: ModelCall | None = call
-
-    def _raised(self, error: BaseException, t_pull: int) -> None:
-        call = self._call
-        frame = getattr(self._iterator, "ag_frame", getattr(self._iterator, "gi_frame", None))
-        if call is None or isinstance(frame, FrameType):
-            return  # a generator that runs on: it was asked by two at once
-        self._call = None
-        call.in_vain(t_pull)
-        call.raised(error)
 
     def left(self) -> None:
         """Nobody will ask for more."""
@@ -42,6 +31,24 @@ class _Seen:
 
     def __del__(self) -> None:
         self.left()
+
+
+class _Seen(HoldsCall):
+    """Base of both iterators: ends its call on every path."""
+
+    def __init__(self, recorder: Recorder, call: ModelCall, iterator: Any) -> None:
+        super().__init__(call)
+        self._recorder = recorder
+        self._iterator = iterator
+
+    def _raised(self, error: BaseException, t_pull: int) -> None:
+        call = self._call
+        frame = getattr(self._iterator, "ag_frame", getattr(self._iterator, "gi_frame", None))
+        if call is None or isinstance(frame, FrameType):
+            return  # a generator that runs on: it was asked by two at once
+        self._call = None
+        call.in_vain(t_pull)
+        call.raised(error)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -141,7 +148,7 @@ def see(recorder: Recorder, call: ModelCall, stream: Any, attribute: str) -> boo
 def closing(path: str) -> Callable[[Any], Callable[..., Any]]:
     """Makes a wrapper for the `close` of a stream's class, by which the call of a stream that was seen is over.
 
-    `path`: the attribute that holds the stream's iterator, or the attributes that lead to it.
+    `path`: the attribute that holds the call, as the stream's iterator does, or the attributes that lead to it.
     """
 
     def make(original: Any) -> Callable[..., Any]:
@@ -170,5 +177,5 @@ def _left(stream: Any, path: str) -> None:
     found = stream
     for name in path.split("."):
         found = getattr(found, "__dict__", {}).get(name)
-    if isinstance(found, _Seen):
+    if isinstance(found, HoldsCall):
         found.left()
