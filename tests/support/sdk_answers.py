@@ -53,7 +53,8 @@ def _completion(api: str) -> dict[str, Any]:
     return {**head, "choices": [choice], "usage": _chat_usage()}
 
 
-def _response(status: str = "in_progress", **more: Any) -> dict[str, Any]:
+def response(status: str = "in_progress", **more: Any) -> dict[str, Any]:
+    """An answer of the Responses API, with `more` of its fields."""
     return {
         "id": "resp_1",
         "object": "response",
@@ -83,7 +84,7 @@ def _finished() -> dict[str, Any]:
     given, taken = USED
     details = {"input_tokens_details": {"cached_tokens": 400}, "output_tokens_details": {"reasoning_tokens": 0}}
     usage = {"input_tokens": given, "output_tokens": taken, "total_tokens": given + taken, **details}
-    return _response("completed", output=_outputs(True), usage=usage)
+    return response("completed", output=_outputs(True), usage=usage)
 
 
 def _responses() -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ def _responses() -> list[dict[str, Any]]:
     deltas = [{"type": "response.output_text.delta", "delta": each, "logprobs": [], **place} for each in PIECES]
     arguments = {"type": "response.function_call_arguments.delta", "output_index": 1, "item_id": "fc_1", "delta": ARGS}
     events = [
-        {"type": "response.created", "response": _response()},
+        {"type": "response.created", "response": response()},
         {"type": "response.output_item.added", "output_index": 0, "item": message},
         {"type": "response.content_part.added", "part": part, **place},
         *deltas,

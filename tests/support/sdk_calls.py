@@ -195,6 +195,26 @@ def _helpers() -> dict[str, Way]:
     }
 
 
+def _ways(
+    sdk: str, api: str, whole: Callable[..., Any], awhole: Callable[..., Any], stream: Ask, astream: Ask
+) -> dict[str, Way]:
+    """The four ways in which an SDK is asked; `whole` and `awhole` take an address and give the answer."""
+
+    def take(url: str, view: View, _: int | None) -> None:
+        view.take(whole(url))
+
+    async def atake(url: str, view: View, _: int | None) -> None:
+        view.take(await awhole(url))
+
+    ways = {
+        "whole": (False, take),
+        "async whole": (False, atake),
+        "stream": (True, stream),
+        "async stream": (True, astream),
+    }
+    return {f"{sdk} {name}": Way(sdk, api, streams, each) for name, (streams, each) in ways.items()}
+
+
 def _google() -> dict[str, Way]:
     asked: dict[str, Any] = {"model": MODELS["content"], "contents": "Where is it?"}
 
@@ -203,13 +223,13 @@ def _google() -> dict[str, Way]:
 
         return genai.Client(api_key="none", http_options=genai.types.HttpOptions(base_url=url))
 
-    def whole(url: str, view: View, _: int | None) -> None:
+    def whole(url: str) -> Any:
         with client(url) as each:
-            view.take(each.models.generate_content(**asked))
+            return each.models.generate_content(**asked)
 
-    async def awhole(url: str, view: View, _: int | None) -> None:
+    async def awhole(url: str) -> Any:
         async with client(url).aio as each:
-            view.take(await each.models.generate_content(**asked))
+            return await each.models.generate_content(**asked)
 
     def stream(url: str, view: View, leave_after: int | None) -> None:
         with client(url) as each:
@@ -219,13 +239,7 @@ def _google() -> dict[str, Way]:
         async with client(url).aio as each:
             await _aread(await each.models.generate_content_stream(**asked), view, leave_after)
 
-    ways: dict[str, tuple[bool, Ask]] = {
-        "whole": (False, whole),
-        "async whole": (False, awhole),
-        "stream": (True, stream),
-        "async stream": (True, astream),
-    }
-    return {f"google {name}": Way("google", "content", streams, each) for name, (streams, each) in ways.items()}
+    return _ways("google", "content", whole, awhole, stream, astream)
 
 
 def _mistral() -> dict[str, Way]:
@@ -236,13 +250,13 @@ def _mistral() -> dict[str, Way]:
 
         return Mistral(api_key="none", server_url=url)
 
-    def whole(url: str, view: View, _: int | None) -> None:
+    def whole(url: str) -> Any:
         with client(url) as each:
-            view.take(each.chat.complete(**asked))
+            return each.chat.complete(**asked)
 
-    async def awhole(url: str, view: View, _: int | None) -> None:
+    async def awhole(url: str) -> Any:
         async with client(url) as each:
-            view.take(await each.chat.complete_async(**asked))
+            return await each.chat.complete_async(**asked)
 
     def stream(url: str, view: View, leave_after: int | None) -> None:
         with client(url) as each, each.chat.stream(**asked) as entered:
@@ -252,13 +266,7 @@ def _mistral() -> dict[str, Way]:
         async with client(url) as each, await each.chat.stream_async(**asked) as entered:
             await _aread(entered, view, leave_after)
 
-    ways: dict[str, tuple[bool, Ask]] = {
-        "whole": (False, whole),
-        "async whole": (False, awhole),
-        "stream": (True, stream),
-        "async stream": (True, astream),
-    }
-    return {f"mistral {name}": Way("mistral", "mistral", streams, each) for name, (streams, each) in ways.items()}
+    return _ways("mistral", "mistral", whole, awhole, stream, astream)
 
 
 def litellm_ways() -> dict[str, Way]:
@@ -268,15 +276,15 @@ def litellm_ways() -> dict[str, Way]:
         where = {"model": f"openai/{MODELS['chat']}", "api_base": url, "api_key": "none", "max_retries": 0}
         return {**where, "messages": ASKED, "stream_options": {"include_usage": True} if more else None, **more}
 
-    def whole(url: str, view: View, _: int | None) -> None:
+    def whole(url: str) -> Any:
         import litellm
 
-        view.take(litellm.completion(**asked(url)))
+        return litellm.completion(**asked(url))
 
-    async def awhole(url: str, view: View, _: int | None) -> None:
+    async def awhole(url: str) -> Any:
         import litellm
 
-        view.take(await litellm.acompletion(**asked(url)))
+        return await litellm.acompletion(**asked(url))
 
     def stream(url: str, view: View, leave_after: int | None) -> None:
         import litellm
@@ -288,13 +296,7 @@ def litellm_ways() -> dict[str, Way]:
 
         await _aread(await litellm.acompletion(**asked(url, stream=True)), view, leave_after)
 
-    ways: dict[str, tuple[bool, Ask]] = {
-        "whole": (False, whole),
-        "async whole": (False, awhole),
-        "stream": (True, stream),
-        "async stream": (True, astream),
-    }
-    return {f"litellm {name}": Way("litellm", "chat", streams, each) for name, (streams, each) in ways.items()}
+    return _ways("litellm", "chat", whole, awhole, stream, astream)
 
 
 def _create(resource: str, api: str, **more: Any) -> Callable[..., Any]:

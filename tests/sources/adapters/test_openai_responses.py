@@ -10,11 +10,12 @@ import pytest
 from sidestream.testing.adapters import events_of, outline
 from tests.support.provider_clients import adrain, answering, body_of, whole_answer
 from tests.support.provider_server import Delivery
+from tests.support.sdk_answers import MODELS, response
 from tests.support.tapped_streams import Watching
 
 openai = pytest.importorskip("openai")
 
-MODEL = "gpt-5-mini"
+MODEL = MODELS["responses"]
 ASKED: dict[str, Any] = {"model": MODEL, "input": "?"}
 USAGE = {
     "input_tokens": 1000,
@@ -23,24 +24,6 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 30},
     "total_tokens": 1050,
 }
-
-
-def response(status: str = "in_progress", **more: Any) -> dict[str, Any]:
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "model": MODEL,
-        "status": status,
-        "output": [],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": None,
-        "error": None,
-        "incomplete_details": None,
-        **more,
-    }
 
 
 def numbered(*events: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Iterator
 
@@ -8,6 +9,9 @@ import pytest
 import sidestream
 from sidestream import InMemoryExporter
 from tests.support.sdk_observed import Installed
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+"""Read while litellm is imported, which otherwise fetches its price list from a network that may not be there."""
 
 
 @pytest.fixture
@@ -19,9 +23,8 @@ def installed() -> Iterator[Installed]:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients talk to 127.0.0.1, whatever proxy the machine is set to use; litellm keeps its price list at home."""
+    """The clients talk to 127.0.0.1, whatever proxy the machine is set to use."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
 @pytest.fixture(autouse=True)
