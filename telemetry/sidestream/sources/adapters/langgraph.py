@@ -13,7 +13,7 @@ from .fields import field
 from .prices import load_price_list
 
 MODES = ("messages", "updates", "values", "custom", "tasks", "debug", "checkpoints")
-_PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "amazon_bedrock": "aws"}
+PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "amazon_bedrock": "aws"}
 """LangChain's names of providers in genai-prices', where they differ."""
 _EVENT_PREFIXES = ("on_chain_", "on_chat_model_", "on_tool_", "on_llm_", "on_retriever_", "on_prompt_", "on_parser_")
 
@@ -84,7 +84,7 @@ class LangGraph:
         self._open, self._counts, self._calls, self._has_parts = id, {}, {}, False
         self._seen.add(id)
         provider = metadata.get("ls_provider")
-        model, provider = metadata.get("ls_model_name"), _PROVIDERS.get(provider, provider)
+        model, provider = metadata.get("ls_model_name"), PROVIDERS.get(provider, provider)
         if facts:
             record.request_start(model, provider=provider, **facts)
         record.response(provider=provider, response_model=model)

@@ -85,6 +85,8 @@ class Observation:
         if not self.active or told_outside.get() or (not is_untold and self._is_told()):
             return None
         link = enclosing(self.recorder)
+        if link is not None and link.tells:
+            return None
         if link is not None and link.requests is not None:
             return ModelCall(self.recorder, link.requests(), adapter, asked, items, streaming=streaming, is_run=False)
         run = self.recorder.open_run(str(uuid.uuid4()), None, link)

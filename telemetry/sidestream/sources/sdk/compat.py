@@ -6,6 +6,9 @@ An SDK is not imported to be probed, which may take seconds: its source text is 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +53,14 @@ _NAMES = [
         "class CustomStreamWrapper",
         _STREAMS,
     ),
+    _Name("langgraph", "langgraph/pregel/main.py", "Pregel", "class Pregel(", "its runs are not told"),
+    _Name(
+        "langchain-core",
+        "langchain_core/tracers/context.py",
+        "_configure_hooks",
+        "_configure_hooks: ",
+        "a hook without effect stays after uninstall()",
+    ),
 ]
 
 
@@ -63,6 +74,18 @@ def stored_exception(result: Any) -> BaseException | None:
     """What a streamed result of the OpenAI Agents SDK keeps for whoever reads its events."""
     error = getattr(result, "_stored_exception", None)
     return error if isinstance(error, BaseException) else None
+
+
+def register_configure_hook(variable: ContextVar[Any]) -> Callable[[], None]:
+    """Have LangChain take a callback handler from `variable`. Returns the function that undoes it."""
+    context = import_module("langchain_core.tracers.context")
+    context.register_configure_hook(variable, inheritable=True)
+
+    def undo() -> None:
+        hooks = getattr(context, "_configure_hooks", [])
+        hooks[:] = [hook for hook in hooks if hook[0] is not variable]
+
+    return undo
 
 
 def probes() -> list[Probe]:

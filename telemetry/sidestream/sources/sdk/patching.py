@@ -26,6 +26,7 @@ class Patches:
     def __init__(self, library: str) -> None:
         self._library = library
         self._done: list[_Patch] = []
+        self._at_undo: list[Callable[[], object]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> bool:
         """Replace the function `name` of `owner`, a class or a module, by what `make` makes of it.
@@ -45,8 +46,14 @@ class Patches:
         setattr(owner, name, placed)
         return True
 
+    def at_undo(self, call: Callable[[], object]) -> None:
+        """Have `call()` take back what is no function."""
+        self._at_undo.append(call)
+
     def undo(self) -> None:
         """Put everything back. Where somebody has wrapped ours since, theirs stays, and ours only passes on."""
+        while self._at_undo:
+            self._at_undo.pop()()
         while self._done:
             patch = self._done.pop()
             if inspect.getattr_static(patch.owner, patch.name, None) is not patch.wrapper:

@@ -14,7 +14,7 @@ from sidestream.import_hook import ImportHook
 from sidestream.pipeline.addresses import shown_value
 from sidestream.recording.recorder import Recorder
 
-from . import google, litellm, mistral, openai_agents, stainless
+from . import google, langgraph, litellm, mistral, openai_agents, stainless
 from .calls import Observation
 from .patching import Patches
 
@@ -71,6 +71,10 @@ SDKS: dict[str, dict[str, Patch]] = {
         "litellm.litellm_core_utils.streaming_handler": litellm.patch_streams,
     },
     "openai-agents": {"agents.run": openai_agents.patch},
+    "langgraph": {
+        "langgraph.pregel.main": langgraph.patch,
+        "langgraph.pregel": langgraph.patch,  # versions before 0.6
+    },
 }
 """By name: the modules that are patched as soon as the program has imported them."""
 

@@ -1,4 +1,4 @@
-"""State of generators: whether one has begun."""
+"""State of generators: whether one has begun, and whose code it is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
+
+_OF_SDKS = ("google.", "langchain_core.", "langgraph.", "litellm.", "sidestream.sources.sdk.")
+"""Beginnings of the names of modules whose generators are streams of models or agents."""
+
+
+def is_of_sdk(stream: AsyncGeneratorType[Any, Any] | GeneratorType[Any, Any, Any]) -> bool:
+    """Whether the generator's body is the code of an SDK, and not the application's own."""
+    frame = stream.gi_frame if isinstance(stream, GeneratorType) else stream.ag_frame
+    return frame is not None and str(frame.f_globals.get("__name__")).startswith(_OF_SDKS)
 
 
 def not_begun(stream: AsyncGeneratorType[Any, Any] | GeneratorType[Any, Any, Any]) -> bool:

@@ -20,7 +20,7 @@ from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.span_context import current_span_context
 from sidestream.sources.time_limits import is_time_out
 
-from .generators import not_begun
+from .generators import is_of_sdk, not_begun
 from .tapped_run import TappedRun
 
 T = TypeVar("T")
@@ -64,9 +64,10 @@ class _Tap:
             self._run = run = None
         self._iterator = getattr(stream, iterate)() if iterator is None else iterator
         self._pull = getattr(self._iterator, iterate.replace("iter", "next"))
-        # The body of a generator is the application's own code: what it starts and logs belongs to this run.
+        # What the body of a generator starts and logs belongs to this run. Calls of an SDK's body, the adapter tells.
         if run is not None and (inspect.isasyncgen(stream) or inspect.isgenerator(stream)):
-            self._link = Link(run.run, None, current.get(), "stream", around=current_span_context())
+            about: dict[str, Any] = {"around": current_span_context(), "tells": is_of_sdk(stream)}
+            self._link = Link(run.run, None, current.get(), "stream", **about)
             if not_begun(stream):
                 run.begins_at_first_pull()
         return self

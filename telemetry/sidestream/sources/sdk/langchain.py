@@ -1,0 +1,267 @@
+"""LangChain's callbacks as they reach the nodes of a graph: nodes, tools, and requests that no SDK of a model tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from sidestream.events import Json, ToolOutcome
+from sidestream.recording.context import Link, current
+from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.recording.run_recorder import RunRecorder
+from sidestream.recording.snapshot import snapshot
+from sidestream.recording.span_context import current_span_context
+from sidestream.sources.adapters.fields import field, plain
+from sidestream.sources.adapters.langgraph import PROVIDERS, LangGraph
+from sidestream.sources.time_limits import is_time_out
+
+from .calls import Asked, ModelCall, settings_of, text_of
+from .questions import ask_chat
+from .whole import one_item
+
+
+class Answer(LangGraph):
+    """Adapter for one answer of a chat model, in the form of LangChain's events."""
+
+    def __init__(self, run_id: Any) -> None:
+        super().__init__()
+        self._open = run_id
+
+
+class _Asking:
+    """One call of a model: told by the SDK that it goes through, or else by what LangChain says of it."""
+
+    def __init__(self, callbacks: GraphCallbacks, run_id: Any, asked: Asked) -> None:
+        self._callbacks = callbacks
+        self._run_id = run_id
+        self._asked = asked
+        self._started = self._t = monotonic_ns()
+        self._is_told = False
+        self._call: ModelCall | None = None
+        self._outside = current.get()
+        self._link = callbacks.link_with(requests=self._sdk_tells)
+        current.set(self._link)
+
+    def _sdk_tells(self) -> RunRecorder:
+        self._is_told = True
+        return self._callbacks.run
+
+    def _told(self, streaming: bool) -> ModelCall | None:
+        """The call that is told here; None where the SDK of the model tells it."""
+        if self._call is None and not self._is_told:
+            about: dict[str, Any] = {"streaming": streaming, "is_run": False, "at": self._started}
+            recorder, run = self._callbacks.recorder, self._callbacks.run
+            self._call = ModelCall(recorder, run, Answer(self._run_id), self._asked, one_item, **about)
+            if streaming:
+                self._call.opened()
+        return self._call
+
+    def piece(self, message: Any) -> None:
+        """A piece of the answer has come."""
+        if not self._is_told and (call := self._told(streaming=True)) is not None:
+            call.item({"event": "on_chat_model_stream", "run_id": self._run_id, "data": {"chunk": message}}, self._t)
+            self._t = monotonic_ns()
+
+    def answered(self, message: Any) -> None:
+        """The answer is there as a whole."""
+        self._restore()
+        if (call := self._told(streaming=False)) is not None:
+            call.answered({"event": "on_chat_model_end", "run_id": self._run_id, "data": {"output": message}})
+
+    def raised(self, error: BaseException) -> None:
+        """The call has raised `error`. Keeps nothing of it."""
+        self._restore()
+        if (call := self._told(streaming=False)) is not None:
+            call.raised(error)
+
+    def _restore(self) -> None:
+        if current.get() is self._link:  # asynchronous models report their end in another context
+            current.set(self._outside)
+
+
+class GraphCallbacks:
+    """What LangChain's callbacks say of one graph's run.
+
+    Args:
+        recorder: The sidecar's.
+        run: The run of the graph.
+        link: What the graph's own code runs inside.
+        answer_of: Makes of the state that a graph ends with what it gives.
+    """
+
+    def __init__(self, recorder: Recorder, run: RunRecorder, link: Link, answer_of: Callable[[Any], Json]) -> None:
+        self.recorder = recorder
+        self.run = run
+        self._outer = link.outer
+        self._answer_of = answer_of
+        self._graph: Any = None
+        """LangChain's id of the graph's run: the first that it reports."""
+        self.is_timed_out = False
+        """Whether a limit of time has cancelled a part of the graph: its callers' tasks are still suspended then."""
+        self._is_interrupted = False
+        self._models: dict[Any, _Asking] = {}
+        self._tools: dict[Any, tuple[int, Link, Link | None]] = {}
+
+    def link_with(self, **more: Any) -> Link:
+        """A link to the graph's run with `more` said of where in the run it is."""
+        return Link(self.run, outer=self._outer, around=current_span_context(), **more)
+
+    # --- nodes ---
+
+    def chain_start(self, run_id: Any, name: Any, metadata: Any) -> None:
+        """The graph, a node or a part of one begins."""
+        if self._graph is None:
+            self._graph = run_id
+        elif isinstance(name, str) and field(metadata, "langgraph_node") == name:
+            step = field(metadata, "langgraph_step")
+            self.run.custom("node", {"node": name} if step is None else {"node": name, "step": step})
+
+    def chain_end(self, run_id: Any, outputs: Any) -> None:
+        """The graph, a node or a part of one is over."""
+        if run_id == self._graph and not self._is_interrupted:
+            content = self._answer_of(outputs) if self.recorder.wants_content else None
+            self.run.final_result(content, type(outputs).__name__)
+
+    def chain_error(self, run_id: Any, error: BaseException) -> None:
+        """The graph, a node or a part of one has raised; told are the interrupts, which are no errors of the run."""
+        self.is_timed_out = self.is_timed_out or is_time_out(error)
+        if type(error).__name__ == "GraphInterrupt" and not self._is_interrupted:
+            self._is_interrupted = True
+            asked = [field(each, "value") for each in (error.args[0] if error.args else ()) or ()]
+            self.run.custom("interrupt", snapshot(asked) if self.recorder.wants_content else None)
+
+    # --- models ---
+
+    def model_start(self, run_id: Any, messages: Any, serialized: Any, metadata: Any, params: Any) -> None:
+        """A model is about to be asked, in the current context."""
+        provider = field(metadata, "ls_provider")
+        body = {"model": field(metadata, "ls_model_name") or field(serialized, "name"), "tools": field(params, "tools")}
+        asked = ask_chat(body, PROVIDERS.get(provider, provider))
+        told = [text_of(field(each, "content")) for each in messages if field(each, "type") == "system"]
+        settings = {name: field(metadata, f"ls_{name}") for name in ("temperature", "max_tokens")}
+        asked = asked._replace(
+            messages=len(messages),
+            instructions="\n\n".join(each for each in told if isinstance(each, str)) or None,
+            settings=settings_of(settings),
+        )
+        self._models[run_id] = _Asking(self, run_id, asked)
+
+    def model_piece(self, run_id: Any, chunk: Any) -> None:
+        """A model has given a piece of its answer."""
+        if (asking := self._models.get(run_id)) is not None and (message := field(chunk, "message")) is not None:
+            asking.piece(message)
+
+    def model_end(self, run_id: Any, response: Any) -> None:
+        """A model has answered."""
+        if (asking := self._models.pop(run_id, None)) is not None:
+            first = next((each for some in field(response, "generations") or () for each in some), None)
+            asking.answered(field(first, "message") or {"type": "ai", "content": field(first, "text")})
+
+    def model_error(self, run_id: Any, error: BaseException) -> None:
+        """A model's call has failed, or was given up."""
+        if (asking := self._models.pop(run_id, None)) is not None:
+            asking.raised(error)
+
+    # --- tools ---
+
+    def tool_start(self, run_id: Any, serialized: Any, given: Any, call_id: Any) -> None:
+        """A tool is about to be executed, in the current context."""
+        call_id = call_id if isinstance(call_id, str) else None
+        arguments = snapshot(given) if self.recorder.wants_content else None
+        span = self.run.tool_start(str(field(serialized, "name") or "tool"), call_id, arguments)
+        link = self.link_with(tool_call_id=call_id, span=span)
+        self._tools[run_id] = span, link, current.get()
+        current.set(link)
+
+    def tool_end(self, run_id: Any, output: Any) -> None:
+        """A tool has been executed."""
+        content = field(output, "content") if field(output, "type") == "tool" else plain(output)
+        result = snapshot(content) if self.recorder.wants_content else None
+        self._tool_over(run_id, "failed" if field(output, "status") == "error" else "ok", result=result)
+
+    def tool_error(self, run_id: Any, error: BaseException) -> None:
+        """A tool has raised, be it to interrupt the graph."""
+        if any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__):
+            self._tool_over(run_id, "deferred")
+        else:
+            self._tool_over(run_id, "failed", failure=Failure.of(error))
+
+    def _tool_over(self, run_id: Any, outcome: ToolOutcome, **facts: Any) -> None:
+        found = self._tools.pop(run_id, None)
+        if found is not None:
+            span, link, outside = found
+            if current.get() is link:
+                current.set(outside)
+            self.run.tool_end(span, outcome, **facts)
+
+
+def handler_class(base: Any, innermost: ContextVar[Any]) -> Any:
+    """The class of LangChain's callback handlers that report to a `GraphCallbacks`.
+
+    Args:
+        base: The base of all handlers.
+        innermost: Holds the handler of the graph that the current code is a part of. A graph within a node inherits
+            the handlers of the one around it, which have nothing to tell then.
+    """
+
+    class Handler(base):  # type: ignore[misc]
+        run_inline = True  # in the context of what it is told of, so that what is set there holds
+        ignore_retriever = True
+        ignore_retry = True
+        ignore_custom_event = True
+
+        def __init__(self, callbacks: GraphCallbacks) -> None:
+            self._to = callbacks
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            return self  # a program may copy its configuration, as it can without this handler
+
+        def __reduce__(self) -> Any:
+            return base, ()  # or send it to another process
+
+        def _tell(self, call: Callable[..., Any], *args: Any) -> None:
+            if innermost.get() is self:
+                safely(self._to.recorder, call, *args)
+
+        def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.chain_start, run_id, more.get("name"), more.get("metadata"))
+
+        def on_chain_end(self, outputs: Any, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.chain_end, run_id, outputs)
+
+        def on_chain_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.chain_error, run_id, error)
+
+        def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: Any, **more: Any) -> None:
+            about = more.get("metadata"), more.get("invocation_params")
+            self._tell(self._to.model_start, run_id, messages[0], serialized, *about)
+
+        def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: Any, **more: Any) -> None:
+            about = more.get("metadata"), more.get("invocation_params")
+            self._tell(self._to.model_start, run_id, prompts, serialized, *about)
+
+        def on_llm_new_token(self, token: Any, *, run_id: Any, chunk: Any = None, **more: Any) -> None:
+            self._tell(self._to.model_piece, run_id, chunk)
+
+        def on_llm_end(self, response: Any, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.model_end, run_id, response)
+
+        def on_llm_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.model_error, run_id, error)
+
+        def on_tool_start(self, serialized: Any, input_str: str, *, run_id: Any, **more: Any) -> None:
+            given = more.get("inputs")
+            self._tell(
+                self._to.tool_start, run_id, serialized, input_str if given is None else given, more.get("tool_call_id")
+            )
+
+        def on_tool_end(self, output: Any, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.tool_end, run_id, output)
+
+        def on_tool_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
+            self._tell(self._to.tool_error, run_id, error)
+
+    return Handler

@@ -1,0 +1,223 @@
+"""LangGraph: each run of a graph is a run, a graph within a node is a run below it, and tools are tool calls.
+
+`Pregel.stream` and `astream`, through which every way of running a graph goes, begin and end the run. What happens in
+between, LangChain's own callbacks tell (`langchain.py`): LangChain takes their handler from a context variable that is
+set while the graph works. Requests are told where they are made, by the SDK of the model; those of a model that none
+observes, by the callbacks.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import uuid
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextvars import ContextVar
+from types import ModuleType, TracebackType
+from typing import Any
+
+from sidestream.events import Json, RunOutcome
+from sidestream.recording.context import Link, current, enclosing, told_outside
+from sidestream.recording.failure import Failure
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.snapshot import snapshot
+from sidestream.recording.span_context import current_span, current_span_context
+from sidestream.sources.adapters.fields import field
+from sidestream.sources.time_limits import is_time_out
+
+from .calls import Observation, text_of
+from .compat import register_configure_hook
+from .langchain import GraphCallbacks, handler_class
+from .patching import Patches
+
+_handler: ContextVar[Any] = ContextVar("sidestream_langgraph", default=None)
+"""The callback handler of the graph that the current code is a part of. LangChain asks it for each of its managers."""
+
+
+def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    """Observe the SDK once the module that defines `Pregel` is imported; versions before 0.6 have it in the package."""
+    pregel = getattr(module, "Pregel", None)
+    if pregel is None or pregel.__module__ != module.__name__:
+        return
+    callbacks = importlib.import_module("langchain_core.callbacks")  # which LangGraph has imported
+    handler = handler_class(callbacks.BaseCallbackHandler, _handler)
+    patches.at_undo(register_configure_hook(_handler))
+    for name in ("stream", "astream"):
+        patches.wrap(pregel, name, lambda original: _streaming(original, handler, observation))
+
+
+def _streaming(original: Any, handler: Any, observation: Observation) -> Callable[..., Any]:
+    is_async = inspect.isasyncgenfunction(original)
+
+    def stream(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = original(self, *args, **kwargs)
+        if not observation.active:
+            return made
+        given = args[0] if args else kwargs.get("input")
+        config = args[1] if len(args) > 1 else kwargs.get("config")
+        about = observation.recorder, self, given, config, handler
+        return _apassed_on(made, about) if is_async else _passed_on(made, about)
+
+    return stream
+
+
+# --- the stream of a run: a generator, as the SDK's own is ---------------------------------------------------------
+
+
+def _passed_on(stream: Any, about: tuple[Any, ...]) -> Generator[Any, Any, Any]:
+    run = _begun(about)
+    try:
+        with run:
+            item = next(stream)
+        while True:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                with run:
+                    stream.close()
+                run.left()
+                raise
+            except BaseException as error:
+                with run:
+                    item = stream.throw(error)
+            else:
+                with run:
+                    item = stream.send(sent)
+    except StopIteration as over:
+        return over.value
+
+
+async def _apassed_on(stream: Any, about: tuple[Any, ...]) -> AsyncGenerator[Any, Any]:
+    run = _begun(about)
+    try:
+        # The event loop closes at its end each generator that it knows of, all at once: it knows this one alone.
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        pull = stream.__anext__()
+        sys.set_asyncgen_hooks(*hooks)
+        with run:
+            item = await pull
+        while True:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                with run:
+                    await stream.aclose()
+                run.left()
+                raise
+            except BaseException as error:
+                with run:
+                    item = await stream.athrow(error)
+            else:
+                with run:
+                    item = await stream.asend(sent)
+    except StopAsyncIteration:
+        return
+
+
+def _begun(about: tuple[Any, ...]) -> GraphRun | _NoRun:
+    outer = enclosing(about[0])
+    if told_outside.get() or (outer is not None and outer.tells):
+        return _NoRun()
+    run: GraphRun | None = safely(about[0], GraphRun, *about, outer)
+    return _NoRun() if run is None else run
+
+
+class _NoRun:
+    """Stands for a run that somebody further out tells, or that could not be begun."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def left(self) -> None:
+        pass
+
+
+class GraphRun:
+    """One run of a graph. As a context manager, it stands around each step that its consumer asks for.
+
+    Only then are the context variables set: between the steps, a plain generator shares its caller's context.
+    """
+
+    def __init__(
+        self, recorder: Recorder, graph: Any, given: Any, config: Any, handler: Any, outer: Link | None
+    ) -> None:
+        self._recorder = recorder
+        name = field(config, "run_name") or field(graph, "name")
+        self.run = run = recorder.open_run(str(uuid.uuid4()), name if isinstance(name, str) else None, outer)
+        thread = field(field(config, "configurable"), "thread_id")
+        run.start(
+            prompt=snapshot(_asked(given)) if recorder.wants_content else None,
+            conversation_id=None if thread is None else str(thread),
+            mode=None,
+            caller=current_span(),
+        )
+        self._link = Link(run, None, current.get(), requests=lambda: run, around=current_span_context())
+        self._callbacks = GraphCallbacks(recorder, run, self._link, _answered)
+        self._handler = handler(self._callbacks)
+
+    def __enter__(self) -> None:
+        self._outside = current.get(), _handler.get()
+        current.set(self._link)
+        _handler.set(self._handler)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        outside, handler = self._outside
+        current.set(outside)
+        _handler.set(handler)
+        if error is not None:
+            safely(self._recorder, self._raised, error)
+
+    def _raised(self, error: BaseException) -> None:
+        """The stream raised `error`, be it for its end. Keeps nothing of `error`."""
+        kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "langgraph.errors"}
+        if isinstance(error, StopIteration | StopAsyncIteration) or kinds & {"GraphInterrupt", "ParentCommand"}:
+            self._end("completed")  # by one of the latter two, the graph hands over to the one around it
+        elif "GraphDrained" in kinds:
+            self._end("cancelled")
+        elif isinstance(error, Exception):
+            failure = Failure.of(error)
+            self.run.error(failure, "run", identity=id(error))
+            self._end("error", failure)
+        else:
+            timed_out = self._callbacks.is_timed_out or is_time_out(error)
+            self._end("abandoned" if isinstance(error, GeneratorExit) else "timed_out" if timed_out else "cancelled")
+
+    def left(self) -> None:
+        """Nobody will ask for more."""
+        safely(self._recorder, self._end, "abandoned")
+
+    def _end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
+        self.run.end(outcome, failure)
+        self._recorder.close_run(self.run)
+
+
+def _asked(given: Any) -> Any:
+    """What a graph is asked: the last message where its state has messages, else what it is given."""
+    messages = field(given, "messages") if not isinstance(given, str) else None
+    if not isinstance(messages, list | tuple) or not messages:
+        return messages or _plain(given)
+    last = messages[-1]
+    return last[1] if isinstance(last, tuple) and len(last) == 2 else text_of(field(last, "content")) or last
+
+
+def _answered(state: Any) -> Json:
+    """What a graph gives: its structured answer, or the text of its last message, or else its state."""
+    if (structured := field(state, "structured_response")) is not None:
+        return snapshot(structured)
+    messages = field(state, "messages") if isinstance(state, Mapping) else None
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return snapshot(_plain(state) if last is None else text_of(field(last, "content")))
+
+
+def _plain(state: Any) -> Any:
+    """A state without what its names hide: those with two underscores are LangGraph's own."""
+    if not isinstance(state, Mapping):
+        return state
+    return {name: value for name, value in state.items() if not str(name).startswith("__")}
