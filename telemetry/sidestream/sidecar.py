@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from html import escape
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from . import exit_hooks
 from .diagnostics import error_once, warn_once
@@ -289,7 +289,7 @@ class Sidecar:
         head = "".join(f"<th>{name}</th>" for name in ("exporter", "seen", "exported", "pending", "dropped"))
         return f"<p>{escape(repr(self))}</p><table><tr>{head}</tr>{rows}</table>"
 
-    def __enter__(self) -> Sidecar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -297,7 +297,7 @@ class Sidecar:
     ) -> None:
         self.close()
 
-    async def __aenter__(self) -> Sidecar:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
