@@ -126,10 +126,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             return await main
         finally:
             gc.collect()
-            for _ in range(10):
-                await asyncio.sleep(0)
-            left = asyncio.all_tasks() - {asyncio.current_task()}
-            if left:
+            for turn in range(1_000):  # a cancelled task may wait for a thread, and a busy machine takes its time
+                await asyncio.sleep(0 if turn < 10 else 0.01)
+                left = asyncio.all_tasks() - {asyncio.current_task()}
+                if turn >= 10 and not left:
+                    break
+            else:
                 noise.append(left)
 
     handler, unraisable = Handler(logging.WARNING), sys.unraisablehook
