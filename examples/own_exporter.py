@@ -1,10 +1,11 @@
 """An exporter of one's own: the cost of each run, by agent, as soon as it is known."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from pydantic_ai import Agent
 
-from sidestream import ContentPolicy, Exporter, Sidecar
+from sidestream import ContentPolicy, Exporter, Sidecar, StreamEvent
 
 
 class Bill(Exporter):
@@ -15,7 +16,7 @@ class Bill(Exporter):
     def __init__(self) -> None:
         self.tokens: Counter[str] = Counter()
 
-    def export(self, events) -> None:
+    def export(self, events: Sequence[StreamEvent]) -> None:
         for event in events:
             if event.event_type == "agent_end" and event.data.total_tokens is not None:
                 self.tokens[event.agent_name or "?"] += event.data.total_tokens

@@ -34,7 +34,7 @@ with Sidecar("jsonl:runs/") as sidecar:  # in production, last night
     sidecar.unobserve(agent)
 
 [group] = log.errors("runs/")
-print("in the log:", group.exception_type, "at", group.place.rpartition("/")[2])
+print("in the log:", group.exception_type, "at", (group.place or "").rpartition("/")[2])
 
 with ModelFromLog("runs/", run=group.last_run_id).override(agent):  # at one's desk
     try:

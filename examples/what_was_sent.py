@@ -16,6 +16,6 @@ for message in log.sent_messages(last, request=1, paths="runs/"):
     for part in message["parts"]:
         print(f"{message['kind']:8} {part['part_kind']:12} {part['content']}")
 
-[request] = [step for step in last.steps if step.kind == "request"]
-print("instructions:", request.input)
-print("written in this run:", len(request.sent.new), "of", request.sent.messages, "messages")
+[(instructions, sent)] = [(step.input, step.sent) for step in last.steps if step.sent]
+print("instructions:", instructions)
+print("written in this run:", len(sent.new), "of", sent.messages, "messages")

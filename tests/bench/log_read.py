@@ -117,7 +117,7 @@ def _in_process(way: str, path: Path) -> dict[str, float]:
 # --- in a process of its own ---------------------------------------------------------------------------------------
 
 
-def _measure(way: str, path: Path) -> dict[str, float]:
+def _measure(way: str, path: Path) -> dict[str, float | None]:
     from sidestream import log
     from sidestream.log.index.store import FOLDER
 

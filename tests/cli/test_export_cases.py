@@ -32,9 +32,11 @@ def test_a_case_a_run(folder: Path, name: str) -> None:
         ("how are you?", "fine"),
         ("and now?", "fine"),
     ]
-    assert data.cases[0].metadata["agent"] == "support"
-    assert data.cases[0].metadata["tags"] == {"tenant": "acme"}
-    assert data.cases[0].metadata["total_tokens"] == 4
+    metadata = data.cases[0].metadata
+    assert metadata is not None
+    assert metadata["agent"] == "support"
+    assert metadata["tags"] == {"tenant": "acme"}
+    assert metadata["total_tokens"] == 4
 
 
 def test_one_run_and_what_cannot_be_written(folder: Path) -> None:

@@ -126,7 +126,7 @@ class TestOutput:
         assert (done.returncode, done.stderr) == (1, "sidestream: standard output is closed\n")
 
     def run(self, arguments: list[str], **pipes: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(  # type: ignore[call-overload]
             [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, env=environment(), check=False, **pipes
         )
 

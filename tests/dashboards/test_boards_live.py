@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def check_every_rule_is_evaluated_and_every_record_has_values(feed: FedPrometheu
     rules = [rule for group in groups for rule in group["rules"]]
     assert {rule["health"] for rule in rules} == {"ok"}, [rule.get("lastError") for rule in rules]
     for record in RECORDS:
-        wait_for(lambda name=record.name: feed.server.query(name), record.name)
+        wait_for(partial(feed.server.query, record.name), record.name)
 
 
 def check_dots_on_a_panel_lead_to_the_run(feed: FedPrometheus) -> None:
@@ -123,7 +124,7 @@ def check_a_trace_leads_back_to_metrics(feed: FedPrometheus) -> None:
     [tempo] = [source for source in provisioned["datasources"] if source["type"] == "tempo"]
     for query in tempo["jsonData"]["tracesToMetrics"]["queries"]:
         expr = query["query"].replace("$$__tags", 'agent="support",model="gpt-5-mini"')
-        wait_for(lambda expr=expr: feed.server.query(expr), expr)
+        wait_for(partial(feed.server.query, expr), expr)
 
 
 def check_links_lead_to_pages_of_the_log(feed: FedPrometheus) -> None:

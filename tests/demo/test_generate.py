@@ -14,7 +14,17 @@ import pytest
 
 from sidestream.demo.generate import generate
 from sidestream.errors import ConfigurationError
-from sidestream.events import AgentEnd, AgentStart, AnyEvent, LLMChunk, LLMEnd, ToolEnd, decode_line, encode_line
+from sidestream.events import (
+    AgentEnd,
+    AgentStart,
+    AnyEvent,
+    LLMChunk,
+    LLMEnd,
+    ToolEnd,
+    ToolStart,
+    decode_line,
+    encode_line,
+)
 
 UNTIL = datetime(2026, 11, 20, tzinfo=UTC)
 COUNT = 20_000
@@ -94,11 +104,13 @@ class TestTheRuns:
                 assert (end.cost_usd or 0) == pytest.approx(sum(r.cost_usd or 0 for r in requests))
 
     def test_have_sub_agents_that_name_their_parents(self, runs: dict[str, list[AnyEvent]]) -> None:
-        children = [told[0].data for told in runs.values() if told[0].data.get("parent_run_id")]
+        children = [
+            start for told in runs.values() if isinstance(start := told[0].data, AgentStart) and start.parent_run_id
+        ]
         assert children
         for child in children:
-            parent = runs[child.parent_run_id]
-            calls = {event.data.tool_call_id for event in parent if event.event_type == "tool_start"}
+            parent = runs[child.parent_run_id or ""]
+            calls = {event.data.tool_call_id for event in parent if isinstance(event.data, ToolStart)}
             assert child.parent_tool_call_id in calls
             assert child.root_run_id == child.parent_run_id
 

@@ -122,7 +122,7 @@ def test_client_events_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_tool_of_an_mcp_server_is_a_tool_call_of_the_run() -> None:
-    command = [sys.executable, EXAMPLES / "mcp_tools.py"]
+    command = [sys.executable, str(EXAMPLES / "mcp_tools.py")]
     assert subprocess.run(command, capture_output=True, timeout=90).stdout.startswith(b"The file is there.")
     [run] = log.runs("runs/")
     assert (run.tool_calls, run.failed_tool_calls) == (1, 0)
@@ -250,7 +250,7 @@ def test_the_notebook() -> None:
 
 
 def test_the_tests_with_pytest() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", EXAMPLES / "test_with_pytest.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_with_pytest.py")]
     assert subprocess.run(command, capture_output=True, timeout=90).returncode == 0
 
 

@@ -121,8 +121,8 @@ class TestWhoIsObserved:
         """Looking for agents wakes no lazy object that says it is of another class."""
 
         class Proxy:
-            @property
-            def __class__(self) -> type:  # type: ignore[override]
+            @property  # type: ignore[misc]
+            def __class__(self) -> type:
                 raise AssertionError("woken")
 
         proxy = Proxy()
@@ -177,7 +177,7 @@ class TestUninstall:
         def foreign(self: Any, *args: Any, **kwargs: Any) -> None:
             ours(self, *args, **kwargs)
 
-        Agent.__init__ = foreign  # type: ignore[assignment,method-assign]
+        Agent.__init__ = foreign  # type: ignore[method-assign]
         try:
             sidestream.uninstall()
             assert Agent.__init__ is foreign

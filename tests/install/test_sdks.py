@@ -106,7 +106,7 @@ def test_where_others_wrapped_after_us_theirs_stays_and_ours_passes_on() -> None
     ours = _base_client.SyncAPIClient.request
 
     def theirs(self: object, *args: object, **kwargs: object) -> object:
-        return ours(self, *args, **kwargs)  # type: ignore[arg-type, call-overload]
+        return ours(self, *args, **kwargs)  # type: ignore[call-overload]
 
     _base_client.SyncAPIClient.request = theirs  # type: ignore[method-assign, assignment]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.log_builder import run_events, write
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A conversation of two turns, the first with a sub-agent, the second lost; one of one turn; a run apart."""
-    sub_agent = {"parent_run_id": "one", "root_run_id": "one", "conversation_id": "c-1"}
+    sub_agent: dict[str, Any] = {"parent_run_id": "one", "root_run_id": "one", "conversation_id": "c-1"}
     events = [
         *run_events("one", conversation_id="c-1", tags={"user": "a"}),
         *run_events("one-sub", agent="billing", minutes=0.01, **sub_agent),

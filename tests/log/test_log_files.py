@@ -35,7 +35,7 @@ def test_the_rotated_files_of_a_named_log_come_before_the_one_being_written(tmp_
     exporter.close()
     assert len(names(tmp_path)) > 1
     assert names(tmp_path)[-1] == "app.jsonl"
-    assert keys(log.read(tmp_path)) == [key for number in range(3) for key in keys(run_events(f"run{number}"))]  # type: ignore[arg-type]
+    assert keys(log.read(tmp_path)) == [key for number in range(3) for key in keys(run_events(f"run{number}"))]
 
 
 def test_only_log_files_count_in_a_folder(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_an_event_that_is_too_long_for_a_line_is_shortened_so_that_it_can_be_rea
     assert [event.seq for event in found] == [0, 1, 2]
     assert problems == []
     assert found[0].data == data[0]
+    assert isinstance(found[1].data, ToolEnd)
     assert str(found[1].data.result).startswith("b" * 1_000_000)
 
 

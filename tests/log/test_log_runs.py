@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 import pytest
@@ -245,7 +245,9 @@ def family(folder: Path) -> None:
     """A run with two sub-agents, one of which has one of its own; each spends 0.03 dollars."""
     events: list[StreamEvent] = []
     for run_id, parent in [("root", None), ("child1", "root"), ("child2", "root"), ("grandchild", "child1")]:
-        links = {"parent_run_id": parent, "parent_tool_call_id": "call_1", "root_run_id": "root"} if parent else {}
+        links: dict[str, Any] = (
+            {"parent_run_id": parent, "parent_tool_call_id": "call_1", "root_run_id": "root"} if parent else {}
+        )
         events += run_events(run_id, agent=run_id.rstrip("12"), **links)
     write(folder / "a.jsonl", events)
 

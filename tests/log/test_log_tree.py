@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_each_event_has_its_place(tmp_path: Path) -> None:
 
 
 def test_sub_agents_are_within_the_tool_calls_that_started_them(tmp_path: Path) -> None:
-    links = {"root_run_id": "root", "parent_link": "tool"}
+    links: dict[str, Any] = {"root_run_id": "root", "parent_link": "tool"}
     events: list[StreamEvent] = [
         *run_events("root"),
         *run_events("child", agent="billing", parent_run_id="root", parent_tool_call_id="call_1", minutes=1, **links),
@@ -121,7 +122,8 @@ def test_sub_agents_are_within_the_tool_calls_that_started_them(tmp_path: Path) 
     child = root.steps[1].children[-1]
     assert child.start == pytest.approx(0.6)
     assert child.run is not None
-    assert (child.run.start, child.input, child.cost_usd) == (pytest.approx(0.6), "prompt of child", 0.03)
+    assert child.run.start == pytest.approx(0.6)
+    assert (child.input, child.cost_usd) == ("prompt of child", 0.03)
     assert [each.summary.run_id for each in log.load_run(tmp_path, "child").runs()] == ["child", "grandchild"]
 
 

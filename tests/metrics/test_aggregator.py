@@ -527,7 +527,7 @@ def test_combinations_of_labels_are_bounded_too_and_the_small_ones_stay_apart() 
     for agent in range(10):
         for model in range(10):
             for provider in range(10):
-                facts = {"model": f"m{model}", "provider": f"p{provider}"}
+                facts: dict[str, Any] = {"model": f"m{model}", "provider": f"p{provider}"}
                 measured(run_of(started(), answered(**facts), agent=f"a{agent}"), aggregator)
                 measured(run_of(started(), answered(outcome="error", **facts), agent=f"a{agent}"), aggregator)
     found = points(aggregator, "sidestream_requests_total")

@@ -213,7 +213,8 @@ class TestLife:
 
     def test_the_end_of_a_run_is_delivered_at_once(self) -> None:
         exporters = [Scripted(), Scripted()]
-        for exporter, exporter.threaded in zip(exporters, (False, True), strict=True):
+        for exporter, threaded in zip(exporters, (False, True), strict=True):
+            exporter.threaded = threaded
             exporter.interval = 10 * SAFETY
         pipeline = a_pipeline(*exporters)
         put_all(pipeline, "tool_start", "agent_end")
@@ -392,7 +393,7 @@ class TestCallerIsLeftAlone:
         intruders: list[str] = []
 
         class Watchful(Scripted):
-            def export(self, events: Sequence[StreamEvent]) -> None:  # type: ignore[override]
+            def export(self, events: Sequence[StreamEvent]) -> None:
                 if threading.get_ident() == here:
                     intruders.append("export")
                 raise ValueError("no")
@@ -470,7 +471,12 @@ class TestReentrance:
         gc.set_threshold(700)
         gc.collect()
         done = threading.Event()
-        threading.Thread(target=lambda: (flush(pipeline), done.set()), daemon=True).start()
+
+        def flushing() -> None:
+            flush(pipeline)
+            done.set()
+
+        threading.Thread(target=flushing, daemon=True).start()
         assert done.wait(SAFETY), "the worker is locked up"
         stats = stats_of(pipeline)
         assert stats.seen == puts

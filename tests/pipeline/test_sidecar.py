@@ -328,7 +328,7 @@ class Discarding(Scripted):
 
     name = "discarding"
 
-    def export(self, events: Sequence[StreamEvent]) -> None:  # type: ignore[override]
+    def export(self, events: Sequence[StreamEvent]) -> None:
         return
 
 

@@ -146,7 +146,7 @@ class Runs(RuleBasedStateMachine):
         self.is_in_order_without_a_gap()
         for run in self.recorders:
             of_run = [event for event in self.events if event.run_id == run.run_id]
-            kinds = Counter(event.event_type for event in of_run)
+            kinds = Counter[str](event.event_type for event in of_run)
             assert of_run[-1].event_type == "agent_end"
             assert kinds["agent_start"] == kinds["agent_end"] == 1
             assert kinds["llm_start"] == kinds["llm_end"] == kinds["progress"] == of_run[-1].data.total_iterations

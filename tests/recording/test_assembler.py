@@ -186,7 +186,7 @@ def test_timestamp_and_offset_are_those_of_what_happened() -> None:
 
 def test_a_step_of_the_wall_clock_shows_from_the_next_request_on() -> None:
     stage = Stage()
-    stage.run._wall = lambda: START + stage.now + 60_000 * MS  # type: ignore[method-assign]
+    stage.run._wall = lambda: START + stage.now + 60_000 * MS
     stage.run.custom("before")
     stage.request()
     before, after = stage.events[-2:]
@@ -297,9 +297,9 @@ def test_deltas_that_came_after_a_record_are_taken_after_it() -> None:
     """The path goes on while the assembler is behind: order is by time, not by when it was looked at."""
     records: list[Any] = []
     stage = Stage()
-    stage.run._append = records.append  # type: ignore[method-assign]
+    stage.run._append = records.append
     request = stage.request()
-    request._append = records.append  # type: ignore[method-assign]
+    request._append = records.append
     deltas = stage.opens(request)
     stage.say(deltas, "a", wait=10)
     asked = stage.now
@@ -307,7 +307,7 @@ def test_deltas_that_came_after_a_record_are_taken_after_it() -> None:
     stage.say(deltas, "b", wait=10)
     for record in records:
         stage.assembly.append(record)
-    stage.run._append = request._append = stage.assembly.append  # type: ignore[method-assign]
+    stage.run._append = request._append = stage.assembly.append
     request.end("ok")
     end = stage.one("llm_end")
     assert (end.provider_wait_seconds, end.consumer_hold_seconds, end.gap_max_seconds) == (0.1, 0.0, 0.07)

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import logging
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any
 
@@ -38,7 +38,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
     """What structlog logs, configured as an application would."""
     kept: list[dict[str, Any]] = []
 
-    def keep(_logger: Any, _name: str, event: dict[str, Any]) -> Any:
+    def keep(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Any:
         kept.append(dict(event))
         raise structlog.DropEvent
 
@@ -50,7 +50,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
 
 def an_agent(sidecar: Sidecar, in_tool: Any) -> Agent[None, str]:
     agent = sidecar.observe(Agent(TestModel(), name="clerk"))
-    agent.tool_plain(in_tool, name="look")
+    agent.tool_plain(name="look")(in_tool)
     return agent
 
 
@@ -209,7 +209,7 @@ def test_there_is_no_current_run_outside_of_one() -> None:
 
 def test_the_current_run_cannot_be_changed(sidecar: Sidecar) -> None:
     seen: list[Any] = []
-    an_agent(sidecar, lambda: seen.append(current_run()) or "seen").run_sync("go")
+    an_agent(sidecar, lambda: seen.append(current_run())).run_sync("go")
     (run,) = seen
     assert run.agent == "clerk"
     with pytest.raises(dataclasses.FrozenInstanceError):

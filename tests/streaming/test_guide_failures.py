@@ -23,7 +23,8 @@ from sidestream import (
     run_stream_with_tools,
     stream_tool_calls,
 )
-from tests.support.talking_model import Call, Log, agent_of, eventually, forever, model_of, of, run, texts_of, types_of
+from tests.support.scripted_model import Call
+from tests.support.talking_model import Log, agent_of, eventually, forever, model_of, of, run, texts_of, types_of
 
 
 async def look_up(order: int) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic_ai import Agent, ModelRetry
+from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai.exceptions import UsageLimitExceeded
 from pydantic_ai.usage import UsageLimits
 
@@ -27,7 +28,8 @@ from sidestream import (
     stream_text,
     stream_tool_calls,
 )
-from tests.support.talking_model import Call, Log, Think, agent_of, eventually, forever, of, run, texts_of, types_of
+from tests.support.scripted_model import Call, Think
+from tests.support.talking_model import Log, Step, agent_of, eventually, forever, of, run, texts_of, types_of
 
 
 async def look_up(order: int) -> dict[str, Any]:
@@ -37,12 +39,12 @@ async def look_up(order: int) -> dict[str, Any]:
 
 def clerk(**settings: Any) -> Agent[Any, Any]:
     """Thinks, says a word, calls a tool, and answers."""
-    first = [Think("which order?"), "Let ", "me see. ", Call("look_up", '{"order": 7}', pieces=3)]
+    first: list[Step] = [Think("which order?"), "Let ", "me see. ", Call("look_up", '{"order": 7}', pieces=3)]
     return agent_of(first, ["It is ", "on its ", "way."], tools=[look_up], **settings)
 
 
-def told(*args: Any, function: Any = run_stream, **options: Any) -> list[StreamEvent]:
-    """All events of a stream."""
+def told(*args: Any, function: Any = run_stream, **options: Any) -> list[Any]:
+    """All events of a stream, or what else `function` yields."""
 
     return run(_all(function(*args, **options)))
 
@@ -122,7 +124,12 @@ class TestRunStream:
 
     def test_names_an_agent_without_a_name_after_the_variable_of_the_caller(self) -> None:
         """As pydantic-ai does, whichever function is called."""
-        functions = [run_stream, run_stream_with_tools, stream_text, stream_tool_calls]
+        functions: list[Callable[..., AsyncIterator[Any]]] = [
+            run_stream,
+            run_stream_with_tools,
+            stream_text,
+            stream_tool_calls,
+        ]
 
         async def main() -> list[str | None]:
             names = []
@@ -167,7 +174,12 @@ class TestRunStream:
         """The third argument, as ever."""
         seen: list[Any] = []
         agent = agent_of(["ok"], deps_type=int)
-        agent.instructions(lambda ctx: seen.append(ctx.deps) or "")
+
+        @agent.instructions
+        def see(ctx: RunContext[int]) -> str:
+            seen.append(ctx.deps)
+            return ""
+
         told(agent, "?", 42)
         assert seen == [42]
 
@@ -299,7 +311,7 @@ class TestSisters:
 
     def test_stream_text_yields_the_text(self) -> None:
         """And nothing else of what the model says."""
-        assert "".join(told(clerk(), "?", function=stream_text)) == "Let me see. It is on its way."  # type: ignore[arg-type]
+        assert "".join(told(clerk(), "?", function=stream_text)) == "Let me see. It is on its way."
 
     def test_stream_tool_calls_yields_start_and_end(self) -> None:
         """`(name, args, None)`, then `(name, args, result)`."""
@@ -372,7 +384,9 @@ class TestProperties:
         async def again() -> str:
             return "go on"
 
-        calls = [[*deltas, Think(thinking), Call("again", id=f"c{i}")] for i, deltas in enumerate(answers)]
+        calls: list[list[Step]] = [
+            [*deltas, Think(thinking), Call("again", id=f"c{i}")] for i, deltas in enumerate(answers)
+        ]
         agent = agent_of(*calls, ["the end"], tools=[again])
         events = asyncio.run(_all(run_stream_with_tools(agent, "?")))
         assert "".join(texts_of(events)) == "".join(map("".join, answers)) + "the end"

@@ -13,7 +13,8 @@ from pydantic_ai import Agent, CancellationToken
 from pydantic_ai.exceptions import RunCancelled, RunTimedOut, UserError
 
 from sidestream import StreamEvent, collect_stream_result, run_stream, stream_text, stream_tool_calls
-from tests.support.talking_model import Call, Log, Step, agent_of, eventually, forever, of, run, types_of
+from tests.support.scripted_model import Call
+from tests.support.talking_model import Log, Step, agent_of, eventually, forever, of, run, types_of
 
 
 class ConsumerError(Exception):

@@ -17,7 +17,8 @@ from pydantic_ai.toolsets import FunctionToolset
 from sidestream import StreamEvent, collect_stream_result, run_stream, run_stream_with_tools
 from sidestream.sources.pydantic_ai import attach
 from sidestream.sources.pydantic_ai.capability import Observer
-from tests.support.talking_model import Call, Log, agent_of, of, run, texts_of, types_of
+from tests.support.scripted_model import Call
+from tests.support.talking_model import Log, agent_of, of, run, texts_of, types_of
 
 
 async def all_of(stream: Any) -> list[StreamEvent]:
@@ -63,7 +64,7 @@ class TestTheSidecar:
             log.sidecar.observe(agent)
         if observed in ("by another", "by both"):
             other.sidecar.observe(agent)
-        options = {"capabilities": [log.sidecar.capability]} if observed == "by the run" else {}
+        options: dict[str, Any] = {"capabilities": [log.sidecar.capability]} if observed == "by the run" else {}
         before = list(agent.root_capability.capabilities)
 
         events = run(all_of(run_stream(agent, "?", sidecar=log.sidecar, **options)))
@@ -184,14 +185,14 @@ class TestOtherRuns:
         """If they are streams themselves; costs count once, in the stream and in the log."""
         child = agent_of(["child"], name="child")
         parent = agent_of([Call("ask")], ["parent"], name="parent")
+        inner: list[StreamEvent] = []
 
         @parent.tool_plain
         async def ask() -> str:
-            nonlocal inner
-            result, inner = await collect_stream_result(child, "?", sidecar=log.sidecar)
+            result, events = await collect_stream_result(child, "?", sidecar=log.sidecar)
+            inner.extend(events)
             return str(result.output)
 
-        inner: list[StreamEvent] = []
         outer = run(all_of(run_stream(parent, "?", sidecar=log.sidecar)))
         for parents, children in ((outer, inner), tuple(runs_of(log).values())):
             assert children[0].data.parent_run_id == parents[0].run_id

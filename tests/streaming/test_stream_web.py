@@ -12,7 +12,8 @@ import pytest
 
 from sidestream import StreamEventType, run_stream
 from tests.support.loopback import served, until
-from tests.support.talking_model import Call, Log, agent_of, forever, of
+from tests.support.scripted_model import Call
+from tests.support.talking_model import Log, agent_of, forever, of
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")

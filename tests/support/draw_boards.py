@@ -109,7 +109,7 @@ def take_pictures(pages: dict[str, tuple[str, int]]) -> None:
 def make_small(path: Path) -> None:
     """64 colours do. Without Pillow the picture stays as large as it is."""
     try:
-        from PIL import Image
+        from PIL import Image  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         print(f"{path}: pip install pillow, to have it small")
         return
@@ -215,9 +215,9 @@ def draw_lines(panel: Json, found: list[list[Json]], width: float, height: float
         drawn.append(f'<polyline points="{line}" fill="none" stroke="{ink}" stroke-width="1.3"/>')
     for threshold in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]:
         if threshold["value"] < high:
-            ink, at = NAMED.get(threshold["color"], threshold["color"]), f"{y(threshold['value']):.1f}"
-            place = f'x1="{left}" x2="{width:.0f}" y1="{at}" y2="{at}"'
-            drawn.append(f'<line {place} stroke="{ink}" stroke-dasharray="6 5"/>')
+            ink, level = NAMED.get(threshold["color"], threshold["color"]), f"{y(threshold['value']):.1f}"
+            ends = f'x1="{left}" x2="{width:.0f}" y1="{level}" y2="{level}"'
+            drawn.append(f'<line {ends} stroke="{ink}" stroke-dasharray="6 5"/>')
     legend = "".join(
         f'<i style="background:{ink}"></i>{html.escape(name)}' for ink, (name, _) in zip(inks, curves, strict=True)
     )

@@ -72,7 +72,7 @@ answered = partial(answer, model="gpt-5", duration_seconds=0.5)
 ended = partial(end, duration_seconds=1.5, total_iterations=1)
 
 
-def usage(input_tokens: int | None = None, output_tokens: int | None = None, **more: int | None) -> Usage:
+def usage(input_tokens: int | None = None, output_tokens: int | None = None, **more: Any) -> Usage:
     return Usage(input_tokens=input_tokens, output_tokens=output_tokens, **more)
 
 

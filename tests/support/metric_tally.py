@@ -89,6 +89,7 @@ class Tally:
         cached = data.usage is not None and (data.usage.cache_read_tokens or data.usage.cache_write_tokens)
         if cached and data.cost_source == "genai-prices":
             effect = cache_effect(data.usage, model=data.response_model, provider=provider)
+            assert effect is not None
             self._note("sidestream_cache_saved_usd_total", effect.saved, agent, provider, data.model)
             self._note("sidestream_cache_write_usd_total", effect.spent, agent, provider, data.model)
         if data.usage_source == "partial" or (data.usage is None and (data.chunks or data.outcome in ("ok", "retry"))):

@@ -20,6 +20,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -175,9 +176,13 @@ def _start(binary: str, file: Path, folder: Path, arguments: Sequence[str]) -> t
                 stderr=subprocess.STDOUT,
             )
         url = f"http://127.0.0.1:{port}"
-        if wait_for(lambda u=url, p=process: "ready" if _is_ready(u) else p.poll() is not None, "ready") == "ready":
+        if wait_for(partial(_ready_or_ended, url, process), "ready") == "ready":
             return process, url
     pytest.fail(f"prometheus does not start:\n{log.read_text()}")
+
+
+def _ready_or_ended(url: str, process: subprocess.Popen[bytes]) -> str | bool:
+    return "ready" if _is_ready(url) else process.poll() is not None
 
 
 def _is_ready(url: str) -> bool:

@@ -94,7 +94,7 @@ def _responses() -> list[dict[str, Any]]:
     part = {"type": "output_text", "text": "", "annotations": []}
     deltas = [{"type": "response.output_text.delta", "delta": each, "logprobs": [], **place} for each in PIECES]
     arguments = {"type": "response.function_call_arguments.delta", "output_index": 1, "item_id": "fc_1", "delta": ARGS}
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": response()},
         {"type": "response.output_item.added", "output_index": 0, "item": message},
         {"type": "response.content_part.added", "part": part, **place},

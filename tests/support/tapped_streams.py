@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,7 +95,7 @@ async def agen(items: list[Any]) -> AsyncIterator[Any]:
         yield item
 
 
-def gen(items: list[Any]) -> Iterator[Any]:
+def gen(items: list[Any]) -> Generator[Any, None, str]:
     for item in items:
         if isinstance(item, BaseException):
             raise item

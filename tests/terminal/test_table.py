@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +34,7 @@ def test_where_there_is_no_room_spare_columns_go_first_then_elastic_ones_are_cut
 
 
 def test_colours_change_no_width() -> None:
-    rows = [{"a": Styled("x", "32"), "b": [Styled("1 lost", "1;31"), Styled(", "), Styled("2 ok", DIM)]}]
+    rows: list[Any] = [{"a": Styled("x", "32"), "b": [Styled("1 lost", "1;31"), Styled(", "), Styled("2 ok", DIM)]}]
     (_, plain), (_, painted) = (list(table_lines(Layout(color=color), rows)) for color in (False, True))
     assert plain == "x  1 lost, 2 ok"
     assert painted == "\x1b[32mx\x1b[0m  \x1b[1;31m1 lost\x1b[0m, \x1b[2m2 ok\x1b[0m"

@@ -123,7 +123,7 @@ def record(folder: Path, *agents: Agent[None, Any], streamed: bool = False, prom
             asyncio.run(stream(agents[0], prompt) if streamed else agents[0].run(prompt))
 
 
-CALLS = [[call("look_up", {"order": "7"}), used(20, 5)], ["It is 5.", used(30, 4)]]
+CALLS: list[Any] = [[call("look_up", {"order": "7"}), used(20, 5)], ["It is 5.", used(30, 4)]]
 
 
 def outermost(folder: Path) -> str:
@@ -213,7 +213,7 @@ def test_sub_agents_are_answered_too(tmp_path: Path) -> None:
 
         return [parent, child]
 
-    asks = [[call("ask", {"question": "a"}, "c1"), call("ask", {"question": "b"}, "c2")], ["done"]]
+    asks: list[Any] = [[call("ask", {"question": "a"}, "c1"), call("ask", {"question": "b"}, "c2")], ["done"]]
     record(tmp_path, *family(Says(asks), Says([["from below"]])))
     model = ModelFromLog(tmp_path, run=outermost(tmp_path))
     parent, child = family("test", "test")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -16,7 +17,7 @@ from tests.support.web_client import client_of
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two turns of a conversation with a name that has to be quoted, one with a sub-agent, and a run apart."""
-    sub_agent = {"parent_run_id": "run-one", "root_run_id": "run-one", "conversation_id": "c/1 <b>"}
+    sub_agent: dict[str, Any] = {"parent_run_id": "run-one", "root_run_id": "run-one", "conversation_id": "c/1 <b>"}
     events = [
         *run_events("run-one", prompt="Where is <i>my</i> order?", conversation_id="c/1 <b>", tags={"user": "a"}),
         *run_events("run-sub", agent="billing", minutes=0.001, prompt="refund", **sub_agent),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -163,7 +164,7 @@ class TestARun:
         assert "1 event of this run is not in the log" in client_of(tmp_path).get(f"/runs/{PLAIN}").text
 
     def test_long_texts_are_folded_and_very_long_ones_cut(self, tmp_path: Path) -> None:
-        told = [(0.0, AgentStart(root_run_id=PLAIN, prompt="x" * 300_000)), ends(0.2)]
+        told: list[Any] = [(0.0, AgentStart(root_run_id=PLAIN, prompt="x" * 300_000)), ends(0.2)]
         (tmp_path / "long.jsonl").write_bytes(lines(PLAIN, told))
         answer = client_of(tmp_path).get(f"/runs/{PLAIN}")
         assert '<details class="long">' in answer.text
@@ -171,7 +172,7 @@ class TestARun:
         assert len(answer.text) < 150_000
 
     def test_of_very_many_steps_shows_the_first_and_offers_the_rest(self, tmp_path: Path) -> None:
-        told = [(0.0, AgentStart(root_run_id=PLAIN))]
+        told: list[Any] = [(0.0, AgentStart(root_run_id=PLAIN))]
         told += [(0.001 * n, FinalResult(output=f"output {n}")) for n in range(1_200)]
         (tmp_path / "steps.jsonl").write_bytes(lines(PLAIN, [*told, ends(2.0)]))
         pages = client_of(tmp_path)

@@ -165,7 +165,12 @@ def test_what_a_run_used_is_a_lower_bound_where_a_request_was_not_measured_whole
 
 def test_figures_with_sub_agents_are_lower_bounds_where_a_sub_agent_s_are() -> None:
     usage = Usage(input_tokens=50, output_tokens=2)
-    totals = {"usage_with_children": usage, "cost_usd_with_children": 0.5, "usage": usage, "cost_usd": 0.25}
+    totals: dict[str, Any] = {
+        "usage_with_children": usage,
+        "cost_usd_with_children": 0.5,
+        "usage": usage,
+        "cost_usd": 0.25,
+    }
     own, both = shown([Run("r", "a").end(total_iterations=1, sub_agents=1, incomplete_sub_agents=1, **totals)])
     assert "≥" not in own
     assert "≥50→2 tok" in both

@@ -181,7 +181,7 @@ class TestWhatASendHeld:
         def fail(data: Any) -> None:
             raise RuntimeError("unforeseen")
 
-        exporter._send_queue._sender = type("Broken", (), {"send": staticmethod(fail), "close": lambda self: None})()  # type: ignore[assignment]
+        exporter._send_queue._sender = type("Broken", (), {"send": staticmethod(fail), "close": lambda self: None})()
         with pytest.raises(RuntimeError):
             exporter.export(one_run())
         assert not exporter._send_queue._waiting
@@ -235,7 +235,7 @@ class TestSecrets:
             {"headers": SECRET},
         ],
     )
-    def test_of_a_mistyped_setting_are_not_in_the_error(self, given: dict[str, str]) -> None:
+    def test_of_a_mistyped_setting_are_not_in_the_error(self, given: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError) as raised:
             endpoint_of("traces", Given(**given))
         assert SECRET not in str(raised.value)

@@ -124,7 +124,7 @@ def test_held_and_let_go_and_sent_are_all_there_are() -> None:
     exporter = OTLPExporter()
     out = made = 0
     for number in range(50):
-        outcome = {} if number % 3 else {"outcome": "error", "success": False}
+        outcome: dict[str, Any] = {} if number % 3 else {"outcome": "error", "success": False}
         for event in run_of(f"run-{number}", **outcome)[: 4 - number % 2]:
             run, span = exporter._builder.take(event)
             assert run is not None

@@ -548,7 +548,7 @@ class TestContent:
         assert thought == {"type": "str", "length": 10}
 
     def test_the_text_of_an_error_is_content(self) -> None:
-        facts = {"outcome": "error", "exception_type": "my.Error", "error": "no such user: ann"}
+        facts: dict[str, Any] = {"outcome": "error", "exception_type": "my.Error", "error": "no such user: ann"}
         assert "ann" not in str(one_chat(**facts))
         *_, told = spans_of(start("run-1"), ask(), answer(**facts), content="full")
         assert told.status.message == "no such user: ann"
@@ -653,7 +653,7 @@ def test_many_spans_go_in_several_requests() -> None:
 @pytest.mark.parametrize(("which", "tokens"), [("own", 10), ("total", 25), ("none", None)])
 def test_the_tokens_on_the_span_of_a_run_are_those_asked_for(which: str, tokens: int | None) -> None:
     """Back ends differ: some add up the spans of a trace, some take what the outermost one says."""
-    facts = {"usage": Usage(input_tokens=10), "usage_with_children": Usage(input_tokens=25)}
+    facts: dict[str, Any] = {"usage": Usage(input_tokens=10), "usage_with_children": Usage(input_tokens=25)}
     *_, run = spans_of(start("run-1"), end(**facts), run_usage=which)
     assert attributes(run).get("gen_ai.usage.input_tokens") == tokens
 

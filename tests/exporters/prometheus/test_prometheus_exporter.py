@@ -259,7 +259,7 @@ def test_mounted_in_fastapi_it_answers_in_both_formats() -> None:
 def test_mounted_it_renders_beside_the_event_loop() -> None:
     exporter = PrometheusExporter(port=None)
     threads: list[str] = []
-    exporter.bind(lambda: threads.append(threading.current_thread().name))  # type: ignore[arg-type, func-returns-value]
+    exporter.bind(lambda: threads.append(threading.current_thread().name))  # type: ignore[arg-type, return-value]
     app = FastAPI()
     app.mount("/metrics", exporter.asgi_app())
 

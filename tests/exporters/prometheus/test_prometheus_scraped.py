@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 import pytest
@@ -114,7 +115,7 @@ def test_the_exemplars_in_prometheus_lead_to_the_runs(scraped: Scraped) -> None:
         "sidestream_cost_usd_total",
     ):
         query = f'{name}{{job="variety"}}'
-        found = wait_for(lambda query=query: scraped.server.exemplars(query), f"exemplars of {name}")
+        found = wait_for(partial(scraped.server.exemplars, query), f"exemplars of {name}")
         labels = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
         assert labels
         assert all(runs[one["run_id"]] == one["trace_id"] and len(one["span_id"]) == 16 for one in labels), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ NAMES = [
 
 
 def decision_of_sdk(name: str, share: float, trace_id: str, parent_sampled: bool | None) -> bool:
-    sampler = sampling._KNOWN_SAMPLERS[name]
+    sampler: Any = sampling._KNOWN_SAMPLERS[name]
     made = sampler if isinstance(sampler, sampling.Sampler) else sampler(share)
     parent = None
     if parent_sampled is not None:

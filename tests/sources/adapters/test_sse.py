@@ -17,7 +17,7 @@ from tests.support.tapped_streams import Watching
 
 httpx = pytest.importorskip("httpx")
 
-CHAT = [
+CHAT: list[Any] = [
     {
         "object": "chat.completion.chunk",
         "model": "gpt-5-mini",

@@ -41,7 +41,8 @@ def errors_of(agent: Agent[None, Any], *, streamed: bool = False, **options: Any
         observed = sidecar.observe(agent)
         with pytest.raises((RuntimeError, ValueError)):
             asyncio.run(stream(observed) if streamed else observed.run("go"))
-    return [decode_line(encode_line(event)).data for event in memory.of("error")]
+    told = [decode_line(encode_line(event)).data for event in memory.of("error")]
+    return [data for data in told if isinstance(data, Error)]
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -223,7 +223,7 @@ def test_a_model_that_no_sdk_tells_is_told_by_the_hooks(installed: Installed) ->
             from agents.items import ModelResponse
             from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage
 
-            made = [
+            made: list[Any] = [
                 (ResponseOutputMessage if each["type"] == "message" else ResponseFunctionToolCall).model_validate(each)
                 for each in answers.pop(0)
             ]

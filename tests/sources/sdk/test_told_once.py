@@ -46,7 +46,7 @@ class Own(OpenAIChatModel):
     """A model of the program's own that asks the SDK itself."""
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
-        await self.client.chat.completions.create(model=MODELS["chat"], messages=ASKED)  # type: ignore[arg-type]
+        await self.client.chat.completions.create(model=MODELS["chat"], messages=ASKED)
         return await super().request(*args, **kwargs)
 
 

@@ -103,7 +103,7 @@ def test_items_of_an_unknown_kind_are_custom_events_by_their_type(watching: Watc
 
 
 def test_events_of_another_process_become_a_run_here(watching: Watching) -> None:
-    theirs = {"run_id": "theirs"}
+    theirs: dict[str, Any] = {"run_id": "theirs"}
     usage = Usage(input_tokens=10, output_tokens=2)
     read(
         watching,

@@ -136,7 +136,8 @@ def test_dicts_are_read_as_the_objects_are(watching: Watching) -> None:
     chunks = ask(watching, TOOLS)
     for _ in watching.sidecar.tap([chunk.model_dump(exclude_unset=True) for chunk in chunks]):
         pass
-    first, second = watching.memory.runs().values() if watching.events() else ()
+    assert watching.events()
+    first, second = watching.memory.runs().values()
 
     def said(events: list[Any]) -> Any:
         chunks = [event.data for event in events if event.event_type == "llm_chunk"]
@@ -167,7 +168,7 @@ def test_what_the_gateway_charged_wins_and_your_own_price_is_next() -> None:
     watching = Watching(prices={"mine": ModelPrice(input_mtok=Decimal(1))})
     with watching.sidecar as sidecar:
         for used, model in ((usage | {"cost": 0.25}, "mine"), (usage, "mine"), (usage, "nobody-knows")):
-            item = {"object": "chat.completion.chunk", "model": model, "choices": [], "usage": used}
+            item: dict[str, Any] = {"object": "chat.completion.chunk", "model": model, "choices": [], "usage": used}
             assert list(sidecar.tap([item])) == [item]
         ends = [event.data for event in watching.events("llm_end")]
         assert [(end.cost_usd, end.cost_source) for end in ends] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import operator
 import os
 import sys
 import threading
@@ -108,7 +109,7 @@ def test_a_cancelled_task_is_a_cancelled_run(watching: Watching, generator: bool
 
     class Hanging(Items):
         async def __anext__(self) -> Any:
-            return await super().__anext__() if self._items.__length_hint__() else await asyncio.sleep(60)
+            return await super().__anext__() if operator.length_hint(self._items) else await asyncio.sleep(60)
 
     async def main() -> None:
         stream = hanging() if generator else Hanging(["a"])
@@ -345,7 +346,7 @@ def test_what_is_no_stream_is_said_clearly(watching: Watching) -> None:
         (list, "give an"),
     ):
         with pytest.raises(ConfigurationError, match=advice):
-            watching.sidecar.tap(wrong)  # type: ignore[call-overload]
+            watching.sidecar.tap(wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="unknown name; there are agent_name"):
         watching.sidecar.tap([], name="x")  # type: ignore[call-overload]
     assert watching.sidecar.stats().runs == 0

@@ -110,7 +110,7 @@ def test_a_run_that_is_cancelled_in_its_first_turns_is_cancelled(use: Use, turns
         agent = _observed(sidecar)
 
         async def main() -> None:
-            task = asyncio.create_task(use(agent))  # type: ignore[arg-type]
+            task: asyncio.Task[Any] = asyncio.create_task(use(agent))  # type: ignore[arg-type]
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
