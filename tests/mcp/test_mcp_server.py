@@ -23,6 +23,10 @@ LONG = "needle " + "x" * 50_000
 READERS = {"list_runs", "conversations", "stats", "errors", "open_run", "read_request", "read_step", "compare"}
 
 
+def attempt_of(number: int) -> dict[str, Any]:
+    return {"attempt": number - 5, "attempt_of": "run-0006"} if number in (6, 7) else {}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty runs, the last with a prompt of 50,000 characters."""
@@ -38,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             prompt=LONG if number == 39 else f"question {number}",
             conversation_id="c-1" if number < 2 else None,
             tags={"tenant": "acme"} if number == 5 else None,
-            **({"attempt": number - 5, "attempt_of": "run-0006"} if number in (6, 7) else {}),
+            **attempt_of(number),
         )
     ]
     write(folder / "a.jsonl", events)

@@ -58,14 +58,19 @@ def draw_console(browser: Browser, shown: str) -> None:
     tab = browser.new_page(viewport={"width": 1200, "height": 640})
     tab.set_content(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono"))
     tab.set_content(f"<style>body{{margin:0}}svg{{width:1200px;display:block}}</style>{tab.content()}")
-    save(tab, "console", tab.locator("svg").bounding_box()["height"])
+    box = tab.locator("svg").bounding_box()
+    assert box is not None
+    save(tab, "console", box["height"])
 
 
 @contextmanager
 def served(folder: str) -> Iterator[str]:
     with subprocess.Popen([*SIDESTREAM, "serve", folder, "--port", "0"], stderr=subprocess.PIPE, text=True) as server:
         try:
-            yield re.search(r"http://\S+/", server.stderr.readline())[0]
+            assert server.stderr is not None
+            address = re.search(r"http://\S+/", server.stderr.readline())
+            assert address is not None
+            yield address[0]
         finally:
             server.terminate()
 
