@@ -23,7 +23,9 @@ from sidestream.events import (
 )
 from tests.support.run_events import BEGAN, answer, ask, chunk, end, event_log, start
 
-SHOP, BILLING, PLAIN, FAILED = (f"01a1feb2-ed91-7493-9743-2194b4a8{end}" for end in ("0fb1", "357a", "92f6", "9fc2"))
+SHOP, BILLING, PLAIN, FAILED, RICH = (
+    f"01a1feb2-ed91-7493-9743-2194b4a8{end}" for end in ("0fb1", "357a", "92f6", "9fc2", "7ead")
+)
 TRACE = "a8c7ace0549e853c000b5dde2677e51d"
 BEGUN = BEGAN
 ANSWER = ("Your ", "bag ", "arrives ", "on ", "Thursday ", "\N{BICYCLE}", ".")
@@ -126,6 +128,74 @@ def failed_run(run_id: str = FAILED) -> bytes:
         ends(0.21, "error", exception_type=error, usage=None, cost_usd=None, total_tokens=None),
     ]
     return lines(run_id, told, begun=BEGUN + timedelta(minutes=9))
+
+
+MARKDOWN = """# Your order
+
+The bag left on **Monday**, see [its way](https://example.com/track):
+
+| item | price |
+|:-----|------:|
+| bag  | 39.00 |
+
+```python
+total = 39
+```
+"""
+
+
+def rich_run(run_id: str = RICH) -> bytes:
+    """A prompt with pictures, a tool with nested arguments and media in its result, and an answer in Markdown."""
+    prompt = [
+        "Where is my order? Look at **this**:",
+        {"kind": "binary", "media_type": "image/png", "bytes": 6301},
+        {"kind": "image-url", "url": "https://example.com/bag.jpg"},
+    ]
+    args = {"order": "PP-4711", "options": {"carrier": "dhl \u202e", "insured": True, "items": [{"sku": "bag"}, 2]}}
+    label = {"media_type": "application/pdf", "data": {"kind": "base64", "bytes": 120_000}}
+    ways = [{"at": f"2026-11-0{day}", "where": {"city": "Köln", "hub": day}} for day in range(1, 9)]
+    told = [
+        (0.0, start(run_id, prompt=prompt, tags={"env": "test"})),
+        (0.01, ToolStart(tool_name="look_up", tool_call_id="c1", args=args, attempt=1)),
+        (
+            0.2,
+            ToolEnd(
+                tool_name="look_up",
+                tool_call_id="c1",
+                outcome="ok",
+                duration_seconds=0.19,
+                result={"ways": ways, "label": label},
+            ),
+        ),
+        (0.21, ask(1)),
+        (0.31, chunk(*(MARKDOWN[at : at + 9] for at in range(0, len(MARKDOWN), 9)), gap_us=2_000)),
+        (0.51, request_end(1, consumer_hold_seconds=0.05)),
+        (0.51, FinalResult(output_type="str", output=MARKDOWN)),
+        ends(0.52, tool_calls=1),
+    ]
+    return lines(run_id, told, begun=BEGUN - timedelta(hours=1))
+
+
+def long_run(run_id: str, calls: int) -> bytes:
+    """So many tool calls, the last of which fails."""
+    told: list[tuple[float, Payload]] = [(0.0, start(run_id, prompt="Sort all orders."))]
+    for number in range(calls):
+        at, failed = 0.01 * number, number == calls - 1
+        told += [
+            (at, ToolStart(tool_name="store", tool_call_id=f"c{number}", args={"order": number}, attempt=1)),
+            (
+                at + 0.005,
+                ToolEnd(
+                    tool_name="store",
+                    tool_call_id=f"c{number}",
+                    outcome="failed" if failed else "ok",
+                    duration_seconds=0.005,
+                    error="The disk is full" if failed else None,
+                    result=None if failed else f"stored {number}",
+                ),
+            ),
+        ]
+    return lines(run_id, [*told, ends(0.01 * calls, tool_calls=calls)], begun=BEGUN - timedelta(hours=2))
 
 
 def write_log(folder: Path) -> Path:

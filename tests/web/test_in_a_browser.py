@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -19,19 +20,35 @@ from sidestream.web.app import make_app
 from sidestream.web.standalone import standalone_page
 from tests.support.loopback import served
 from tests.support.run_events import ask, chunk
-from tests.support.web_log import ANSWER, FAILED, PLAIN, SHOP, ends, lines, plain_run, request_end, write_log
+from tests.support.web_log import (
+    ANSWER,
+    FAILED,
+    MARKDOWN,
+    PLAIN,
+    RICH,
+    SHOP,
+    ends,
+    lines,
+    long_run,
+    plain_run,
+    request_end,
+    rich_run,
+    write_log,
+)
 from tests.web.test_web_security import EVIL, hostile_log
 
 expect.set_options(timeout=40_000)
 
 PATHS = ["/", f"/runs/{SHOP}", f"/runs/{FAILED}", f"/runs/{SHOP}/events", f"/compare?run={SHOP}&run={FAILED}"]
-PATHS += ["/search?q=order", "/nothing"]
+PATHS += ["/search?q=order", "/nothing", f"/runs/{RICH}", f"/compare?run={RICH}&run={SHOP}", "/errors"]
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The pages over a log that nobody writes to."""
-    with served(make_app([str(write_log(tmp_path_factory.mktemp("runs")))])) as address:
+    folder = write_log(tmp_path_factory.mktemp("runs"))
+    (folder / "more.jsonl").write_bytes(rich_run() + long_run("long-run", 230))
+    with served(make_app([str(folder)])) as address:
         yield address
 
 
@@ -200,9 +217,74 @@ class TestKeys:
         expect(page.locator("mark").first).to_have_text("bag arrives")
 
 
+class TestConversation:
+    def test_markdown_is_rendered_and_raw_on_demand(self, page: Page, address: str) -> None:
+        page.goto(f"{address}/runs/{RICH}")
+        answer = page.locator(".turn.request")
+        expect(answer.locator("th").first).to_have_text("item")
+        expect(answer.locator("pre.said")).to_be_hidden()
+        answer.get_by_label("raw").check()
+        expect(answer.locator("pre.said")).to_have_text(MARKDOWN)
+        expect(answer.locator(".md")).to_be_hidden()
+
+    def test_playing_shows_the_text_as_it_came(self, page: Page, address: str) -> None:
+        page.goto(f"{address}/runs/{RICH}")
+        seek(page, 0.335 / 0.52)
+        expect(page.locator("pre.said")).to_be_visible()
+        expect(page.locator(".turn.request .md")).to_be_hidden()
+        seek(page, 1)
+        expect(page.locator(".turn.request .md")).to_be_visible()
+
+    def test_json_folds_and_is_copied_whole(self, page: Page, address: str) -> None:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"{address}/runs/{RICH}")
+        tool = page.locator(".turn.tool")
+        expect(tool.get_by_text('"city"').first).to_be_hidden()
+        tool.locator("summary", has_text="ways").click()
+        tool.locator(".copy-button").last.click()
+        expect(tool.locator(".copy-button").last).to_have_text("copied")
+        copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
+        assert copied["ways"][7]["where"] == {"city": "Köln", "hub": 8}
+
+    def test_tool_calls_fold(self, page: Page, address: str) -> None:
+        page.goto(f"{address}/runs/{SHOP}")
+        expect(page.locator(".turn.tool .call").first).to_be_visible()
+        page.keyboard.press("f")
+        expect(page.locator(".turn.tool .call").first).to_be_hidden()
+        expect(page.locator("#fold-tools")).to_have_text("Unfold tools")
+        page.locator(".turn.tool .turn-head").first.click()
+        expect(page.locator(".turn.tool .call").first).to_be_visible()
+
+    def test_a_link_to_a_step_beyond_the_first_ones_shows_all(self, page: Page, address: str) -> None:
+        """And so does what went wrong there."""
+        page.goto(f"{address}/runs/long-run")
+        expect(page.locator("#turns")).to_contain_text("show all")
+        page.keyboard.press("e")
+        page.wait_for_url("**/runs/long-run?steps=all#at-tool-*")
+        expect(page.locator(".turn.here")).to_contain_text("The disk is full")
+        step = page.url.partition("#")[2]
+        page.goto("about:blank")
+        page.goto(f"{address}/runs/long-run#{step}")
+        expect(page.locator(".turn.here")).to_contain_text("The disk is full")
+        expect(page.locator(f'.step-link[href="#{step}"]')).to_be_visible()
+
+    def test_keys_lead_from_step_to_step_and_from_run_to_run(self, page: Page, address: str) -> None:
+        page.goto(f"{address}/runs/{SHOP}")
+        for key in ("j", "j", "j"):
+            page.keyboard.press(key)
+        expect(page.locator(".turn.here")).to_contain_text("look_up")
+        expect(page.locator(".row.here")).to_contain_text("look_up")
+        page.keyboard.press("]")
+        page.wait_for_url(f"**/runs/{PLAIN}")
+        page.keyboard.press("[")
+        page.wait_for_url(f"**/runs/{SHOP}")
+
+
 def test_dragging_over_the_timeline_zooms_in(page: Page, address: str) -> None:
     page.goto(f"{address}/runs/{SHOP}")
-    box = page.locator(".row .fall-track").nth(2).bounding_box()
+    track = page.locator(".row .fall-track").nth(2)
+    track.scroll_into_view_if_needed()
+    box = track.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 8)
     page.mouse.down()

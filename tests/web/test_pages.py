@@ -177,7 +177,7 @@ class TestARun:
         (tmp_path / "steps.jsonl").write_bytes(lines(PLAIN, [*told, ends(2.0)]))
         pages = client_of(tmp_path)
         text = pages.get(f"/runs/{PLAIN}").text
-        assert "201 more steps" in text
+        assert "1,001 more steps" in text
         assert "output 1199" not in text
         assert "output 1199" in pages.get(f"/runs/{PLAIN}?steps=all").text
 

@@ -54,6 +54,12 @@ def humanize_count(number: int | None) -> str:
     return f"{number / 1e9:.1f}G"
 
 
+def humanize_bytes(size: int | None) -> str:
+    """Bytes: 86 B, 6.3 kB, 12 MB."""
+    text = humanize_count(size)
+    return text and (f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B")
+
+
 def humanize_usd(cost: float | None) -> str:
     """US dollars to three digits that count, a millionth at least: $12.30, $0.42, $0.0421, $0.00067, <$0.000001."""
     if cost is None:

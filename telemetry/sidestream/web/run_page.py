@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,17 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Part of a run's time. `left` and `width` are its place on a bar, in percent."""
+
+    name: str
+    seconds: float
+    meaning: str
+    left: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunPage:
     """Everything that the templates show of one run."""
 
@@ -40,8 +50,8 @@ class RunPage:
     failures: list[Failure]
     requests: list[tuple[str, RunLog, Step]]
     """Model requests of the run and its sub-agents, with their ids."""
-    latency: list[tuple[str, float, str]]
-    """Where the run's own time went: name, seconds, and what is meant."""
+    latency: list[Share]
+    """Where the run's own time went."""
     timing: dict[str, Any]
     """Times for playing: when each step begins, when each piece of each text came, and how long the piece is."""
 
@@ -49,18 +59,19 @@ class RunPage:
 def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
     """Everything to be shown of `log`; `rows` as for `waterfall`."""
     drawn = waterfall(log, rows=rows)
-    shown = [each for each in identified(log) if each.id in drawn.shown]
+    every = list(identified(log))
+    shown = [each for each in every if each.id in drawn.shown]
     return RunPage(
         log=log,
         first_token_seconds=_first_token(log),
         waterfall=drawn,
         failures=[
             Failure(each.id, each.step, each.run.summary.agent_name)
-            for each in shown
+            for each in every
             if each.step.kind == "error" or (each.step.kind == "tool" and verdict_of(each.step.outcome) == "fault")
         ],
         requests=[(each.id, each.run, each.step) for each in shown if each.step.kind == "request"],
-        latency=list(_latency(log)),
+        latency=_latency(log),
         timing={
             "seconds": duration(log),
             "steps": {each.id: round(each.run.start + each.step.start, 6) for each in shown},
@@ -87,8 +98,8 @@ def _first_token(log: RunLog) -> float | None:
     return log.summary.time_to_first_token_seconds or (first.time_to_first_token_seconds if first else None)
 
 
-def _latency(log: RunLog) -> Iterator[tuple[str, float, str]]:
-    """Shares of the run's own steps, those of which something is known. Tools that overlap count once."""
+def _latency(log: RunLog) -> list[Share]:
+    """Shares of the run's time, of its own steps, where something is known. Tools that overlap count once."""
     ends = [each.event.data for each in log.events if isinstance(each.event.data, LLMEnd)]
     waits = [min(end.time_to_first_token_seconds.values()) for end in ends if end.time_to_first_token_seconds]
     streamed = [
@@ -96,19 +107,27 @@ def _latency(log: RunLog) -> Iterator[tuple[str, float, str]]:
         for end in ends
         if end.time_to_first_token_seconds
     ]
-    holds = [end.consumer_hold_seconds for end in ends if end.consumer_hold_seconds]
     tools = sorted(
         (step.start, step.start + step.duration_seconds)
         for step in log.steps
         if step.kind == "tool" and step.duration_seconds is not None
     )
-    if waits:
-        yield "Waiting", sum(waits), "for the first token of each model request"
-        yield "Generating", max(0.0, sum(streamed)), "from the first token to the end of each request"
-    if holds:
-        yield "Consumer", sum(holds), "that the program held the stream between two events"
-    if tools:
-        yield "In tools", _covered(tools), "in at least one tool call"
+    known = [
+        ("Waiting", sum(waits), "for the first token of each model request"),
+        ("Generating", max(0.0, sum(streamed)), "from the first token to the end of each request"),
+        ("Consumer", sum(end.consumer_hold_seconds or 0.0 for end in ends), "that held the stream between two events"),
+        ("In tools", _covered(tools), "in at least one tool call"),
+    ]
+    shares = [each for each in known if each[1] > 0]
+    rest = (log.summary.duration_seconds or 0.0) - sum(taken for _, taken, _ in shares)
+    if shares and rest >= 0.001:
+        shares.append(("Other", rest, "between these steps, or of requests that were not streamed"))
+    total, left = sum(taken for _, taken, _ in shares), 0.0
+    made = []
+    for name, taken, meaning in shares:
+        made.append(Share(name, taken, meaning, left, 100 * taken / total))
+        left += 100 * taken / total
+    return made
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from . import wording
+from .content import json_tree, pieces
+from .markdown import MarkdownRenderer
 from .run_page import gist
 from .waterfall import step_id
 
@@ -40,11 +42,11 @@ def _environment() -> Environment:
     )
     environment.filters.update(wording.FILTERS, gist=gist)
     environment.tests["not_kept"] = wording.not_kept
-    environment.globals.update(step_id=step_id, version=version)
+    environment.globals.update(step_id=step_id, version=version, pieces=pieces, json_tree=json_tree)
     return environment
 
 
 def render(template: str, **values: Any) -> str:
     """The page that `template` makes of `values`. What UTF-8 cannot hold, as in the name of a file, is escaped."""
-    html = _environment().get_template(template).render(**values)
+    html = _environment().get_template(template).render(markdown=MarkdownRenderer(), **values)
     return html.encode("utf-8", "backslashreplace").decode()

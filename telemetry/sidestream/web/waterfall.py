@@ -15,7 +15,7 @@ from sidestream.log import RunLog, Step
 
 from .wording import count, money, seconds, short_class, words
 
-MAX_ROWS = 1_000
+MAX_ROWS = 200
 """Rows of a page, unless all are requested."""
 LEAST_WIDTH = 0.15
 """Least width of a bar in percent, so that steps that took no time can be seen."""

@@ -69,7 +69,18 @@ function goTo(element) {
 function move(by) {
   const rows = all(".row, .runs tbody tr").filter((row) => !row.closest("[hidden]"));
   const at = rows.findIndex((row) => row.classList.contains("here"));
-  goTo(rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))]);
+  const row = rows[at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))];
+  if (row?.matches(".row[data-step]") && one("#turns")) { goToStep(row.dataset.step); return; }
+  goTo(row);
+}
+
+// A step in the conversation and in the timeline; the page goes to it in the conversation.
+function goToStep(id) {
+  for (const each of all(".row.here")) each.classList.remove("here");
+  document.getElementById(`row-${id}`)?.classList.add("here");
+  if (!showStep(`at-${id}`)) return false;
+  document.getElementById(`at-${id}`).focus({ preventScroll: true });
+  return true;
 }
 
 function showStep(id) {
@@ -87,8 +98,24 @@ function nextWrong() {
   const links = all("[data-wrong]");
   if (!links.length) return;
   wrong = (wrong + 1) % links.length;
-  goTo(document.getElementById(`row-${links[wrong].dataset.wrong}`));
-  showStep(`at-${links[wrong].dataset.wrong}`);
+  if (!goToStep(links[wrong].dataset.wrong)) links[wrong].click();
+}
+
+// --- folds and copies ----------------------------------------------------------------------------------------------------
+
+function foldTools() {
+  const folds = all(".turn.tool > .fold");
+  const open = !folds.some((fold) => fold.open);
+  for (const fold of folds) fold.open = open;
+  const button = one("#fold-tools");
+  if (button) button.textContent = open ? "Fold tools" : "Unfold tools";
+}
+
+async function copy(from, button) {
+  try { await navigator.clipboard.writeText(from.textContent); } catch { return; }
+  if (!button) return;
+  button.textContent = "copied";
+  setTimeout(() => { button.textContent = "copy"; }, 1200);
 }
 
 // --- live: told that there is more, the page fetches itself and takes over what is new -----------------------------------
@@ -157,6 +184,7 @@ function takeOver(fresh) {
     if (!old !== !now && (id === "table" || id === "charts")) { location.reload(); return; }
     if (!old || !now || old.source === now.outerHTML) continue;
     const open = new Set(all("details[open]", old).map(foldName));
+    const shut = new Set(all("details.fold:not([open])", old).map(foldName));
     const chosen = new Set(all("input:checked", old).map((each) => each.id));
     const here = one(".here", old)?.id;
     const focused = old.contains(document.activeElement) && (document.activeElement.id || "none");
@@ -164,7 +192,7 @@ function takeOver(fresh) {
     taken.source = now.outerHTML;
     reuse(old, taken);
     old.replaceWith(taken);
-    for (const each of all("details", taken)) each.open ||= open.has(foldName(each));
+    for (const each of all("details", taken)) each.open = (each.open || open.has(foldName(each))) && !shut.has(foldName(each));
     for (const each of chosen) { const box = document.getElementById(each); if (box) box.checked = true; }
     const again = here && document.getElementById(here);
     again?.classList.add("here");
@@ -195,10 +223,13 @@ const keys = {
   j: () => move(1),
   k: () => move(-1),
   e: nextWrong,
+  f: foldTools,
   t: switchTheme,
   u: () => { if (one(".brand[href]")) location.href = "/"; },
   x: () => { one("tr.here .choose input")?.click(); },
   c: () => { const button = one("#compare-button"); if (button && !button.disabled) button.click(); },
+  "[": () => one(".neighbours [rel=prev]")?.click(),
+  "]": () => one(".neighbours [rel=next]")?.click(),
   "/": () => one("#q")?.focus(),
   "?": () => one("#help").showModal(),
   "+": () => zoom(0.5),
@@ -236,7 +267,11 @@ document.addEventListener("DOMContentLoaded", () => {
       if (row.matches(".row")) { for (const each of all(".row.here")) each.classList.remove("here"); row.classList.add("here"); }
     }
     const code = event.target.closest(".copy");
-    if (code) navigator.clipboard?.writeText(code.textContent).catch(() => {});
+    if (code) copy(code);
+    const button = event.target.closest(".copy-button");
+    if (button) { event.preventDefault(); copy(one(".tree", button.parentElement), button); }
+    const step = event.target.closest(".step-link");
+    if (step) { event.preventDefault(); history.replaceState(null, "", step.hash); showStep(step.hash.slice(1)); copy({ textContent: location.href }); }
   });
   for (const button of all("[data-zoom]")) button.addEventListener("click", () => keys[{ in: "+", out: "-", all: "0" }[button.dataset.zoom]]());
   if (one("#play")) {
@@ -244,7 +279,9 @@ document.addEventListener("DOMContentLoaded", () => {
     one("#play").addEventListener("click", () => play());
     one("#position").addEventListener("input", (event) => { play(false); seek(Number(event.target.value) / 1000 * player.timing.seconds); });
   }
-  if (location.hash) showStep(decodeURIComponent(location.hash.slice(1)));
+  one("#fold-tools")?.addEventListener("click", foldTools);
+  if (location.hash && !showStep(decodeURIComponent(location.hash.slice(1))) && location.hash.startsWith("#at-") && one(".all-steps"))
+    location.replace(`?steps=all${location.hash}`);
   const here = one("[data-live][data-running]");
   if (here) live(here.dataset.live);
 });

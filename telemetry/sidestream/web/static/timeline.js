@@ -129,6 +129,7 @@ function loadTiming() {
 function show(at) {
   const total = player.timing.seconds;
   const over = at >= total;
+  root.classList.toggle("replaying", !over);
   for (const text of player.texts) {
     let low = 0, high = text.at.length;
     while (low < high) { const middle = (low + high) >> 1; if (text.at[middle] <= at) low = middle + 1; else high = middle; }
