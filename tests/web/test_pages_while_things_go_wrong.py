@@ -54,6 +54,19 @@ def test_what_went_wrong_is_told_above_the_fold(tmp_path: Path) -> None:
     assert "peer closed the connection" in facts
 
 
+def test_a_second_try_leads_to_the_first(tmp_path: Path) -> None:
+    tries = [AgentStart(root_run_id=f"run-{n}", attempt=n, attempt_of="run-1") for n in (1, 2)]
+    for start in tries:
+        write(tmp_path / f"{start.root_run_id}.jsonl", sequence([start], start.root_run_id))
+    pages = client_of(tmp_path)
+    for path in ("/", "/runs/run-2"):
+        text = pages.get(path).text
+        assert 'href="/runs/run-1" title="the first try of the same thing">attempt 2 of <bdi>un-1' in text.replace(
+            "\n", ""
+        )
+    assert ">attempt 1</span>" in pages.get("/runs/run-1").text
+
+
 def test_a_tag_leads_to_the_runs_that_have_it(tmp_path: Path) -> None:
     text = page_of(tmp_path, AgentStart(root_run_id="run-1", tags={"tenant": "a&b"}))
     assert 'href="/?tag=tenant%3Da%26b"' in text
