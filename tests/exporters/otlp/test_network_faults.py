@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,47 +15,11 @@ from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import compat
 from sidestream_exporters.otlp.settings import Given, endpoint_of
 from tests.support.otlp_receiver import Answer, attributes, grpc_receiver, http_receiver, nobody
+from tests.support.raw_server import raw_server
 from tests.support.run_events import end, event_log, start
 
 SECRET = "s3cr3tZZ"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
-
-
-@contextmanager
-def server(*pieces: bytes, forever: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
-    """A server that answers `pieces`, then `forever` a bit at a time; gives its port, and what it was sent."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    asked: list[bytes] = []
-    over = threading.Event()
-
-    def answer(connection: socket.socket) -> None:
-        with connection:
-            try:
-                asked.append(connection.recv(65_536))
-                for piece in pieces:
-                    connection.sendall(piece)
-                while forever and not over.wait(0.02):
-                    connection.sendall(forever)
-            except OSError:
-                return
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1], asked
-    finally:
-        over.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
 
 
 def one_run() -> list[Any]:
@@ -78,14 +38,14 @@ class TestAServerThatDrips:
     )
     def test_is_left_when_the_timeout_of_the_request_is_over(self, pieces: list[bytes], forever: bytes) -> None:
         """Each read succeeds long before the timeout."""
-        with server(*pieces, forever=forever) as (port, _):
+        with raw_server(*pieces, forever=forever) as (port, _):
             exporter = OTLPExporter(f"http://127.0.0.1:{port}", timeout=0.3)
             with pytest.raises(ExporterUnavailable, match="timed out"):
                 exporter.export(one_run())
             exporter.close()
 
     def test_in_the_middle_of_a_tls_handshake(self) -> None:
-        with server(b"\x16\x03\x03\x40\x00", forever=b"\0") as (port, _):
+        with raw_server(b"\x16\x03\x03\x40\x00", forever=b"\0") as (port, _):
             exporter = OTLPExporter(f"https://127.0.0.1:{port}", timeout=0.3)
             with pytest.raises(ExporterUnavailable, match="timed out"):
                 exporter.export(one_run())
@@ -93,14 +53,14 @@ class TestAServerThatDrips:
 
 
 def test_an_endless_answer_is_not_read_to_its_end() -> None:
-    with server(HEAD + b"Content-Length: 9999999999\r\n\r\n" + b"\0" * 200_000) as (port, _):
+    with raw_server(HEAD + b"Content-Length: 9999999999\r\n\r\n" + b"\0" * 200_000) as (port, _):
         exporter = OTLPExporter(f"http://127.0.0.1:{port}", timeout=5)
         assert exporter.export(one_run()) == {"refused": 2}  # what came of it is no answer of OTLP
         exporter.close()
 
 
 def test_credentials_in_the_address_of_a_proxy_are_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with server(HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n") as (port, asked):
+    with raw_server(HEAD + b"Connection: close\r\nContent-Length: 0\r\n\r\n") as (port, asked):
         monkeypatch.setenv("http_proxy", f"http://user:password@127.0.0.1:{port}")
         exporter = OTLPExporter("http://collector.example:4318")
         assert exporter.export(one_run()) is None
@@ -114,7 +74,7 @@ def test_credentials_in_the_address_of_a_proxy_are_sent_to_it(monkeypatch: pytes
 def test_a_proxy_that_wants_credentials_is_told(
     scheme: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with server(b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") as (port, _):
+    with raw_server(b"HTTP/1.1 407 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") as (port, _):
         monkeypatch.setenv(f"{scheme}_proxy", f"http://user:{SECRET}@127.0.0.1:{port}")
         exporter = OTLPExporter(f"{scheme}://collector.example:4318")
         assert exporter.export(one_run()) == {"refused": 2}
@@ -124,7 +84,7 @@ def test_a_proxy_that_wants_credentials_is_told(
 
 
 def test_a_proxy_that_is_busy_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    with server(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") as (port, _):
+    with raw_server(b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n") as (port, _):
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
         exporter = OTLPExporter("https://collector.example:4318")
         with pytest.raises(ExporterUnavailable, match="HTTP 503 of the proxy"):
