@@ -13,7 +13,7 @@ from sidestream import Sidecar
 agent = Agent(
     model(ToolCallPart("create_file", {"name": "hello.txt"}), "The file is there."),
     name="clerk",
-    toolsets=[MCPToolset(Path(__file__).with_name("mcp_server.py"))],
+    toolsets=[MCPToolset(Path(__file__).with_name("mcp_server.py"), init_timeout=60)],
 )
 
 

@@ -123,7 +123,8 @@ def test_client_events_are_lines_of_json(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_tool_of_an_mcp_server_is_a_tool_call_of_the_run() -> None:
     command = [sys.executable, str(EXAMPLES / "mcp_tools.py")]
-    assert subprocess.run(command, capture_output=True, timeout=90).stdout.startswith(b"The file is there.")
+    shown = subprocess.run(command, capture_output=True, timeout=90)
+    assert shown.stdout.startswith(b"The file is there."), shown.stderr.decode()
     [run] = log.runs("runs/")
     assert (run.tool_calls, run.failed_tool_calls) == (1, 0)
 
