@@ -10,6 +10,7 @@
 # make docs    the documentation site, into dist/site
 # make release wheel, source archive and list of what they need (CycloneDX), into dist/
 # make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
+# make test-kits   the tests with Claude's Agent SDK and Google's ADK, each in an environment of its own (0.5 GB)
 # make lock    resolve the development dependencies anew
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions transparency docs release phoenix lock clean
+.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions transparency docs release phoenix test-kits lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
@@ -81,6 +82,14 @@ $(PHOENIX)/.made:
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(PHOENIX)
 	@VIRTUAL_ENV=$(PHOENIX) $(BIN)/uv pip install -q 'arize-phoenix>=20.26,<21'
 	@touch $@
+
+# The kit first: google-adk wants an older OpenTelemetry, and works with a newer one.
+test-kits: $(VENV)/.dev
+	@for kit in claude-agent-sdk=claude_agent google-adk=google_adk; do \
+		$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/kit && \
+		VIRTUAL_ENV=$(VENV)/kit $(BIN)/uv pip install -q $${kit%=*} && \
+		VIRTUAL_ENV=$(VENV)/kit $(BIN)/uv pip install -q -e . pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml && \
+		$(VENV)/kit/bin/python -m pytest -q --confcutdir=tests/sources/sdk tests/sources/sdk/test_$${kit#*=}.py || exit; done
 
 lock: $(VENV)/.dev
 	@$(BIN)/uv pip compile pyproject.toml --extra demo --extra review --extra parquet --extra clickhouse --extra mcp --group dev --universal --upgrade --no-header --no-annotate \

@@ -30,8 +30,9 @@ class Link(msgspec.Struct, frozen=True):
     requests: Callable[[], RunRecorder] | None = None
     """Gives the run whose requests the calls of models made here are: the code is an agent's own loop. None: such a
     call is a run of its own, as that of a tool's code is."""
-    tells: bool = False
-    """Whether the source of the run tells such calls itself: it reads them from the stream of an SDK."""
+    tells: tuple[str, ...] = ()
+    """Beginnings of the names of modules whose calls of models the source of the run tells itself, since it reads them
+    from the stream of an SDK; an empty one is those of all modules."""
 
 
 current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)

@@ -17,8 +17,10 @@ from sidestream.errors import ConfigurationError
 from .ag_ui import AgUi
 from .anthropic import Anthropic
 from .choice import ByItem
+from .claude_agent import ClaudeAgent
 from .events import Events
 from .google import Google
+from .google_adk import GoogleAdk
 from .json import any_json
 from .langgraph import LangGraph
 from .mistral import Mistral
@@ -35,7 +37,9 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "events": Events,
     "ag-ui": AgUi,
     "anthropic": Anthropic,
+    "claude-agent": ClaudeAgent,
     "google": Google,
+    "google-adk": GoogleAdk,
     "json": any_json,
     "langgraph": LangGraph,
     "mistral": Mistral,

@@ -85,7 +85,7 @@ class Observation:
         if not self.active or told_outside.get() or (not is_untold and self._is_told()):
             return None
         link = enclosing(self.recorder)
-        if link is not None and link.tells:
+        if link is not None and link.tells and _is_within(link.tells):
             return None
         if link is not None and link.requests is not None:
             return ModelCall(self.recorder, link.requests(), adapter, asked, items, streaming=streaming, is_run=False)
@@ -97,6 +97,16 @@ class Observation:
             caller=current_span(),
         )
         return ModelCall(self.recorder, run, adapter, asked, items, streaming=streaming, is_run=True)
+
+
+def _is_within(modules: tuple[str, ...]) -> bool:
+    """Whether a function of one of `modules`, by the beginning of its name, is on the stack."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(modules):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class ModelCall(TappedRun):

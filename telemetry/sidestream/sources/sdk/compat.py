@@ -53,6 +53,13 @@ _NAMES = [
         "class CustomStreamWrapper",
         _STREAMS,
     ),
+    _Name(
+        "claude-agent-sdk",
+        "claude_agent_sdk/_internal/client.py",
+        "InternalClient.process_query",
+        "def process_query(",
+        "what query() asks is not told",
+    ),
     _Name("langgraph", "langgraph/pregel/main.py", "Pregel", "class Pregel(", "its runs are not told"),
     _Name(
         "langchain-core",

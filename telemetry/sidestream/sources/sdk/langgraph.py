@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import sys
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
 
 from sidestream.events import Json, RunOutcome
-from sidestream.recording.context import Link, current, enclosing, told_outside
+from sidestream.recording.context import Link, current
 from sidestream.recording.failure import Failure
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.snapshot import snapshot
@@ -28,6 +28,7 @@ from sidestream.sources.time_limits import is_time_out
 
 from .calls import Observation, text_of
 from .compat import register_configure_hook
+from .generators import apassed_on, begun, passed_on
 from .langchain import GraphCallbacks, handler_class
 from .patching import Patches
 
@@ -56,92 +57,15 @@ def _streaming(original: Any, handler: Any, observation: Observation) -> Callabl
             return made
         given = args[0] if args else kwargs.get("input")
         config = args[1] if len(args) > 1 else kwargs.get("config")
-        about = observation.recorder, self, given, config, handler
-        return _apassed_on(made, about) if is_async else _passed_on(made, about)
+        recorder = observation.recorder
+        begin = partial(begun, recorder, partial(GraphRun, recorder, self, given, config, handler))
+        return apassed_on(made, begin) if is_async else passed_on(made, begin)
 
     return stream
 
 
-# --- the stream of a run: a generator, as the SDK's own is ---------------------------------------------------------
-
-
-def _passed_on(stream: Any, about: tuple[Any, ...]) -> Generator[Any, Any, Any]:
-    run = _begun(about)
-    try:
-        with run:
-            item = next(stream)
-        while True:
-            try:
-                sent = yield item
-            except GeneratorExit:
-                with run:
-                    stream.close()
-                run.left()
-                raise
-            except BaseException as error:
-                with run:
-                    item = stream.throw(error)
-            else:
-                with run:
-                    item = stream.send(sent)
-    except StopIteration as over:
-        return over.value
-
-
-async def _apassed_on(stream: Any, about: tuple[Any, ...]) -> AsyncGenerator[Any, Any]:
-    run = _begun(about)
-    try:
-        # The event loop closes at its end each generator that it knows of, all at once: it knows this one alone.
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, None)
-        pull = stream.__anext__()
-        sys.set_asyncgen_hooks(*hooks)
-        with run:
-            item = await pull
-        while True:
-            try:
-                sent = yield item
-            except GeneratorExit:
-                with run:
-                    await stream.aclose()
-                run.left()
-                raise
-            except BaseException as error:
-                with run:
-                    item = await stream.athrow(error)
-            else:
-                with run:
-                    item = await stream.asend(sent)
-    except StopAsyncIteration:
-        return
-
-
-def _begun(about: tuple[Any, ...]) -> GraphRun | _NoRun:
-    outer = enclosing(about[0])
-    if told_outside.get() or (outer is not None and outer.tells):
-        return _NoRun()
-    run: GraphRun | None = safely(about[0], GraphRun, *about, outer)
-    return _NoRun() if run is None else run
-
-
-class _NoRun:
-    """Stands for a run that somebody further out tells, or that could not be begun."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def left(self) -> None:
-        pass
-
-
 class GraphRun:
-    """One run of a graph. As a context manager, it stands around each step that its consumer asks for.
-
-    Only then are the context variables set: between the steps, a plain generator shares its caller's context.
-    """
+    """One run of a graph, as its generator steps through it."""
 
     def __init__(
         self, recorder: Recorder, graph: Any, given: Any, config: Any, handler: Any, outer: Link | None
@@ -188,6 +112,9 @@ class GraphRun:
         else:
             timed_out = self._callbacks.is_timed_out or is_time_out(error)
             self._end("abandoned" if isinstance(error, GeneratorExit) else "timed_out" if timed_out else "cancelled")
+
+    def came(self, item: Any) -> None:
+        """`item` has come, of which the callbacks have told."""
 
     def left(self) -> None:
         """Nobody will ask for more."""

@@ -14,7 +14,7 @@ from sidestream.import_hook import ImportHook
 from sidestream.pipeline.addresses import shown_value
 from sidestream.recording.recorder import Recorder
 
-from . import google, langgraph, litellm, mistral, openai_agents, stainless
+from . import claude_agent, google, google_adk, langgraph, litellm, mistral, openai_agents, stainless
 from .calls import Observation
 from .patching import Patches
 
@@ -74,6 +74,11 @@ SDKS: dict[str, dict[str, Patch]] = {
     "langgraph": {
         "langgraph.pregel.main": langgraph.patch,
         "langgraph.pregel": langgraph.patch,  # versions before 0.6
+    },
+    "google-adk": {"google.adk.runners": google_adk.patch},
+    "claude-agent": {
+        "claude_agent_sdk._internal.client": claude_agent.patch_query,
+        "claude_agent_sdk.client": claude_agent.patch_client,
     },
 }
 """By name: the modules that are patched as soon as the program has imported them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 
-_OF_SDKS = ("google.", "langchain_core.", "langgraph.", "litellm.", "sidestream.sources.sdk.")
+_OF_SDKS = ("claude_agent_sdk.", "google.", "langchain_core.", "langgraph.", "litellm.", "sidestream.sources.sdk.")
 """Beginnings of the names of modules whose generators are streams of models or agents."""
 
 

@@ -66,7 +66,7 @@ class _Tap:
         self._pull = getattr(self._iterator, iterate.replace("iter", "next"))
         # What the body of a generator starts and logs belongs to this run. Calls of an SDK's body, the adapter tells.
         if run is not None and (inspect.isasyncgen(stream) or inspect.isgenerator(stream)):
-            about: dict[str, Any] = {"around": current_span_context(), "tells": is_of_sdk(stream)}
+            about: dict[str, Any] = {"around": current_span_context(), "tells": ("",) if is_of_sdk(stream) else ()}
             self._link = Link(run.run, None, current.get(), "stream", **about)
             if not_begun(stream):
                 run.begins_at_first_pull()

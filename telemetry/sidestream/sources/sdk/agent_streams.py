@@ -1,0 +1,103 @@
+"""Agents whose SDK gives one stream of all that happens: each stream is a run, and an adapter reads it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from sidestream.recording.context import Link, current
+from sidestream.recording.recorder import Recorder, safely
+from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.recording.snapshot import snapshot
+from sidestream.recording.span_context import current_span, current_span_context
+from sidestream.sources.adapters.protocol import Adapter
+from sidestream.sources.tap.tapped_run import TappedRun
+
+from .calls import Observation
+from .generators import apassed_on, begun
+
+
+class Begun(NamedTuple):
+    """What is known of a run when it begins."""
+
+    name: str | None
+    prompt: Any = None
+    conversation_id: str | None = None
+
+
+def observed_stream(
+    original: Any,
+    observation: Observation,
+    adapter: Callable[[], Adapter],
+    about: Callable[[Any, tuple[Any, ...], dict[str, Any]], Begun],
+    tells: tuple[str, ...] = (),
+) -> Callable[..., Any]:
+    """A wrapper for a method that is an asynchronous generator, whose items `adapter` reads.
+
+    Args:
+        original: The method.
+        observation: The observation of the SDKs.
+        adapter: Made anew for each stream.
+        about: Takes the object, the arguments and the keyword arguments of a call.
+        tells: As in `Link`: modules of the SDK that ask models, which the items tell of.
+    """
+    recorder = observation.recorder
+
+    def stream(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = original(self, *args, **kwargs)
+        if not observation.active:
+            return made
+
+        def make(outer: Link | None) -> AgentStream:
+            return AgentStream(recorder, adapter(), about(self, args, kwargs), outer, tells)
+
+        return apassed_on(made, partial(begun, recorder, make))
+
+    return stream
+
+
+class AgentStream:
+    """Run of one such stream."""
+
+    def __init__(
+        self, recorder: Recorder, adapter: Adapter, about: Begun, outer: Link | None, tells: tuple[str, ...]
+    ) -> None:
+        run = recorder.open_run(str(uuid.uuid4()), about.name, outer)
+        run.start(
+            prompt=snapshot(about.prompt) if recorder.wants_content else None,
+            conversation_id=about.conversation_id,
+            mode=None,
+            caller=current_span(),
+        )
+        self._recorder = recorder
+        self._run = TappedRun(recorder, run, adapter, model=None, provider=None)
+        self._run.begins_at_first_pull()
+        self._link = Link(run, None, current.get(), around=current_span_context(), tells=tells)
+        self._t_pull = 0
+
+    def __enter__(self) -> None:
+        self._outside = current.get()
+        current.set(self._link)
+        self._t_pull = monotonic_ns()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        current.set(self._outside)
+        if error is not None:
+            safely(self._recorder, self._raised, error)
+
+    def _raised(self, error: BaseException) -> None:
+        self._run.in_vain(self._t_pull)
+        self._run.raised(error)
+
+    def came(self, item: Any) -> None:
+        """`item` has come."""
+        self._run.item(item, self._t_pull)
+
+    def left(self) -> None:
+        """Nobody will ask for more."""
+        safely(self._recorder, self._run.end, "abandoned")

@@ -1,0 +1,35 @@
+"""Google's Agent Development Kit: each `run_async` of a runner is a run, which its events tell."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from sidestream.sources.adapters.fields import field
+from sidestream.sources.adapters.google_adk import GoogleAdk
+
+from .agent_streams import Begun, observed_stream
+from .calls import Observation, text_of
+from .patching import Patches
+
+_MODELS = "google.adk.models."
+"""Modules that ask models, through SDKs that may be observed too. A tool that asks one itself does so elsewhere."""
+
+
+def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    """Observe the SDK once `google.adk.runners` is imported. `run` goes through `run_async`, as do agents as tools."""
+    patches.wrap(
+        module.Runner,
+        "run_async",
+        lambda original: observed_stream(original, observation, GoogleAdk, _about, (_MODELS,)),
+    )
+
+
+def _about(runner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:
+    name = field(field(runner, "agent"), "name") or field(runner, "app_name")
+    message, session = kwargs.get("new_message"), kwargs.get("session_id")
+    return Begun(
+        name if isinstance(name, str) else None,
+        text_of(field(message, "parts")),
+        session if isinstance(session, str) else None,
+    )
