@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -42,6 +43,11 @@ class Way:
     api: str
     streaming: bool
     ask: Ask
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the SDK's asynchronous client is asked."""
+        return inspect.iscoroutinefunction(self.ask)
 
     def seen(self, url: str, leave_after: int | None = None) -> View:
         """What a caller sees who leaves after so many items."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 import sidestream
 from sidestream import InMemoryExporter, Sidecar
 from sidestream.events import StreamEvent
 from sidestream.testing.adapters import outline
-from tests.support.provider_server import Delivery, Exchange, replay
+from tests.support.loopback import until
+from tests.support.provider_server import Delivery, Exchange, ReplayServer, replay
 from tests.support.sdk_calls import View, Way
 
 JSON = (("content-type", "application/json"),)
@@ -45,6 +49,30 @@ def answering(body: bytes, *, status: int = 200, json: bool = False, delivery: D
     exchange = Exchange("POST", "http://x/", None, status, JSON if json else EVENTS, body)
     with replay([exchange], delivery or Delivery()) as server:
         yield server.url
+
+
+def cancelled(way: Way, body: bytes) -> Installed:
+    """The log of a call that is cancelled while it waits for its answer, or for more of its stream."""
+    exchange = Exchange("POST", "http://x/", None, 200, EVENTS if way.streaming else JSON, body)
+    memory = InMemoryExporter()
+    installed = Installed(sidestream.install(memory), memory)
+    view = View()
+
+    async def main(server: ReplayServer) -> None:
+        asking = asyncio.ensure_future(way.ask(server.url, view, None))
+        waits = server.holding.is_set if not way.streaming else lambda: server.holding.is_set() and len(view.items) > 1
+        await asyncio.to_thread(until, waits)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    try:
+        with replay([exchange], Delivery(hold_after=2 if way.streaming else 0)) as server:
+            asyncio.run(main(server))
+    finally:
+        installed.runs()
+        sidestream.uninstall()
+    return installed
 
 
 def both(

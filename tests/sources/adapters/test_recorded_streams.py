@@ -1,9 +1,9 @@
-"""Recorded provider streams through the providers' own clients, tapped: the caller gets the same, the log is exact."""
+"""Recorded provider streams through their clients, tapped or observed: callers get the same, the log is exact."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from genai_prices import Usage, calc_price
 
+import sidestream
+from sidestream import Sidecar
 from tests.support.provider_server import Exchange, ReadRecording, replay
 from tests.support.provider_streams import Answer, read_answer
 from tests.support.recorded_agents import RECORDED_AGENTS, RecordedAgent
@@ -66,15 +68,26 @@ async def consume(stream: Any) -> Seen:
     return Seen(items, None)
 
 
-def watch(recorded: RecordedAgent, exchange: Exchange, watching: Watching | None) -> Seen:
+def watch(recorded: RecordedAgent, exchange: Exchange, sidecar: Sidecar | None = None) -> Seen:
+    """What a caller gets, bare or with a tap of `sidecar`."""
+
     async def main() -> Seen:
         with replay([exchange]) as server:
             async with asking(recorded, server.url) as ask:
-                if watching is None:
+                if sidecar is None:
                     return await consume(await ask())
-                return await consume(watching.sidecar.tap(ask, model=recorded.model))
+                return await consume(sidecar.tap(ask, model=recorded.model))
 
     return asyncio.run(main())
+
+
+def watch_installed(recorded: RecordedAgent, exchange: Exchange, sidecar: Sidecar) -> Seen:
+    """What a caller gets whose SDKs are observed."""
+    sidestream.install(sidecar=sidecar)
+    try:
+        return watch(recorded, exchange)
+    finally:
+        sidestream.uninstall()
 
 
 @dataclass
@@ -82,30 +95,37 @@ class Case:
     recorded: RecordedAgent
     answer: Answer
     bare: Seen
-    tapped: Seen
+    observed: Seen
     request: LoggedRequest
     outcome: str
+
+
+@pytest.fixture(params=[watch, watch_installed], ids=["tapped", "installed"])
+def how(request: pytest.FixtureRequest) -> Callable[[RecordedAgent, Exchange, Sidecar], Seen]:
+    """How the stream is observed."""
+    chosen: Callable[[RecordedAgent, Exchange, Sidecar], Seen] = request.param
+    return chosen
 
 
 @pytest.fixture(
     params=[(each, number) for each in RECORDED_AGENTS for number in range(3)],
     ids=lambda param: f"{param[0].recording}-{param[1] + 1}",
 )
-def case(request: pytest.FixtureRequest, recording: ReadRecording, watching: Watching) -> Case:
+def case(request: pytest.FixtureRequest, recording: ReadRecording, watching: Watching, how: Any) -> Case:
     recorded, number = request.param
     exchanges = recording(recorded.recording)
     if number >= len(exchanges):
         pytest.skip("the recording has fewer exchanges")
-    bare = watch(recorded, exchanges[number], None)
-    tapped = watch(recorded, exchanges[number], watching)
+    bare = watch(recorded, exchanges[number])
+    observed = how(recorded, exchanges[number], watching.sidecar)
     (logged,) = requests_of(watching.events())
     answer = read_answer(recorded.api, exchanges[number].events)
-    return Case(recorded, answer, bare, tapped, logged, watching.outcome())
+    return Case(recorded, answer, bare, observed, logged, watching.outcome())
 
 
 def test_a_recorded_stream(case: Case) -> None:
     """Items and exceptions are the same; texts, tool calls, usage, cost and outcome are the recording's."""
-    assert case.tapped == case.bare
+    assert case.observed == case.bare
     answer, end = case.answer, case.request.end
     failed = answer.error is not None
     assert (case.outcome, end.outcome) == (("error", "error") if failed else ("completed", "ok"))

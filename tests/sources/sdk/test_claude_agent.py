@@ -15,7 +15,7 @@ from tests.support.sdk_observed import Installed
 sdk = pytest.importorskip("claude_agent_sdk")
 
 
-class Scripted(sdk.Transport):  # type: ignore[misc]
+class Scripted(sdk.Transport):  # type: ignore[name-defined, misc]
     """Transport that answers what it is asked with `messages`."""
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:

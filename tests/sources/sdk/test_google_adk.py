@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 from typing import Any
 
@@ -33,19 +34,20 @@ def exchanges(streaming: bool) -> list[Exchange]:
 
 
 async def run(streaming: bool, tap: Any = lambda stream: stream) -> list[Any]:
-    from google.adk.agents.run_config import RunConfig, StreamingMode
-    from google.adk.models.google_llm import Gemini
-    from google.adk.runners import InMemoryRunner
     from google.genai import types
 
-    agent = agents.Agent(name="finder", model=Gemini(model="gemini-2.5-flash"), tools=[look])
-    runner = InMemoryRunner(agent, app_name="app")
+    model = importlib.import_module("google.adk.models.google_llm").Gemini(model="gemini-2.5-flash")
+    config = importlib.import_module("google.adk.agents.run_config")
+    agent = agents.Agent(name="finder", model=model, tools=[look])
+    runner = importlib.import_module("google.adk.runners").InMemoryRunner(agent, app_name="app")
     session = await runner.session_service.create_session(app_name="app", user_id="user", session_id="s-1")
     stream = runner.run_async(
         user_id="user",
         session_id=session.id,
         new_message=types.Content(role="user", parts=[types.Part(text="Where?")]),
-        run_config=RunConfig(streaming_mode=StreamingMode.SSE if streaming else StreamingMode.NONE),
+        run_config=config.RunConfig(
+            streaming_mode=config.StreamingMode.SSE if streaming else config.StreamingMode.NONE
+        ),
     )
     try:
         return [event async for event in tap(stream)]

@@ -12,7 +12,7 @@ from tests.support.loopback import until
 from tests.support.provider_server import Delivery
 from tests.support.sdk_answers import MODELS, USED, failing, refused, streamed, whole
 from tests.support.sdk_calls import litellm_ways
-from tests.support.sdk_observed import both
+from tests.support.sdk_observed import both, cancelled
 
 pytest.importorskip("litellm")
 WAYS = litellm_ways()
@@ -69,3 +69,10 @@ def test_leaving_early(name: str) -> None:
     assert observed == bare
     [(*_, end, over)] = installed.outlines()
     assert (end[1], over) == ("interrupted", ("run ends", "abandoned"))
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.is_async])
+def test_cancellation(name: str) -> None:
+    way = WAYS[name]
+    [(*_, end, over)] = cancelled(way, streamed("chat") if way.streaming else whole("chat")).outlines()
+    assert (end[1], over) == ("cancelled", ("run ends", "cancelled"))

@@ -7,7 +7,7 @@ import pytest
 from tests.support.provider_server import Delivery
 from tests.support.sdk_answers import ARGS, MODELS, USED, failing, refused, streamed, whole
 from tests.support.sdk_calls import WAYS, Way
-from tests.support.sdk_observed import both
+from tests.support.sdk_observed import both, cancelled
 
 PLAIN_STREAMS = [name for name, way in WAYS.items() if way.streaming and " with " not in name]
 
@@ -76,3 +76,11 @@ def test_leaving_early(name: str) -> None:
     assert observed == bare
     [(*_, end, over)] = installed.outlines()
     assert (end[1], over) == ("interrupted", ("run ends", "abandoned"))
+
+
+@pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.is_async])
+def test_cancellation(name: str) -> None:
+    """While the answer is awaited, or in mid-stream."""
+    way = WAYS[name]
+    [(*_, end, over)] = cancelled(way, answer_of(way)).outlines()
+    assert (end[1], over) == ("cancelled", ("run ends", "cancelled"))
