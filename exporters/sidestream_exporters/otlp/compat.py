@@ -23,7 +23,7 @@ def probe() -> list[str]:
 
     lost = []
     if not hasattr(HTTPConnection, "_new_conn"):
-        lost.append("urllib3 HTTPConnection._new_conn: a server that drips its answer is not cut off at the timeout")
+        lost.append("urllib3 HTTPConnection._new_conn: neither a name server that hangs nor an answer that drips is cut off")
     if not hasattr(TracerProvider(shutdown_on_exit=False), "_active_span_processor"):
         lost.append("TracerProvider._active_span_processor: no spans can be handed to an application's provider")
     if not hasattr(BoundedList(1), "dropped"):
@@ -65,14 +65,20 @@ def silent_headers() -> Iterator[None]:
         logger.removeFilter(of_others)
 
 
-def pool_classes(opened: Callable[[socket.socket], None], closed: Callable[[], None]) -> dict[str, Any]:
-    """Pools, by scheme, whose connections report each socket that they open and close."""
+def pool_classes(
+    opened: Callable[[socket.socket], None], closed: Callable[[], None], open_within: Callable[..., socket.socket]
+) -> dict[str, Any]:
+    """Pools, by scheme, whose connections report each socket that they open and close.
+
+    `open_within(address, connect, seconds)` opens them, and raises `TimeoutError` where that takes longer.
+    """
 
     class Reporting:
         """What both kinds of connections report."""
 
         def _new_conn(self) -> socket.socket:
-            connection: socket.socket = super()._new_conn()  # type: ignore[misc]
+            connect: Callable[[], socket.socket] = super()._new_conn  # type: ignore[misc]
+            connection = open_within((self.host, self.port), connect, self.timeout)  # type: ignore[attr-defined]
             opened(connection)
             return connection
 

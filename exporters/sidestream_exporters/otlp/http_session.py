@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 
 from .answers import answer_type, rejected_items
 from .compat import pool_classes
+from .connecting import BoundedConnecting
 from .failures import CREDENTIALS, NOT_OTLP, TLS, TOO_LARGE, AttemptFailed, PermanentError, RetryableError
 from .settings import Endpoint, Signal
 
@@ -69,6 +70,7 @@ class OneAttemptSession(requests.Session):
     def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]
         """Send one request; `AttemptFailed` for every answer but an acceptance."""
         self.headers.clear()
+        self._adapter.begin()
         with _Deadline(self._endpoint.timeout, self._adapter.abort) as deadline:
             try:
                 response = super().request(
@@ -122,7 +124,8 @@ class _AbortableAdapter(HTTPAdapter):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
-        self._pools = pool_classes(self._opened, self._closed)
+        self._aborted = False
+        self._pools = pool_classes(self._opened, self._closed, BoundedConnecting().open)
         super().__init__(pool_connections=1, pool_maxsize=1)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
@@ -135,20 +138,31 @@ class _AbortableAdapter(HTTPAdapter):
             manager.pool_classes_by_scheme = self._pools
         return manager
 
-    def abort(self) -> None:
-        """Cut the connection: whoever waits on it gets an error at once."""
+    def begin(self) -> None:
+        """A new request begins: `abort` is for this one."""
         with self._lock:
-            if self._handle is not None:
-                try:
-                    self._handle.shutdown(socket.SHUT_RDWR)
-                except OSError:  # the other side was quicker
-                    pass
+            self._aborted = False
+
+    def abort(self) -> None:
+        """Cut the connection, now or as soon as there is one: whoever waits on it gets an error at once."""
+        with self._lock:
+            self._aborted = True
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._handle is not None:
+            try:
+                self._handle.shutdown(socket.SHUT_RDWR)
+            except OSError:  # the other side was quicker
+                pass
 
     def _opened(self, connection: socket.socket) -> None:
         # A second handle on the same connection: TLS takes the first one away in the middle of its handshake.
         self._closed()
         with self._lock:
             self._handle = connection.dup()
+            if self._aborted:
+                self._cut()
 
     def _closed(self) -> None:
         with self._lock:

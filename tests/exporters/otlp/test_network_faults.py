@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from sidestream.errors import ExporterUnavailable
 from sidestream.events import AgentStart, LLMEnd, LLMStart, Payload, ToolEnd, ToolStart
 from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import compat
+from sidestream_exporters.otlp.connecting import BoundedConnecting
 from sidestream_exporters.otlp.settings import Given, endpoint_of
 from tests.support.otlp_receiver import Answer, attributes, grpc_receiver, http_receiver, nobody
 from tests.support.raw_server import raw_server
@@ -50,6 +53,69 @@ class TestAServerThatDrips:
             with pytest.raises(ExporterUnavailable, match="timed out"):
                 exporter.export(one_run())
             exporter.close()
+
+
+class TestANameServerThatHangs:
+    def test_is_left_when_the_timeout_is_over_and_asked_by_one_thread_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look_up, answers, asked = socket.getaddrinfo, threading.Event(), []
+
+        def hang(host: str, *rest: Any) -> Any:
+            asked.append(host)
+            answers.wait()
+            return look_up("127.0.0.1", *rest)
+
+        with http_receiver() as received:
+            port = received.url.rpartition(":")[2].partition("/")[0]
+            monkeypatch.setattr(socket, "getaddrinfo", hang)
+            exporter = OTLPExporter(f"http://collector.example:{port}", timeout=0.1)
+            for _ in range(3):
+                with pytest.raises(ExporterUnavailable, match="timed out"):
+                    exporter.export(one_run())
+            assert asked == ["collector.example"]
+            answers.set()
+            exporter.close()
+
+    def test_is_waited_for_where_it_answers_in_the_time_of_a_later_attempt(self) -> None:
+        connecting, answers = BoundedConnecting(), threading.Event()
+        ours, theirs = socket.socketpair()
+
+        def connect() -> socket.socket:
+            answers.wait()
+            return ours
+
+        with ours, theirs:
+            with pytest.raises(TimeoutError):
+                connecting.open("host", connect, 0.01)
+            later = threading.Timer(0.1, answers.set)
+            later.start()
+            assert connecting.open("host", lambda: ours, 60) is ours
+            later.join()
+
+    def test_has_its_late_connection_closed_where_nobody_waits(self) -> None:
+        connecting, answers = BoundedConnecting(), threading.Event()
+        ours, theirs = socket.socketpair()
+
+        def connect() -> socket.socket:
+            answers.wait()
+            return ours
+
+        with theirs:
+            with pytest.raises(TimeoutError):
+                connecting.open("host", connect, 0.01)
+            answers.set()
+            assert theirs.recv(1) == b""
+
+    def test_a_name_that_is_unknown_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def unknown(*_: Any) -> Any:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        exporter = OTLPExporter("http://collector.example:4318", timeout=60)
+        with pytest.raises(ExporterUnavailable, match="Name or service not known"):
+            exporter.export(one_run())
+        exporter.close()
 
 
 def test_an_endless_answer_is_not_read_to_its_end() -> None:

@@ -1,0 +1,81 @@
+"""Opening a connection within a time limit: the system looks up a host's name for as long as it likes."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Callable, Hashable
+from queue import Empty, SimpleQueue
+
+Connect = Callable[[], socket.socket]
+
+
+class BoundedConnecting:
+    """Opens each connection on a thread, which is left behind where it takes too long.
+
+    `socket.getaddrinfo` has no timeout, and each of a name's addresses may take the whole timeout of a socket. A thread
+    that still looks up the same name is waited for again: a name server that hangs holds one thread, however often the
+    connection is tried.
+    """
+
+    def __init__(self) -> None:
+        self._attempt: _Attempt | None = None
+
+    def open(self, address: Hashable, connect: Connect, seconds: float) -> socket.socket:
+        """Socket of `connect()`, to `address`. Raises `TimeoutError` after `seconds`, else whatever `connect` raises."""
+        attempt = self._attempt
+        if attempt is None or attempt.address != address or not attempt.resume():
+            attempt = self._attempt = _Attempt(address, connect)
+            try:
+                threading.Thread(target=attempt.run, name="sidestream-otlp-connect", daemon=True).start()
+            except RuntimeError:  # the interpreter is going down, or the system has no more threads
+                self._attempt = None
+                return connect()
+        connection = attempt.result(min(seconds, threading.TIMEOUT_MAX))
+        self._attempt = None
+        return connection
+
+
+class _Attempt:
+    """One call of `connect`. A socket that comes when nobody waits any more is closed."""
+
+    def __init__(self, address: Hashable, connect: Connect) -> None:
+        self.address = address
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._finished = False
+        self._awaited = True
+        self._results: SimpleQueue[socket.socket | BaseException] = SimpleQueue()
+
+    def run(self) -> None:
+        found: socket.socket | BaseException
+        try:
+            found = self._connect()
+        except BaseException as error:
+            found = error
+        with self._lock:
+            self._finished = True
+            if self._awaited:
+                self._results.put(found)
+            elif isinstance(found, socket.socket):
+                found.close()
+
+    def resume(self) -> bool:
+        """Wait for it again; False where it is over."""
+        with self._lock:
+            self._awaited = not self._finished
+            return self._awaited
+
+    def result(self, seconds: float) -> socket.socket:
+        try:
+            found = self._results.get(timeout=seconds)
+        except Empty:
+            with self._lock:
+                if not self._finished:
+                    self._awaited = False
+                    raise TimeoutError(errno.ETIMEDOUT, "timed out") from None
+            found = self._results.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
