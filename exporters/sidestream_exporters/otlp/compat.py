@@ -23,7 +23,7 @@ def probe() -> list[str]:
 
     lost = []
     if not hasattr(HTTPConnection, "_new_conn"):
-        lost.append("urllib3 HTTPConnection._new_conn: neither a name server that hangs nor an answer that drips is cut off")
+        lost.append("urllib3 HTTPConnection._new_conn: a name server that hangs, an answer that drips are not cut off")
     if not hasattr(TracerProvider(shutdown_on_exit=False), "_active_span_processor"):
         lost.append("TracerProvider._active_span_processor: no spans can be handed to an application's provider")
     if not hasattr(BoundedList(1), "dropped"):

@@ -23,7 +23,7 @@ class BoundedConnecting:
         self._attempt: _Attempt | None = None
 
     def open(self, address: Hashable, connect: Connect, seconds: float) -> socket.socket:
-        """Socket of `connect()`, to `address`. Raises `TimeoutError` after `seconds`, else whatever `connect` raises."""
+        """Socket of `connect()`, to `address`. Raises `TimeoutError` after `seconds`, else what `connect` raises."""
         attempt = self._attempt
         if attempt is None or attempt.address != address or not attempt.resume():
             attempt = self._attempt = _Attempt(address, connect)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any, cast
 
-from prometheus_client import utils, values
+from prometheus_client import metrics, utils, values
 from prometheus_client.core import Metric as Family
 from prometheus_client.samples import Sample
 
@@ -36,11 +36,17 @@ def set_samples(family: Family, samples: Iterable[Sample]) -> None:
     family.samples = cast(list[Sample], samples)
 
 
+def wants_created() -> bool:
+    """Whether metrics tell when they began: `PROMETHEUS_DISABLE_CREATED_SERIES`, `disable_created_metrics()`."""
+    return bool(getattr(metrics, "_use_created", True))
+
+
 def probes() -> list[Probe]:
     """One probe for each private name, against the installed version."""
     cell = getattr(values, "ValueClass", None)
     return [
         Probe("values.ValueClass", hasattr(cell, "_multiprocess"), "processes cannot share PROMETHEUS_MULTIPROC_DIR"),
+        Probe("metrics._use_created", hasattr(metrics, "_use_created"), "`_created` cannot be turned off"),
         Probe("utils.floatToGoString", hasattr(utils, "floatToGoString"), "`le` may differ from the library's own"),
         Probe("Metric.samples", isinstance(getattr(Family("probe", "", "gauge"), "samples", None), list), "no metrics"),
     ]

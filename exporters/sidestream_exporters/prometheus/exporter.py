@@ -108,8 +108,7 @@ class PrometheusExporter(Exporter):
         self._server: MetricsServer | None = None
         self._failing = False
         self._collector = MetricsCollector(self._snapshot, self._selection.metrics)
-        self._own = CollectorRegistry()
-        self._own.register(self._collector)
+        self._own = self._own_registries()
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self._files = ProcessFiles(folder, self._snapshot, self._selection.metrics) if folder else None
         self._registry = None if self._files else registry  # else what collects the files tells the metrics as well
@@ -185,8 +184,7 @@ class PrometheusExporter(Exporter):
             self._server = None
         self._failing = False
         self._aggregator = MetricsAggregator(self._label_values, self._label_tags)
-        self._own = CollectorRegistry()  # a lock of the old one may have been held
-        self._own.register(self._collector)
+        self._own = self._own_registries()  # a lock of an old one may have been held
         if self._files is not None:
             self._files = ProcessFiles(self._files.path, self._snapshot, self._selection.metrics)
 
@@ -216,7 +214,7 @@ class PrometheusExporter(Exporter):
         From any thread.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(self._page()), content_type
+        return encode(self._page(openmetrics="openmetrics" in content_type)), content_type
 
     def asgi_app(self) -> AsgiApp:
         """The page as an ASGI application, to be mounted: `app.mount("/metrics", exporter.asgi_app())`."""
@@ -226,11 +224,21 @@ class PrometheusExporter(Exporter):
         """The page as a WSGI application."""
         return wsgi_app(self.render)
 
-    def _page(self) -> CollectorRegistry:
+    def _page(self, *, openmetrics: bool = False) -> CollectorRegistry:
         if self._files is None:
-            return self._own
+            return self._own[openmetrics]
         self._files.sync()
         return self._files.registry()
+
+    def _own_registries(self) -> dict[bool, CollectorRegistry]:
+        """Registries of this exporter's metrics alone, for Prometheus' own format (False) and OpenMetrics (True)."""
+        registries = {}
+        for openmetrics in (False, True):
+            registries[openmetrics] = CollectorRegistry()
+            registries[openmetrics].register(
+                MetricsCollector(self._snapshot, self._selection.metrics, with_created=openmetrics)
+            )
+        return registries
 
     def _snapshot(self) -> Mapping[str, Sequence[Point]]:
         return self._selection.of(self._aggregator.snapshot(self._get_stats() if self._get_stats else None))

@@ -19,11 +19,25 @@ from . import compat
 
 
 class MetricsCollector(Collector):
-    """Collector that gives a registry the points of a snapshot. Metrics without a time series yet are left out."""
+    """Collector that gives a registry the points of a snapshot. Metrics without a time series yet are left out.
 
-    def __init__(self, snapshot: Callable[[], Mapping[str, Sequence[Point]]], metrics: Sequence[Metric]) -> None:
+    Args:
+        snapshot: Returns the points of each metric.
+        metrics: The metrics to show.
+        with_created: Add to each counter and histogram when it began (`_created`), as OpenMetrics asks for. In
+            Prometheus' own format it would be a gauge of its own.
+    """
+
+    def __init__(
+        self,
+        snapshot: Callable[[], Mapping[str, Sequence[Point]]],
+        metrics: Sequence[Metric],
+        *,
+        with_created: bool = False,
+    ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
+        self._with_created = with_created
 
     def describe(self) -> Iterable[Family]:
         """All metrics without their values, so that a registry notices names that are taken."""
@@ -31,16 +45,18 @@ class MetricsCollector(Collector):
 
     def collect(self) -> Iterator[Family]:
         snapshot, yielder = self._snapshot(), GilYielder()
+        with_created = self._with_created and compat.wants_created()
         for metric in self._metrics:
             if points := snapshot.get(metric.name):
                 family = _family(metric)
-                compat.set_samples(family, _Samples(metric, points, yielder))
+                compat.set_samples(family, _Samples(metric, points, yielder, with_created))
                 yield family
 
 
 class _Samples:
-    def __init__(self, metric: Metric, points: Sequence[Point], yielder: GilYielder) -> None:
+    def __init__(self, metric: Metric, points: Sequence[Point], yielder: GilYielder, with_created: bool) -> None:
         self._metric = metric
+        self._with_created = with_created and metric.kind != "gauge"
         self._points = points
         self._yielder = yielder
 
@@ -50,21 +66,30 @@ class _Samples:
             for sample in make(self._metric, point):
                 yield sample
                 self._yielder.maybe_yield()
+            if self._with_created and point.created:
+                yield Sample(f"{_family_name(self._metric)}_created", _labels(self._metric, point), point.created)
 
 
 def _family(metric: Metric) -> Family:
-    name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
-    return Family(name, metric.help, metric.kind)
+    return Family(_family_name(metric), metric.help, metric.kind)
+
+
+def _family_name(metric: Metric) -> str:
+    return metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
+
+
+def _labels(metric: Metric, point: Point) -> dict[str, str]:
+    return dict(zip(metric.labels, point.labels, strict=True))
 
 
 def _single(metric: Metric, point: Point) -> Iterator[Sample]:
-    labels = dict(zip(metric.labels, point.labels, strict=True))
+    labels = _labels(metric, point)
     exemplar = _exemplar(point.exemplars[0]) if point.exemplars else None
     yield Sample(metric.name, labels, point.value, None, exemplar)
 
 
 def _histogram(metric: Metric, point: Point) -> Iterator[Sample]:
-    labels = dict(zip(metric.labels, point.labels, strict=True))
+    labels = _labels(metric, point)
     exemplars = {bisect_left(metric.buckets, one.value): one for one in point.exemplars}
     total = 0
     for bucket, (bound, count) in enumerate(zip(bounds(metric), point.counts, strict=True)):

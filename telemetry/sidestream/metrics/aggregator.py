@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import add
 from typing import Any, get_args
@@ -367,20 +367,21 @@ def _cache_effect(data: LLMEnd, provider: str) -> CacheEffect | None:
 
 def _stats_points(stats: SidecarStats, store: Store) -> dict[str, list[Point]]:
     named = stats.exporters.items()
+    count = partial(Point, created=store.started)
     return {
         "sidestream_events_total": [
-            *(Point((name, "exported", ""), each.exported) for name, each in named),
-            *(Point((name, "dropped", reason), n) for name, each in named for reason, n in _reasons(each.dropped)),
+            *(count((name, "exported", ""), each.exported) for name, each in named),
+            *(count((name, "dropped", reason), n) for name, each in named for reason, n in _reasons(each.dropped)),
         ],
         "sidestream_queue_events": [Point((name,), each.pending) for name, each in named],
-        "sidestream_exporter_failures_total": [Point((name,), each.failures) for name, each in named],
+        "sidestream_exporter_failures_total": [count((name,), each.failures) for name, each in named],
         "sidestream_exporter_failing": [Point((name,), int(each.state == "failing")) for name, each in named],
         "sidestream_exporter_busy_seconds": [Point((name,), each.busy_seconds or 0.0) for name, each in named],
         "sidestream_exporter_last_success_timestamp_seconds": [
             Point((name,), each.last_success) for name, each in named if each.last_success is not None
         ],
-        "sidestream_recording_errors_total": [Point((), stats.recording_errors)],
-        "sidestream_label_overflow_total": [Point((label,), count) for label, count in store.overflow.copy().items()],
+        "sidestream_recording_errors_total": [count((), stats.recording_errors)],
+        "sidestream_label_overflow_total": [count((label,), n) for label, n in store.overflow.copy().items()],
         "sidestream_start_time_seconds": [Point((), store.started)],
         "sidestream_build_info": [Point((_version(),), 1)],
     }

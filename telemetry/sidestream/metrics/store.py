@@ -67,15 +67,18 @@ class Point(NamedTuple):
     """Of a histogram: observations in each bucket, not cumulative; the last is beyond the highest bound."""
     exemplars: tuple[Exemplar, ...] = ()
     """Of a counter the last one, of a histogram the last one of each bucket that has any."""
+    created: float = 0.0
+    """Unix time at which the time series began; 0 where it is not known."""
 
 
 class Series:
     """One time series, as it grows. For a histogram, `value` is the sum."""
 
-    __slots__ = ("counts", "exemplars", "value")
+    __slots__ = ("counts", "created", "exemplars", "value")
 
     def __init__(self, metric: Metric) -> None:
         self.value: float = 0
+        self.created = time.time()
         self.counts = [0] * (len(metric.buckets) + 1) if metric.kind == "histogram" else []
         self.exemplars: dict[int, Exemplar] = {}
         """By bucket."""
@@ -147,7 +150,8 @@ class Store:
             for name, known in self._series.items():
                 found[name] = []
                 for labels, one in known.items():
-                    found[name].append(Point(labels, one.value, tuple(one.counts), tuple(one.exemplars.values())))
+                    exemplars = tuple(one.exemplars.values())
+                    found[name].append(Point(labels, one.value, tuple(one.counts), exemplars, one.created))
                     yielder.maybe_yield()
         return found
 
@@ -155,7 +159,7 @@ class Store:
         """What has been counted, as JSON can hold it; not what is in progress, nor the exemplars."""
         with self.lock:
             counted = {
-                name: [[labels, one.value, one.counts] for labels, one in known.items()]
+                name: [[labels, one.value, one.counts, one.created] for labels, one in known.items()]
                 for name, known in self._series.items()
                 if BY_NAME[name].kind != "gauge"
             }
@@ -166,11 +170,12 @@ class Store:
         with self.lock:
             for name, remembered in state["series"].items():
                 metric = BY_NAME.get(name)
-                for labels, value, counts in remembered:
+                for labels, value, counts, *created in remembered:
                     if metric is not None and len(labels) == len(metric.labels):
                         one = self.series(name, tuple(labels))
                         if len(counts) == len(one.counts):
                             one.value, one.counts = value, counts
+                            one.created = created[0] if created else self.started
             self.overflow = dict(state["overflow"])
             self.started = state.get("started", self.started)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
+import msgspec
 import prometheus_client
 import pytest
 from fastapi import FastAPI
@@ -151,7 +152,35 @@ def test_each_format_is_given_to_who_asks_for_it_and_exemplars_in_openmetrics_al
     for exemplar in exemplars:
         assert set(exemplar.labels) == {"trace_id", "span_id", "run_id"}
         assert sum(len(name) + len(text) for name, text in exemplar.labels.items()) <= 128
-    assert "_created" not in plain + rich
+
+
+def test_openmetrics_alone_tells_when_each_counter_and_histogram_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = time.time()
+    exporter = PrometheusExporter(port=None)
+    exporter.export(run_of(started(), ended()))
+    plain, rich = (exporter.render(accept)[0].decode() for accept in ("", OPENMETRICS))
+    assert "_created" not in plain
+    for family in openmetrics(rich):
+        began = {frozenset(s.labels.items()): s.value for s in family.samples if s.name == f"{family.name}_created"}
+        if family.type in ("counter", "histogram"):
+            series = {frozenset(s.labels.items()) for s in family.samples if s.name.endswith(("_total", "_count"))}
+            assert began.keys() == series
+            assert all(before <= value <= time.time() for value in began.values())
+        else:
+            assert not began
+    monkeypatch.setattr(prometheus_client.metrics, "_use_created", False)
+    assert "_created" not in exporter.render(OPENMETRICS)[0].decode()
+
+
+def test_a_time_series_that_goes_on_in_another_process_began_in_the_first() -> None:
+    first, second = PrometheusExporter(port=None), PrometheusExporter(port=None)
+    first.export(run_of(started(), ended()))
+    second.load_state(msgspec.json.decode(msgspec.json.encode(first.dump_state())))
+    ours, theirs = (
+        [line for line in exporter.render(OPENMETRICS)[0].splitlines() if b"_created" in line]
+        for exporter in (first, second)
+    )
+    assert ours == theirs != []
 
 
 def test_the_samples_of_both_formats_are_the_same() -> None:
@@ -161,6 +190,7 @@ def test_the_samples_of_both_formats_are_the_same() -> None:
         (s.name, frozenset((k, v) for k, v in s.labels.items() if v)): s.value
         for family in openmetrics(exporter.render(OPENMETRICS)[0].decode())
         for s in family.samples
+        if not s.name.endswith("_created")
     }
     assert rich == page(exporter.render()[0])
 
