@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ from sidestream.recording.content import NONE
 from sidestream.stats import SidecarStats
 
 from . import compat
+from .bounded_calls import BoundedCalls
 from .http_server import AsgiApp, MetricsServer, WsgiApp, asgi_app, wsgi_app
 from .text_format import MetricsCollector
 from .worker_files import ProcessFiles
@@ -100,6 +102,7 @@ class PrometheusExporter(Exporter):
         self._push = None if push is None else _gateway(push)
         self._job = job or os.environ.get("OTEL_SERVICE_NAME") or "sidestream"
         self._instance = instance
+        self._pushes = BoundedCalls()
         self._label_values = label_values
         self._label_tags = tuple(_names(label_tags))
         self._selection = Selection(_names(metrics), buckets)
@@ -161,12 +164,15 @@ class PrometheusExporter(Exporter):
             self._files.sync()
         if self._push is not None:
             try:
-                group = {"instance": self._instance or f"{socket.gethostname()}:{os.getpid()}"}
-                pushadd_to_gateway(self._push, self._job, self._page(), group, timeout=PUSH_SECONDS)
+                self._pushes.call(partial(self._push_page, self._push), PUSH_SECONDS)
             except (OSError, HTTPException) as error:
                 gateway, reason = shown_url(self._push), str(error)
                 warn_once("metrics cannot be pushed", self._push, gateway=gateway, reason=reason)
                 raise ExporterUnavailable(f"{gateway}: {reason}") from error
+
+    def _push_page(self, gateway: str) -> None:
+        group = {"instance": self._instance or f"{socket.gethostname()}:{os.getpid()}"}
+        pushadd_to_gateway(gateway, self._job, self._page(), group, timeout=PUSH_SECONDS)
 
     def close(self) -> None:
         if self._server is not None:
@@ -183,6 +189,7 @@ class PrometheusExporter(Exporter):
             self._server.abandon()
             self._server = None
         self._failing = False
+        self._pushes = BoundedCalls()
         self._aggregator = MetricsAggregator(self._label_values, self._label_tags)
         self._own = self._own_registries()  # a lock of an old one may have been held
         if self._files is not None:

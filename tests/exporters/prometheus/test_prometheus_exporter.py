@@ -38,6 +38,7 @@ from tests.support.loopback import free_port
 from tests.support.metric_samples import ended, on_page, page, run_of, started
 from tests.support.prometheus_server import require, wait_for
 from tests.support.provider_model import run_variety
+from tests.support.raw_server import raw_server
 from tests.support.subprograms import OBSERVED, run_program
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
@@ -507,6 +508,17 @@ def test_a_flush_pushes_what_there_is_so_far(monkeypatch: pytest.MonkeyPatch) ->
         sidecar.flush(20)
         assert [on_page(body, "sidestream_runs_total") for _, _, body in gateway.pushed] == [1, 2]
         assert gateway.pushed[0][1].startswith("/metrics/job/shop/instance/")
+
+
+def test_a_gateway_that_drips_its_answer_is_left_at_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read succeeds long before the timeout, and the answer never ends in time."""
+    monkeypatch.setattr("sidestream_exporters.prometheus.exporter.PUSH_SECONDS", 0.2)
+    with raw_server(b"HTTP/1.1 200 OK\r\nX-Long: ", forever=b"1") as (port, asked):
+        exporter = PrometheusExporter(push=f"http://127.0.0.1:{port}")
+        for _ in range(2):
+            with pytest.raises(ExporterUnavailable, match="timed out"):
+                exporter.flush()
+    assert len(asked) <= 1  # none is begun while one is left behind
 
 
 def test_programs_that_push_as_one_job_do_not_replace_each_other() -> None:
