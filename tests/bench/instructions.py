@@ -1,12 +1,13 @@
 """What observing costs in instructions, which no neighbour on the machine disturbs: path and whole, against bare.
 
-python -m tests.bench.instructions [--check] [--update]
+python -m tests.bench.instructions [--check] [--update] [--peers]
 
 One run is counted against four of them by callgrind, so that what a process does once cancels. The path is what the
 caller's thread executes, the whole is every thread, delivery to all four exporters included. `--check` compares the
 path with what is committed in `instructions.json` and fails where it has grown by more than a tenth, naming the
 functions that are called more often than before; `--update` writes the file. The whole is told and not checked: a
-worker that polls by the clock does so more often in a process that callgrind makes fifty times slower.
+worker that polls by the clock does so more often in a process that callgrind makes fifty times slower. `--peers` counts
+the other observers of `make bench` instead, each against bare in an environment of its own.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from typing import Any
 os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
 
 from .agents import AGENT, consume_events, run_tools, text_agent, tool_agent
+from .environments import NotInstalled, python_of
 from .report import Table, progress
 from .subjects import SUBJECTS, Subject
 
@@ -41,6 +43,7 @@ RUNS = (1, 4)
 UNITS = {"text, a delta": 200, "tool-heavy, a step": 20}
 """Deltas and steps of one run."""
 OBSERVERS = ("bare", "pass-through", "sidestream")
+PEERS = ("bare", "sidestream-jsonl", "sidestream", "instrumentation", "logfire", "openinference", "langfuse", "mlflow")
 TOLERANCE = 0.1
 """Share by which what is added to a bare run may grow before the check fails."""
 
@@ -67,6 +70,7 @@ def work(observer: str, case: str) -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         subject = SUBJECTS[observer](Path(folder))
         agent, use = _agents(case, subject)
+        subject.switch(True)
 
         async def runs(number: int) -> None:
             for _ in range(number):
@@ -116,7 +120,7 @@ def count(observer: str, case: str) -> dict[str, float]:
     progress(f"{observer}: {case}")
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
-        command += [f"--callgrind-out-file={folder}/out", sys.executable, "-m", "tests.bench.instructions"]
+        command += [f"--callgrind-out-file={folder}/out", python_of(observer), "-m", "tests.bench.instructions"]
         done = subprocess.run(
             [*command, "--work", observer, case],
             cwd=ROOT,
@@ -168,6 +172,24 @@ def grown(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     return lines
 
 
+def peers() -> Table:
+    """What each observer adds to a bare run, in instructions."""
+    table = Table("Instructions, one run against four", digits={"path / bare": 3, "whole / bare": 3})
+    for case in UNITS:
+        bare: dict[str, float] = {}
+        for name in PEERS:
+            try:
+                found = count(name, case)
+            except (NotInstalled, SystemExit) as reason:
+                table.note(f"{name} skipped: {reason}")
+                continue
+            bare = bare or found
+            shares = {f"{part} / bare": value / bare[part] for part, value in found.items()}
+            table.add(case=case, observer=name, path=int(found["path"]), **shares)
+            progress(table.render())
+    return table
+
+
 def main() -> int:
     if sys.argv[1:2] == ["--work"]:
         work(*sys.argv[2:4])
@@ -179,10 +201,14 @@ def main() -> int:
     )
     parser.add_argument("--check", action="store_true", help="fail where it costs more than what is committed")
     parser.add_argument("--update", action="store_true", help="write what is committed")
+    parser.add_argument("--peers", action="store_true", help="count the other observers, against bare")
     options = parser.parse_args()
     if which("valgrind") is None:
         print("valgrind is not installed (on Debian: apt install valgrind)", file=sys.stderr)
         return int(os.environ.get("CI") == "true")
+    if options.peers:
+        print(peers().render())
+        return 0
     counted: Counted = {case: {name: count(name, case) for name in OBSERVERS} for case in UNITS}
     now: dict[str, Any] = {
         "python": platform.python_version(),
