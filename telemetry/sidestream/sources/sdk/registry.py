@@ -40,11 +40,21 @@ def _images(module: ModuleType, patches: Patches, observation: Observation) -> N
     patch_results(module.ImageGenerator, "generate", patches, observation)
 
 
+def _realtime(module: ModuleType, patches: Patches, observation: Observation) -> None:
+    from sidestream.sources.pydantic_ai.realtime_models import patch_realtime
+
+    patch_realtime(module, patches, observation)
+
+
 SDKS: dict[str, dict[str, Patch]] = {
     "pydantic-ai": {
         "pydantic_ai.direct": _direct,
         "pydantic_ai.embeddings": _embeddings,
         "pydantic_ai.images": _images,
+        **{
+            f"pydantic_ai.realtime.{provider}": _realtime
+            for provider in ("azure", "elevenlabs_agents", "google", "openai", "openai_live", "xai")
+        },
     },
     "openai": {
         "openai._base_client": stainless.observe("openai"),

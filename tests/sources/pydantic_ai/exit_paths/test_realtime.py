@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import pytest
 from pydantic_ai import Agent
-from pydantic_ai.realtime import RealtimeModel, RealtimeTurnCompleteEvent
-from pydantic_ai.realtime.codec import OutputTranscript, RealtimeConnection, ResponseDone, SessionUsage, ToolCall
-from pydantic_ai.realtime.lifecycle import InferredLifecycle
-from pydantic_ai.usage import RequestUsage
+from pydantic_ai.realtime import RealtimeTurnCompleteEvent
+from pydantic_ai.realtime.codec import ResponseDone, ToolCall
 
 from sidestream import InMemoryExporter, Sidecar
 from sidestream.events import StreamEvent
 from tests.support.caller_acts import CallerError
 from tests.support.comparison import chain, plain
 from tests.support.consumption_modes import AnyAgent, Observe, assert_settled, listening, loop_noise
+from tests.support.realtime_model import ENDS, SAYS, USED, ScriptedRealtimeModel
 from tests.support.run_outline import assert_whole, by_run, of, outline
 
-ENDS = object()
-"""The provider hangs up."""
-
-
-class _Connection(RealtimeConnection):
-    """Answers each thing it is sent with the next of its lists of events."""
-
-    def __init__(self, answers: Sequence[Sequence[Any]]) -> None:
-        self._answers = iter(answers)
-        self._events: asyncio.Queue[Any] = asyncio.Queue()
-        self._lifecycle = InferredLifecycle()
-
-    async def send(self, content: Any) -> Any:
-        with self._lifecycle.sending(content):
-            for event in next(self._answers, ()):
-                self._events.put_nowait(event)
-        return self._lifecycle.take_pending()
-
-    async def _received(self) -> AsyncIterator[Any]:
-        while (event := await self._events.get()) is not ENDS:
-            if isinstance(event, Exception):
-                raise event
-            yield event
-
-    def frames(self) -> Any:
-        return self._lifecycle.frames(self._received())
-
-
-class _Model(RealtimeModel):
-    def __init__(self, *answers: Sequence[Any]) -> None:
-        super().__init__()
-        self._answers = answers
-
-    @property
-    def model_name(self) -> str:
-        return "function:realtime"
-
-    @property
-    def system(self) -> str:
-        return "scripted"
-
-    @asynccontextmanager
-    async def connect(self, **_: Any) -> AsyncIterator[RealtimeConnection]:
-        yield _Connection(self._answers)
-
-
-USED = SessionUsage(RequestUsage(input_tokens=5, output_tokens=2))
-SAYS = [OutputTranscript("hello "), OutputTranscript("there"), OutputTranscript("hello there", is_final=True)]
 ANSWER = [*SAYS, USED, ResponseDone()]
 CALLS = [ToolCall("call-1", tool_name="look", args='{"where": "out"}'), ResponseDone()]
 
@@ -106,7 +56,7 @@ def both(consume: Consume, *answers: Sequence[Any]) -> list[StreamEvent]:
 
         async def main() -> Any:
             asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(loop_noise(context)))
-            async with observe(agent()).realtime(_Model(*answers)).session() as session:
+            async with observe(agent()).realtime(ScriptedRealtimeModel(*answers)).session() as session:
                 await consume(session, lambda event: seen.append(plain(event, names)))
             return plain(session.all_messages(), names)
 
