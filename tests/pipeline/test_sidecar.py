@@ -20,6 +20,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from sidestream import Sidecar, StreamEvent
 from sidestream.diagnostics import forget
+from tests.support.abandoned_runs import abandon
 from tests.support.faulty_exporters import SAFETY, Behaviour, Hanging, Scripted, away, is_balanced, raising
 from tests.support.loopback import until
 
@@ -330,37 +331,6 @@ class Discarding(Scripted):
 
     def export(self, events: Sequence[StreamEvent]) -> None:
         return
-
-
-async def _abandon_events(agent: Agent[None, str]) -> None:
-    events = await agent.run_stream_events("go").__aenter__()
-    async for _ in events:
-        break
-
-
-async def _abandon_stream(agent: Agent[None, str]) -> None:
-    stream = await agent.run_stream("go").__aenter__()
-    async for _ in stream.stream_text(delta=True, debounce_by=None):
-        break
-
-
-async def _abandon_iteration(agent: Agent[None, str]) -> None:
-    run = await agent.iter("go").__aenter__()
-    async for _ in run:
-        break
-
-
-ABANDON = (_abandon_events, _abandon_stream, _abandon_iteration)
-
-
-def abandon(agent: Agent[None, str], number: int) -> None:
-    """Leave a run in the middle without closing it, and the loop with it."""
-
-    async def leave() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # as noisy as without a sidecar
-        await ABANDON[number % len(ABANDON)](agent)
-
-    asyncio.run(leave())
 
 
 def open_files() -> int:
