@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sidestream.events import AgentStart
 from sidestream.log import RunSummary, load_run
-from sidestream.web.charts import BINS, HEIGHT, charts
+from sidestream.log.runs.overview import over_time
+from sidestream.web.charts import BINS, HEIGHT, Chart, charts
 from sidestream.web.run_page import run_page
 from sidestream.web.waterfall import ticks, waterfall
 from sidestream.web.wording import ago, as_text, money, seconds, short_count
@@ -106,6 +107,10 @@ def summary(number: int, at: datetime | None, **facts: object) -> RunSummary:
     return RunSummary(run_id=f"run-{number}", root_run_id=f"run-{number}", started=at, **(given | facts))  # type: ignore[arg-type]
 
 
+def drawn(runs: list[RunSummary]) -> list[Chart]:
+    return charts(over_time(runs, BINS, with_sub_agents=True))
+
+
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
 outcomes = st.sampled_from(["completed", "error", "cancelled", "timed_out", "abandoned", "lost", "running"])
 
@@ -123,32 +128,32 @@ class TestCharts:
             summary(number, at, outcome=outcome, cost_usd=usd, duration_seconds=took)
             for number, (at, outcome, usd, took) in enumerate(runs)
         ]
-        for chart in charts(made, lambda run: run.cost_usd):
+        for chart in drawn(made):
             assert len(chart.bins) == BINS
             for each in chart.bins:
                 assert all(piece.y >= 0 for piece in each.pieces)
                 assert sum(piece.height for piece in each.pieces) <= HEIGHT + 1.5 * len(each.pieces)
 
     def test_what_nobody_knows_is_no_zero(self) -> None:
-        made = charts([summary(1, BEGUN, cost_usd=None, duration_seconds=None)], lambda run: run.cost_usd)
+        made = drawn([summary(1, BEGUN, cost_usd=None, duration_seconds=None)])
         assert [chart.total for chart in made] == ["1", "–", "–"]
 
     def test_a_cost_that_is_a_lower_bound_says_so(self) -> None:
-        cost = charts([summary(1, BEGUN, unpriced_requests=2)], lambda run: run.cost_usd)[1]
+        cost = drawn([summary(1, BEGUN, unpriced_requests=2)])[1]
         assert (cost.total, cost.note) == ("≥$0.50", "at least: 1 run not known in full")
 
     @pytest.mark.parametrize(("outcome", "failed"), [("timed_out", True), ("lost", True), ("cancelled", False)])
     def test_a_run_has_failed_where_its_outcome_is_a_fault(self, outcome: str, failed: bool) -> None:
-        ends = charts([summary(1, BEGUN, outcome=outcome)], lambda run: run.cost_usd)[0]
+        ends = drawn([summary(1, BEGUN, outcome=outcome)])[0]
         assert ends.note == ("100.0 % failed" if failed else "0.0 % failed")
         assert [piece.tone for each in ends.bins for piece in each.pieces] == ["bad" if failed else "warn"]
 
     def test_a_link_of_a_bin_takes_the_runs_of_that_bin(self) -> None:
         runs = [summary(number, BEGUN + timedelta(minutes=7 * number)) for number in range(30)]
-        for chart in charts(runs, lambda run: run.cost_usd)[:1]:
+        for chart in drawn(runs)[:1]:
             for each in chart.bins:
                 within = [run for run in runs if run.started and each.since <= run.started < each.until]
                 assert each.title == (f"{len(within)} completed" if within else "no runs")
 
     def test_runs_without_a_time_make_no_chart(self) -> None:
-        assert charts([summary(1, None)], lambda run: run.cost_usd) == []
+        assert drawn([summary(1, None)]) == []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sidestream.events import verdict_of
-from sidestream.log import RunSummary
-from sidestream.log.runs.quantiles import quantiles
+from sidestream.log.runs.overview import RunsOverTime, TimeBin
 from sidestream.terminal.numbers import counted
 
 from .wording import money, seconds, tone
@@ -18,6 +17,7 @@ from .wording import money, seconds, tone
 BINS = 48
 HEIGHT = 100.0
 """Height of a chart in its own units; a bin is 1 wide."""
+NO_RUNS = "no runs"
 TONES = ("good", "live", "calm", "warn", "bad")
 """Tones of a stack, from its bottom to its top."""
 
@@ -65,31 +65,26 @@ class Chart:
         return f"{self.name}: {self.total}. {self.note}".strip()
 
 
-def charts(runs: Sequence[RunSummary], cost: Callable[[RunSummary], float | None]) -> list[Chart]:
-    """How `runs` ended, what they cost (by `cost`) and how long they took; nothing where no time is known."""
-    timed = [run for run in runs if run.started is not None]
-    if not timed:
+def charts(runs: RunsOverTime) -> list[Chart]:
+    """How `runs` ended, what they cost and how long they took; nothing where no time is known."""
+    if not runs.bins:
         return []
-    times = [run.started.timestamp() for run in timed if run.started is not None]
-    begin, end = min(times), max(times)
-    size = max((end - begin) / BINS, 0.001)
-    bins: list[list[RunSummary]] = [[] for _ in range(BINS)]
-    for run, at in zip(timed, times, strict=True):
-        bins[min(BINS - 1, int((at - begin) / size))].append(run)
-    edges = [datetime.fromtimestamp(begin + number * size, UTC) for number in range(BINS)]
-    edges.append(datetime.fromtimestamp(end + 0.001, UTC))
-    return [_outcomes(bins, edges), _cost(bins, cost, edges), _duration(bins, edges)]
+    return [_outcomes(runs.bins), _cost(runs.bins), _duration(runs)]
 
 
-def _outcomes(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
-    counts = [Counter(tone(run.outcome) for run in runs) for runs in bins]
-    top = max(sum(count.values()) for count in counts)
+def _outcomes(bins: Sequence[TimeBin]) -> Chart:
+    top = max(sum(each.outcomes.values()) for each in bins)
     chart = []
-    for number, (runs, count) in enumerate(zip(bins, counts, strict=True)):
-        told = Counter(run.outcome.replace("_", " ") for run in runs)
-        title = ", ".join(f"{many} {outcome}" for outcome, many in told.most_common()) or "no runs"
-        chart.append(_bin(edges, number, title, [(tone, count[tone] / top) for tone in TONES if count[tone]]))
-    every = Counter(run.outcome for runs in bins for run in runs)
+    for each in bins:
+        count = Counter[str]()
+        for outcome, many in each.outcomes.items():
+            count[tone(outcome)] += many
+        told = sorted(each.outcomes.items(), key=lambda pair: (-pair[1], pair[0]))
+        title = ", ".join(f"{many} {outcome.replace('_', ' ')}" for outcome, many in told) or NO_RUNS
+        chart.append(_bin(each, title, [(tone, count[tone] / top) for tone in TONES if count[tone]]))
+    every = Counter[str]()
+    for each in bins:
+        every.update(each.outcomes)
     total = sum(every.values())
     ended = total - every["running"]
     failed = sum(number for outcome, number in every.items() if verdict_of(outcome) == "fault")
@@ -97,43 +92,41 @@ def _outcomes(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
     return Chart("Runs", f"{total:,}", note, counted(top, "run"), chart)
 
 
-def _cost(bins: list[list[RunSummary]], cost: Callable[[RunSummary], float | None], edges: list[datetime]) -> Chart:
-    costs = [[usd for run in runs if (usd := cost(run)) is not None] for runs in bins]
-    sums = [math.fsum(each) for each in costs]
-    bounds = [sum(run.is_lower_bound("cost", with_children=True) for run in runs) for runs in bins]
-    top = max(sums)
+def _cost(bins: Sequence[TimeBin]) -> Chart:
+    dearest = max(bins, key=lambda each: each.cost_usd or 0.0)
+    top = dearest.cost_usd or 0.0
     chart = [
         _bin(
-            edges, number, money(usd, bounds[number] > 0) if runs else "no runs", [("accent", usd / top)] if usd else []
+            each,
+            money(each.cost_usd, each.cost_bounds > 0) if each.outcomes else NO_RUNS,
+            [("accent", each.cost_usd / top)] if each.cost_usd else [],
         )
-        for number, (runs, usd) in enumerate(zip(bins, sums, strict=True))
+        for each in bins
     ]
-    total = math.fsum(sums) if any(costs) else None
-    note = f"at least: {counted(sum(bounds), 'run')} not known in full" if any(bounds) else ""
-    peak = money(top, bounds[sums.index(top)] > 0) if top else ""
-    return Chart("Cost", money(total, any(bounds)), note, peak, chart)
+    known = [each.cost_usd for each in bins if each.cost_usd is not None]
+    bounds = sum(each.cost_bounds for each in bins)
+    note = f"at least: {counted(bounds, 'run')} not known in full" if bounds else ""
+    peak = money(top, dearest.cost_bounds > 0) if top else ""
+    return Chart("Cost", money(math.fsum(known) if known else None, bounds > 0), note, peak, chart)
 
 
-def _duration(bins: list[list[RunSummary]], edges: list[datetime]) -> Chart:
-    taken = [[run.duration_seconds for run in runs if run.outcome != "running"] for runs in bins]
-    spread = [quantiles(values) for values in taken]
-    every = quantiles([value for values in taken for value in values])
-    top = max((each.p95 for each in spread if each), default=0.0)
+def _duration(runs: RunsOverTime) -> Chart:
+    top = max((each.duration.p95 for each in runs.bins if each.duration), default=0.0)
     chart = []
-    for number, each in enumerate(spread):
-        title, pieces = "no runs", []
-        if each is not None:
-            title = f"median {seconds(each.p50)}, p95 {seconds(each.p95)}"
+    for each in runs.bins:
+        title, pieces = NO_RUNS, []
+        if (its := each.duration) is not None:
+            title = f"median {seconds(its.p50)}, p95 {seconds(its.p95)}"
             if top:
-                pieces = [("accent", each.p50 / top), ("accent-faint", (each.p95 - each.p50) / top)]
-        chart.append(_bin(edges, number, title, pieces))
-    median, most = (every.p50, every.p95) if every else (None, None)
+                pieces = [("accent", its.p50 / top), ("accent-faint", (its.p95 - its.p50) / top)]
+        chart.append(_bin(each, title, pieces))
+    median, most = (runs.duration.p50, runs.duration.p95) if runs.duration else (None, None)
     return Chart("Duration, median", seconds(median), f"p95 {seconds(most)}", seconds(top) if top else "", chart)
 
 
-def _bin(edges: list[datetime], number: int, title: str, shares: list[tuple[str, float]]) -> Bin:
+def _bin(span: TimeBin, title: str, shares: list[tuple[str, float]]) -> Bin:
     """Bin with stacked rectangles of these shares of the height."""
-    made = Bin(edges[number], edges[number + 1], title)
+    made = Bin(span.since, span.until, title)
     level = HEIGHT
     for colour, share in shares:
         height = max(share * HEIGHT, 1.5)

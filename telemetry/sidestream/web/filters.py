@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -12,6 +14,35 @@ from sidestream.log import Filter, Order
 FIELDS = ("agent", "model", "tool", "outcome", "tag", "conversation", "since", "until", "min_cost", "slower")
 PRESETS = (("1 hour", "1h"), ("24 hours", "24h"), ("7 days", "7d"), ("30 days", "30d"))
 """Ranges of time that are a click away."""
+
+_T = TypeVar("_T")
+
+
+class PageOf(NamedTuple):
+    """Which part of a list a page shows."""
+
+    number: int
+    """1 for the first."""
+    size: int
+
+    @property
+    def offset(self) -> int:
+        """How many stand before."""
+        return (self.number - 1) * self.size
+
+    def within(self, every: Sequence[_T]) -> Sequence[_T]:
+        """What this page shows of `every`."""
+        return every[self.offset : self.offset + self.size]
+
+    def pages(self, total: int) -> int:
+        """How many pages there are of `total`."""
+        return max(1, -(-total // self.size))
+
+
+def page_of(request: Request, size: int) -> PageOf:
+    """The page that the query asks for; the first where it asks for none that could be."""
+    text = request.query_params.get("page", "")
+    return PageOf(max(1, int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 1, size)
 
 
 def filter_of(request: Request) -> Filter:
@@ -36,6 +67,15 @@ def filter_of(request: Request) -> Filter:
         min_cost=last("min_cost"),
         slower=last("slower"),
     )
+
+
+def filter_or_problem(request: Request) -> tuple[Filter, str]:
+    """The filter that the query asks for, and an empty text; the filter that takes all where it cannot be meant, and
+    why."""
+    try:
+        return filter_of(request), ""
+    except ConfigurationError as error:
+        return Filter(), str(error)
 
 
 def order_of(request: Request) -> Order:

@@ -8,14 +8,12 @@ from itertools import islice
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sidestream.errors import ConfigurationError
 from sidestream.log import Filter, Hit, previews, search
-from sidestream.log.runs.conversations import conversations_of
 from sidestream.terminal.numbers import counted
 
 from .catalogue import Catalogue
-from .filters import FIELDS, filter_of, is_filtered, link
-from .views import PREVIEW_SECONDS, not_found, number_of, page
+from .filters import FIELDS, filter_or_problem, is_filtered, link, page_of
+from .views import PREVIEW_SECONDS, not_found, page
 
 MAX_HITS = 200
 SEARCH_SECONDS = 15.0
@@ -26,16 +24,14 @@ def search_view(request: Request) -> Response:
     """`/search?q=TEXT`: where people and models wrote it, and the tools that are called so; the newest runs first."""
     catalogue: Catalogue = request.app.state.catalogue
     q = request.query_params.get("q", "").strip()
-    named = (catalogue.run(q) or catalogue.run_of_trace(q)) if q else None
+    named = catalogue.named(q) if q else None
     hits: list[Hit] = []
     problem, note = "", "Give a text to look for, or the id of a run or trace."
     if q:
-        try:
-            where = filter_of(request) if is_filtered(request) else None
-        except ConfigurationError as error:
-            problem, where = str(error), None
+        where, problem = filter_or_problem(request)
+        narrowed = None if where == Filter() else where
         deadline = time.monotonic() + SEARCH_SECONDS
-        found = search(catalogue.paths, q, ignore_case=True, where=where, newest_first=True, deadline=deadline)
+        found = search(catalogue.paths, q, ignore_case=True, where=narrowed, newest_first=True, deadline=deadline)
         hits = list(islice(found, MAX_HITS + 1))
         in_time = time.monotonic() <= deadline
         note = "not found" if not hits else f"found in {counted(len({hit.run_id for hit in hits}), 'run')}"
@@ -64,14 +60,10 @@ def search_view(request: Request) -> Response:
 def conversations_view(request: Request) -> Response:
     """`/conversations`: the conversations, the one with the latest turn first."""
     catalogue: Catalogue = request.app.state.catalogue
-    problem = ""
-    try:
-        where = filter_of(request)
-    except ConfigurationError as error:
-        problem, where = str(error), Filter()
-    every = list(reversed(conversations_of(catalogue.runs(), where)))
-    number = number_of(request.query_params.get("page"), 1)
-    shown = every[(number - 1) * CONVERSATIONS_A_PAGE : number * CONVERSATIONS_A_PAGE]
+    where, problem = filter_or_problem(request)
+    every = list(reversed(catalogue.conversations(where)))
+    here = page_of(request, CONVERSATIONS_A_PAGE)
+    shown = here.within(every)
     asked = previews(catalogue.paths, [each.turns[0] for each in shown], deadline=time.monotonic() + PREVIEW_SECONDS)
     return page(
         "conversations.html",
@@ -81,8 +73,8 @@ def conversations_view(request: Request) -> Response:
         total=len(every),
         problem=problem,
         is_filtered=is_filtered(request),
-        number=number,
-        pages=max(1, -(-len(every) // CONVERSATIONS_A_PAGE)),
+        number=here.number,
+        pages=here.pages(len(every)),
         link=lambda **changes: link(request, **changes),
     )
 
@@ -90,9 +82,7 @@ def conversations_view(request: Request) -> Response:
 def conversation_view(request: Request) -> Response:
     """`/conversations/ID`: the turns of one conversation, the first turn first."""
     catalogue: Catalogue = request.app.state.catalogue
-    wanted = request.path_params["conversation_id"]
-    its = conversations_of(catalogue.runs())
-    conversation = next((each for each in its if each.conversation_id == wanted), None)
+    conversation = catalogue.conversation(request.path_params["conversation_id"])
     if conversation is None:
         return not_found(request, "No run in this log belongs to that conversation.")
     asked = previews(catalogue.paths, conversation.turns, deadline=time.monotonic() + 4 * PREVIEW_SECONDS)

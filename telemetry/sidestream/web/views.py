@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from sidestream.errors import ConfigurationError
 from sidestream.events.bounds import Figure
 from sidestream.log import Filter, RunLog, RunSummary, diff, errors, load_run, previews
 from sidestream.log.runs.filters import OUTCOMES
 
 from .catalogue import Catalogue
-from .charts import charts
-from .filters import PRESETS, filter_of, is_filtered, link, order_of
+from .charts import BINS, charts
+from .filters import PRESETS, filter_or_problem, is_filtered, link, order_of, page_of
 from .run_page import FOLDED_TEXT, MAX_TEXT, all_events, as_json, as_line, run_page
 from .templating import asset, render
 from .waterfall import MAX_ROWS, duration, waterfall
@@ -54,9 +54,11 @@ def static(request: Request) -> Response:
 def errors_view(request: Request) -> Response:
     """`/errors`: the errors of the log, those of one kind together; the filters of the list apply."""
     catalogue: Catalogue = request.app.state.catalogue
-    where = filter_of(request)
+    where, problem = filter_or_problem(request)
     groups = errors(catalogue.paths, None if where == Filter() else where)
-    return page("errors.html", q="", groups=groups, shown=ERRORS_SHOWN)
+    return page(
+        "errors.html", q="", groups=groups, shown=ERRORS_SHOWN, problem=problem, is_filtered=is_filtered(request)
+    )
 
 
 def not_found(request: Request, message: str = "There is no such page.") -> Response:
@@ -70,50 +72,36 @@ def runs_page(request: Request) -> Response:
     """`/`: the runs, the newest first, filtered and sorted."""
     catalogue: Catalogue = request.app.state.catalogue
     query = request.query_params
-    every = catalogue.runs()
-    problem = ""
-    try:
-        where = filter_of(request)
-    except ConfigurationError as error:
-        problem, where = str(error), Filter()
-    matching = [run for run in every if where.matches(run)]
+    where, problem = filter_or_problem(request)
     with_sub_agents = query.get("runs") == "all"
-    narrowed = matching if with_sub_agents else [run for run in matching if run.parent_run_id is None]
-    ordered = order_of(request).sorted(narrowed)
-    number = number_of(query.get("page"), 1)
-    shown = ordered[(number - 1) * RUNS_A_PAGE : number * RUNS_A_PAGE]
+    narrowed = where if with_sub_agents else replace(where, outermost=True)
+    here = page_of(request, RUNS_A_PAGE)
+    found = catalogue.page(narrowed, order_of(request), limit=here.size, offset=here.offset)
+    names = catalogue.names()
     return page(
         "runs.html",
         q="",
-        runs=shown,
-        names={run.run_id: run.agent_name for run in every if run.sub_agents} if with_sub_agents else {},
-        matching=len(narrowed),
-        sub_agents=len(matching) - len(narrowed),
-        total=len(every),
-        charts=charts(narrowed, (lambda run: run.cost_usd) if with_sub_agents else whole_cost),
+        runs=found.runs,
+        matching=found.total,
+        sub_agents=0 if with_sub_agents else catalogue.count(where) - found.total,
+        total=catalogue.count(Filter()),
+        charts=charts(catalogue.over_time(narrowed, BINS)),
         problem=problem,
         query=query,
         is_filtered=is_filtered(request),
-        previews=previews(catalogue.paths, [run.run_id for run in shown], deadline=time.monotonic() + PREVIEW_SECONDS),
+        previews=previews(
+            catalogue.paths, [run.run_id for run in found.runs], deadline=time.monotonic() + PREVIEW_SECONDS
+        ),
         presets=PRESETS,
-        tools=sorted({tool for run in every for tool in run.tools}),
-        agents=sorted({run.agent_name for run in every if run.agent_name}),
-        models=sorted({model for run in every for model in run.models}),
+        tools=names.tools,
+        agents=names.agents,
+        models=names.models,
         outcomes=OUTCOMES,
-        number=number,
-        pages=max(1, -(-len(ordered) // RUNS_A_PAGE)),
+        number=here.number,
+        pages=here.pages(found.total),
         paths=catalogue.paths,
         link=lambda **changes: link(request, **changes),
     )
-
-
-def whole_cost(run: RunSummary) -> float | None:
-    """Cost of a run with its sub-agents."""
-    return run.cost_usd if run.cost_usd_with_children is None else run.cost_usd_with_children
-
-
-def number_of(text: str | None, default: int) -> int:
-    return max(1, int(text)) if text and text.isascii() and text.isdecimal() and len(text) < 10 else default
 
 
 # --- one run -------------------------------------------------------------------------------------------------------
@@ -158,23 +146,22 @@ def events_view(request: Request) -> Response:
     if wanted:
         events = [located for located in events if located.event.event_type == wanted]
     seq = request.query_params.get("seq")
-    number = number_of(request.query_params.get("page"), 1)
+    here = page_of(request, EVENTS_A_PAGE)
     if seq is not None:
         place = (at for at, each in enumerate(events) if str(each.event.seq) == seq and _is_own(each, summary))
-        number = next(place, 0) // EVENTS_A_PAGE + 1
+        here = here._replace(number=next(place, 0) // here.size + 1)
     return page(
         "events.html",
         q="",
         log=log,
         events=[
-            (each, as_json(each), str(each.event.seq) == seq and _is_own(each, summary))
-            for each in events[(number - 1) * EVENTS_A_PAGE : number * EVENTS_A_PAGE]
+            (each, as_json(each), str(each.event.seq) == seq and _is_own(each, summary)) for each in here.within(events)
         ],
         count=len(events),
         types=types,
         wanted=wanted,
-        number=number,
-        pages=max(1, -(-len(events) // EVENTS_A_PAGE)),
+        number=here.number,
+        pages=here.pages(len(events)),
         link=lambda **changes: link(request, **{"seq": None, **changes}),
     )
 
@@ -242,7 +229,7 @@ def compare_view(request: Request) -> Response:
     scale = max(map(duration, logs))
     facts = []
     for field, label, kind in FACTS:
-        values = [whole_cost(log.summary) if field == "cost" else getattr(log.summary, field) for log in logs]
+        values = [log.summary.whole_cost_usd if field == "cost" else getattr(log.summary, field) for log in logs]
         figure = FIGURES.get(field)
         bounds = [figure is not None and log.summary.is_lower_bound(figure, with_children=True) for log in logs]
         facts.append((label, kind, *values, *bounds))

@@ -150,7 +150,7 @@ def _root(log: RunLog, total: float) -> Row:
         start=0.0,
         duration=summary.duration_seconds,
         usage=summary.usage_with_children or summary.usage,
-        cost_usd=summary.cost_usd if summary.cost_usd_with_children is None else summary.cost_usd_with_children,
+        cost_usd=summary.whole_cost_usd,
         unpriced=summary.unpriced_requests > 0,
         usage_is_lower_bound=summary.is_lower_bound("usage", with_children=True),
         cost_is_lower_bound=summary.is_lower_bound("cost", with_children=True),
