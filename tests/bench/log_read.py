@@ -119,7 +119,7 @@ def _in_process(way: str, path: Path) -> dict[str, float]:
 
 def _measure(way: str, path: Path) -> dict[str, float | None]:
     from sidestream import log
-    from sidestream.log.index.store import FOLDER
+    from sidestream.log.index.database import FOLDER
 
     def first_run() -> str:
         return next(iter(log.read(path))).run_id

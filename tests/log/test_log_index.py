@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from sidestream import log
 from sidestream.log import reader
-from sidestream.log.index import store
+from sidestream.log.index import database, store
 from tests.support.log_builder import QUICK, Problems, lines, plain, run_events, write
 
-DATABASE = Path(store.FOLDER) / "index.sqlite"
+DATABASE = Path(database.FOLDER) / "index.sqlite"
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +230,7 @@ def test_a_damaged_index_is_made_anew(ruin: Callable[[Path], None], tmp_path: Pa
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", run_events("one"))
     log.runs(tmp_path)
-    assert stat.S_IMODE((tmp_path / store.FOLDER).stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / database.FOLDER).stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / DATABASE).stat().st_mode) == 0o600
 
 
@@ -255,7 +255,7 @@ def test_a_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
 def test_where_the_folder_cannot_be_written_it_is_in_the_cache(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
-    (folder / store.FOLDER).write_bytes(b"in the way")  # the mode of a folder keeps no administrator out
+    (folder / database.FOLDER).write_bytes(b"in the way")  # the mode of a folder keeps no administrator out
     write(folder / "a.jsonl", run_events("one"))
     assert [run.run_id for run in log.runs(folder)] == ["one"]
     assert len(list((tmp_path / "cache" / "sidestream").iterdir())) == 1
@@ -263,7 +263,7 @@ def test_where_the_folder_cannot_be_written_it_is_in_the_cache(tmp_path: Path) -
 
 def test_where_nothing_can_be_written_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
-    (tmp_path / store.FOLDER).write_bytes(b"in the way")
+    (tmp_path / database.FOLDER).write_bytes(b"in the way")
     write(tmp_path / "a.jsonl", run_events("one"))
     assert [run.run_id for run in log.runs(tmp_path)] == ["one"]
 
@@ -272,7 +272,7 @@ def test_a_small_log_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.undo()
     write(tmp_path / "a.jsonl", run_events("one"))
     log.runs(tmp_path)
-    assert not (tmp_path / store.FOLDER).exists()
+    assert not (tmp_path / database.FOLDER).exists()
 
 
 def _ask(folder: str, results: Any) -> None:

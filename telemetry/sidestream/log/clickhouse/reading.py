@@ -13,8 +13,8 @@ from sidestream.clickhouse.connection import Address, ClickHouseError, connect, 
 from sidestream.clickhouse.schema import EVENTS, RUNS
 from sidestream.errors import ConfigurationError, ExporterUnavailable, UnreadableLogError
 from sidestream.events import AgentStart
+from sidestream.log.index.heads import heads
 from sidestream.log.index.parts import Facts, Gatherer, RunPart
-from sidestream.log.index.store import heads
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
 from sidestream.log.runs.naming import called

@@ -1,0 +1,69 @@
+"""The database of an index: where it is, its tables, and its version."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import zlib
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from sidestream.log.reader import Problem
+from sidestream.log.runs.summary import RunSummary
+from sidestream.logfiles.opening import open_regular
+
+from .parts import RunPart
+
+FOLDER = ".sidestream-index"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, seen TEXT NOT NULL, size INTEGER NOT NULL, line INTEGER NOT NULL,
+    head BLOB NOT NULL, tail BLOB NOT NULL, whole INTEGER NOT NULL, problems BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS parts (
+    file INTEGER NOT NULL, run_id TEXT NOT NULL, root TEXT NOT NULL, part BLOB NOT NULL, run BLOB,
+    UNIQUE (file, run_id));
+CREATE INDEX IF NOT EXISTS parts_by_run ON parts (run_id);
+CREATE INDEX IF NOT EXISTS parts_by_root ON parts (root)
+"""
+
+
+def opened(place: Path | None) -> sqlite3.Connection:
+    """The database at `place`, or one in memory. Raises `OSError` or `sqlite3.Error`."""
+    if place is not None:
+        os.makedirs(place.parent, mode=0o700, exist_ok=True)
+        os.close(open_regular(place, os.O_RDWR | os.O_CREAT, own=True))
+    # One thread at a time uses an index, though not always the one that made it.
+    db = sqlite3.connect(place or ":memory:", timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _version()):
+            raise sqlite3.DatabaseError(f"index of version {version}")
+        if version == 0:
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {_version()}")
+            db.execute("COMMIT")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def cache_place(folder: Path) -> Path:
+    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    name = hashlib.blake2b(os.path.realpath(folder).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return Path(cache_home) / "sidestream" / f"{name}.sqlite"
+
+
+@cache
+def _version() -> int:
+    """Of what is kept, by its shape: an index of another version is thrown away."""
+    return (
+        zlib.crc32(_SCHEMA.encode() + msgspec.json.encode(msgspec.json.schema(tuple[RunPart, RunSummary, Problem])))
+        >> 1
+        | 1
+    )

@@ -1,0 +1,19 @@
+"""Decoder of the events that an index is made of."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Union, get_args
+
+import msgspec
+
+from sidestream.events import AnyEvent, LLMChunkEvent
+
+from .parts import ChunkHead
+
+
+@cache
+def heads() -> msgspec.json.Decoder[Any]:
+    """Decodes every event but what is in an `llm_chunk`."""
+    members = [event for event in get_args(AnyEvent) if event is not LLMChunkEvent]
+    return msgspec.json.Decoder(Union[tuple([ChunkHead, *members])])  # noqa: C409, UP007
