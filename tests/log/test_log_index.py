@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from sidestream import log
 from sidestream.log import reader
-from sidestream.log.index import database, store
+from sidestream.log.index import database, folder, store
+from sidestream.log.open_store import store_of
+from sidestream.log.runs.overview import names, over_time
 from tests.support.log_builder import QUICK, Problems, lines, plain, run_events, write
 
 DATABASE = Path(database.FOLDER) / "index.sqlite"
@@ -43,6 +45,21 @@ def answers_without_index(folder: Path) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "WORTHWHILE", float("inf"))
         return answers(folder)
+
+
+def assert_pages_are_the_list(*paths: Path) -> None:
+    """What comes from the columns is what comes from the runs."""
+    log_store, every = store_of(paths), log.runs(paths, on_problem=Problems())
+    for number, given_order in enumerate(("started", "-started", "-cost", "duration", "tokens", "first_token")):
+        order = log.Order.parse(given_order)
+        where = None if number < 3 else log.Filter(agents=("supp*",), outermost=number % 2 == 0)
+        expected = order.sorted(run for run in every if where is None or where.matches(run))
+        for offset in range(0, len(expected) + 2, 2):
+            page = log_store.page(where, order, limit=3, offset=offset, on_problem=Problems())
+            assert plain(page.runs) == plain(expected[offset : offset + 3])
+            assert page.total == len(expected)
+    assert log_store.over_time(None, bins=5) == over_time(every, 5, with_sub_agents=False)
+    assert log_store.names() == names(every)
 
 
 def test_a_file_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
@@ -143,11 +160,27 @@ def test_it_answers_as_reading_everything_would(acts: list[tuple[str, int]], blo
     with tempfile.TemporaryDirectory() as path, pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "BLOCK", block)
         patch.setattr(store, "_BATCH", batch)
-        patch.setattr(store, "_PAGE", 2)
-        folder = Folder(Path(path))
+        patch.setattr(folder, "_PAGE", 2)
+        logs = Folder(Path(path))
         for act, number in acts:
-            getattr(folder, act)(number)
-            assert answers(folder.path) == answers_without_index(folder.path)
+            getattr(logs, act)(number)
+            assert answers(logs.path) == answers_without_index(logs.path)
+            assert_pages_are_the_list(logs.path)
+
+
+def test_pages_of_some_files_and_of_several_folders_are_their_list(tmp_path: Path) -> None:
+    """Of a run that is in other files, or in other folders as well, only what is asked about counts."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    events = [event for n in range(12) for event in run_events(f"run{n:02}", minutes=n, ended=n % 5 != 0)]
+    for start in range(0, len(events), 25):
+        write(here / f"{start:03}.jsonl", events[start : start + 25])
+    write(there / "other.jsonl", [*events[30:60], *run_events("elsewhere", minutes=3, agent="other")])
+    log.runs(here)
+    files = sorted(here.glob("*.jsonl"))
+    for paths in ([here], files[1:3], files[::2], [here, there], [files[2], there]):
+        assert_pages_are_the_list(*paths)
 
 
 def test_a_file_that_has_grown_is_read_on_from_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

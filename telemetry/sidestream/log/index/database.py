@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from sidestream.log.reader import Problem
-from sidestream.log.runs.summary import RunSummary
 from sidestream.logfiles.opening import open_regular
 
 from .parts import RunPart
@@ -22,12 +21,25 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
     id INTEGER PRIMARY KEY, name BLOB UNIQUE NOT NULL, seen TEXT NOT NULL, size INTEGER NOT NULL, line INTEGER NOT NULL,
     head BLOB NOT NULL, tail BLOB NOT NULL, whole INTEGER NOT NULL, problems BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS names (
+    id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, text TEXT NOT NULL, UNIQUE (kind, text));
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, run_id TEXT UNIQUE NOT NULL, root TEXT, trace, file INTEGER, is_outer INTEGER NOT NULL,
+    started INTEGER, duration, cost, tokens, first_token, own_cost, bounds INTEGER NOT NULL,
+    attempt INTEGER, attempt_of TEXT,
+    agent INTEGER NOT NULL, conversation INTEGER NOT NULL, models INTEGER NOT NULL, tools INTEGER NOT NULL,
+    tags INTEGER NOT NULL, outcome INTEGER);
 CREATE TABLE IF NOT EXISTS parts (
-    file INTEGER NOT NULL, run_id TEXT NOT NULL, root TEXT NOT NULL, part BLOB NOT NULL, run BLOB,
-    UNIQUE (file, run_id));
-CREATE INDEX IF NOT EXISTS parts_by_run ON parts (run_id);
-CREATE INDEX IF NOT EXISTS parts_by_root ON parts (root)
+    run INTEGER NOT NULL, file INTEGER NOT NULL, part BLOB NOT NULL, UNIQUE (run, file));
+CREATE TABLE IF NOT EXISTS dictionary (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS runs_by_start ON runs (started) WHERE outcome IS NOT NULL;
+CREATE INDEX IF NOT EXISTS outer_runs_by_start ON runs (started) WHERE outcome IS NOT NULL AND is_outer = 1;
+CREATE INDEX IF NOT EXISTS runs_by_root ON runs (root) WHERE root IS NOT NULL;
+CREATE INDEX IF NOT EXISTS runs_without_end ON runs (id) WHERE outcome IS NULL;
+CREATE INDEX IF NOT EXISTS runs_in_several_files ON runs (id) WHERE file IS NULL
 """
+"""`runs` has one row for each run, whatever the files that hold it; `parts` what each file holds of it. A run's `root`
+is null where it is the run itself, `file` where there are several, `outcome` while it has no end."""
 
 
 def opened(place: Path | None) -> sqlite3.Connection:
@@ -62,8 +74,4 @@ def cache_place(folder: Path) -> Path:
 @cache
 def _version() -> int:
     """Of what is kept, by its shape: an index of another version is thrown away."""
-    return (
-        zlib.crc32(_SCHEMA.encode() + msgspec.json.encode(msgspec.json.schema(tuple[RunPart, RunSummary, Problem])))
-        >> 1
-        | 1
-    )
+    return zlib.crc32(_SCHEMA.encode() + msgspec.json.encode(msgspec.json.schema(tuple[RunPart, Problem]))) >> 1 | 1

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -14,44 +17,115 @@ from sidestream.errors import UnreadableLogError
 from sidestream.events import AnyEvent
 from sidestream.log.files import Paths, files_of
 from sidestream.log.reader import NOT_READABLE, Block, OnProblem, blocks_of, decode_block, decode_line, decoder_of
+from sidestream.log.runs.filters import Filter, Order
+from sidestream.log.runs.naming import is_called
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.writers import Writers
 
-from .parts import Facts, RunPart, join_spans
-from .store import Index
+from .folder import IndexedFolder, Measured, PartOfFile
+from .keeper import in_lots
+from .parts import RunPart, join_spans
+from .questions import SortKey
+from .rows import trace_key
 
 PartOfFiles = tuple[RunPart, list[str]]
 """What a log holds of a run, and the files that hold it."""
 
 
-def every_run(
-    paths: Paths, *, facts: bool = False, on_problem: OnProblem | None = None
-) -> Iterator[tuple[RunSummary, Facts | None]]:
-    """The runs of a log in no order, with their single requests and tool calls where `facts` are wanted."""
-    with _indexed(paths) as files:
-        for problem in [problem for file, index in files for problem in index.problems(file)]:
+class Listing:
+    """The runs of one log, of whose folders each has an index. Open while it is asked."""
+
+    def __init__(self, folders: list[IndexedFolder], files: list[Path]) -> None:
+        self._folders = folders
+        self._places = {file: place for place, file in enumerate(files)}
+        self._writers = Writers()
+        if len(folders) > 1:
+            shared = _twice(merge(*(folder.ids() for folder in folders)))
+            for folder in folders:
+                folder.leave_out(shared)
+
+    def report(self, on_problem: OnProblem | None) -> None:
+        """Tell what could not be read. Raises `UnreadableLogError` for a file where nobody is there to be told."""
+        for problem in [problem for folder in self._folders for problem in folder.problems()]:
             if on_problem is not None:
                 on_problem(problem)
             elif problem.kind == "unreadable" and os.path.exists(problem.file):
                 raise UnreadableLogError(f"cannot read {problem.file}: {problem.message}")
-        known: set[str] = set()
-        spread: set[str] = set()  # over several files, or without an end
-        for file, index in files:
-            for run_id, whole in index.ids(file):
-                if not whole or run_id in known:
-                    spread.add(run_id)
-                known.add(run_id)
-        for file, index in files:
-            for run, its in index.runs(file, facts=facts):
-                if run.run_id not in spread:
-                    yield run, its
-        parts = join((file, part) for file, index in files for part in index.parts(file, spread)) if spread else []
-    writers = Writers()
-    for part, its_files in parts:
-        yield summary_of(part, its_files, writers), part
+
+    def runs(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
+        """The runs that `where` takes, in no order."""
+        for folder in self._folders:
+            for found in folder.settled(where):
+                for part, files in join(found):
+                    run = summary_of(part, files, self._writers)
+                    if where is None or where.matches(run):  # a condition that SQL does not know yet counts as well
+                        yield run, part
+        yield from self._unsettled(where)
+
+    def page(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> tuple[list[RunSummary], int]:
+        """The runs in `order` from number `offset` on, `limit` of them at most, and how many there are in all."""
+        others = {run.run_id: run for run, _ in self._unsettled(where)}
+        total = sum(folder.count(where) for folder in self._folders) + len(others)
+        # So many of the others come before at most.
+        first = max(0, offset - len(others))
+        settled = self._ranked(where, order, limit=offset + limit - first, offset=first)
+        both = merge(settled, sorted((order.key(run), run.run_id) for run in others.values()))
+        ids = [run_id for _, run_id in islice(both, offset - first, offset - first + limit)]
+        known = {run.run_id: run for run in self.summaries(run_id for run_id in ids if run_id not in others)} | others
+        return [known[run_id] for run_id in ids if run_id in known], total
+
+    def measured(self, where: Filter | None, *, with_sub_agents: bool) -> tuple[list[Measured], list[RunSummary]]:
+        """The settled runs that `where` takes, as measured, and the others."""
+        settled = [row for folder in self._folders for row in folder.measured(where, with_sub_agents=with_sub_agents)]
+        return settled, [run for run, _ in self._unsettled(where)]
+
+    def names(self) -> tuple[list[dict[int, list[str]]], list[RunSummary]]:
+        """The names that the settled runs of each folder have, and the other runs."""
+        return [folder.names() for folder in self._folders], [run for run, _ in self._unsettled(None)]
+
+    def parts(self, run_ids: Collection[str]) -> list[PartOfFile]:
+        """What each file holds of the runs `run_ids`, in the order of the files."""
+        found = [pair for folder in self._folders for pair in folder.parts(run_ids)]
+        return sorted(found, key=lambda pair: self._places[pair[0]]) if len(self._folders) > 1 else found
+
+    def parts_of_tree(self, prefix: str) -> list[PartOfFile]:
+        """What each file holds of the runs whose id begins with `prefix`, and of every run of the same trees."""
+        begun = [pair for folder in self._folders for pair in folder.begun_with(prefix)]
+        roots = {root for _, root in begun}
+        return self.parts(
+            {run for folder in self._folders for run in folder.of_trees(roots)} | {run for run, _ in begun}
+        )
+
+    def called(self, name: str) -> list[RunSummary]:
+        """The runs of the trace `name`, and those whose id begins or ends so, in no order."""
+        wanted = name.strip().lower()
+        ids = {
+            run
+            for folder in self._folders
+            for run in folder.called(trace_key(wanted), lambda run: is_called(run, wanted))
+        }
+        return list(self.summaries(ids))
+
+    def summaries(self, run_ids: Iterable[str]) -> Iterator[RunSummary]:
+        for some in in_lots(run_ids):
+            for part, files in join(self.parts(some)):
+                yield summary_of(part, files, self._writers)
+
+    def _ranked(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> Iterable[tuple[SortKey, str]]:
+        if len(self._folders) == 1:
+            return self._folders[0].ranked(where, order, limit=limit, offset=offset)
+        every = merge(*(folder.every_ranked(where, order) for folder in self._folders))
+        return islice(every, offset, offset + limit)
+
+    def _unsettled(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
+        for some in in_lots({run_id for folder in self._folders for run_id in folder.unsettled()}):
+            for part, files in join(self.parts(some)):
+                run = summary_of(part, files, self._writers)
+                if where is None or where.matches(run):
+                    yield run, part
 
 
-def join(parts: Iterable[tuple[Path, RunPart]]) -> list[PartOfFiles]:
+def join(parts: Iterable[PartOfFile]) -> list[PartOfFiles]:
     """What several files hold of runs, by run."""
     found: dict[str, PartOfFiles] = {}
     for file, part in parts:
@@ -63,33 +137,25 @@ def join(parts: Iterable[tuple[Path, RunPart]]) -> list[PartOfFiles]:
     return list(found.values())
 
 
-def parts_of_tree(paths: Paths, prefix: str) -> list[tuple[Path, RunPart]]:
-    """What each file holds of the runs whose id begins with `prefix`, and of every run of the same trees."""
-    with _indexed(paths) as files:
-        indexes = list(dict.fromkeys(index for _, index in files))
-        # A run's root stands at its beginning alone, which another file may hold: runs first, then all their parts.
-        begun = [pair for index in indexes for pair in index.ids_starting_with(prefix)]
-        roots = {root for _, root in begun}
-        ids = {run_id for index in indexes for run_id in index.ids_of_trees(roots)} | {run_id for run_id, _ in begun}
-        return [(file, part) for file, index in files for part in index.parts(file, ids)]
-
-
-def parts_of_runs(paths: Paths, run_ids: set[str]) -> list[tuple[Path, RunPart]]:
-    """What each file holds of the runs `run_ids`."""
-    with _indexed(paths) as files:
-        return [(file, part) for file, index in files for part in index.parts(file, run_ids)]
-
-
 @contextmanager
-def _indexed(paths: Paths) -> Iterator[list[tuple[Path, Index]]]:
-    """Each file of a log, in order of time, with the index of its folder."""
+def listing_of(paths: Paths) -> Iterator[Listing]:
+    """The runs of the log at `paths`."""
     files = files_of(paths)
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         folders[file.parent].append(file)
     with ExitStack() as stack:
-        indexes = {folder: stack.enter_context(Index(folder, its)) for folder, its in folders.items()}
-        yield [(file, indexes[file.parent]) for file in files]
+        yield Listing([stack.enter_context(IndexedFolder(folder, its)) for folder, its in folders.items()], files)
+
+
+def _twice(ids: Iterator[str]) -> set[str]:
+    """Those of `ids`, which are in order, that come more than once."""
+    found, last = set(), None
+    for run_id in ids:
+        if run_id == last:
+            found.add(run_id)
+        last = run_id
+    return found
 
 
 # --- the events of some runs ---------------------------------------------------------------------------------------
@@ -120,11 +186,10 @@ def events_of(file: Path, spans: Iterable[list[int]], run_ids: set[str]) -> Iter
 
 def stretches_of_runs(paths: Paths, run_ids: set[str]) -> Iterator[tuple[Path, Iterator[Block]]]:
     """The stretches of a log's files that hold the runs `run_ids`, file by file; other runs' lines are among them."""
-    with _indexed(paths) as files:
-        spans = [(file, [span for part in index.parts(file, run_ids) for span in part.spans]) for file, index in files]
-    for file, its in spans:
-        if its:
-            yield file, _blocks_within(file, its)
+    with listing_of(paths) as listing:
+        parts = listing.parts(run_ids)
+    for file, its in groupby(parts, itemgetter(0)):
+        yield file, _blocks_within(file, [span for _, part in its for span in part.spans])
 
 
 def _blocks_within(file: Path, spans: Iterable[list[int]]) -> Iterator[Block]:

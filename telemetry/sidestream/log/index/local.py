@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from heapq import nsmallest
 from pathlib import Path
 
 from sidestream.log.files import Paths, files_of
 from sidestream.log.reader import OnProblem, blocks_of
 from sidestream.log.runs.filters import Filter, Order
-from sidestream.log.runs.naming import called
-from sidestream.log.runs.overview import RunNames, RunsOverTime, names, over_time
+from sidestream.log.runs.overview import RunNames, RunsOverTime, TimedRun, in_bins, names, timed
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.runs.tree import Located
 from sidestream.log.store import RunPage, Stretch
 from sidestream.log.writers import Writers
 
-from .listing import events_of, every_run, join, parts_of_runs, parts_of_tree, stretches_of_runs
+from .listing import events_of, join, listing_of, stretches_of_runs
 from .parts import Facts, RunPart
+from .questions import names_in
+from .rows import AGENT, MODELS, TOOLS
 
 
 class LocalLog:
@@ -32,39 +31,49 @@ class LocalLog:
     def summaries(
         self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
     ) -> Iterator[tuple[RunSummary, Facts | None]]:
-        for run, its in every_run(self._paths, facts=facts, on_problem=on_problem):
-            if where is None or where.matches(run):
-                yield run, its
+        with listing_of(self._paths) as listing:
+            listing.report(on_problem)
+            for run, part in listing.runs(where):
+                yield run, part if facts else None
 
     def page(
         self, where: Filter | None, order: Order, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
     ) -> RunPage:
-        total = 0
-
-        def counted() -> Iterator[RunSummary]:
-            nonlocal total
-            for run, _ in self.summaries(where, on_problem=on_problem):
-                total += 1
-                yield run
-
-        every = counted()
-        some = nsmallest(offset + limit, every, key=order.key)
-        deque(every, maxlen=0)  # nobody looks at them where the limit is 0, and they count all the same
-        return RunPage(runs=some[offset:], total=total)
+        with listing_of(self._paths) as listing:
+            listing.report(on_problem)
+            runs, total = listing.page(where, order, limit=limit, offset=offset)
+        return RunPage(runs=runs, total=total)
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
-        found = (run for run, _ in self.summaries(where))
-        return over_time(found, bins, with_sub_agents=where is not None and where.outermost)
+        with_sub_agents = where is not None and where.outermost
+        with listing_of(self._paths) as listing:
+            settled, others = listing.measured(where, with_sub_agents=with_sub_agents)
+        found = [
+            TimedRun(at / 10**6, outcome, cost, bool(is_bound), took)
+            for at, outcome, cost, is_bound, took in settled
+            if at is not None
+        ]
+        return in_bins([*found, *timed(others, with_sub_agents=with_sub_agents)], bins)
 
     def names(self) -> RunNames:
-        return names(run for run, _ in self.summaries())
+        with listing_of(self._paths) as listing:
+            settled, others = listing.names()
+        found = names(others)
+        for its in settled:
+            found = found.and_of(
+                agents=its[AGENT],
+                models=[model for text in its[MODELS] for model in names_in(text)[1:]],
+                tools=[tool for text in its[TOOLS] for tool in names_in(text)],
+            )
+        return found
 
     def called(self, name: str) -> list[RunSummary]:
-        exact = [run for run in self.tree(name) if run.run_id == name]
-        return exact or called(name, (run for run, _ in self.summaries()))
+        with listing_of(self._paths) as listing:
+            return list(listing.summaries([name])) or listing.called(name)
 
     def tree(self, prefix: str) -> list[RunSummary]:
-        self._found = parts_of_tree(self._paths, prefix)
+        with listing_of(self._paths) as listing:
+            self._found = listing.parts_of_tree(prefix)
         writers = Writers()
         return [summary_of(part, files, writers) for part, files in join(self._found)]
 
@@ -72,7 +81,8 @@ class LocalLog:
         wanted = set(run_ids)
         found = self._found
         if not wanted <= {part.run_id for _, part in found}:
-            found = parts_of_runs(self._paths, wanted)
+            with listing_of(self._paths) as listing:
+                found = listing.parts(wanted)
         spans: dict[Path, list[list[int]]] = {}
         for file, part in found:
             if part.run_id in wanted:

@@ -1,16 +1,17 @@
 """Index of the log files in a folder, kept beside them, so that a question need not read them all again.
 
 One SQLite database a folder, in `.sidestream-index/`: of each file how far it was read, and what it holds of each run
-(`parts`: numbers and names, no content). A file that has grown is read on from there; one that was replaced is read
-anew. It may be deleted at any time. Where it cannot be written, it is in the user's cache; where not even there, in
-memory, for this once.
+(`parts`: numbers and names, no content), and of each run what lists are filtered and sorted by (`runs`). A file that
+has grown is read on from there; one that was replaced is read anew. It may be deleted at any time. Where it cannot be
+written, it is in the user's cache; where not even there, in memory, for this once.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -19,21 +20,20 @@ import msgspec
 
 from sidestream.diagnostics import warn_once
 from sidestream.log.reader import Problem, blocks_of, decode_block, is_compressed
-from sidestream.log.runs.summary import RunSummary, summary_of
-from sidestream.log.writers import Writers
 
 from .database import FOLDER, cache_place, opened
 from .heads import heads
+from .keeper import Keeper
 from .known_file import KnownFile, continues, end_digests, known_file
-from .packing import decode_facts, decode_part, decode_problems, decode_run, encode
-from .parts import Facts, Gatherer, RunPart
+from .packing import PartPacker, decode_problems, encode
+from .parts import Gatherer, RunPart
+from .rows import Value
 
 WORTHWHILE = 4 * 1024 * 1024
 """Bytes of log in a folder from which an index is kept: less is read quicker than looked up."""
 
 _BATCH = 16 * 1024 * 1024  # bytes of log, or
 _BATCH_FILES = 200  # files, that are remembered at once
-_PAGE = 1000  # runs in one query
 
 _T = TypeVar("_T")
 
@@ -60,7 +60,9 @@ class Index:
         places: list[Path] = []
         if sum(map(_size, self._files)) >= WORTHWHILE:
             places = [folder / FOLDER / "index.sqlite", cache_place(folder)]
-        self._db, self._place = self._connect(places)
+        self._numbers: dict[int, Path] = {}
+        self._is_whole = True
+        self._use(*self._connect(places))
         self._safely(self._update)
 
     def close(self) -> None:
@@ -74,69 +76,61 @@ class Index:
 
     # --- questions ---
 
-    def parts(self, file: Path, run_ids: Iterable[str] | None = None) -> list[RunPart]:
-        """What `file` holds of each run, or of the runs `run_ids`."""
-        sql = "SELECT part FROM parts WHERE file = (SELECT id FROM files WHERE name = ?)"
-        if run_ids is None:
-            return self._ask(decode_part, sql, [_name(file)])
-        return [
-            part
-            for some in _in_lots(run_ids)
-            for part in self._ask(decode_part, f"{sql} AND run_id IN ({_placeholders(some)})", [_name(file), *some])
-        ]
+    @property
+    def files(self) -> dict[int, Path]:
+        """The files that are asked about, in their order, by their numbers in the tables."""
+        return self._numbers
 
-    def ids(self, file: Path) -> list[tuple[str, bool]]:
-        """The runs of which `file` holds something, and of each whether it holds beginning and end."""
-        sql = "SELECT run_id, run IS NOT NULL FROM parts WHERE file = (SELECT id FROM files WHERE name = ?)"
-        return self._ask(lambda run_id, whole: (run_id, bool(whole)), sql, [_name(file)])
+    @property
+    def is_whole(self) -> bool:
+        """Whether the index knows of no other files than those that are asked about."""
+        return self._is_whole
 
-    def runs(self, file: Path, *, facts: bool = False) -> Iterator[tuple[RunSummary, Facts | None]]:
-        """The runs that `file` holds from beginning to end, with the single requests and tool calls if wanted."""
-        files = [str(file)]
+    def ask(
+        self,
+        make: Callable[..., _T],
+        sql: Callable[[], str],
+        values: Sequence[Value] = (),
+        functions: Mapping[str, Callable[[str], bool]] | None = None,
+    ) -> list[_T]:
+        """What `make` makes of each row of the answer. Numbers of files may be others once `sql` is called again."""
 
-        def made(run: bytes, part: bytes | None) -> tuple[RunSummary, Facts | None]:
-            summary = decode_run(run)
-            msgspec.structs.force_setattr(summary, "files", files)
-            return summary, None if part is None else decode_facts(part)
+        def answer() -> list[_T]:
+            for name, function in (functions or {}).items():
+                self._db.create_function(name, 1, function, deterministic=True)
+            return [make(*row) for row in self._db.execute(sql(), values)]
 
-        sql = (
-            f"SELECT run, {'part' if facts else 'NULL'} FROM parts WHERE file = (SELECT id FROM files WHERE name = ?) "
-            f"AND run_id > ? AND run IS NOT NULL ORDER BY run_id LIMIT {_PAGE}"
+        return self._safely(answer)
+
+    def part(self, data: bytes) -> RunPart:
+        """The part that a row of `parts` holds. Raises what `ask` takes care of: to be called by its `make`."""
+        return self._packer.part(data)
+
+    def problems(self) -> list[Problem]:
+        """What could not be read of the files."""
+        rows = self.ask(
+            lambda file, problems: (file, decode_problems(problems)), lambda: "SELECT id, problems FROM files"
         )
-        page = self._ask(made, sql, [_name(file), ""])
-        while page:
-            yield from page
-            page = self._ask(made, sql, [_name(file), page[-1][0].run_id]) if len(page) == _PAGE else []
-
-    def problems(self, file: Path) -> list[Problem]:
-        """What could not be read of `file`."""
-        rows = self._ask(decode_problems, "SELECT problems FROM files WHERE name = ?", [_name(file)])
-        return [msgspec.structs.replace(problem, file=str(file)) for problems in rows for problem in problems]
-
-    def ids_starting_with(self, prefix: str) -> list[tuple[str, str]]:
-        """The runs whose id begins with `prefix`, each with the run at its root."""
-        sql = "SELECT run_id, root FROM parts WHERE run_id >= ? AND run_id < ?"
-        return self._ask(_pair, sql, [prefix, prefix + chr(0x10FFFF)])
-
-    def ids_of_trees(self, roots: Iterable[str]) -> set[str]:
-        """The runs that have one of `roots` at their root."""
-        sql = "SELECT run_id FROM parts WHERE root IN ({})"
-        return {run_id for some in _in_lots(roots) for run_id in self._ask(str, sql.format(_placeholders(some)), some)}
-
-    def _ask(self, make: Callable[..., _T], sql: str, values: Sequence[str | bytes]) -> list[_T]:
-        """What `make` makes of each row of the answer."""
-        return self._safely(lambda: [make(*row) for row in self._db.execute(sql, values)])
+        return [
+            msgspec.structs.replace(problem, file=str(self._numbers[file]))
+            for file, problems in rows
+            for problem in problems
+            if file in self._numbers
+        ]
 
     # --- reading what is new ---
 
     def _update(self) -> None:
         names = {_name(file): file for file in self._files}
         known = {row[1]: known_file(row) for row in self._db.execute("SELECT * FROM files")}
-        gone = [each.id for name, each in known.items() if name not in names and not self._is_there(name)]
+        gone = [each.id for name, each in known.items() if each.id and name not in names and not self._is_there(name)]
         if gone:
             with self._transaction():
-                self._db.executemany("DELETE FROM parts WHERE file = ?", [(each,) for each in gone])
-                self._db.executemany("DELETE FROM files WHERE id = ?", [(each,) for each in gone])
+                keeper = Keeper(self._db, self._packer)
+                for each in gone:
+                    keeper.forget(each)
+                    self._db.execute("DELETE FROM files WHERE id = ?", [each])
+                keeper.forget_unused_names()
         pending: list[_Reading] = []
         size = 0
         for name, file in names.items():
@@ -153,6 +147,9 @@ class Index:
                 before = known_file(rows[0]) if rows else KnownFile(None, name)
         if pending:
             self._remember(pending)
+        numbers = {bytes(name): number for number, name in self._db.execute("SELECT id, name FROM files")}
+        self._numbers = {numbers[name]: file for name, file in names.items() if name in numbers}
+        self._is_whole = len(self._numbers) == len(numbers)
 
     def _is_there(self, name: bytes) -> bool:
         file = os.fsdecode(name)
@@ -194,33 +191,29 @@ class Index:
     def _known_part(self, file: KnownFile) -> Callable[[str], RunPart | None]:
         def known_part(run_id: str) -> RunPart | None:
             rows = self._db.execute(
-                "SELECT part FROM parts WHERE file = ? AND run_id = ?", [file.id, run_id]
+                "SELECT part FROM parts JOIN runs ON runs.id = parts.run WHERE run_id = ? AND parts.file = ?",
+                [run_id, file.id],
             ).fetchall()
-            return decode_part(rows[0][0]) if rows else None
+            return self._packer.part(rows[0][0]) if rows else None
 
         return known_part
 
     def _remember(self, readings: list[_Reading]) -> None:
         with self._transaction():
+            keeper = Keeper(self._db, self._packer)
             for reading in readings:
                 before, now = reading.before, reading.now
                 rows = self._db.execute("SELECT seen, size FROM files WHERE name = ?", [now.name]).fetchall()
                 if rows != ([(before.fingerprint, before.size)] if before.id is not None else []):
                     continue  # another process has read it in the meantime
                 if before.id is not None and reading.is_replaced:
-                    self._db.execute("DELETE FROM parts WHERE file = ?", [before.id])
+                    keeper.forget(before.id)
                 problems = encode([msgspec.structs.replace(problem, file="") for problem in now.problems])
                 values = [now.name, now.fingerprint, now.size, now.line, now.head, now.tail, now.whole, problems]
                 done = self._db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [before.id, *values]
                 )
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?)",
-                    (
-                        (done.lastrowid, part.run_id, part.root_run_id, encode(part), _run(part))
-                        for part in reading.parts
-                    ),
-                )
+                keeper.keep(int(done.lastrowid or 0), reading.parts)
 
     # --- the database ---
 
@@ -236,18 +229,22 @@ class Index:
                         place.unlink()
         return opened(None), None
 
+    def _use(self, db: sqlite3.Connection, place: Path | None) -> None:
+        self._db, self._place = db, place
+        self._packer = PartPacker(db, compress=place is not None)
+
     def _safely(self, ask: Callable[[], _T]) -> _T:
         """The answer, if need be that of a database in memory, for which all files are read once more."""
         try:
             return ask()
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, zlib.error) as error:
             reason = type(error).__name__
             warn_once("log index cannot be used, reading the log itself", reason, reason=reason)
             self._db.close()
             if self._place is not None and not isinstance(error, sqlite3.OperationalError):
                 with suppress(OSError):
                     self._place.unlink()  # damaged: the next reader makes it anew
-            self._db, self._place = opened(None), None
+            self._use(opened(None), None)
             self._update()
             return ask()
 
@@ -262,15 +259,6 @@ class Index:
         self._db.execute("COMMIT")
 
 
-def _pair(run_id: str, root: str) -> tuple[str, str]:
-    return run_id, root
-
-
-def _run(part: RunPart) -> bytes | None:
-    """The summary of a run that has both a beginning and an end in this file."""
-    return encode(summary_of(part, [], Writers())) if part.start and part.end else None
-
-
 def _name(file: Path) -> bytes:
     return os.fsencode(file.name.removesuffix(".gz"))
 
@@ -280,14 +268,3 @@ def _size(file: Path) -> int:
         return os.stat(file).st_size * (10 if file.name.endswith(".gz") else 1)
     except OSError:
         return 0
-
-
-def _in_lots(ids: Iterable[str]) -> Iterator[list[str]]:
-    """`ids` in lists that fit into a question."""
-    every = list(ids)
-    for start in range(0, len(every), 500):
-        yield every[start : start + 500]
-
-
-def _placeholders(values: list[str]) -> str:
-    return ", ".join("?" * len(values))

@@ -111,28 +111,33 @@ class Filter:
         return (
             (self.since is None or (run.started is not None and run.started >= self.since))
             and (self.until is None or (run.started is not None and run.started < self.until))
-            and (not self.agents or _any([run.agent_name or ""], self.agents))
-            and (not self.models or _any([run.model or "", *run.models], self.models))
+            and (not self.agents or matches_any([run.agent_name or ""], self.agents))
+            and (not self.models or matches_any([run.model or "", *run.models], self.models))
             and (not self.outcomes or run.outcome in self.outcomes)
-            and (not self.tools or _any(run.tools, self.tools))
-            and (not self.conversations or _any([run.conversation_id or ""], self.conversations))
+            and (not self.tools or matches_any(run.tools, self.tools))
+            and (not self.conversations or matches_any([run.conversation_id or ""], self.conversations))
             and (self.min_cost is None or _at_least(run.whole_cost_usd, self.min_cost))
             and (self.slower is None or _at_least(run.duration_seconds, self.slower))
             and (not self.outermost or run.parent_run_id is None)
-            and (not self.attempts_of or _is_named(run.attempt_of, self.attempts_of))
+            and (not self.attempts_of or is_named(run.attempt_of, self.attempts_of))
             and (self.min_attempt is None or _at_least(run.attempt, self.min_attempt))
-            and all(
-                name in run.tags and (value is None or run.tags[name] == value) for name, value in self.tags.items()
-            )
+            and has_tags(run.tags, self.tags)
         )
 
 
-def _any(names: list[str], patterns: tuple[str, ...]) -> bool:
+def matches_any(names: Iterable[str], patterns: tuple[str, ...]) -> bool:
+    """Whether one of `names` is as one of `patterns` says."""
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
-def _is_named(run_id: str | None, names: tuple[str, ...]) -> bool:
+def is_named(run_id: str | None, names: tuple[str, ...]) -> bool:
+    """Whether `run_id` is one of `names`, or begins or ends so."""
     return run_id is not None and any(name and (run_id.startswith(name) or run_id.endswith(name)) for name in names)
+
+
+def has_tags(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
+    """Whether all the `wanted` tags are among `tags`."""
+    return all(name in tags and (value is None or tags[name] == value) for name, value in wanted.items())
 
 
 def _at_least(value: float | None, limit: float) -> bool:

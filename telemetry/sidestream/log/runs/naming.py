@@ -22,7 +22,7 @@ def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
     exact = [run for run in known if wanted in (run.run_id.lower(), run.trace_id)]
     # Several runs share a trace: the outermost is meant.
     exact = [run for run in exact if run.parent_run_id is None] or exact
-    found = exact or [run for run in known if _is_called(run.run_id.lower(), wanted)]
+    found = exact or [run for run in known if is_called(run.run_id.lower(), wanted)]
     if not found:
         raise ConfigurationError(f"run {name!r}: no such run in this log; `sidestream runs` lists them")
     if len(found) > 1 and not exact:
@@ -36,10 +36,11 @@ def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
 def called(name: str, runs: Iterable[RunSummary]) -> list[RunSummary]:
     """The runs of the trace `name`, and those whose id is `name` or begins or ends so."""
     wanted = name.strip().lower()
-    return [run for run in runs if wanted == run.trace_id or _is_called(run.run_id.lower(), wanted)]
+    return [run for run in runs if wanted == run.trace_id or is_called(run.run_id.lower(), wanted)]
 
 
-def _is_called(run_id: str, wanted: str) -> bool:
+def is_called(run_id: str, wanted: str) -> bool:
+    """Whether the id `run_id` begins or ends with `wanted`, both in lower case."""
     return bool(wanted) and (run_id.endswith(wanted) or run_id.startswith(wanted))
 
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -44,23 +45,59 @@ class RunNames(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
     tools: list[str]
 
+    def and_of(self, *, agents: Iterable[str], models: Iterable[str], tools: Iterable[str]) -> RunNames:
+        """These names and others."""
+        return RunNames(
+            agents=sorted({*self.agents, *agents} - {""}),
+            models=sorted({*self.models, *models}),
+            tools=sorted({*self.tools, *tools}),
+        )
+
+
+class TimedRun(NamedTuple):
+    """What the overview of many runs tells of one."""
+
+    at: float
+    """When it began: seconds since 1970."""
+    outcome: str
+    cost_usd: float | None
+    is_bound: bool
+    """Whether the cost is a lower bound."""
+    duration_seconds: float | None
+    """None while it is running."""
+
+
+def timed(runs: Iterable[RunSummary], *, with_sub_agents: bool) -> list[TimedRun]:
+    """Those of `runs` of which a time is known; their cost with that of their sub-agents, or their own."""
+    return [
+        TimedRun(
+            run.started.timestamp(),
+            run.outcome,
+            run.whole_cost_usd if with_sub_agents else run.cost_usd,
+            run.is_lower_bound("cost", with_children=with_sub_agents),
+            None if run.outcome == "running" else run.duration_seconds,
+        )
+        for run in runs
+        if run.started is not None
+    ]
+
 
 def over_time(runs: Iterable[RunSummary], bins: int, *, with_sub_agents: bool) -> RunsOverTime:
     """`runs` in so many `bins`; their cost with that of their sub-agents, or their own."""
-    timed = [(run.started.timestamp(), run) for run in runs if run.started is not None]
-    if not timed:
+    return in_bins(timed(runs, with_sub_agents=with_sub_agents), bins)
+
+
+def in_bins(runs: Sequence[TimedRun], bins: int) -> RunsOverTime:
+    """`runs` in so many `bins`."""
+    if not runs:
         return RunsOverTime()
-    edges = edges_of(min(at for at, _ in timed), max(at for at, _ in timed), bins)
-    within: list[list[RunSummary]] = [[] for _ in range(bins)]
-    for at, run in timed:
-        within[bin_of(at, edges)].append(run)
-    taken = [[run.duration_seconds for run in its if run.outcome != "running"] for its in within]
+    edges = edges_of(min(run.at for run in runs), max(run.at for run in runs), bins)
+    within: list[list[TimedRun]] = [[] for _ in range(bins)]
+    for run in runs:
+        within[bin_of(run.at, edges)].append(run)
     return RunsOverTime(
-        bins=[
-            _bin(edges[number], edges[number + 1], its, taken[number], with_sub_agents)
-            for number, its in enumerate(within)
-        ],
-        duration=quantiles([value for values in taken for value in values]),
+        bins=[_bin(edges[number], edges[number + 1], its) for number, its in enumerate(within)],
+        duration=quantiles([run.duration_seconds for run in runs]),
     )
 
 
@@ -75,18 +112,15 @@ def bin_of(at: float, edges: Sequence[float]) -> int:
     return min(len(edges) - 2, int((at - edges[0]) / (edges[1] - edges[0])))
 
 
-def _bin(
-    since: float, until: float, runs: list[RunSummary], taken: list[float | None], with_sub_agents: bool
-) -> TimeBin:
-    costs = [run.whole_cost_usd if with_sub_agents else run.cost_usd for run in runs]
-    known = [cost for cost in costs if cost is not None]
+def _bin(since: float, until: float, runs: list[TimedRun]) -> TimeBin:
+    known = [run.cost_usd for run in runs if run.cost_usd is not None]
     return TimeBin(
         since=moment(since),
         until=moment(until),
         outcomes=dict(Counter(run.outcome for run in runs).most_common()),
         cost_usd=math.fsum(known) if known else None,
-        cost_bounds=sum(run.is_lower_bound("cost", with_children=with_sub_agents) for run in runs),
-        duration=quantiles(taken),
+        cost_bounds=sum(run.is_bound for run in runs),
+        duration=quantiles([run.duration_seconds for run in runs]),
     )
 
 
@@ -100,12 +134,9 @@ def moment(seconds: float) -> datetime:
 
 def names(runs: Iterable[RunSummary]) -> RunNames:
     """The names in `runs`."""
-    agents: set[str] = set()
-    models: set[str] = set()
-    tools: set[str] = set()
-    for run in runs:
-        if run.agent_name:
-            agents.add(run.agent_name)
-        models.update(run.models)
-        tools.update(run.tools)
-    return RunNames(agents=sorted(agents), models=sorted(models), tools=sorted(tools))
+    every = list(runs)
+    return RunNames(agents=[], models=[], tools=[]).and_of(
+        agents=(run.agent_name or "" for run in every),
+        models=(model for run in every for model in run.models),
+        tools=(tool for run in every for tool in run.tools),
+    )

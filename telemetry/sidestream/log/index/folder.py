@@ -1,0 +1,211 @@
+"""Questions to the index of one folder: lists in pages, in memory that does not grow with the log."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sidestream.log.reader import Problem
+from sidestream.log.runs.filters import Filter, Order
+
+from .keeper import in_lots, placeholders
+from .parts import RunPart
+from .questions import Conditions, SortKey, in_order, key_of
+from .rows import AGENT, MODELS, NAMES, TOOLS
+from .store import Index
+
+_PAGE = 500  # runs in one question
+
+PartOfFile = tuple[Path, RunPart]
+Measured = tuple[int | None, str, float | None, int, float | None]
+"""Of one run: when it began, how it ended, its cost, whether that is a bound, how long it took."""
+
+
+class IndexedFolder:
+    """Index of the log files in one folder, to be asked about some of them or all.
+
+    A run is settled if it has ended and its row tells all of it: where only some of the files are asked about, a run
+    that is in others too is not, nor is one that is in other folders.
+    """
+
+    def __init__(self, folder: Path, files: Iterable[Path]) -> None:
+        self._index = Index(folder, files)
+        self._elsewhere: Collection[str] = ()
+
+    def __enter__(self) -> IndexedFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._index.close()
+
+    def problems(self) -> list[Problem]:
+        return self._index.problems()
+
+    def leave_out(self, run_ids: Collection[str]) -> None:
+        """Take the runs `run_ids`, which are in other folders as well, for not settled."""
+        self._elsewhere = run_ids
+
+    # --- settled runs ---
+
+    def count(self, where: Filter | None) -> int:
+        """How many settled runs `where` takes."""
+        return sum(self._ask_runs(int, "count(*)", where, ""))
+
+    def ranked(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> list[tuple[SortKey, str]]:
+        """The settled runs that `where` takes, in `order`: the key of each, and its id."""
+        page = f"{in_order(order)} LIMIT {limit} OFFSET {offset}"
+        return self._ask_runs(
+            lambda value, run_id: (key_of(order, value, run_id), run_id), f"{order.by}, run_id", where, page
+        )
+
+    def every_ranked(self, where: Filter | None, order: Order) -> Iterator[tuple[SortKey, str]]:
+        """The same, all of them, asked for as they are wanted."""
+        offset = 0
+        while page := self.ranked(where, order, limit=2 * _PAGE, offset=offset):
+            yield from page
+            offset += len(page)
+
+    def settled(self, where: Filter | None) -> Iterator[list[PartOfFile]]:
+        """What the files hold of each settled run that `where` takes."""
+        after = ""
+        while True:
+            conditions = self._conditions(where)
+            conditions.add("run_id > ?", after)
+
+            def sql(its: Conditions = conditions) -> str:
+                some = (
+                    f"SELECT id, run_id FROM runs WHERE {its.sql}{self._in_files('file')} ORDER BY run_id LIMIT {_PAGE}"
+                )
+                return f"SELECT some.run_id, file, part FROM ({some}) some JOIN parts ON parts.run = some.id ORDER BY 1"
+
+            rows = self._index.ask(self._part, sql, conditions.values, conditions.functions)
+            for run_id, its in groupby(rows, itemgetter(0)):
+                after = run_id
+                if found := self._in_order(its):
+                    yield found
+            if not rows:
+                return
+
+    def measured(self, where: Filter | None, *, with_sub_agents: bool) -> list[Measured]:
+        """When the settled runs that `where` takes began, how they ended, what they cost and how long they took."""
+        cost, bit = ("cost", 1) if with_sub_agents else ("own_cost", 2)
+        names = dict(
+            self._index.ask(_pair, lambda: f"SELECT id, text FROM names WHERE kind = {NAMES.index('outcome')}")
+        )
+        columns = f"started, outcome, {cost}, bounds & {bit}, duration"
+        return self._ask_runs(
+            lambda started, outcome, cost, bound, duration: (started, names.get(outcome, ""), cost, bound, duration),
+            columns,
+            where,
+            "",
+        )
+
+    def names(self) -> dict[int, list[str]]:
+        """The names of agents, models and tools that settled runs have, by kind, as they are kept."""
+        return {
+            kind: self._index.ask(
+                str,
+                lambda kind=kind: (  # type: ignore[misc]
+                    f"SELECT text FROM names WHERE id IN (SELECT {NAMES[kind]} FROM runs WHERE "
+                    f"outcome IS NOT NULL{self._in_files('file')})"
+                ),
+            )
+            for kind in (AGENT, MODELS, TOOLS)
+        }
+
+    # --- all runs ---
+
+    def unsettled(self) -> list[str]:
+        """The runs that are not settled."""
+
+        def sql() -> str:
+            found = f"SELECT run_id FROM runs WHERE outcome IS NULL{self._in_files('file', or_several=True)}"
+            return found if self._index.is_whole else f"{found} UNION SELECT run_id FROM runs WHERE file IS NULL"
+
+        return list({*self._index.ask(str, sql), *self._elsewhere})
+
+    def parts(self, run_ids: Iterable[str]) -> list[PartOfFile]:
+        """What each of the files holds of the runs `run_ids`."""
+        sql = "SELECT run_id, parts.file, part FROM runs JOIN parts ON parts.run = runs.id WHERE run_id IN ({})"
+        rows = [
+            row
+            for some in in_lots(run_ids)
+            for row in self._index.ask(self._part, _made(sql, placeholders(some)), some)
+        ]
+        return self._in_order(rows)
+
+    def ids(self) -> Iterator[str]:
+        """The ids of all runs, in order."""
+        after = ""
+        while page := self._index.ask(
+            str, lambda: f"SELECT run_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT {20 * _PAGE}", [after]
+        ):
+            yield from page
+            after = page[-1]
+
+    def begun_with(self, prefix: str) -> list[tuple[str, str]]:
+        """The runs whose id begins with `prefix`, each with the run at its root."""
+        sql = "SELECT run_id, ifnull(root, run_id) FROM runs WHERE run_id >= ? AND run_id < ?"
+        return self._index.ask(_pair, lambda: sql, [prefix, prefix + chr(0x10FFFF)])
+
+    def of_trees(self, roots: Iterable[str]) -> set[str]:
+        """The runs that have one of `roots` at their root."""
+        sql = "SELECT run_id FROM runs WHERE root IN ({0}) UNION SELECT run_id FROM runs WHERE run_id IN ({0})"
+        return {
+            run_id
+            for some in in_lots(roots)
+            for run_id in self._index.ask(str, _made(sql, placeholders(some)), [*some, *some])
+        }
+
+    def called(self, trace: str | bytes, is_called: Any) -> list[str]:
+        """The runs of a trace, and those whose id `is_called` takes."""
+        sql = "SELECT run_id FROM runs WHERE trace = ? OR is_called(run_id)"
+        return self._index.ask(str, lambda: sql, [trace], {"is_called": is_called})
+
+    # --- how ---
+
+    def _conditions(self, where: Filter | None) -> Conditions:
+        conditions = Conditions(where)
+        if self._elsewhere:
+            conditions.functions["is_here_alone"] = lambda run_id: run_id not in self._elsewhere
+            conditions.add("is_here_alone(run_id)")
+        return conditions
+
+    def _ask_runs(self, make: Any, columns: str, where: Filter | None, more: str) -> list[Any]:
+        its = self._conditions(where)
+        return self._index.ask(
+            make,
+            lambda: f"SELECT {columns} FROM runs WHERE {its.sql}{self._in_files('file')} {more}",
+            its.values,
+            its.functions,
+        )
+
+    def _in_files(self, column: str, *, or_several: bool = False) -> str:
+        """Condition that `column` is one of the files that are asked about."""
+        if self._index.is_whole:
+            return ""
+        numbers = ", ".join(map(str, self._index.files))
+        return f" AND ({column} IN ({numbers}){f' OR {column} IS NULL' if or_several else ''})"
+
+    def _part(self, run_id: str, file: int, data: bytes) -> tuple[str, int, RunPart]:
+        return run_id, file, self._index.part(data)
+
+    def _in_order(self, rows: Iterable[tuple[str, int, RunPart]]) -> list[PartOfFile]:
+        files = self._index.files
+        places = {number: place for place, number in enumerate(files)}
+        found = sorted(((places[file], part) for _, file, part in rows if file in files), key=itemgetter(0))
+        every = list(files.values())
+        return [(every[place], part) for place, part in found]
+
+
+def _made(sql: str, *values: str) -> Any:
+    made = sql.format(*values)
+    return lambda: made
+
+
+def _pair(one: Any, other: Any) -> tuple[Any, Any]:
+    return one, other
