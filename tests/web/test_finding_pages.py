@@ -41,6 +41,7 @@ class TestList:
         assert "And the refund?" in html
         assert "It left on Monday." in html
         assert 'href="?model=claude"' in html
+        assert 'href="?agent=sales" title="only runs of sales"' in html
         assert 'href="?outcome=lost"' in html
         assert 'href="/conversations/c/1%20%3Cb%3E"' in html
 
@@ -59,8 +60,11 @@ class TestList:
         assert {run for run in ("run-one", "run-two", "run-apart") if f'id="run-{run}"' in html} == runs
         assert "Clear" in html
 
-    def test_a_mistake_in_a_filter_is_told(self, client: TestClient) -> None:
-        assert "write US dollars" in client.get("/?min_cost=cheap").text
+    @pytest.mark.parametrize("path", ["/", "/errors", "/conversations", "/search"])
+    def test_a_mistake_in_a_filter_is_told(self, client: TestClient, path: str) -> None:
+        answer = client.get(f"{path}?q=refund&min_cost=cheap")
+        assert answer.status_code == 200
+        assert "write US dollars" in answer.text
 
     def test_ranges_of_time_are_a_click_away(self, client: TestClient) -> None:
         html = client.get("/?agent=sales&since=7d&page=2").text

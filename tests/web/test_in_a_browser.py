@@ -334,6 +334,24 @@ def test_a_page_that_stands_alone_asks_for_nothing_and_plays(page: Page, log: Pa
     assert page.evaluate("getComputedStyle(document.querySelector('.panel')).borderTopWidth") == "1px"
 
 
+def test_a_phone_shows_runs_first_and_filters_on_demand(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(address)
+    expect(page.locator("#filters")).to_be_hidden()
+    page.get_by_text("Filters", exact=True).click()
+    expect(page.locator("#filters")).to_be_visible()
+    page.goto(f"{address}/?agent=support")
+    expect(page.locator("#filters")).to_be_visible()
+
+
+def test_times_are_in_the_zone_of_the_reader(browser: Browser, address: str) -> None:
+    context = browser.new_context(timezone_id="Asia/Tokyo", locale="en-US")
+    page = context.new_page()
+    page.goto(f"{address}/runs/{SHOP}")
+    expect(page.locator("#about time").first).to_have_text(re.compile(r"2026-11-20 18:30:00 GMT\+9"))
+    context.close()
+
+
 # --- seen by everybody ---------------------------------------------------------------------------------------------
 
 

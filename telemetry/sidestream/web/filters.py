@@ -12,7 +12,7 @@ from sidestream.errors import ConfigurationError
 from sidestream.log import Filter, Order
 
 FIELDS = ("agent", "model", "tool", "outcome", "tag", "conversation", "since", "until", "min_cost", "slower")
-PRESETS = (("1 hour", "1h"), ("24 hours", "24h"), ("7 days", "7d"), ("30 days", "30d"))
+PRESETS = (("1 hour", "1h"), ("today", "today"), ("24 hours", "24h"), ("7 days", "7d"), ("30 days", "30d"))
 """Ranges of time that are a click away."""
 
 _T = TypeVar("_T")

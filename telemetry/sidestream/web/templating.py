@@ -14,6 +14,7 @@ from .content import json_tree, pieces
 from .markdown import MarkdownRenderer
 from .run_page import gist
 from .waterfall import step_id
+from .word_diff import word_diff
 
 HERE = Path(__file__).parent
 
@@ -42,7 +43,9 @@ def _environment() -> Environment:
     )
     environment.filters.update(wording.FILTERS, gist=gist)
     environment.tests["not_kept"] = wording.not_kept
-    environment.globals.update(step_id=step_id, version=version, pieces=pieces, json_tree=json_tree)
+    environment.globals.update(
+        step_id=step_id, version=version, pieces=pieces, json_tree=json_tree, word_diff=word_diff
+    )
     return environment
 
 

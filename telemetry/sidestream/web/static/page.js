@@ -55,6 +55,20 @@ function tips(within) {
   }
 }
 
+// Times are of the server's zone, until they are told in the reader's own.
+const clock = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
+const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
+
+function localTimes(within) {
+  for (const each of all("time[datetime]", within)) {
+    const at = new Date(each.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const told = `${clock.format(at)} ${zone.formatToParts(at).find((part) => part.type === "timeZoneName").value}`;
+    if (each.matches(".full")) each.textContent = told;
+    else each.title = told;
+  }
+}
+
 // --- where one is ------------------------------------------------------------------------------------------------------
 
 function goTo(element) {
@@ -199,6 +213,7 @@ function takeOver(fresh) {
     if (focused) (document.getElementById(focused) ?? (again && one("a", again)))?.focus({ preventScroll: true });
     if (taken.matches(".fall")) zoomable(taken);
     tips(taken);
+    localTimes(taken);
   }
   document.title = fresh.title;
   if (one("#timing")) {
@@ -254,7 +269,10 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const each of all(`${LIVE.map((id) => `#${id}`)}, article[id]`)) each.source = each.outerHTML;
   for (const fall of all(".fall")) zoomable(fall);
   tips(document);
+  localTimes(document);
   chooseTwo();
+  const filters = one("#filter-fold[data-filtered='0']");
+  if (filters && innerWidth <= 720) filters.open = false; // a phone shows runs first
   one("#theme").addEventListener("click", switchTheme);
   one("#help-button").addEventListener("click", () => one("#help").showModal());
   document.addEventListener("keydown", onKey);
