@@ -14,6 +14,7 @@ from pydantic_ai import Agent
 from pydantic_ai.models.function import FunctionModel
 
 from sidestream import InMemoryExporter, Sidecar, run_stream
+from sidestream.sources.time_limits import Interruptible, is_time_out
 
 SOON = 0.1
 Work: TypeAlias = Callable[[], Awaitable[None]]
@@ -230,3 +231,61 @@ def test_a_limit_within_another_task_is_none_of_the_one_that_waits_for_it() -> N
             await task
 
     assert _outcomes(its_events, around) == ("cancelled", "cancelled")
+
+
+class _Plain:
+    """An awaitable whose steps are a plain iterator, which has neither `send` nor `throw`."""
+
+    def __await__(self) -> Any:
+        return iter([None, None])
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_limit_is_noted_before_what_is_awaited_cleans_up(plain: bool) -> None:
+    async def cleans_up() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+
+    async def main() -> bool:
+        try:
+            async with asyncio.timeout(None) as limit:
+                limit.reschedule(0)
+                try:
+                    while True:
+                        await Interruptible(_Plain() if plain else cleans_up())
+                except asyncio.CancelledError as error:
+                    noted = is_time_out(error)
+                    raise
+        except TimeoutError:
+            return noted
+        return False
+
+    assert asyncio.run(main())
+
+
+def test_a_later_cancellation_is_none() -> None:
+    async def main() -> bool:
+        async def once() -> None:
+            async with asyncio.timeout(0):
+                await Interruptible(asyncio.sleep(60))
+
+        async def task() -> bool:
+            try:
+                await once()
+            except TimeoutError:
+                pass
+            try:
+                await Interruptible(asyncio.sleep(60))
+            except asyncio.CancelledError as error:
+                return is_time_out(error)
+            return True
+
+        running = asyncio.ensure_future(task())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        running.cancel()
+        return await running
+
+    assert not asyncio.run(main())

@@ -51,19 +51,28 @@ def answering(body: bytes, *, status: int = 200, json: bool = False, delivery: D
         yield server.url
 
 
-def cancelled(way: Way, body: bytes) -> Installed:
-    """The log of a call that is cancelled while it waits for its answer, or for more of its stream."""
+def cancelled(way: Way, body: bytes, *, by_limit: bool = False) -> Installed:
+    """The log of a call that is cancelled, or over its time, while it waits for its answer, or for more of it."""
     exchange = Exchange("POST", "http://x/", None, 200, EVENTS if way.streaming else JSON, body)
     memory = InMemoryExporter()
     installed = Installed(sidestream.install(memory), memory)
     view = View()
 
+    async def ask(url: str, limits: list[asyncio.Timeout]) -> None:
+        async with asyncio.timeout(None) as limit:
+            limits.append(limit)
+            await way.ask(url, view, None)
+
     async def main(server: ReplayServer) -> None:
-        asking = asyncio.ensure_future(way.ask(server.url, view, None))
+        limits: list[asyncio.Timeout] = []
+        asking = asyncio.ensure_future(ask(server.url, limits))
         waits = server.holding.is_set if not way.streaming else lambda: server.holding.is_set() and len(view.items) > 1
         await asyncio.to_thread(until, waits)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        if by_limit:
+            limits[0].reschedule(0)
+        else:
+            asking.cancel()
+        with pytest.raises(TimeoutError if by_limit else asyncio.CancelledError):
             await asking
 
     try:

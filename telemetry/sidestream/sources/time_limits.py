@@ -17,8 +17,8 @@ import gc
 import sys
 import types
 import weakref
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Awaitable, Iterator
+from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -53,7 +53,55 @@ def is_timed_out(task: asyncio.Task[Any] | None) -> bool:
 
 def is_time_out(error: BaseException) -> bool:
     """Whether `error`, which is being raised in the current task, is a cancellation by a limit of time."""
-    return isinstance(error, asyncio.CancelledError) and is_timed_out(asyncio.current_task())
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    requests, answer = _interrupted.get(task, (0, False)) if task is not None else (0, False)
+    return (answer and task is not None and task.cancelling() == requests) or is_timed_out(task)
+
+
+class Interruptible:
+    """Awaits what it is given, and notes at once whether it is a limit of time that interrupts it.
+
+    A client that closes its connection awaits something on the way out of a cancellation. By the time that the
+    exception has passed it, the coroutines further out have been resumed, and nobody can tell what they have entered.
+    """
+
+    __slots__ = ("_steps",)
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self._steps: Any = awaitable.__await__()
+
+    def __await__(self) -> Interruptible:
+        return self
+
+    def __iter__(self) -> Interruptible:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._steps)
+
+    def send(self, value: Any) -> Any:
+        return self._steps.send(value) if value is not None else next(self._steps)
+
+    def throw(self, *error: Any) -> Any:
+        if isinstance(error[0], asyncio.CancelledError) or error[0] is asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                with suppress(Exception):
+                    _interrupted[task] = task.cancelling(), is_timed_out(task)
+        throw = getattr(self._steps, "throw", None)
+        if throw is None:  # a plain iterator, as `await` allows it
+            raise error[0]
+        return throw(*error)
+
+    def close(self) -> None:
+        if (close := getattr(self._steps, "close", None)) is not None:
+            close()
+
+
+_interrupted: weakref.WeakKeyDictionary[asyncio.Task[Any], tuple[int, bool]] = weakref.WeakKeyDictionary()
+"""By task: how many cancellations had been asked for when it was interrupted last, and whether by a limit of time."""
 
 
 def pass_on(task: asyncio.Task[Any] | None, to: asyncio.Task[Any]) -> None:
@@ -106,6 +154,9 @@ def _awaited(awaiting: Any) -> Iterator[Any]:
         if (awaited := getattr(awaiting, name, None)) is not None:
             yield awaited
             return
+    if isinstance(awaiting, Interruptible):
+        yield awaiting._steps
+        return
     # A step of a generator refers to it and to nothing else that waits. A coroutine that passes an exception on counts
     # as running, and has no `cr_await` in Python 3.12 and later.
     for each in gc.get_referents(awaiting):

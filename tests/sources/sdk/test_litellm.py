@@ -76,3 +76,8 @@ def test_cancellation(name: str) -> None:
     way = WAYS[name]
     [(*_, end, over)] = cancelled(way, streamed("chat") if way.streaming else whole("chat")).outlines()
     assert (end[1], over) == ("cancelled", ("run ends", "cancelled"))
+
+
+def test_a_limit_of_time() -> None:
+    [(*_, over)] = cancelled(WAYS["litellm async stream"], streamed("chat"), by_limit=True).outlines()
+    assert over == ("run ends", "timed_out")

@@ -84,3 +84,13 @@ def test_cancellation(name: str) -> None:
     way = WAYS[name]
     [(*_, end, over)] = cancelled(way, answer_of(way)).outlines()
     assert (end[1], over) == ("cancelled", ("run ends", "cancelled"))
+
+
+@pytest.mark.parametrize(
+    "name", ["openai chat async stream", "anthropic messages async whole", "groq groq async stream"]
+)
+def test_a_limit_of_time(name: str) -> None:
+    """Although the client awaits the closing of its connection before it passes the cancellation on."""
+    way = WAYS[name]
+    [(*_, over)] = cancelled(way, answer_of(way), by_limit=True).outlines()
+    assert over == ("run ends", "timed_out")

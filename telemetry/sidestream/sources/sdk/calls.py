@@ -19,6 +19,7 @@ from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import current_span
 from sidestream.sources.adapters.protocol import Adapter
 from sidestream.sources.tap.tapped_run import TappedRun
+from sidestream.sources.time_limits import Interruptible
 
 _MODELS = "pydantic_ai.models."
 """Modules of pydantic-ai that ask for an agent, whose observer tells its requests."""
@@ -266,7 +267,7 @@ def around(
         if (call := begun(args, kwargs)) is None:
             return await original(*args, **kwargs)
         with _Asking(call, tells):
-            answer = await original(*args, **kwargs)
+            answer = await Interruptible(original(*args, **kwargs))
         return _handed_on(recorder, answered, call, answer, kwargs)
 
     return aask if inspect.iscoroutinefunction(original) else ask

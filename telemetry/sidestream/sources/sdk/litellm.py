@@ -13,6 +13,7 @@ from sidestream.recording.recorder import safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.sources.adapters.fields import UsageSoFar, plain
 from sidestream.sources.adapters.openai_chat import OpenAIChat
+from sidestream.sources.time_limits import Interruptible
 
 from .calls import ModelCall, Observation, around
 from .patching import Patches
@@ -154,7 +155,7 @@ def _next(original: Any) -> Callable[..., Any]:
         if held is None or held.is_over:
             return await original(self)
         with held:
-            item = await original(self)
+            item = await Interruptible(original(self))
         held.came(item)
         return item
 

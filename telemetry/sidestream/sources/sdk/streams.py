@@ -13,6 +13,7 @@ from typing import Any
 
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
+from sidestream.sources.time_limits import Interruptible
 
 from .calls import ModelCall
 
@@ -90,7 +91,7 @@ class SeenAsyncIterator(_Seen, AsyncIterator[Any]):
             return await self._iterator.__anext__()
         t_pull = monotonic_ns()
         try:
-            item = await self._iterator.__anext__()
+            item = await Interruptible(self._iterator.__anext__())
         except BaseException as error:
             safely(self._recorder, self._raised, error, t_pull)
             raise
