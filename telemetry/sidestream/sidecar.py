@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from . import exit_hooks
 from .diagnostics import error_once, warn_once
 from .errors import ConfigurationError
+from .events.scores import checked_score
 from .pipeline.exporter import Exporter
 from .pipeline.pipeline import Pipeline
 from .recording.assembler import RunAssembler
@@ -23,7 +25,7 @@ from .recording.content import Redactor
 from .recording.context import Link
 from .recording.pricing import Pricing
 from .recording.process import this_process
-from .recording.records import FlushDeltas
+from .recording.records import FlushDeltas, Scored
 from .recording.run_recorder import RunRecorder
 from .recording.sampling import head_sampler
 from .recording.span_context import span_of_environment
@@ -228,6 +230,44 @@ class Sidecar:
         one counts.
         """
         return self._tags_here.block({}, sys._getframe(1), attempts=Attempts())
+
+    def score(
+        self,
+        run_id: str,
+        name: str,
+        value: bool | float | None = None,
+        *,
+        label: str | None = None,
+        comment: str | None = None,
+    ) -> None:
+        """Say what you think of a run: an event `score` of the log, which exporters and readers join with the run.
+
+            sidecar.score(result.run_id, "helpful", 0.8, comment="right, and too long")
+            sidecar.score(run_id, "reviewed", label="pass")
+
+        The run may be in progress or over, by years, and another program's. The latest score of a name counts.
+        `sidestream note` does the same from a shell.
+
+        Args:
+            run_id: The whole id of the run.
+            name: What is judged: of a bounded set, for metrics are counted by it.
+            value: A number, `True` or `False`; None where the label says it all.
+            label: The judgement in a word.
+            comment: Why. It is content, and obeys each exporter's policy.
+
+        Raises:
+            ConfigurationError: it says nothing, or a part is of the wrong type.
+        """
+        if not isinstance(run_id, str) or not run_id:
+            raise ConfigurationError(f"score: the run {run_id!r} must be the id of one, such as result.run_id")
+        score = checked_score(name, value, label=label, comment=comment)
+        if not self.active:
+            if not self.disabled:
+                warn_once("score() on a sidecar that is closed: it will not be recorded")
+            return
+        self._pipeline.put(Scored(run_id, time.time_ns(), score))
+        self._pipeline.start()
+        self._pipeline.wake()
 
     # --- life ---
 

@@ -30,6 +30,8 @@ WORDS = set(re.findall(r"`(\w+)`", PAGE))
         log.Statistics,
         log.Group,
         log.Quantiles,
+        log.ScoreFacts,
+        log.ScoreSums,
         log.Hit,
         log.Conversation,
         log.Change,

@@ -26,6 +26,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         f"jsonl:{folder}/full", f"jsonl:{folder}/none?content=none", f"jsonl:{folder}/all?chunks=all"
     ) as sidecar:
         run_variety(sidecar)
+        sidecar.score("a-run", "helpful", 0.5, label="so-so", comment="too long")
     return [json.loads(line) for file in folder.rglob("*.jsonl") for line in file.read_bytes().splitlines()]
 
 
@@ -102,5 +103,6 @@ def test_the_line_of_an_exporter_is_the_line_of_the_contract(log: list[dict[str,
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         run_variety(sidecar)
+        sidecar.score("a-run", "helpful", 0.5, label="so-so", comment="too long")
     assert all(encode_line(event).startswith(b'{"event_type":"') for event in memory)
     assert all(next(iter(line)) == "event_type" for line in log)

@@ -72,6 +72,7 @@ def play(name: str) -> dict[str, Any]:
             r"attempt 2: the provider hung up\nAt the third attempt.\n(.|\n)*try 3 of \w{4}: completed",
             ["error", "error", "completed"],
         ),
+        ("scores.py", r"\{'helpful': False\}: \['that was not my question'\]", ["completed", "completed"]),
         (
             "run_again.py",
             r"at run_again.py in price_of\nagain: KeyError\('lamp'\)\nmended: run .* has 1 requests in the log",

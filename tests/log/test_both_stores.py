@@ -17,7 +17,20 @@ from sidestream.log.store import RunPage
 from sidestream_exporters.clickhouse import ClickHouseExporter
 from tests.support.clickhouse_server import ClickHouseServer, clickhouse
 from tests.support.command_line import invoke
-from tests.support.log_builder import lines, plain, run_events, sequence, write
+from tests.support.log_builder import lines, plain, run_events, scored, sequence, write
+
+SCORES = [
+    scored("run1", "helpful", 0.1, minutes=60, comment="Grüße 'quoted' \\ \n"),
+    scored("run1", "helpful", 0.9, minutes=61),
+    scored("run1", "verdict", label="pass", minutes=62),
+    scored("run2", "helpful", 0.9, minutes=60),
+    scored("run2", "helpful", 0.2, minutes=61),
+    scored("inner", "checked", True, minutes=60),
+    scored("tried", "helpful", 0.7, minutes=60),
+    scored("tried", "helpful", label="unsure", minutes=61),
+    scored("unended", "verdict", label="fail", minutes=3),
+    scored("not in this log", "helpful", 1.0, minutes=3),
+]
 
 
 def fleet() -> list[StreamEvent]:
@@ -43,6 +56,7 @@ def fleet() -> list[StreamEvent]:
         *run_events("with gaps", minutes=6)[::2],
         *run_events("tried", minutes=7, attempt=1, attempt_of="tried"),
         *run_events("again", minutes=8, attempt=2, attempt_of="tried"),
+        *SCORES,
     ]
 
 
@@ -82,6 +96,10 @@ FILTERS: list[dict[str, Any]] = [
     {"slower": 2},
     {"attempts_of": ["ried"]},
     {"min_attempt": 2},
+    {"scores": ["helpful"]},
+    {"scores": ["helpful<0.5"]},
+    {"scores": ["helpful>=0.5", "verdict=pass"]},
+    {"scores": ["checked=true"]},
     {"since": "2026-11-20T09:02:00Z", "until": "2026-11-20T09:04:00Z"},
     {"outermost": True},
 ]

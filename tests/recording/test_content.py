@@ -76,6 +76,7 @@ def test_the_content_fields_are_these() -> None:
         "LLMStart.sent",
         "LLMStart.tools",
         "Retry.message",
+        "Score.comment",
         "ToolEnd.error",
         "ToolEnd.result",
         "ToolStart.args",

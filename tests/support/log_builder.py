@@ -24,6 +24,7 @@ from sidestream.events import (
     Usage,
     encode_line,
 )
+from sidestream.events.scores import checked_score, score_event
 from sidestream.log.reader import Problem
 from tests.support.run_events import answer, ask, chunk, end, event_log, start
 
@@ -81,6 +82,20 @@ def run_events(
         ),
     ]
     return sequence(payloads if ended else payloads[:-1], run_id, agent=agent, minutes=minutes)
+
+
+def scored(
+    run_id: str,
+    name: str,
+    value: bool | float | None = None,
+    *,
+    minutes: float = 0,
+    agent: str = "support",
+    **more: Any,
+) -> StreamEvent:
+    """A score of the run, given so many minutes after `BEGIN`."""
+    score = checked_score(name, value, **more)
+    return score_event(run_id, score, agent_name=agent, timestamp=BEGIN + timedelta(minutes=minutes))
 
 
 def lines(events: Iterable[StreamEvent]) -> list[bytes]:

@@ -23,6 +23,7 @@ from sidestream.events import (
     LLMEnd,
     LLMStart,
     Retry,
+    Score,
     StreamEvent,
     ToolEnd,
     ToolStart,
@@ -30,7 +31,7 @@ from sidestream.events import (
     is_lower_bound,
 )
 from sidestream.terminal.layout import BOLD, DIM, RED, TIME, YELLOW, Cell, Layout
-from sidestream.terminal.numbers import counted, humanize_count, humanize_seconds
+from sidestream.terminal.numbers import counted, humanize_count, humanize_score, humanize_seconds
 from sidestream.terminal.text import one_line, paragraphs, sanitize, truncate, wrap
 
 MAX_RUNS = 4_096
@@ -104,6 +105,7 @@ class PrettyLines:
             Retry: self._retry,
             FinalResult: self._final_result,
             Custom: self._custom,
+            Score: self._score,
             AgentEnd: self._agent_end,
         }
 
@@ -294,6 +296,11 @@ class PrettyLines:
     def _custom(self, page: _Page, event: StreamEvent, data: Custom) -> list[str]:
         row = self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject(data.name))
         return [row, *self._block(page, "payload", data.payload)]
+
+    def _score(self, page: _Page, event: StreamEvent, data: Score) -> list[str]:
+        words = [Cell(sanitize(word)) for word in (humanize_score(data.value), data.label or "") if word]
+        row = self._row(page, event, Cell(self.layout.glyphs.note, DIM), self._subject(f"score {data.name}"), *words)
+        return [row, *self._block(page, "comment", data.comment)]
 
     def _unknown(self, page: _Page, event: StreamEvent, data: Any) -> list[str]:
         """Row of an event of an unknown type."""

@@ -19,6 +19,7 @@ from .commands import (
     errors,
     export,
     mcp,
+    note,
     prune,
     redact,
     replay,
@@ -168,6 +169,7 @@ app.command()(replay.replay)
 app.command()(collect.collect)
 app.command()(redact.redact)
 app.command()(prune.prune)
+app.command()(note.note)
 app.command()(export.export)
 app.command()(doctor.doctor)
 app.add_typer(dashboards.app, name="dashboards")

@@ -60,6 +60,13 @@ _WHERE: dict[str, Any] = {
         list[str] | None,
         typer.Option(metavar="RUN", help="Tries of the same thing as this first one: its id, or an end of it."),
     ],
+    "score": Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEST",
+            help="Runs whose latest score of a name is so: 'quality<0.5', verdict=pass, or quality. Repeatable: all.",
+        ),
+    ],
     "min_attempt": Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Runs that are the Nth try of something, or a later one.")
     ],
@@ -97,6 +104,7 @@ def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
             slower=options["slower"],
             attempts_of=options["attempts_of"] or (),
             min_attempt=options["min_attempt"],
+            scores=options["score"] or (),
         )
         command(**given, where=where)
 

@@ -21,6 +21,7 @@ from sidestream.events import Payload, StreamEvent
 from sidestream.terminal import layout as layouts
 from sidestream.terminal import streams
 from sidestream.terminal.layout import ASCII, GREEN, RED, YELLOW, Glyphs, Layout
+from sidestream.terminal.numbers import humanize_score
 from sidestream.terminal.table import Styled, TableCell, table_lines
 from sidestream.terminal.text import sanitize, sanitize_json
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from sidestream.events import Usage
-    from sidestream.log import Conversation, Group, RunSummary
+    from sidestream.events import Score, Usage
+    from sidestream.log import Conversation, Group, RunSummary, ScoreFacts
 
 NARROW = 100
 """Terminals with fewer columns are spared what is least needed."""
@@ -203,6 +204,11 @@ def own_tokens(what: RunSummary | Group | Conversation) -> str:
 def own_cost(what: RunSummary | Group | Conversation) -> str:
     """Cost of a run or of a group, without that of sub-agents."""
     return cost(what.cost_usd, what.is_lower_bound("cost"), unpriced=what.unpriced_requests > 0)
+
+
+def score_text(score: Score | ScoreFacts) -> str:
+    """A score in a few words: `helpful 0.8 good`."""
+    return " ".join(word for word in (score.name, humanize_score(score.value), score.label or "") if word)
 
 
 def local(moment: datetime | None) -> str:

@@ -14,7 +14,7 @@ from sidestream.terminal.layout import BOLD, DIM, GREEN, RED, YELLOW, Cell, Layo
 from sidestream.terminal.numbers import counted, humanize_seconds
 from sidestream.terminal.text import display_width, one_line, paragraphs, sanitize, truncate, wrap
 
-from .rendering import cost, incomplete, local, own_cost, own_tokens, time_bar, tokens
+from .rendering import cost, incomplete, local, own_cost, own_tokens, score_text, time_bar, tokens
 
 _CUT_SHORT = ("length", "content_filter", "error")
 """Reasons to finish that an outcome of `ok` must not hide."""
@@ -47,6 +47,11 @@ def head(run: RunLog, layout: Layout) -> Iterator[str]:
         yield layout.row([Cell(f"  try {known.attempt}{first}", DIM, elastic=True)])
     if known.parent_run_id:
         yield layout.row([Cell(f"  called by run {sanitize(known.parent_run_id)}", DIM, elastic=True)])
+    for event in run.scores:
+        score = event.data
+        comment = "" if score.comment is None else f": {one_line(score.comment, FOLDED)}"
+        told = sanitize(f"  score {score_text(score)}{comment}  ({local(event.timestamp)})")
+        yield layout.row([Cell(told, elastic=True)])
     if note := incomplete(known):
         yield layout.row([Cell(f"  {note}", YELLOW)])
 

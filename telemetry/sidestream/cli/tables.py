@@ -58,6 +58,7 @@ RUN_COLUMNS = {
     "tags": "JSON",
     "attempt": "BIGINT",
     "attempt_of": "VARCHAR",
+    "scores": "JSON",
     "host": "VARCHAR",
     "pid": "BIGINT",
     "events": "BIGINT",
@@ -101,6 +102,8 @@ def _cell(run: RunSummary, usage: Usage, name: str) -> Any:
         return run.is_lower_bound("usage")
     if name == "cost_is_lower_bound":
         return run.is_lower_bound("cost")
+    if name == "scores":
+        return run.score_values or None
     return getattr(run, name) if name in run.__struct_fields__ else getattr(usage, name)
 
 

@@ -146,7 +146,8 @@ SELECT
         event_type = 'llm_end' AND JSONExtractUInt(data, 'request') = 1
         AND JSONHas(data, 'time_to_first_token_seconds')) AS time_to_first_token_seconds
 FROM (
-    SELECT *, JSONExtractRaw(numbers, 'data') AS data FROM {{db}}.{EVENTS} WHERE event_type != 'llm_chunk'
+    SELECT *, JSONExtractRaw(numbers, 'data') AS data FROM {{db}}.{EVENTS}
+    WHERE event_type NOT IN ('llm_chunk', 'score')
 )
 GROUP BY run_id
 """

@@ -35,6 +35,7 @@ class StreamEventType(StrEnum):
     ERROR = "error"
     AGENT_END = "agent_end"
     CUSTOM = "custom"
+    SCORE = "score"
 
 
 class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event_type"):
@@ -52,7 +53,7 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field
     """Seconds since the run started, from the monotonic clock: differences survive steps of the wall clock."""
     run_id: str = ""
     seq: int = 0
-    """Place within the run: starts at 0, has no gap."""
+    """Place within the run: starts at 0, has no gap. Of a score, which stands outside, a number of its own."""
     agent_name: str | None = None
     data: Any
 
@@ -117,6 +118,11 @@ class CustomEvent(StreamEvent, frozen=True, kw_only=True, tag="custom"):
     data: payloads.Custom
 
 
+class ScoreEvent(StreamEvent, frozen=True, kw_only=True, tag="score"):
+    event_type: ClassVar[StreamEventType] = StreamEventType.SCORE
+    data: payloads.Score
+
+
 AnyEvent: TypeAlias = (
     AgentStartEvent
     | LLMStartEvent
@@ -130,6 +136,7 @@ AnyEvent: TypeAlias = (
     | ErrorEvent
     | AgentEndEvent
     | CustomEvent
+    | ScoreEvent
 )
 
 _EVENT_OF: dict[type[Payload], type[StreamEvent]] = {
@@ -145,6 +152,7 @@ _EVENT_OF: dict[type[Payload], type[StreamEvent]] = {
     payloads.Error: ErrorEvent,
     payloads.AgentEnd: AgentEndEvent,
     payloads.Custom: CustomEvent,
+    payloads.Score: ScoreEvent,
 }
 
 

@@ -381,6 +381,28 @@ class AgentEnd(Payload, frozen=True, kw_only=True):
     exception_type: str | None = None
 
 
+class Score(Payload, frozen=True, kw_only=True):
+    """What a person or a program thinks of a run. It stands outside of the run: any process may write it, at any time,
+    so its `seq` is a number of its own and no place among the run's events."""
+
+    content_fields: ClassVar[tuple[str, ...]] = ("comment",)
+
+    name: str
+    """What is judged, such as `helpful`. The latest score of a name counts."""
+    value: bool | float | None = None
+    label: str | None = None
+    """The judgement in a word, such as `pass`."""
+    comment: Json = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    """OpenTelemetry ids of the run, where the writer knew them."""
+
+    @property
+    def number(self) -> float | None:
+        """The value as a number: 1 for true, 0 for false."""
+        return None if self.value is None else float(self.value)
+
+
 class Custom(Payload, frozen=True, kw_only=True):
     content_fields: ClassVar[tuple[str, ...]] = ("payload",)
 

@@ -17,6 +17,7 @@ Wherever paths are taken, they are a folder, a file (`.jsonl`, `.jsonl.gz`) or a
 from __future__ import annotations
 
 from .files import Paths, log_files
+from .index.parts import ScoreFacts
 from .reader import Problem, read
 from .runs.cases import cases
 from .runs.conversations import Conversation, conversations
@@ -27,10 +28,11 @@ from .runs.iteration import events, runs
 from .runs.loading import load_run
 from .runs.previews import Preview, previews
 from .runs.quantiles import Quantiles
+from .runs.score_tests import ScoreTest
 from .runs.search import Hit, search
 from .runs.sent import SentMessage
 from .runs.sent_messages import sent_messages
-from .runs.stats import Group, Statistics, statistics
+from .runs.stats import Group, ScoreSums, Statistics, statistics
 from .runs.summary import RunSummary
 from .runs.tree import Delta, Located, Message, Part, RunLog, Sent, Step
 
@@ -53,6 +55,9 @@ __all__ = [
     "RunDiff",
     "RunLog",
     "RunSummary",
+    "ScoreFacts",
+    "ScoreSums",
+    "ScoreTest",
     "Sent",
     "SentMessage",
     "Statistics",

@@ -114,6 +114,7 @@ def run_line(run: RunSummary) -> Answer:
         tags=run.tags,
         attempt=run.attempt,
         attempt_of=run.attempt_of,
+        scores=run.score_values,
         tokens=_figure(run.whole_tokens, run, "usage"),
         cost_usd=_figure(run.whole_cost_usd, run, "cost"),
     )
@@ -176,6 +177,9 @@ def group_line(group: Group) -> Answer:
         outcomes=group.outcomes,
         tokens=bounded(group.total_tokens, group.is_lower_bound("usage")),
         cost_usd=bounded(group.cost_usd, group.is_lower_bound("cost")),
+        scores={
+            name: known(runs=each.count, mean=each.mean, labels=each.labels) for name, each in group.scores.items()
+        },
         seconds_p50=round(times.p50, 3) if times else None,
         seconds_p95=round(times.p95, 3) if times else None,
         first_token_p50=round(first.p50, 3) if first else None,

@@ -57,6 +57,9 @@ class ListTools:
         min_attempt: Annotated[
             int | None, Field(ge=1, description="This try of something or a later one: 2 for what was tried again.")
         ] = None,
+        score: Annotated[
+            str | None, Field(description="Latest score of a name: quality<0.5, verdict=pass, or quality for any.")
+        ] = None,
         sort: Annotated[
             str, Field(description="started, duration, cost, tokens or first_token, largest first; -cost: smallest.")
         ] = "started",
@@ -66,7 +69,19 @@ class ListTools:
     ) -> Answer:
         """List runs of agents, the newest first unless sorted otherwise, with how they ended, tokens and cost."""
         where = filter_of(
-            agent, model, tool, outcome, tag, conversation, since, until, min_cost, slower, attempts_of, min_attempt
+            agent,
+            model,
+            tool,
+            outcome,
+            tag,
+            conversation,
+            since,
+            until,
+            min_cost,
+            slower,
+            attempts_of,
+            min_attempt,
+            score,
         )
         order = Order.parse(sort)
         found = [run for run in log.runs(self._paths, where) if sub_agents or run.parent_run_id is None]

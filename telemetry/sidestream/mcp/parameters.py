@@ -37,6 +37,7 @@ def filter_of(
     slower: str | None,
     attempts_of: str | None = None,
     min_attempt: int | None = None,
+    score: str | None = None,
 ) -> Filter:
     """The filter of what was given. Raises `ConfigurationError` for what cannot be meant."""
 
@@ -56,4 +57,5 @@ def filter_of(
         slower=slower or None,
         attempts_of=given(attempts_of),
         min_attempt=min_attempt,
+        scores=given(score),
     )

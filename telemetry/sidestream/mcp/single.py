@@ -45,7 +45,9 @@ class RunTools:
         rest = numbered_page(steps(loaded), lambda step: step, limit, "steps", cursor)
         if cursor is not None:
             return {"run": loaded.summary.run_id, **rest}
-        about = known(prompt=shortened(loaded.prompt, 2000), output=shortened(loaded.output, 2000))
+        about = known(
+            prompt=shortened(loaded.prompt, 2000), output=shortened(loaded.output, 2000), comments=_comments(loaded)
+        )
         return {**run_line(loaded.summary), **about, **rest}
 
     def read_request(
@@ -155,3 +157,12 @@ class RunTools:
     def _shown(self, event: AnyEvent) -> AnyEvent:
         shown: Any = apply_policy(event, self._policy, None)
         return shown  # type: ignore[no-any-return]
+
+
+def _comments(run: RunLog) -> list[Answer]:
+    """What was said about the run with its scores."""
+    return [
+        known(score=event.data.name, comment=shortened(event.data.comment))
+        for event in run.scores
+        if event.data.comment is not None
+    ]

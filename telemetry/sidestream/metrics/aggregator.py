@@ -27,6 +27,7 @@ from sidestream.events import (
     LLMStart,
     Retry,
     RunOutcome,
+    Score,
     StreamEvent,
     StreamEventType,
     ToolEnd,
@@ -139,6 +140,10 @@ class MetricsAggregator:
 
     def add(self, event: StreamEvent) -> None:
         """Count `event`, wholly within one snapshot. An event of a type in `skip` does nothing."""
+        if event.event_type is StreamEventType.SCORE:
+            with self.store.lock:
+                self._score(event, event.data)
+            return
         handler = self._handlers.get(event.event_type)
         if handler is not None:
             with self.store.lock:
@@ -196,6 +201,16 @@ class MetricsAggregator:
             self.store.add("sidestream_tag_runs_total", (*tag, data.outcome), 1, origin)
         if data.total_iterations is not None:
             self.store.observe("sidestream_run_requests", (run.agent,), data.total_iterations, origin)
+
+    def _score(self, event: StreamEvent, data: Score) -> None:
+        """The run may be over, and another program's: no run in progress is looked for."""
+        run = _Run()
+        run.agent = event.agent_name or ""
+        run.trace_id = data.trace_id if _TRACE_ID.fullmatch(data.trace_id or "") else None
+        origin = _origin(run, event, data.span_id)
+        self.store.add("sidestream_scores_total", (run.agent, data.name, data.label or ""), 1, origin)
+        if data.number is not None:
+            self.store.observe("sidestream_score_value", (run.agent, data.name), data.number, origin)
 
     # --- requests ---
 

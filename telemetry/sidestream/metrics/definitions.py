@@ -30,6 +30,8 @@ LABELS: dict[str, str] = {
     "outcome": "How it ended.",
     "cause": "Why the model was asked again: validation_error, model_retry, unknown_tool, no_output …",
     "type": "input, output, cache_read, cache_write or reasoning; input includes the cache, output the reasoning.",
+    "score": "Name of the score.",
+    "judgement": "Label of the score, such as pass; empty where it has none.",
     "tag": "Name of a tag of runs.",
     "value": "Value of the tag; empty for runs that have none of that name.",
     "kind": "What the first piece was of: text, thinking or tool_call.",
@@ -108,6 +110,8 @@ TOKENS = tuple(float(4**power) for power in range(14))
 RUN = _doubling(0.1, 409.6)
 """Seconds of a run."""
 REQUESTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0)
+
+SCORE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 100.0)
 
 _CHAT = (
     *("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model"),
@@ -271,6 +275,24 @@ METRICS: tuple[Metric, ...] = (
         help="Requests whose use of tokens is not known, or not in full (cut off in mid-stream): the sums of tokens "
         "and cost are lower bounds.",
         labels=("agent", "provider", "model"),
+    ),
+    # --- what was thought of runs ---
+    Metric(
+        name="sidestream_scores_total",
+        otlp="sidestream.scores",
+        kind="counter",
+        unit="{score}",
+        help="Scores of runs (sidecar.score, sidestream note), by name and label; judged again, a run counts again.",
+        labels=("agent", "score", "judgement"),
+    ),
+    Metric(
+        name="sidestream_score_value",
+        otlp="sidestream.score.value",
+        kind="histogram",
+        unit="{score}",
+        help="Values of scores, true as 1; the scale is the name's own.",
+        labels=("agent", "score"),
+        buckets=SCORE,
     ),
     # --- by tag, for those tags that are asked for ---
     Metric(

@@ -13,7 +13,7 @@ Item: TypeAlias = tuple[int, int, StreamEvent]
 """Number in the order of all events, size in bytes, event. No two items have the same number, so that items sort."""
 
 RANKS = {StreamEventType.LLM_CHUNK: 0} | dict.fromkeys(
-    (StreamEventType.LLM_END, StreamEventType.ERROR, StreamEventType.AGENT_END), 2
+    (StreamEventType.LLM_END, StreamEventType.ERROR, StreamEventType.AGENT_END, StreamEventType.SCORE), 2
 )
 """Who makes room for whom in a full queue: 0 goes first, 2 last. Every other type is 1."""
 

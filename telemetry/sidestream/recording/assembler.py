@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
 from sidestream.events import Payload, StreamEvent
+from sidestream.events.ids import span_id_of
+from sidestream.events.scores import score_event
 
-from .records import AnyRecord, ChildEnded, ChildStarted, FlushDeltas, RequestEnded, RunStarted
+from .records import AnyRecord, ChildEnded, ChildStarted, FlushDeltas, RequestEnded, RunStarted, Scored
 from .response import known
 from .run import Run
 from .sent import Histories
 
 MAX_NAMES = 1_000
 """Models without a price whose names are remembered."""
+
+
+MAX_SCORED = 2_000
+"""Runs that began last, which a score finds again."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Begun(NamedTuple):
+    """What a score takes over from its run."""
+
+    agent_name: str | None
+    trace_id: str | None
 
 
 class RunAssembler:
@@ -42,6 +59,7 @@ class RunAssembler:
         self._report_child = report_child
         self._runs: dict[int, Run] = {}
         self._histories = Histories()
+        self._begun: dict[str, _Begun] = {}
         self._told: list[StreamEvent] = []
         self.unpriced_requests = 0
         """Requests, failed attempts included, that used tokens of a model without a known price."""
@@ -63,6 +81,7 @@ class RunAssembler:
     def forget_runs(self) -> None:
         """In a forked child: the runs in progress are the parent's, and so is what was counted."""
         self._runs.clear()
+        self._begun.clear()
         self._told.clear()
         self.unpriced_requests = 0
         self.unpriced_models.clear()
@@ -79,6 +98,9 @@ class RunAssembler:
                 each.flush_stale(sys.maxsize)
             return
         if isinstance(record, RunStarted):
+            self._begun[record.run_id] = _Begun(record.agent_name, record.data.trace_id)
+            if len(self._begun) > MAX_SCORED:
+                del self._begun[next(iter(self._begun))]
             self._runs[record.run] = Run(
                 record,
                 self._told.append,
@@ -91,6 +113,9 @@ class RunAssembler:
                 self._tell_parent(ChildStarted(run=record.parent, at=record.at))
             return
         run = self._runs.get(record.run)
+        if isinstance(record, Scored):
+            self._score(record)
+            return
         if run is None:
             return  # a teardown that goes on after the run is over
         if isinstance(record, RequestEnded):
@@ -104,6 +129,15 @@ class RunAssembler:
             if run.parent is not None:
                 ended = ChildEnded(run=run.parent, at=record.at, totals=run.everything, complete=run.complete)
                 self._tell_parent(ended)
+
+    def _score(self, record: Scored) -> None:
+        begun, data = self._begun.get(record.run_id), record.data
+        if begun is not None and begun.trace_id is not None:
+            span_id = span_id_of(record.run_id, 0)
+            data = msgspec.structs.replace(data, trace_id=begun.trace_id, span_id=span_id)
+        when = _EPOCH + timedelta(microseconds=record.wall // 1_000)
+        agent = None if begun is None else begun.agent_name
+        self._told.append(score_event(record.run_id, data, agent_name=agent, timestamp=when))
 
     def _tell_parent(self, record: ChildStarted | ChildEnded) -> None:
         if self._report_child is not None:

@@ -22,6 +22,7 @@ from sidestream.events import (
     Payload,
     RequestOutcome,
     RunOutcome,
+    Score,
     ToolOutcome,
     ToolStart,
 )
@@ -180,6 +181,17 @@ class RequestEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
     """The answer as a message, as the history holds it from then on."""
 
 
+class Scored(msgspec.Struct, frozen=True, gc=False):
+    """A run is judged, be it in progress, over, or another process's."""
+
+    run_id: str
+    wall: int
+    """When, in Unix nanoseconds."""
+    data: Score
+    run: int = -1
+    """No key: it need not be a run of this process."""
+
+
 class FlushDeltas(msgspec.Struct, frozen=True, gc=False):
     """Deltas that are still being gathered are wanted now, those of every run."""
 
@@ -194,5 +206,6 @@ AnyRecord: TypeAlias = (
     | ChildEnded
     | RequestStarted
     | RequestRecord
+    | Scored
     | FlushDeltas
 )

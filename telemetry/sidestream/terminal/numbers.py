@@ -74,3 +74,8 @@ def humanize_usd(cost: float | None) -> str:
         digits += 1
     whole, _, part = f"{cost:,.{digits}f}".partition(".")
     return f"{sign}${whole}.{part.rstrip('0'):0<2}"
+
+
+def humanize_score(value: bool | float | None) -> str:
+    """Value of a score: `0.8`, `true`; empty where there is none."""
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else f"{value:g}"

@@ -70,6 +70,8 @@ class Check:
         if self._chosen is not None and run_id not in self._chosen:
             return
         self.events += 1
+        if kind == "score":  # which has no place among the events of its run
+            return
         run = self._runs.get(run_id)
         if run is None:
             run = self._runs[run_id] = _Run(Ranges([]))

@@ -122,7 +122,7 @@ def _row(run: RunSummary, depth: int, length: int, *, short: bool) -> dict[str, 
 
 
 def _notes(run: RunSummary, length: int) -> str:
-    from sidestream.cli.rendering import incomplete
+    from sidestream.cli.rendering import incomplete, score_text
     from sidestream.terminal.numbers import counted
 
     notes = [
@@ -130,6 +130,7 @@ def _notes(run: RunSummary, length: int) -> str:
         counted(run.tool_calls, "tool") if run.tool_calls else "",
         counted(run.retries, "retry") if run.retries else "",
         f"try {run.attempt} of {(run.attempt_of or '?')[-length:]}" if (run.attempt or 1) > 1 else "",
+        *(score_text(each) for each in run.scores),
         incomplete(run),
         " ".join(f"{name}={value}" for name, value in run.tags.items()),
     ]

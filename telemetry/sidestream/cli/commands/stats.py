@@ -109,10 +109,21 @@ def _show_groups(by: str, groups: Sequence[Group], *, of_tag: bool = False) -> N
     rows = [_row(head, group, most) for group in groups]
     show_table(
         rows,
-        right=set(rows[0]) - {head, "not as hoped", " "},
-        elastic=(head, "not as hoped"),
+        right=set(rows[0]) - {head, "not as hoped", "scores", " "},
+        elastic=(head, "not as hoped", "scores"),
         spare=(" ", "ttft p95", "ttft p50", "p99", "p95", "tokens"),
     )
+
+
+def _scores(group: Group) -> str:
+    """Mean of each score, or its most frequent label, and of how many runs."""
+    from sidestream.terminal.text import sanitize
+
+    told = []
+    for name, sums in group.scores.items():
+        label = max(sums.labels, key=lambda each: sums.labels[each], default="")
+        told.append(f"{name} {label if sums.mean is None else f'{sums.mean:.3g}'} ({sums.count:,})")
+    return sanitize(", ".join(told))
 
 
 def _row(by: str, group: Group, most: int) -> dict[str, TableCell]:
@@ -135,5 +146,6 @@ def _row(by: str, group: Group, most: int) -> dict[str, TableCell]:
         "p99": humanize_seconds(times.p99 if times else None),
         **({} if by == "tool" else first_token),
         **({" ": meter(group.count / most, 20)} if by in ("hour", "day") else {}),
+        **({} if by in COUNTED else {"scores": _scores(group)}),
         "not as hoped": _ends(group),
     }

@@ -8,6 +8,7 @@ from fnmatch import translate
 from typing import Any
 
 from sidestream.log.runs.filters import Filter, Order
+from sidestream.log.runs.score_tests import ScoreTest
 
 NUMBER_COLUMNS = {
     "started": "started_at",
@@ -94,7 +95,32 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
         found.add(f"{begun}arrayExists(name -> {named}, %(names)s))", names=list(where.attempts_of))
     if where.min_attempt is not None:
         found.add(f"{begun}JSONExtractUInt(numbers, 'data', 'attempt') >= %(number)s)", number=where.min_attempt)
+    for test in where.scores:
+        condition, values = scored(test, events)
+        found.add(condition, **values)
     return found
+
+
+def scored(test: ScoreTest, events: str) -> tuple[str, dict[str, Any]]:
+    """Condition that the run's latest score of a name is as `test` says, and its values."""
+    number = (
+        "if(JSONType(numbers, 'data', 'value') = 'Bool', toNullable(toFloat64(JSONExtractBool(numbers, 'data', "
+        "'value'))), JSONExtract(numbers, 'data', 'value', 'Nullable(Float64)'))"
+    )
+    # A tuple, since an aggregate passes over what is NULL, and the latest score may have no value.
+    latest = f"argMax(tuple({number}, JSONExtractString(numbers, 'data', 'label')), tuple(timestamp, seq))"
+    either = []
+    if test.number is not None:
+        either.append(f"ifNull(tupleElement({latest}, 1) {test.comparison} %(number)s, 0)")
+    if test.label is not None:
+        either.append(f"tupleElement({latest}, 2) = %(label)s")
+    having = f"HAVING {' OR '.join(either)}" if either else ""
+    condition = (
+        f"run_id IN (SELECT run_id FROM {events} WHERE event_type = 'score' "
+        f"AND JSONExtractString(numbers, 'data', 'name') = %(name)s GROUP BY run_id {having})"
+    )
+    values = {"name": test.name, "number": test.number, "label": test.label}
+    return condition, {name: value for name, value in values.items() if value is not None}
 
 
 def in_order(order: Order) -> str:

@@ -161,6 +161,7 @@ class ClickHouseLog:
             told_of = ask(
                 f"SELECT run_id, groupArray(seq), countIf(event_type = 'llm_chunk'), max(offset), "
                 f"toFloat64(max(timestamp)) FROM (SELECT * FROM {self._events} FINAL WHERE run_id IN %(ids)s "
+                f"AND event_type != 'score' "
                 f"ORDER BY run_id, seq) GROUP BY run_id ORDER BY run_id FORMAT JSONCompactEachRow",
                 {"ids": some},
             )

@@ -25,6 +25,7 @@ from sidestream.events import (
     LLMEnd,
     LLMStart,
     RunOutcome,
+    Score,
     StreamEvent,
     ToolEnd,
     ToolStart,
@@ -129,6 +130,8 @@ class State(msgspec.Struct):
     runs: dict[str, OpenRun]
     finished: list[str]
     memory: Any = None
+    scored: list[int] = []
+    """Numbers of the scores that came last."""
     lost: dict[str, OpenRun] = {}
     """Runs that were ended as lost, as far as they had come."""
 
@@ -164,6 +167,7 @@ class Forwarder:
         self._heard: dict[str, float] = {}
         self._finished: dict[str, None] = {}
         self._lost: dict[str, OpenRun] = {}
+        self._scored: dict[int, None] = {}
         self._sending: set[str] = set()
         content = exporter.content
         self._kept_content = content if content.mode == "full" else NONE  # a policy that shortens would shorten twice
@@ -187,6 +191,7 @@ class Forwarder:
         self.follower.positions = state.files
         self._finished = dict.fromkeys(state.finished)
         self._open, self._lost = state.runs, state.lost
+        self._scored = dict.fromkeys(state.scored)
         self._heard = dict.fromkeys(state.runs, time.monotonic())
         if self._keeps_state is not None and state.memory is not None:
             self._keeps_state.load_state(state.memory)
@@ -252,6 +257,7 @@ class Forwarder:
             runs=self._open,
             finished=list(self._finished),
             lost=self._lost,
+            scored=list(self._scored),
             memory=None if self._keeps_state is None else self._keeps_state.dump_state(),
         )
         try:
@@ -268,7 +274,7 @@ class Forwarder:
         waits = not self._caught_up and self._keeps_state is not None
         if not (waits or self.delivery.start()) or not self.delivery.deliver(events):
             return False
-        sent = {event.run_id for event in events}
+        sent = {event.run_id for event in events if type(event.data) is not Score}
         self.runs_sent += len(sent - self._sending)
         self._sending = {run_id for run_id in self._sending | sent if run_id in self._open}
         return True
@@ -279,7 +285,20 @@ class Forwarder:
         # A durable log gets none of it: it holds these events, or its readers have the log that is read here.
         return not opening or self.delivery.exporter.durable or self._deliver(opening)
 
+    def _admit_score(self, event: StreamEvent) -> bool:
+        """Whether a score is new. It belongs to no run in progress, and comes to runs that are long over."""
+        if event.seq in self._scored:
+            self.duplicates += 1
+            return False
+        self._scored[event.seq] = None
+        if len(self._scored) > MAX_FINISHED:
+            del self._scored[next(iter(self._scored))]
+        self.events += 1
+        return True
+
     def _admit(self, event: StreamEvent, file: str) -> bool:
+        if type(event.data) is Score:
+            return self._admit_score(event)
         run_id = event.run_id
         run = self._open.get(run_id)
         if run is None:

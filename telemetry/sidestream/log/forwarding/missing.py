@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from sidestream.errors import ConfigurationError
-from sidestream.events import AgentEnd, AgentStart, LLMChunk, LLMEnd, LLMStart, StreamEvent, ToolEnd, ToolStart
+from sidestream.events import AgentEnd, AgentStart, LLMChunk, LLMEnd, LLMStart, Score, StreamEvent, ToolEnd, ToolStart
 from sidestream.pipeline.exporter import Exporter
 
 
@@ -32,6 +32,10 @@ class Missing:
 
     def __call__(self, event: StreamEvent) -> Iterable[StreamEvent]:
         there = self._delivered.get(event.run_id)
+        if type(event.data) is Score:
+            known = there is not None and event.seq in there
+            self.left_out += known
+            return () if known else (event,)
         if there is None:
             return (event,)
         run = self._runs.setdefault(event.run_id, _Partly(there))

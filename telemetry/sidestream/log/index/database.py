@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS runs (
     started INTEGER, duration, cost, tokens, first_token, own_cost, bounds INTEGER NOT NULL,
     attempt INTEGER, attempt_of TEXT,
     agent INTEGER NOT NULL, conversation INTEGER NOT NULL, models INTEGER NOT NULL, tools INTEGER NOT NULL,
-    tags INTEGER NOT NULL, outcome INTEGER);
+    tags INTEGER NOT NULL, outcome INTEGER, scores INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS parts (
     run INTEGER NOT NULL, file INTEGER NOT NULL, part BLOB NOT NULL, UNIQUE (run, file));
 CREATE TABLE IF NOT EXISTS dictionary (id INTEGER PRIMARY KEY, data BLOB NOT NULL);

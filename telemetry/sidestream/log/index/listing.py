@@ -109,7 +109,8 @@ class Listing:
     def summaries(self, run_ids: Iterable[str]) -> Iterator[RunSummary]:
         for some in in_lots(run_ids):
             for part, files in join(self.parts(some)):
-                yield summary_of(part, files, self._writers)
+                if part.is_run:
+                    yield summary_of(part, files, self._writers)
 
     def _ranked(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> Iterable[tuple[SortKey, str]]:
         if len(self._folders) == 1:
@@ -120,20 +121,23 @@ class Listing:
     def _unsettled(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
         for some in in_lots({run_id for folder in self._folders for run_id in folder.unsettled()}):
             for part, files in join(self.parts(some)):
+                if not part.is_run:  # a score of a run that this log does not hold
+                    continue
                 run = summary_of(part, files, self._writers)
                 if where is None or where.matches(run):
                     yield run, part
 
 
 def join(parts: Iterable[PartOfFile]) -> list[PartOfFiles]:
-    """What several files hold of runs, by run."""
+    """What several files hold of runs, by run. A file that holds nothing but scores of a run is none of its files."""
     found: dict[str, PartOfFiles] = {}
     for file, part in parts:
+        its = [str(file)] if part.is_run else []
         if (known := found.get(part.run_id)) is None:
-            found[part.run_id] = (part, [str(file)])
+            found[part.run_id] = (part, its)
         else:
             known[0].add(part)
-            known[1].append(str(file))
+            known[1].extend(its)
     return list(found.values())
 
 

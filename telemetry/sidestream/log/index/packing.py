@@ -103,4 +103,4 @@ def _anonymous(part: RunPart) -> RunPart:
         span_id=None,
         attempt_of=None,
     )
-    return msgspec.structs.replace(part, run_id="", start=start)
+    return msgspec.structs.replace(part, run_id="", start=start, scores=[])

@@ -17,6 +17,7 @@ from sidestream.events import (
     Error,
     LLMEnd,
     LLMStart,
+    ScoreEvent,
     StreamEvent,
     ToolEnd,
     ToolStart,
@@ -85,6 +86,21 @@ class ErrorFacts(msgspec.Struct, array_like=True, gc=False):
     exception_type: str | None
 
 
+class ScoreFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a score says, its comment apart."""
+
+    seq: int
+    timestamp: datetime
+    name: str
+    value: bool | float | None = None
+    label: str | None = None
+
+    @property
+    def number(self) -> float | None:
+        """The value as a number: 1 for true, 0 for false."""
+        return None if self.value is None else float(self.value)
+
+
 class Facts(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """The single requests and tool calls of a run: the beginning of a part, which can be had without the rest."""
 
@@ -125,10 +141,17 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
     """Sequence number of its last line, if that is an `llm_chunk`."""
     tool_names: list[str] = []
     """Names of the tools called, each once, in order of their first call."""
+    scores: list[ScoreFacts] = []
+    """Scores of the run, which are no events of it: a part may have nothing else."""
 
     @property
     def root_run_id(self) -> str:
         return self.start.root_run_id if self.start is not None else self.run_id
+
+    @property
+    def is_run(self) -> bool:
+        """Whether there is something of the run itself, and not only what was thought of it."""
+        return bool(self.seqs)
 
     @property
     def events(self) -> int:
@@ -147,6 +170,8 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
         self.tools_begun = sorted([*self.tools_begun, *(seq for seq in other.tools_begun if seq not in known)])
         self.retries = sorted([*self.retries, *(seq for seq in other.retries if seq not in known)])
         self.tool_names = list(dict.fromkeys([*self.tool_names, *other.tool_names]))
+        scores = {facts.seq: facts for facts in (*self.scores, *other.scores)}
+        self.scores = sorted(scores.values(), key=_seq)
         for first, last in other.seqs:
             known.add(first, last)
         self.seqs = known.ranges
@@ -275,6 +300,8 @@ class Gatherer:
                     pass  # `is_next_piece`, without the call
                 elif not run.take(seq):
                     run.part.duplicates += 1
+            elif event.__class__ is ScoreEvent:
+                _note_score(run.part, event)
             elif run.take(seq):
                 run.other = seq
                 _note(run.part, event)
@@ -333,6 +360,20 @@ def _note(part: RunPart, event: StreamEvent) -> None:
         case _:
             if event.event_type == "retry":
                 part.retries.append(seq)
+
+
+def _note_score(part: RunPart, event: ScoreEvent) -> None:
+    if all(facts.seq != event.seq for facts in part.scores):
+        data = event.data
+        part.scores.append(
+            ScoreFacts(
+                seq=event.seq,
+                timestamp=as_utc(event.timestamp),
+                name=data.name,
+                value=data.value,
+                label=data.label,
+            )
+        )
 
 
 def _request(event: StreamEvent, data: LLMEnd, when: datetime) -> RequestFacts:

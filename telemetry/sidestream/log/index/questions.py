@@ -9,13 +9,15 @@ import msgspec
 
 from sidestream.log.runs.filters import Filter, Order, has_tags, is_named, matches_any
 
-from .rows import AGENT, CONVERSATION, MODELS, NAMES, OUTCOME, TAGS, TOOLS, Value, microseconds
+from .parts import ScoreFacts
+from .rows import AGENT, CONVERSATION, MODELS, NAMES, OUTCOME, SCORES, TAGS, TOOLS, Value, microseconds
 
 SortKey: TypeAlias = tuple[bool, float, str]
 
 names_in = msgspec.json.Decoder(list[str]).decode
 """The names in a row of models or tools."""
 _tags = msgspec.json.Decoder(dict[str, str]).decode
+_scores = msgspec.json.Decoder(list[ScoreFacts]).decode
 
 
 class Conditions:
@@ -62,6 +64,8 @@ class Conditions:
         if where.attempts_of:
             self.functions["takes_attempt_of"] = lambda text: is_named(text, where.attempts_of)
             self.add("attempt_of IS NOT NULL AND takes_attempt_of(attempt_of)")
+        if where.scores:
+            self._add_names(SCORES, lambda text: all(test.matches(_scores(text)) for test in where.scores))
         if where.outcomes:
             self._add_names(OUTCOME, lambda text: text in where.outcomes)
 

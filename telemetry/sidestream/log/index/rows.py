@@ -13,11 +13,11 @@ import msgspec
 from sidestream.events import AgentStart
 from sidestream.log.runs.summary import RunSummary, summary_of
 
-from .parts import RunPart
+from .parts import RunPart, ScoreFacts
 
-AGENT, CONVERSATION, MODELS, TOOLS, TAGS, OUTCOME = range(6)
-"""Kinds of names: models, tools and tags as JSON, all of a run's in one."""
-NAMES = ("agent", "conversation", "models", "tools", "tags", "outcome")
+AGENT, CONVERSATION, MODELS, TOOLS, TAGS, OUTCOME, SCORES = range(7)
+"""Kinds of names: models, tools, tags and scores as JSON, all of a run's in one."""
+NAMES = ("agent", "conversation", "models", "tools", "tags", "outcome", "scores")
 """Columns that hold numbers of names, by their kind."""
 COLUMNS = (
     "id", "run_id", "root", "trace", "file", "is_outer", "started", "duration", "cost", "tokens", "first_token",
@@ -83,7 +83,15 @@ def row_of(part: RunPart, run: int, file: int | None, names: NameTable) -> list[
         names.number(TOOLS, _json(summary.tools)),
         names.number(TAGS, _json(summary.tags)),
         names.number(OUTCOME, summary.outcome) if part.end is not None else None,
+        names.number(
+            SCORES, _json([msgspec.structs.replace(each, seq=0, timestamp=_EPOCH) for each in summary.scores])
+        ),
     ]
+
+
+def _value_of(score: ScoreFacts) -> ScoreFacts:
+    """`score` without what makes each one different, so that those that say the same are kept once."""
+    return msgspec.structs.replace(score, seq=0, timestamp=_EPOCH)
 
 
 def models_of(run: RunSummary) -> list[str]:

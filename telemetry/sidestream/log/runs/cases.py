@@ -45,6 +45,7 @@ def cases(paths: Paths, chosen: Iterable[RunSummary]) -> list[dict[str, Json]]:
             "tags": summary.tags or None,
             "attempt": summary.attempt,
             "attempt_of": summary.attempt_of,
+            "scores": summary.score_values or None,
         }
         case["metadata"] = {name: value for name, value in known.items() if value is not None}
         found.append(case)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, get_args
 from sidestream.errors import ConfigurationError
 from sidestream.events import RunOutcome
 
+from .score_tests import ScoreTest
+
 if TYPE_CHECKING:
     from .summary import RunSummary
 
@@ -52,6 +54,8 @@ class Filter:
     attempts_of: tuple[str, ...] = ()
     """Tries of the same thing (`sidecar.attempts()`), each given by the id of the first, or by how that begins or
     ends: any of them."""
+    scores: tuple[ScoreTest, ...] = ()
+    """All of these tests of the run's scores."""
     min_attempt: int | None = None
     """Runs that are this try of something or a later one: 2 for what was tried again."""
 
@@ -72,6 +76,7 @@ class Filter:
         outermost: bool = False,
         attempts_of: Iterable[str] = (),
         min_attempt: int | None = None,
+        scores: Iterable[str] = (),
         now: datetime | None = None,
     ) -> Filter:
         """The filter that is written so: times as `parse_time` takes them, tags as `name=value` or `name`, `min_cost`
@@ -102,6 +107,7 @@ class Filter:
             outermost=outermost,
             attempts_of=tuple(attempts_of),
             min_attempt=min_attempt,
+            scores=tuple(ScoreTest.parse(test) for test in scores),
         )
 
     def matches(self, run: RunSummary) -> bool:
@@ -121,6 +127,7 @@ class Filter:
             and (not self.outermost or run.parent_run_id is None)
             and (not self.attempts_of or is_named(run.attempt_of, self.attempts_of))
             and (self.min_attempt is None or _at_least(run.attempt, self.min_attempt))
+            and all(test.matches(run.scores) for test in self.scores)
             and has_tags(run.tags, self.tags)
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sidestream.errors import ConfigurationError
 from sidestream.events import (
@@ -20,13 +20,15 @@ from sidestream.events import (
     LLMEnd,
     LLMStart,
     Retry,
+    Score,
+    ScoreEvent,
     ToolEnd,
     ToolStart,
     is_lower_bound,
     split_pieces,
 )
 from sidestream.log.files import Paths
-from sidestream.log.index.parts import UNKNOWN_MODEL
+from sidestream.log.index.parts import UNKNOWN_MODEL, as_utc
 from sidestream.log.open_store import store_of
 from sidestream.log.sequence import is_next_piece
 
@@ -125,6 +127,7 @@ def build(summary: RunSummary, events: Iterable[Located]) -> RunLog:
     for located in events:
         builder.log.events.append(located)
         builder.note(located.event)
+    builder.log.scores.sort(key=lambda event: (as_utc(event.timestamp), event.seq))
     return builder.log
 
 
@@ -177,6 +180,8 @@ class _Builder:
             case Custom():
                 step = self._step(event, kind="custom", name=data.name, within=self._tool(data))
                 step.output, step.tool_call_id = data.payload, data.tool_call_id
+            case Score():
+                self.log.scores.append(cast(ScoreEvent, event))
             case FinalResult():
                 self.log.output = data.output
                 self._step(event, kind="final_result", name=data.output_type or "output").output = data.output

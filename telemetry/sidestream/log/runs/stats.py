@@ -5,21 +5,35 @@ A run's own cost is summed, never its cost with sub-agents: each sub-agent is a 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from sidestream.events import Usage, counts_are_bounds
 from sidestream.events.bounds import Figure
 from sidestream.log.files import Paths
-from sidestream.log.index.parts import RequestFacts
+from sidestream.log.index.parts import RequestFacts, ScoreFacts
 from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem
 
 from .filters import Filter
 from .quantiles import Quantiles, quantiles
 from .summary import TOKENS, RunSummary, sum_usd
+
+
+class ScoreSums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the latest scores of one name of several runs come to."""
+
+    count: int
+    """Runs that have it."""
+    mean: float | None = None
+    """Of those with a value; true counts as 1."""
+    min: float | None = None
+    max: float | None = None
+    labels: dict[str, int] = {}
+    """How many have which label."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,6 +61,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duration: Quantiles | None = None
     time_to_first_token: Quantiles | None = None
     """Of runs: of their first request."""
+    scores: dict[str, ScoreSums] = {}
+    """Of runs: what was thought of them, by name of the score."""
     requests: int | None = None
     tool_calls: int | None = None
     retries: int | None = None
@@ -155,6 +171,7 @@ class _Tally:
         self.costs: list[float] = []
         self.unpriced = self.partial = self.unmeasured = self.unended = 0
         self.of_runs: Counter[str] = Counter()
+        self.scores: defaultdict[str, list[ScoreFacts]] = defaultdict(list)
 
     def add(self, outcome: str, duration: float | None, first_token: float | None = None) -> None:
         self.outcomes[outcome] += 1
@@ -172,6 +189,8 @@ class _Tally:
         self.partial += run.partial_requests
         self.unmeasured += run.unmeasured_requests
         self.unended += run.outcome in ("running", "lost")
+        for score in run.scores:
+            self.scores[score.name].append(score)
         of_runs = self.of_runs
         of_runs["requests"] += run.requests
         of_runs["tool_calls"] += run.tool_calls
@@ -209,5 +228,17 @@ class _Tally:
             unended_runs=self.unended,
             duration=quantiles(self.durations),
             time_to_first_token=quantiles(self.first_tokens),
+            scores={name: _score_sums(scores) for name, scores in sorted(self.scores.items())},
             **self.of_runs,
         )
+
+
+def _score_sums(scores: Sequence[ScoreFacts]) -> ScoreSums:
+    numbers = [number for each in scores if (number := each.number) is not None]
+    return ScoreSums(
+        count=len(scores),
+        mean=math.fsum(numbers) / len(numbers) if numbers else None,
+        min=min(numbers, default=None),
+        max=max(numbers, default=None),
+        labels=dict(sorted(Counter(each.label for each in scores if each.label is not None).items())),
+    )

@@ -11,7 +11,7 @@ import msgspec
 
 from sidestream.events import AgentEnd, AgentStart, RunOutcome, Usage, counts_are_bounds
 from sidestream.events.bounds import Figure
-from sidestream.log.index.parts import UNKNOWN_MODEL, RunPart
+from sidestream.log.index.parts import UNKNOWN_MODEL, RunPart, ScoreFacts
 
 SeenOutcome: TypeAlias = RunOutcome | Literal["lost", "running"]
 """How a run ended, as a reader sees it: `lost` if there is no `agent_end` and its writer is gone, `running` if not."""
@@ -53,6 +53,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """Which try of the same thing it is, 1 for the first, where the application says so (`sidecar.attempts()`)."""
     attempt_of: str | None = None
     """Id of the first of them."""
+    scores: list[ScoreFacts] = []
+    """What was thought of it: the latest of each name, by name. Those before are in its events."""
     host: str | None = None
     pid: int | None = None
     exception_type: str | None = None
@@ -113,6 +115,12 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
         """Tokens with those of sub-agents, where there were any."""
         return self.total_tokens if self.usage_with_children is None else self.usage_with_children.total_tokens
 
+    @property
+    def score_values(self) -> dict[str, bool | float | str]:
+        """Value of each score by name; its label where it has none."""
+        values = {each.name: each.label if each.value is None else each.value for each in self.scores}
+        return {name: value for name, value in values.items() if value is not None}
+
     def is_lower_bound(self, figure: Figure, *, with_children: bool = False) -> bool:
         """Whether `usage` or `cost` is less than what was really used; of a run without an end it may always be."""
         return self.outcome in ("running", "lost") or counts_are_bounds(
@@ -164,6 +172,7 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Liveness) -> RunSum
         tags=start.tags or {},
         attempt=start.attempt,
         attempt_of=start.attempt_of,
+        scores=latest_scores(part.scores),
         host=start.host,
         pid=start.pid,
         exception_type=end.exception_type or (error.exception_type if error else None),
@@ -192,6 +201,12 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Liveness) -> RunSum
         duplicates=part.duplicates,
         files=files,
     )
+
+
+def latest_scores(scores: Iterable[ScoreFacts]) -> list[ScoreFacts]:
+    """The latest of each name, by name."""
+    found = {each.name: each for each in sorted(scores, key=lambda each: (each.timestamp, each.seq))}
+    return [found[name] for name in sorted(found)]
 
 
 def _end_so_far(part: RunPart) -> AgentEnd:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from sidestream.events import AnyEvent, ChunkKind, Frame, History, Json, Raised, Usage
+from sidestream.events import AnyEvent, ChunkKind, Frame, History, Json, Raised, ScoreEvent, Usage
 
 from .summary import RunSummary
 
@@ -134,6 +134,8 @@ class RunLog(msgspec.Struct, kw_only=True):
     """In order of their start."""
     events: list[Located] = []
     """This run's own, in order of `seq`, each once."""
+    scores: list[ScoreEvent] = []
+    """What was thought of it, in order of time, earlier scores of the same name included."""
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

@@ -1,0 +1,81 @@
+"""Writing scores into a log afterwards: to a file of its own in the log's folder, or into a shared file that is named.
+
+The process that observed the run may be gone, or still at work on a file of its own: no two writers ever share one of
+those. A shared file (`app.jsonl`) is locked for each batch, by whoever writes to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlencode
+
+import msgspec
+
+from sidestream.clickhouse.connection import Address
+from sidestream.errors import ConfigurationError, ExporterUnavailable, OutputError
+from sidestream.events import Score
+from sidestream.events.ids import span_id_of
+from sidestream.events.scores import score_event
+from sidestream.logfiles.naming import pid_in_name
+from sidestream.pipeline.exporter import Exporter
+from sidestream.pipeline.registry import make_exporter
+
+from .files import Paths
+from .open_store import addresses_among
+from .runs.summary import RunSummary
+
+
+class ScoreWriter:
+    """Writes scores of the runs of one log. What it has opened it keeps open until `close`.
+
+    Args:
+        paths: The log, as it is read.
+    """
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._open: dict[str, Exporter] = {}
+
+    def write(self, run: RunSummary, scores: Sequence[Score]) -> str:
+        """Write what is thought of `run`; returns where.
+
+        Raises `ConfigurationError` for a log to which nothing can be added, `OutputError` where writing fails.
+        """
+        known = {"trace_id": run.trace_id, "span_id": run.span_id or span_id_of(run.run_id, 0)} if run.trace_id else {}
+        events = [
+            score_event(run.run_id, msgspec.structs.replace(score, **known), agent_name=run.agent_name)
+            for score in scores
+        ]
+        spec, shown = self._target(run)
+        try:
+            exporter = self._open.get(spec)
+            if exporter is None:
+                exporter = make_exporter(spec)
+                exporter.start()
+                self._open[spec] = exporter
+            exporter.export(events)
+            exporter.flush()
+        except ExporterUnavailable as error:
+            raise OutputError(f"the score cannot be written: {error}") from None
+        return shown
+
+    def close(self) -> None:
+        """Release the files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _target(self, run: RunSummary) -> tuple[str, str]:
+        """Exporter that writes where the run is read from, and what to call the place."""
+        if addresses := addresses_among(self._paths):
+            options = {"address": addresses[0], "content": "full"}
+            return f"clickhouse:?{urlencode(options)}", str(Address.parse(addresses[0]))
+        if not run.files:
+            raise ConfigurationError(f"score: no file of run {run.run_id} is known")
+        file = Path(run.files[-1])
+        given = [self._paths] if isinstance(self._paths, str | os.PathLike) else list(self._paths)
+        in_folder = any(os.path.isdir(os.path.expanduser(path)) for path in given)
+        own = in_folder or pid_in_name(file.name) is not None or file.suffix != ".jsonl"
+        place = file.parent if own else file
+        return f"jsonl:?{urlencode({'path': str(place)})}", str(place)

@@ -1,0 +1,71 @@
+"""Test of a run's score: what `--score quality<0.5` means."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from sidestream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sidestream.log.index.parts import ScoreFacts
+
+Comparison: TypeAlias = Literal["<", "<=", ">", ">=", "="]
+
+_COMPARED: dict[Comparison, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+}
+_WORDS = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTest:
+    """What the latest score of a name must be. Without a comparison, that there is one."""
+
+    name: str
+    comparison: Comparison | None = None
+    number: float | None = None
+    label: str | None = None
+    """What is compared with the label; a word that is a number is compared with either."""
+
+    @classmethod
+    def parse(cls, text: str) -> ScoreTest:
+        """The test that is written so: `quality<0.5`, `quality>=1`, `helpful=true`, `verdict=pass`, or `quality`.
+
+        Raises `ConfigurationError` for what cannot be meant.
+        """
+        found = re.fullmatch(r"\s*([^<>=]+?)\s*(?:(<=|>=|<|>|=)\s*(.+?)\s*)?", text)
+        if found is None:
+            raise ConfigurationError(f"score {text!r}: write NAME, NAME=LABEL, or NAME<0.5 (also <=, >, >=, =)")
+        name, comparison, wanted = found.groups()
+        if comparison is None:
+            return cls(name=name)
+        try:
+            number = _WORDS.get(wanted.lower(), math.nan) if wanted.lower() in _WORDS else float(wanted)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            if comparison != "=":
+                raise ConfigurationError(f"score {text!r}: {wanted!r} is no number")
+            return cls(name=name, comparison="=", label=wanted)
+        label = wanted if comparison == "=" else None
+        return cls(name=name, comparison=cast(Comparison, comparison), number=number, label=label)
+
+    def matches(self, scores: Iterable[ScoreFacts]) -> bool:
+        """Whether the latest score of that name, which is among `scores` if there is one, is so."""
+        score = next((each for each in scores if each.name == self.name), None)
+        if score is None or self.comparison is None:
+            return score is not None
+        if self.label is not None and score.label == self.label:
+            return True
+        if self.number is None or score.number is None:
+            return False
+        return _COMPARED[self.comparison](score.number, self.number)
