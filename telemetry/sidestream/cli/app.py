@@ -30,6 +30,7 @@ from .commands import (
     show,
     stats,
     tail,
+    top,
     validate,
 )
 from .options import AsJson
@@ -170,6 +171,7 @@ app.command()(collect.collect)
 app.command()(redact.redact)
 app.command()(prune.prune)
 app.command()(note.note)
+app.command()(top.top)
 app.command()(export.export)
 app.command()(doctor.doctor)
 app.add_typer(dashboards.app, name="dashboards")

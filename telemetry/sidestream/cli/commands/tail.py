@@ -156,6 +156,8 @@ class Choice:
 
     def take(self, event: AnyEvent) -> list[AnyEvent]:
         """What is to be shown now that `event` has come."""
+        if event.event_type == "score" and event.run_id not in self._known:
+            return []  # of a run that is not in this log
         run = self._known[event.run_id] = self._noted(event)
         matches = self._where.matches(run)
         if run.outcome == "running" and (self._where.outcomes or (self._may_come_true and not matches)):
