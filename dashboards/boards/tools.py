@@ -15,11 +15,14 @@ retries = BOARD["sidestream_retries_total"]
 runs = BOARD["sidestream_runs_total"]
 rounds = BOARD["sidestream_run_requests"]
 duration = BOARD["gen_ai_invoke_agent_duration_seconds"]
+scores = BOARD["sidestream_scores_total"]
+values = BOARD["sidestream_score_value"]
 
 NOT_OK = "=~failed|retry|invalid|unknown"
 """Outcomes that cost another round. deferred, denied, skipped and cancelled are decisions, not faults."""
 NO_CALLS = "No tool was called in this time range"
 NO_RUNS = "No run ended in this time range"
+NO_SCORES = "No run was scored in this time range"
 
 
 def board() -> dashboard.Dashboard:
@@ -193,6 +196,20 @@ def board() -> dashboard.Dashboard:
             "What failed in which agent in this time range.",
             count("Runs", top(20, duration.total("error_type", "gen_ai_agent_name", suffix="_count", error_type="!="))),
             keys={"error_type": "Type of error", "gen_ai_agent_name": "Agent"},
+        ),
+        lines(
+            "Mean of scores",
+            "What people and programs think of runs, by name of the score: mean of the values, true as 1.",
+            *ranked(values.mean("score", window="$__rate_interval"), values, "score", adds_up=False),
+            unit="short",
+            empty=NO_SCORES,
+            width=12,
+        ),
+        listing(
+            "Scores",
+            "How often each score was given in this time range, and with which label.",
+            count("Scores", top(20, scores.total("score", "judgement", "agent"))),
+            keys={"score": "Score", "judgement": "Label", "agent": "Agent"},
         ),
     ]
     return make_board(
