@@ -16,7 +16,7 @@ import structlog
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
 
-from sidestream import InMemoryExporter, Sidecar, current_run
+from sidestream import InMemoryExporter, Sidecar, current_run, diagnostics
 from sidestream.recording import correlation as logs
 
 FORMAT = "[%(sidestream_run_id)s|%(sidestream_agent)s|%(sidestream_tool_call_id)s] %(message)s"
@@ -240,3 +240,17 @@ def test_code_that_outlives_its_run_is_outside_of_it(sidecar: Sidecar) -> None:
     before, after = asyncio.run(main())
     assert before.agent == "clerk"
     assert after is None
+
+
+def test_a_stamp_that_fails_is_told_once_and_the_line_stands(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    diagnostics.forget()
+    monkeypatch.setattr(logs, "current", None)
+    record = logging.makeLogRecord({"msg": "hello"})
+    with caplog.filtering(logs.RunFilter()):  # the warning passes the filter that fails, too
+        for _ in range(2):
+            assert logs.add_run(None, "info", {"event": "hello"}) == {"event": "hello"}
+            assert logs.RunFilter().filter(record)
+    told = [each.getMessage() for each in caplog.records]
+    assert told == ["a log line could not be stamped with its run exception='AttributeError'"]

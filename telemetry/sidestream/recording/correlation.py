@@ -16,6 +16,8 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sidestream.diagnostics import warn_once
+
 from .context import current
 
 _EventDict = TypeVar("_EventDict", bound=MutableMapping[str, Any])
@@ -58,8 +60,8 @@ def add_run(logger: Any, method_name: str, event_dict: _EventDict) -> _EventDict
                 value = getattr(run, name)
                 if value is not None:
                     event_dict.setdefault(name, value)
-    except Exception:
-        pass  # a log line is worth more than its stamp
+    except Exception as error:  # a log line is worth more than its stamp
+        _not_stamped(error)
     return event_dict
 
 
@@ -77,6 +79,11 @@ class RunFilter(logging.Filter):
                 run = current_run()
                 for name in CurrentRun.__slots__:
                     setattr(record, f"sidestream_{name}", getattr(run, name, None) or "")
-        except Exception:
-            pass  # a log line is worth more than its stamp
+        except Exception as error:  # a log line is worth more than its stamp
+            _not_stamped(error)
         return True
+
+
+def _not_stamped(error: Exception) -> None:
+    kind = type(error).__qualname__
+    warn_once("a log line could not be stamped with its run", kind, exception=kind)

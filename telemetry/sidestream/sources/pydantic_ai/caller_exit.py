@@ -17,6 +17,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from sidestream.diagnostics import warn_once
+
 from . import compat
 
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
@@ -69,8 +71,9 @@ def _tell(context: Any, exc_type: type[BaseException] | None) -> None:
             accord = exc_type is None or not issubclass(exc_type, _INTERRUPTED)
             for listener in list(_listeners):
                 listener(run_id, accord)
-    except Exception:
-        pass  # another pydantic-ai than the one this was written for: see above for what is lost
+    except Exception as error:  # another pydantic-ai than the one this was written for: see above for what is lost
+        kind = type(error).__qualname__
+        warn_once("cannot tell who ended a streamed run", kind, exception=kind)
 
 
 def raised_by_consumer(error: BaseException) -> bool:
