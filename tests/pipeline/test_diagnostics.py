@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sidestream import InMemoryExporter, Sidecar, diagnostics
+from sidestream.errors import ConfigurationError
 from tests.support.faulty_exporters import SAFETY, Scripted, a_pipeline, an_event, raising
 from tests.support.subprograms import OBSERVED, run_program
 
@@ -121,6 +122,11 @@ def test_a_redactor_that_fails_is_counted_and_said_once_and_the_text_is_withheld
     assert "secret" not in caplog.text
 
 
+def test_a_redactor_that_cannot_be_called_is_refused_at_the_start() -> None:
+    with pytest.raises(ConfigurationError, match=r"redact: must be a function .*, not 'str'"):
+        Sidecar("memory", redact="password")  # type: ignore[arg-type]
+
+
 def test_a_program_that_drops_events_says_so_in_a_line_with_our_name(tmp_path: Path) -> None:
     ended = run_program(
         tmp_path,
@@ -133,4 +139,5 @@ def test_a_program_that_drops_events_says_so_in_a_line_with_our_name(tmp_path: P
             record(sidecar)
         """,
     )
-    assert ended.err.splitlines() == ["sidestream: events dropped exporter='failing' reason='error' so_far=3"]
+    why = "exception='ValueError' traceback='SIDESTREAM_DEBUG=1'"
+    assert ended.err.splitlines() == [f"sidestream: events dropped exporter='failing' reason='error' so_far=3 {why}"]

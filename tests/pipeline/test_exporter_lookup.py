@@ -112,6 +112,10 @@ class TestThisDistribution:
         with pytest.raises(UnknownExporterError, match=r"'jsnol'.*console.*jsonl.*memory"):
             make_exporter("jsnol:runs/")
 
+    def test_a_name_that_is_nearly_one_is_told_which(self) -> None:
+        with pytest.raises(UnknownExporterError, match=r"no exporter 'consol'; did you mean 'console'\? installed are"):
+            make_exporter("consol")
+
     @pytest.mark.parametrize("spec", ["", " ", ":", "?", ":target", "memory?content=full"])
     def test_a_specification_without_a_known_name_is_told_so(self, spec: str) -> None:
         with pytest.raises(UnknownExporterError, match="installed are"):

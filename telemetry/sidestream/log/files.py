@@ -34,7 +34,10 @@ def log_files(*paths: str | os.PathLike[str]) -> list[Path]:
     for path in paths:
         files = matching_files(os.fspath(path))
         if not files and not os.path.isdir(os.path.expanduser(path)):
-            raise ConfigurationError(f"no log at {path}: give a folder, a .jsonl or .jsonl.gz file, or a glob of them")
+            raise ConfigurationError(
+                f"no log at {path}: give a folder, a .jsonl or .jsonl.gz file, or a glob of them; "
+                "a program that is observed writes one: `sidestream run -- python app.py`"
+            )
         for file in files:
             found.setdefault(os.path.realpath(file), Path(file))
     files_once = [file for real, file in found.items() if not (real.endswith(".gz") and real[:-3] in found)]

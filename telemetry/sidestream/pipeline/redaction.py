@@ -5,13 +5,22 @@ from __future__ import annotations
 import threading
 
 from sidestream.diagnostics import debug_traceback, warn_once
+from sidestream.errors import ConfigurationError
 from sidestream.recording.content import Redactor
 
 
 class CountedRedactor:
-    """Redactor that counts how often `redact` raised or returned something that is no text."""
+    """Redactor that counts how often `redact` raised or returned something that is no text.
+
+    Raises `ConfigurationError` where `redact` cannot be called: every text would be withheld.
+    """
 
     def __init__(self, redact: Redactor) -> None:
+        if not callable(redact):
+            kind = type(redact).__qualname__
+            raise ConfigurationError(
+                f"redact: must be a function of a text that returns the text to show, not {kind!r}"
+            )
         self._redact = redact
         self._lock = threading.Lock()
         self.failures = 0

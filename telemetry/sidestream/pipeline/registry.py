@@ -52,8 +52,15 @@ def split_specs(text: str) -> list[str]:
 
 def unknown_exporter(told: str, name: str) -> UnknownExporterError:
     """What is raised for `told`, which asks for an exporter `name` that is not installed."""
-    there = ", ".join(available_exporters())
-    return UnknownExporterError(f"exporter {told!r}: there is no exporter {shown(name)!r}; installed are: {there}")
+    import difflib  # takes milliseconds to import, and is for mistakes alone
+
+    there = available_exporters()
+    close = difflib.get_close_matches(name, there, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    known = ", ".join(there)
+    return UnknownExporterError(
+        f"exporter {told!r}: there is no exporter {shown(name)!r}; {guess}installed are: {known}"
+    )
 
 
 def make_exporter(spec: str) -> Exporter:

@@ -67,6 +67,8 @@ class Subscription:
         self._counts = Counts()
         self._last_number = 0
         self._reported: dict[str, int] = {}
+        self._raised: dict[str, str] = {}
+        """What the exporter raised last with a batch, and how its traceback is had: fields of a message."""
         self._tickets: list[tuple[int, Ticket]] = []
         self._started = self._hurry = False
         self._backoff = Backoff(*BACKOFF)
@@ -185,7 +187,8 @@ class Subscription:
             said = self._reported.get(reason)
             if said is None or (final and count > said):
                 self._reported[reason] = count
-                warn("events dropped", exporter=self.name, reason=reason, so_far=count)
+                why = self._raised if reason == "error" else {}
+                warn("events dropped", exporter=self.name, reason=reason, so_far=count, **why)
 
     def after_fork(self, *, closed: bool) -> None:
         """In a forked child: begin with nothing."""
@@ -271,6 +274,7 @@ class Subscription:
             self._leave_alone()
             return False
         except BaseException as error:  # a worker outlives whatever an exporter raises, SystemExit too
+            self._raised = {"exception": type(error).__qualname__, "traceback": "SIDESTREAM_DEBUG=1"}
             self._settle(batch, {"error": len(batch)})
             self._note_failure(error)
             if self._backoff.failures < FAILURES_TO_OPEN:
