@@ -125,6 +125,18 @@ def tools_json(names: SemanticConventions, data: LLMStart) -> dict[str, str]:
     return {names.tool_definitions: as_json(tools)} if tools else {}
 
 
+def tool_descriptions(data: LLMStart) -> dict[str, str]:
+    """What the model was told of each tool, by the tool's name, where the request tells it."""
+    tools = data.tools if isinstance(data.tools, list) else []
+    return {
+        name: description
+        for tool in tools
+        if isinstance(tool, dict)
+        and isinstance(name := tool.get("name"), str)
+        and isinstance(description := tool.get("description"), str)
+    }
+
+
 def _without_kind(tool: dict[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in tool.items() if name != "kind"}
 

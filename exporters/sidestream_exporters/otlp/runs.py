@@ -118,6 +118,8 @@ class Run:
     content: dict[str, str] = field(default_factory=dict)
     """Prompt, instructions and output, by the attribute of the run's own span that each becomes."""
     output_type: str | None = None
+    tool_descriptions: dict[str, str] = field(default_factory=dict)
+    """By the tool's name, of the tools that the model was given; content."""
     stacks: dict[int | str | None, str] = field(default_factory=dict)
     """Tracebacks that errors have told, by the number of the request or the id of the tool call that failed."""
     error: str | None = None

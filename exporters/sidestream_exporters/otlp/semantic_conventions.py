@@ -29,10 +29,18 @@ class SemanticConventions:
     tool: str = "gen_ai.tool.name"
     tool_call: str = "gen_ai.tool.call.id"
     tool_type: str = "gen_ai.tool.type"
+    tool_description: str = "gen_ai.tool.description"
     function_tool: str = "function"
     provider_tool: str = "extension"
     """Type of the tools that a provider executes on its own servers."""
     error_type: str = "error.type"
+    server_address: str = "server.address"
+    server_port: str = "server.port"
+    output_type: str = "gen_ai.output.type"
+    output_types: dict[str, str] = field(
+        default_factory=lambda: {"text": "text", "native": "json", "prompted": "json", "image": "image"}
+    )
+    """What a request asks for, by pydantic-ai's output mode. Of an output that is a tool call, none is said."""
     instructions: str = "gen_ai.system_instructions"
     tool_definitions: str = "gen_ai.tool.definitions"
     input: str = "gen_ai.input.messages"

@@ -44,6 +44,7 @@ from .content import (
     retry_message,
     stacktrace,
     text_limit,
+    tool_descriptions,
     tools_json,
 )
 from .figures import bounds_of, run_usage_of, settings_of, usage_of
@@ -224,6 +225,7 @@ class Builder:
         run.requests[data.request] = Open(event.seq, run.at(event), data, new_messages)
         for name, text in (instructions_json(self._names, data) | tools_json(self._names, data)).items():
             run.content.setdefault(name, text)
+        run.tool_descriptions |= tool_descriptions(data)
         run.new_messages = []
 
     def _llm_chunk(self, run: Run, event: StreamEvent, data: LLMChunk) -> None:
@@ -252,6 +254,9 @@ class Builder:
             names.response_model: data.response_model,
             names.finish_reasons: None if data.finish_reason is None else [data.finish_reason],
             names.first_chunk: data.time_to_first_chunk_seconds,
+            names.output_type: names.output_types.get((start and start.output_mode) or ""),
+            names.server_address: data.server_address,
+            names.server_port: data.server_port,
             **usage_of(names, data.usage),
             "sidestream.outcome": data.outcome,
             "sidestream.usage_source": data.usage_source,
@@ -345,6 +350,7 @@ class Builder:
             names.tool: data.tool_name,
             names.tool_call: data.tool_call_id,
             names.tool_type: names.provider_tool if by_provider else names.function_tool,
+            names.tool_description: run.tool_descriptions.get(data.tool_name),
             names.agent: event.agent_name,
             names.conversation: run.start.conversation_id if run.start else None,
             "sidestream.outcome": data.outcome,

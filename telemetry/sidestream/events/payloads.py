@@ -224,6 +224,9 @@ class LLMEnd(Payload, frozen=True, kw_only=True):
     service_tier: str | None = None
     served_by: str | None = None
     """The provider behind a gateway."""
+    server_address: str | None = None
+    """Host that was asked, without whatever else its URL holds."""
+    server_port: int | None = None
     provider_details: dict[str, Json] | None = None
     """What else the provider says of its answer: `batch`, `moderation`, `safety_ratings`, `requests` …"""
     part_details: Json = None

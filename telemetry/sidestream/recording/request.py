@@ -362,6 +362,8 @@ class Request:
             raw_finish_reason=facts.raw_finish_reason,
             service_tier=facts.service_tier,
             served_by=facts.served_by,
+            server_address=facts.server_address,
+            server_port=facts.server_port,
             provider_details=facts.provider_details,
             usage=facts.usage,
             usage_source=facts.usage_source,

@@ -29,6 +29,8 @@ class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
     raw_finish_reason: str | None = None
     service_tier: str | None = None
     served_by: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
     provider_details: dict[str, Json] | None = None
 
 

@@ -178,16 +178,24 @@ class TestAChat:
             input_tokens=100, output_tokens=20, cache_read_tokens=60, cache_write_tokens=5, reasoning_tokens=8
         )
         span = one_chat(
-            ask_=ask(settings={"temperature": 0.5, "max_tokens": 99, "top_p": 0.9, "service_tier": "flex"}),
+            ask_=ask(
+                settings={"temperature": 0.5, "max_tokens": 99, "top_p": 0.9, "service_tier": "flex"},
+                output_mode="native",
+            ),
             usage=usage,
             usage_source="provider",
             response_id="resp-1",
             response_model="gpt-5-mini-2026",
             finish_reason="stop",
             time_to_first_chunk_seconds=0.25,
+            server_address="api.openai.com",
+            server_port=443,
         )
         got = attributes(span)
         expected = {
+            "gen_ai.output.type": "json",
+            "server.address": "api.openai.com",
+            "server.port": 443,
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "openai",
             "gen_ai.request.model": "gpt-5-mini",
@@ -205,7 +213,8 @@ class TestAChat:
             "gen_ai.usage.cache_creation.input_tokens": 5,
             "gen_ai.usage.reasoning.output_tokens": 8,
         }
-        assert {name: value for name, value in got.items() if name.startswith(("gen_ai.", "error"))} == expected
+        ours = {name: value for name, value in got.items() if name.startswith(("gen_ai.", "error", "server"))}
+        assert ours == expected
         assert span.status.code == OK
 
     def test_ours(self) -> None:
@@ -499,7 +508,7 @@ class TestContent:
             message("request", {"part_kind": "user-prompt", "content": "and the sun?"}),
             message("response", {"part_kind": "text", "content": "farther"}),
         ]
-        tools = [{"name": "look", "kind": "function", "parameters": {"type": "object"}}]
+        tools = [{"name": "look", "kind": "function", "description": "Looks it up.", "parameters": {"type": "object"}}]
         first, tool, second, run = (
             attributes(span)
             for span in spans_of(
@@ -520,9 +529,10 @@ class TestContent:
             ["far", 1],
             "again",
         ]
-        definition = [{"type": "function", "name": "look", "parameters": {"type": "object"}}]
+        definition = [{"type": "function", **{name: value for name, value in tools[0].items() if name != "kind"}}]
         assert json.loads(first["gen_ai.tool.definitions"]) == json.loads(run["gen_ai.tool.definitions"]) == definition
         assert "gen_ai.tool.definitions" not in second | tool
+        assert tool["gen_ai.tool.description"] == "Looks it up."
 
     @pytest.mark.parametrize("mode", ["SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT", "true", "NO_CONTENT", "false", ""])
     def test_the_conventions_variable(self, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic_ai import AgentRunResultEvent
 
@@ -185,6 +187,7 @@ def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str
         estimate=lambda: response.cost().total_price,
     )
     reason = _text(details.get("finish_reason"))
+    address, port = server_of(_text(response.provider_url))
     return ResponseFacts(
         usage=used,
         usage_source=source,
@@ -198,8 +201,21 @@ def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str
         raw_finish_reason=reason if reason != response.finish_reason else None,
         service_tier=_text(details.get("service_tier")),
         served_by=_text(details.get("downstream_provider")),
+        server_address=address,
+        server_port=port,
         provider_details={name: snapshot(details[name]) for name in _DETAILS if details.get(name) is not None} or None,
     )
+
+
+@lru_cache(maxsize=256)
+def server_of(url: str | None) -> tuple[str | None, int | None]:
+    """Host and port that `url` leads to: neither user, password, path nor query, which may hold a secret."""
+    try:
+        parts = urlsplit(url or "")
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:  # no URL, or a port that is none
+        return None, None
+    return (parts.hostname, port) if parts.hostname else (None, None)
 
 
 def _text(value: object) -> str | None:
