@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,10 +192,31 @@ def test_the_state_differs_after_something_was_written(server: ClickHouseServer,
     assert store_of(str(tmp_path)).state() != before
 
 
-def test_the_commands_read_an_address_like_a_folder(server: ClickHouseServer) -> None:
-    listed = invoke("runs", server.address(), "--agent", "digger", "--json")
-    assert '"inner"' in listed.stdout
-    assert "digger" in invoke("show", "outer", "--log", server.address()).stdout
+COMMANDS: list[tuple[str, ...]] = [
+    ("runs", "{log}", "--agent", "digger"),
+    ("runs", "{log}", "--sort", "cost", "-n", "2"),
+    ("stats", "{log}", "--by", "tag:tenant"),
+    ("search", "monday", "{log}", "-i"),
+    ("errors", "{log}"),
+    ("conversations", "{log}"),
+    ("show", "outer", "--log", "{log}"),
+    ("diff", "run1", "run2", "--log", "{log}"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_tells_the_same_of_an_address_as_of_a_folder(
+    command: tuple[str, ...], server: ClickHouseServer, tmp_path: Path
+) -> None:
+    write(tmp_path / "log.jsonl", fleet())
+    texts = [
+        invoke(*(word.format(log=place) for word in command), "--json").stdout for place in (tmp_path, server.address())
+    ]
+    if command[0] == "search":  # a line each, in the order of the log
+        texts = [f"[{','.join(sorted(text.splitlines()))}]" for text in texts]
+    files, tables = [without(json.loads(text), {"files", "file", "line"}) for text in texts]
+    assert tables == files
+    assert files
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,21 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(metavar="PATHS", help=f"The log: folders, files or globs. Default: {DEFAULT_LOG}"),
 ]
+StoredLog = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATHS",
+        help=f"The log: folders, files or globs, or an address clickhouse://HOST:8123/DATABASE. Default: {DEFAULT_LOG}",
+    ),
+]
+"""Of commands that read from any store of runs."""
 Log = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATH", help=f"The log: a folder, a file or a glob. Repeatable. Default: {DEFAULT_LOG}"),
+    typer.Option(
+        metavar="PATH",
+        help=f"The log: a folder, a file or a glob (repeatable), or clickhouse://HOST:8123/DATABASE. "
+        f"Default: {DEFAULT_LOG}",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, StoredLog, Unread, choosing_runs, nothing_found
 
 if TYPE_CHECKING:
     from sidestream.log import Conversation, Filter
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @choosing_runs
 def conversations(
     where: Filter,
-    paths: Paths = None,
+    paths: StoredLog = None,
     last: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="The last N.")] = None,
     as_json: AsJson = False,
 ) -> None:

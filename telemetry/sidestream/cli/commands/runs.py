@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, no_runs
+from sidestream.cli.options import DEFAULT_LOG, AsJson, StoredLog, Unread, choosing_runs, no_runs
 
 if TYPE_CHECKING:
     from sidestream.log import Filter, RunSummary
@@ -20,7 +20,7 @@ SHOWN = 50
 @choosing_runs
 def runs(
     where: Filter,
-    paths: Paths = None,
+    paths: StoredLog = None,
     last: Annotated[
         int | None, typer.Option("-n", "--limit", metavar="N", min=1, help=f"The last N. The table shows {SHOWN}.")
     ] = None,

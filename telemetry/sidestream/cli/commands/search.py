@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, nothing_found
+from sidestream.cli.options import DEFAULT_LOG, AsJson, StoredLog, Unread, choosing_runs, nothing_found
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -26,7 +26,7 @@ ID = 8
 def search(
     where: Filter,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
-    paths: Paths = None,
+    paths: StoredLog = None,
     regex: Annotated[bool, typer.Option("--regex", "-e", help="TEXT is a regular expression, as in Python.")] = False,
     ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Capitals or not.")] = False,
     limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="Stop after N places.")] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths, Unread, choosing_runs, no_runs
+from sidestream.cli.options import DEFAULT_LOG, AsJson, StoredLog, Unread, choosing_runs, no_runs
 from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ COUNTED = {"model": "requests", "tool": "calls"}
 @choosing_runs
 def stats(
     where: Filter,
-    paths: Paths = None,
+    paths: StoredLog = None,
     by: Annotated[
         list[str] | None,
         typer.Option(
