@@ -23,6 +23,7 @@ from sidestream.diagnostics import forget
 from sidestream.recording.pricing import Cost, Pricing
 from sidestream.recording.response import ResponseFacts
 from tests.support.direct_run import run_into
+from tests.support.loopback import until
 from tests.support.provider_model import Facts, Says, call, stream, used
 
 PRICES = {"house-model": ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(10))}
@@ -224,6 +225,7 @@ def test_a_model_without_a_price_has_no_cost_and_says_so_once(caplog: pytest.Log
     forget()
     with caplog.at_level(logging.WARNING, "sidestream"):
         observed = Observed(answering(used(7, 3), name="cottage-model", vendor="house", url="http://house"), times=3)
+        until(lambda: "cottage-model" in caplog.text)  # a worker logs it, after the close at the latest
     for request in observed.memory.of("llm_end"):
         assert "cost_usd" not in request.data
         assert request.data["unpriced"] is True
