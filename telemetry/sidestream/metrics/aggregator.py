@@ -42,7 +42,7 @@ from sidestream.recording.pricing import CacheEffect, cache_effect
 from sidestream.stats import SidecarStats
 
 from .definitions import BY_NAME, OTHER, UNKNOWN, convention_name
-from .store import MAX_VALUES, Exemplar, Origin, Point, Series, Store, printable
+from .store import MAX_VALUES, Origin, Point, Series, Store, printable
 
 MAX_RUNS = 10_000
 """Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
@@ -313,7 +313,7 @@ class MetricsAggregator:
             series.counts = list(map(add, series.counts, request.counts))
             if origin is not None:
                 bucket = bisect_left(_GAP_BOUNDS_US, request.longest)
-                series.exemplars[bucket] = Exemplar(request.longest / 1e6, origin)
+                series.exemplars[bucket] = (request.longest / 1e6, origin)
         for name, amount in (
             ("sidestream_stream_stalls_total", data.stalls),
             ("sidestream_provider_wait_seconds_total", data.provider_wait_seconds),

@@ -64,10 +64,11 @@ def apply_policy(event: StreamEvent, policy: ContentPolicy, redact: Redactor | N
 
 def _payload(data: Payload, policy: ContentPolicy, redact: Redactor | None) -> Payload:
     changes: dict[str, Any] = {}
+    shows_none = policy.mode == "none"
     for name in data.content_fields:
         value = getattr(data, name)
         if value is not None:
-            shown = _show(value, policy, redact)
+            shown = None if shows_none else _show(value, policy, redact)
             if shown is not value:
                 changes[name] = shown
     if getattr(data, "invented", None):
