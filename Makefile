@@ -3,6 +3,9 @@
 # make test-lowest, test-newest    the same agents on other versions of pydantic-ai
 # make test-python VERSION=3.13    the core on another Python, if there is one on this machine
 # make check   linter, formatter, strict types
+# make coverage    the tests again, with the branches that none of them takes; fails below the floor of pyproject.toml
+# make soak    thousands of runs, one in five abandoned: memory, threads, descriptors; ARGS='--runs 0 --seconds 3600' for an hour
+# make mutation    changes of the source that tests have to notice, by chance and a seed; ARGS='--rooms pipeline --mutants 20'
 # make bench   what observing costs, as ratios; ARGS=--full for more of it
 # make bench-instructions   the same in instructions of the processor, against what is committed
 # make transparency CHECKOUT=…   pydantic-ai's own tests, bare and with every agent observed, and what differs;
@@ -20,13 +23,24 @@ PYTEST_ARGS ?= -n 2
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
-.PHONY: demo test test-lowest test-newest test-python check format bench bench-instructions transparency docs release phoenix test-kits lock clean
+.PHONY: demo test coverage soak mutation test-lowest test-newest test-python check format bench bench-instructions transparency docs release phoenix test-kits lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/sidestream demo $(ARGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# A tracer keeps memory of its own: the test that counts the blocks of memory is for `make test`.
+coverage: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term \
+		--deselect tests/pipeline/test_sidecar.py::TestNothingIsLeftBehind::test_by_a_thousand_runs_one_in_five_abandoned
+
+soak: $(VENV)/.dev
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+mutation: $(VENV)/.dev
+	@$(BIN)/uv run -q --no-project --python $(BIN)/python --with 'cosmic-ray>=8.7,<9' python -m tests.mutation --python $(BIN)/python $(ARGS)
 
 # The oldest versions that pyproject.toml admits, the newest pydantic-ai there is, and another interpreter.
 TEST_NEEDS = 'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'
