@@ -114,7 +114,7 @@ class TestProcesses:
         self, tmp_path: Path, name: str, options: str
     ) -> None:
         for n in range(5):
-            writer = spawn(f"jsonl:{tmp_path}/{name}{options}", str(n), threads=2, batches=0, count=3, size=300_000)
+            writer = spawn(f"jsonl:{tmp_path}/{name}{options}", str(n), threads=2, batches=200, count=3, size=300_000)
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
             time.sleep(0.02 * (n + 1))
