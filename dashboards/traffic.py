@@ -104,7 +104,7 @@ async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | No
         done = 0
         while rounds is None or done < rounds:
             plays = [scene.play(support) for scene in SCENES]
-            plays += [_stream(dispatcher), _stream(porter), _ask(porter)]
+            plays += [_stream(dispatcher), _stream(porter), _ask(porter), _judged(sidecar, support)]
             # What the callers get is what the scenes are about; here only what the sidecar saw of it matters.
             with sidecar.tags(tenant=f"tenant-{done % 3}"):
                 await asyncio.gather(*plays, return_exceptions=True)
@@ -120,6 +120,11 @@ async def _stream(agent: Agent[None, str]) -> None:
 
 async def _ask(agent: Agent[None, str]) -> None:
     await agent.run("Where is my parcel?")
+
+
+async def _judged(sidecar: Sidecar, agent: Agent[None, str]) -> None:
+    result = await agent.run("Are you open on Saturdays?")
+    sidecar.score(result.run_id, "helpful", random.uniform(0.5, 1))
 
 
 def main(exporters: Sequence[str]) -> None:

@@ -192,7 +192,7 @@ def test_with_logged_tools_nothing_is_touched(tmp_path: Path) -> None:
         raise OSError("no money")
 
     agent.model = Says(
-        [[call("pay", {"amount": 9}, "c1")], [call("pay", {"amount": 5}, "c2"), call("look_up", {"order": "1"})]]
+        [[call("pay", {"amount": 9}, "c1"), call("look_up", {"order": "1"})], [call("pay", {"amount": 5}, "c2")]]
     )
     record(tmp_path, agent)
     assert again == [9, 5]

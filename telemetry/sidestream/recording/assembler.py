@@ -22,7 +22,7 @@ MAX_NAMES = 1_000
 """Models without a price whose names are remembered."""
 
 
-MAX_SCORED = 2_000
+MAX_SCORED = 500
 """Runs that began last, which a score finds again."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -106,7 +106,8 @@ def _show_groups(by: str, groups: Sequence[Group], *, of_tag: bool = False) -> N
 
     most = max(group.count for group in groups)
     head = f"tag {sanitize(by)}" if of_tag else by
-    rows = [_row(head, group, most) for group in groups]
+    scored = any(group.scores for group in groups)
+    rows = [_row(head, group, most, scored=scored) for group in groups]
     show_table(
         rows,
         right=set(rows[0]) - {head, "not as hoped", "scores", " "},
@@ -126,7 +127,7 @@ def _scores(group: Group) -> str:
     return sanitize(", ".join(told))
 
 
-def _row(by: str, group: Group, most: int) -> dict[str, TableCell]:
+def _row(by: str, group: Group, most: int, *, scored: bool) -> dict[str, TableCell]:
     from sidestream.cli.rendering import meter, own_cost, own_tokens
     from sidestream.terminal.numbers import humanize_seconds
     from sidestream.terminal.text import sanitize
@@ -146,6 +147,6 @@ def _row(by: str, group: Group, most: int) -> dict[str, TableCell]:
         "p99": humanize_seconds(times.p99 if times else None),
         **({} if by == "tool" else first_token),
         **({" ": meter(group.count / most, 20)} if by in ("hour", "day") else {}),
-        **({} if by in COUNTED else {"scores": _scores(group)}),
+        **({"scores": _scores(group)} if scored else {}),
         "not as hoped": _ends(group),
     }
