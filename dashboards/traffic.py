@@ -22,7 +22,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from sidestream import Sidecar
-from sidestream.demo.agent import support_agents
+from sidestream.demo.agent import Shop, support_agents
 from sidestream.demo.main import SCENES
 from sidestream.demo.reply import Message, Reply
 from sidestream.demo.script import answer
@@ -122,8 +122,8 @@ async def _ask(agent: Agent[None, str]) -> None:
     await agent.run("Where is my parcel?")
 
 
-async def _judged(sidecar: Sidecar, agent: Agent[None, str]) -> None:
-    result = await agent.run("Are you open on Saturdays?")
+async def _judged(sidecar: Sidecar, agent: Agent[Shop, str]) -> None:
+    result = await agent.run("Are you open on Saturdays?", deps=Shop())
     sidecar.score(result.run_id, "helpful", random.uniform(0.5, 1))
 
 
