@@ -283,7 +283,7 @@ class TestExportersAtTheEnd:
                     os.write(1, b"%d\\n" % len(events))
                     time.sleep(0.05 if sidecar.active else 10_000)
                     os.write(1, b"done\\n")
-            sidecar = Sidecar(Slow(), buffer_events=2_000, close_timeout=0.2)
+            sidecar = Sidecar(Slow(), buffer_events=2_000, close_timeout=1)
             record(sidecar, "a", 10)
             sidecar.flush(20)
             record(sidecar, "r", 10_000)
