@@ -95,7 +95,7 @@ def test_whatever_is_sent_is_told_as_a_log_of_files_tells_it() -> None:
         run_state_machine_as_test(
             type("AnySendingThere", (AnySending,), {"server": server}),
             settings=settings(
-                max_examples=4,
+                max_examples=2,
                 stateful_step_count=8,
                 deadline=None,
                 derandomize=True,
