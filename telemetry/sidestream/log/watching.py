@@ -26,7 +26,7 @@ from .forwarding.follow import Follower
 from .index.local import LocalLog
 from .index.parts import as_utc
 from .runs.filters import Filter
-from .runs.summary import sum_usd
+from .runs.summary import RunSummary, sum_usd
 from .writers import Writers
 
 Phase: TypeAlias = Literal["waiting", "generating", "tool", "between"]
@@ -187,8 +187,6 @@ class _Run:
 
     def is_taken(self, where: Filter) -> bool:
         """Whether `where` takes the run as far as it has come."""
-        from .runs.summary import RunSummary
-
         start = self.start or AgentStart(root_run_id=self.run_id)
         return where.matches(
             RunSummary(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -20,12 +20,8 @@ from .sent import Histories
 
 MAX_NAMES = 1_000
 """Models without a price whose names are remembered."""
-
-
 MAX_SCORED = 500
 """Runs that began last, which a score finds again."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class _Begun(NamedTuple):
@@ -112,10 +108,10 @@ class RunAssembler:
             if record.parent is not None:
                 self._tell_parent(ChildStarted(run=record.parent, at=record.at))
             return
-        run = self._runs.get(record.run)
         if isinstance(record, Scored):
             self._score(record)
             return
+        run = self._runs.get(record.run)
         if run is None:
             return  # a teardown that goes on after the run is over
         if isinstance(record, RequestEnded):
@@ -135,7 +131,7 @@ class RunAssembler:
         if begun is not None and begun.trace_id is not None:
             span_id = span_id_of(record.run_id, 0)
             data = msgspec.structs.replace(data, trace_id=begun.trace_id, span_id=span_id)
-        when = _EPOCH + timedelta(microseconds=record.wall // 1_000)
+        when = datetime.fromtimestamp(record.wall // 1_000 / 1_000_000, UTC)
         agent = None if begun is None else begun.agent_name
         self._told.append(score_event(record.run_id, data, agent_name=agent, timestamp=when))
 

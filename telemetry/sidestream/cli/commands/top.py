@@ -127,15 +127,12 @@ def _row(run: Watched) -> dict[str, TableCell]:
     from sidestream.terminal.text import sanitize
 
     rate = run.tokens_per_second
-    doing = {"waiting": "waiting for", "generating": "generating", "tool": "tool", "between": "between steps"}[
-        run.phase
-    ]
     stalled = f"stalled {humanize_seconds(run.silent_seconds)}" if is_stalled(run) else ""
     return {
         "agent": sanitize(("  " if run.parent_run_id else "") + (run.agent_name or "agent")),
         "run": sanitize(run.run_id[-4:]),
         "for": humanize_seconds(run.seconds),
-        "doing": sanitize(f"{doing} {run.name or ''}".strip()),
+        "doing": sanitize(f"{_DOING[run.phase]} {run.name or ''}".strip()),
         "since": humanize_seconds(run.phase_seconds),
         "request": f"#{run.request}" if run.request else "",
         "tokens": humanize_count(run.tokens),

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import msgspec
 
@@ -46,10 +46,12 @@ SAVE_SECONDS = 1.0
 GRACE_SECONDS = 2.0
 """Seconds without an event of a run, after which it is checked whether its writer is gone."""
 MAX_FINISHED = 2_000
-"""Runs that are over and remembered, so that what comes of them once more is known."""
+"""Runs that are over, and scores, that are remembered, so that what comes of them once more is known."""
 MAX_LOST = 200
 """Lost runs that are kept whole, so that a run that goes on after all is exported to its end."""
 LOST = cast(RunOutcome, "lost")
+
+_K = TypeVar("_K")
 
 Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
 """What of an event is to be exported: nothing, the event, or also what was held back before it."""
@@ -290,9 +292,7 @@ class Forwarder:
         if event.seq in self._scored:
             self.duplicates += 1
             return False
-        self._scored[event.seq] = None
-        if len(self._scored) > MAX_FINISHED:
-            del self._scored[next(iter(self._scored))]
+        _remember(self._scored, event.seq)
         self.events += 1
         return True
 
@@ -332,15 +332,13 @@ class Forwarder:
         del self._open[run_id]
         self._heard.pop(run_id, None)
         if lost is None:
-            self._finished[run_id] = None
+            _remember(self._finished, run_id)
         else:
             self._lost[run_id] = lost
             if len(self._lost) > MAX_LOST:
                 oldest = next(iter(self._lost))
                 del self._lost[oldest]
-                self._finished[oldest] = None
-        if len(self._finished) > MAX_FINISHED:
-            del self._finished[next(iter(self._finished))]
+                _remember(self._finished, oldest)
 
     def _writers_gone(self, silent: float) -> dict[str, float]:
         """Runs of which nothing was heard for `silent` seconds, nor will be; with when something last was."""
@@ -352,6 +350,13 @@ class Forwarder:
             for run_id, run in quiet
             if not writers.alive(run.start, [os.fsdecode(raw) for raw in run.files])
         }
+
+
+def _remember(known: dict[_K, None], key: _K) -> None:
+    """Keep `key` among those that came last."""
+    known[key] = None
+    if len(known) > MAX_FINISHED:
+        del known[next(iter(known))]
 
 
 def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:

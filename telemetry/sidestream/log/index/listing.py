@@ -109,8 +109,7 @@ class Listing:
     def summaries(self, run_ids: Iterable[str]) -> Iterator[RunSummary]:
         for some in in_lots(run_ids):
             for part, files in join(self.parts(some)):
-                if part.is_run:
-                    yield summary_of(part, files, self._writers)
+                yield summary_of(part, files, self._writers)
 
     def _ranked(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> Iterable[tuple[SortKey, str]]:
         if len(self._folders) == 1:
@@ -121,15 +120,14 @@ class Listing:
     def _unsettled(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
         for some in in_lots({run_id for folder in self._folders for run_id in folder.unsettled()}):
             for part, files in join(self.parts(some)):
-                if not part.is_run:  # a score of a run that this log does not hold
-                    continue
                 run = summary_of(part, files, self._writers)
                 if where is None or where.matches(run):
                     yield run, part
 
 
 def join(parts: Iterable[PartOfFile]) -> list[PartOfFiles]:
-    """What several files hold of runs, by run. A file that holds nothing but scores of a run is none of its files."""
+    """What several files hold of runs, by run. A file that holds nothing but scores of a run is none of its files, and
+    what only such files hold is no run."""
     found: dict[str, PartOfFiles] = {}
     for file, part in parts:
         its = [str(file)] if part.is_run else []
@@ -138,7 +136,7 @@ def join(parts: Iterable[PartOfFile]) -> list[PartOfFiles]:
         else:
             known[0].add(part)
             known[1].extend(its)
-    return list(found.values())
+    return [pair for pair in found.values() if pair[0].is_run]
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class LocalLog:
         with listing_of(self._paths) as listing:
             self._found = listing.parts_of_tree(prefix)
         writers = Writers()
-        return [summary_of(part, files, writers) for part, files in join(self._found) if part.is_run]
+        return [summary_of(part, files, writers) for part, files in join(self._found)]
 
     def located(self, run_ids: Collection[str]) -> Iterator[Located]:
         wanted = set(run_ids)

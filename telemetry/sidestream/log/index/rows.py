@@ -83,9 +83,7 @@ def row_of(part: RunPart, run: int, file: int | None, names: NameTable) -> list[
         names.number(TOOLS, _json(summary.tools)),
         names.number(TAGS, _json(summary.tags)),
         names.number(OUTCOME, summary.outcome) if part.end is not None else None,
-        names.number(
-            SCORES, _json([msgspec.structs.replace(each, seq=0, timestamp=_EPOCH) for each in summary.scores])
-        ),
+        names.number(SCORES, _json([_value_of(each) for each in summary.scores])),
     ]
 
 

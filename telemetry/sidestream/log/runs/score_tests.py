@@ -49,7 +49,7 @@ class ScoreTest:
         if comparison is None:
             return cls(name=name)
         try:
-            number = _WORDS.get(wanted.lower(), math.nan) if wanted.lower() in _WORDS else float(wanted)
+            number = _WORDS[wanted.lower()] if wanted.lower() in _WORDS else float(wanted)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
