@@ -20,7 +20,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from sidestream import Sidecar, StreamEvent
 from sidestream.diagnostics import forget
-from tests.support.abandoned_runs import abandon
+from tests.support.abandoned_runs import abandon, two_pieces
 from tests.support.faulty_exporters import SAFETY, Behaviour, Hanging, Scripted, away, is_balanced, raising
 from tests.support.loopback import until
 
@@ -377,16 +377,8 @@ class TestNothingIsLeftBehind:
             assert [event.data.outcome for event in ends] == ["abandoned"] * 203
 
     def test_by_a_thousand_runs_one_in_five_abandoned(self) -> None:
-        async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
-            yield "one "
-            await asyncio.sleep(0)
-            yield "two"
-
-        def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-            return ModelResponse(parts=[TextPart("one two")])
-
         with Sidecar(Discarding()) as sidecar:
-            agent = sidecar.observe(Agent(FunctionModel(answer, stream_function=stream)))
+            agent = sidecar.observe(Agent(two_pieces()))
 
             def some(runs: int) -> int:
                 """Do so many runs; returns how many blocks of memory are in use after them."""

@@ -18,15 +18,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart
-from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai import Agent
 
 from sidestream import Sidecar
 from sidestream_exporters import ConsoleExporter, JSONLExporter, OTLPExporter, PrometheusExporter
-from tests.support.abandoned_runs import abandon
+from tests.support.abandoned_runs import abandon, two_pieces
 from tests.support.otlp_receiver import Received, http_receiver
 
 LOOKS = 10
@@ -113,14 +111,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
 
-    async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
-        yield "one "
-        await asyncio.sleep(0)
-        yield "two"
-
-    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        return ModelResponse(parts=[TextPart("one two")])
-
     with tempfile.TemporaryDirectory() as folder, http_receiver() as collector:
         with Sidecar(
             ConsoleExporter(stream=Nowhere()),
@@ -128,7 +118,7 @@ def main() -> int:
             OTLPExporter(collector.url),
             PrometheusExporter(0),
         ) as sidecar:
-            agent = sidecar.observe(Agent(FunctionModel(answer, stream_function=stream), name="soaked"))
+            agent = sidecar.observe(Agent(two_pieces(), name="soaked"))
             looks = soak(agent, sidecar, collector, asked.runs or math.inf, asked.seconds or math.inf)
             found = wrongs(looks, sidecar)
     print("\n".join(found) or "flat")

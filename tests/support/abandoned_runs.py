@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from pydantic_ai import Agent
+from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+
+def two_pieces() -> FunctionModel:
+    """A model whose answer comes in two pieces, so that it can be left after the first."""
+
+    async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        yield "one "
+        await asyncio.sleep(0)
+        yield "two"
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        return ModelResponse(parts=[TextPart("one two")])
+
+    return FunctionModel(answer, stream_function=stream)
 
 
 async def _abandon_events(agent: Agent[None, str]) -> None:
