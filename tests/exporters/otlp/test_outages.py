@@ -146,7 +146,7 @@ def test_retry_after_is_honoured(form: str) -> None:
 @pytest.mark.parametrize(("receiver", "protocol"), BOTH)
 def test_a_partial_success_is_no_success(receiver: Receiver, protocol: str, caplog: pytest.LogCaptureFixture) -> None:
     with receiver(Answer(rejected=3)) as received:
-        exporter = otlp(received.url, protocol=protocol, interval=5.0)
+        exporter = otlp(received.url, protocol=protocol, interval=60.0)
         with Sidecar(exporter) as sidecar:
             observed_run(sidecar)
             sidecar.flush(30)
@@ -184,7 +184,7 @@ def test_what_will_never_be_taken_is_lost_and_said_once(
     receiver: Receiver, protocol: str, answer: Answer, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with receiver(answer) as received:
-        with Sidecar(otlp(received.url, protocol=protocol, interval=5.0)) as sidecar:
+        with Sidecar(otlp(received.url, protocol=protocol, interval=60.0)) as sidecar:
             observed_run(sidecar, runs=2)
             sidecar.flush(30)
             stats = exporter_stats(sidecar)
@@ -198,7 +198,7 @@ def test_what_will_never_be_taken_is_lost_and_said_once(
 class TestNoOTLPServer:
     def check(self, address: str, protocol: str, caplog: pytest.LogCaptureFixture) -> None:
         """Everything is refused, and one line says what to look at."""
-        with Sidecar(otlp(address, protocol=protocol, interval=5.0)) as sidecar:
+        with Sidecar(otlp(address, protocol=protocol, interval=60.0)) as sidecar:
             observed_run(sidecar)
             sidecar.flush(30)
             assert exporter_stats(sidecar).dropped == {"refused": exporter_stats(sidecar).seen}
@@ -257,7 +257,7 @@ class TestTLS:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(*certificate)
         with http_receiver(tls=server) as received:
-            with Sidecar(otlp(received.url, protocol=protocol, interval=5.0)) as sidecar:
+            with Sidecar(otlp(received.url, protocol=protocol, interval=60.0)) as sidecar:
                 observed_run(sidecar)
                 sidecar.flush(30)
                 assert exporter_stats(sidecar).dropped == {"refused": exporter_stats(sidecar).seen}
