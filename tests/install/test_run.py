@@ -16,6 +16,7 @@ import pytest
 
 from sidestream.autostart import Settings, put_into
 from tests.support.loopback import free_port
+from tests.support.missing import is_missing
 from tests.support.programs import AGENT, ended, ended_by_process, environment, events, run, sidestream, write
 
 SPAWN = """
@@ -204,7 +205,7 @@ def test_web_server(tmp_path: Path, server: str) -> None:
     """Each of two workers writes a log of its own with what it answered."""
     for module in {server, "uvicorn"}:
         if importlib.util.find_spec(module) is None:
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{module} is not installed")
+            is_missing(f"{module} is not installed")
     write(tmp_path / "web.py", AGENT + WEB)
     port = free_port()
     if server == "uvicorn":

@@ -19,10 +19,10 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
-import pytest
-
+from tests.support.missing import is_missing
 from tests.support.paths import ROOT
 
 
@@ -44,7 +44,8 @@ class ClickHouseServer:
 @contextmanager
 def clickhouse() -> Iterator[ClickHouseServer]:
     """An empty ClickHouse on the loopback interface. Skips the test where there is no engine (on Windows)."""
-    pytest.importorskip("chdb")
+    if find_spec("chdb") is None:  # not imported here: that blocks SIGPIPE in this process and in all that it starts
+        is_missing("chdb, ClickHouse's engine, is not installed")
     command = [sys.executable, "-m", "tests.support.clickhouse_server"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

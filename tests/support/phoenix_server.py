@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.loopback import free_port
+from tests.support.missing import is_missing
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "phoenix" / "bin" / "python"
 
@@ -59,10 +58,7 @@ class Phoenix:
 def require_phoenix() -> None:
     """Skip where it is not installed; on the gate that is a failure."""
     if not PYTHON.exists():
-        reason = f"Arize Phoenix is not installed in an environment of its own at {PYTHON.parents[1]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        is_missing(f"Arize Phoenix is not installed in an environment of its own at {PYTHON.parents[1]}")
 
 
 @contextmanager

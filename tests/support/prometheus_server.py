@@ -9,7 +9,6 @@ Used by the tests of the exporter and of the dashboards.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.support.loopback import free_port
+from tests.support.missing import is_missing
 
 Found = TypeVar("Found")
 
@@ -38,10 +38,7 @@ def require(command: str) -> str:
     """Path of an installed `command`. Skips the test where it is missing; on the gate it fails."""
     path = shutil.which(command)
     if path is None:
-        reason = f"{command} is not installed (on Debian: apt install prometheus)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        is_missing(f"{command} is not installed (on Debian: apt install prometheus)")
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.missing import is_missing
 from tests.support.provider_server import Exchange, ReadRecording, read_recording
 
 RECORDINGS = Path(os.environ.get("SIDESTREAM_RECORDINGS") or Path(__file__).parents[3] / "shared" / "recordings")
@@ -16,10 +17,7 @@ RECORDINGS = Path(os.environ.get("SIDESTREAM_RECORDINGS") or Path(__file__).pare
 def recording() -> ReadRecording:
     """Reads a recording by name. Skips where the recordings are not at hand; in CI that is a failure."""
     if not RECORDINGS.is_dir():
-        reason = f"no recorded provider streams in {RECORDINGS}; set SIDESTREAM_RECORDINGS to their folder"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        is_missing(f"no recorded provider streams in {RECORDINGS}; set SIDESTREAM_RECORDINGS to their folder")
     read: dict[str, list[Exchange]] = {}
 
     def get(name: str) -> list[Exchange]:

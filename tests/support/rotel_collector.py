@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,19 +9,15 @@ from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
-
 from tests.support.loopback import free_port, until
+from tests.support.missing import is_missing
 
 
 def program_of(package: str, path: str) -> str:
     """The program that a package from PyPI brings. Without it the test is skipped, in the gate it fails."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        reason = f"{package}, which installs from PyPI, is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        is_missing(f"{package}, which installs from PyPI, is not installed")
     return str(Path(spec.origin).parent / path)
 
 

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from starlette.testclient import TestClient
 
+from tests.support.missing import is_missing
 from tests.support.web_client import client_of
 from tests.support.web_log import write_log
 
@@ -40,10 +41,7 @@ def pages(log: Path) -> TestClient:
 def browser() -> Iterator[Browser]:
     """A real Chromium. On a machine without one these tests are skipped; the gate has one."""
     if not os.path.exists(CHROMIUM):
-        reason = f"no Chromium at {CHROMIUM} (on Debian: apt install chromium)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        is_missing(f"no Chromium at {CHROMIUM} (on Debian: apt install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS, timeout=60_000)
         yield browser
