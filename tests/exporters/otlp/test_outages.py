@@ -123,8 +123,9 @@ def test_a_hanging_endpoint_costs_one_timeout_at_a_time(receiver: Receiver, prot
 def test_a_close_waits_no_longer_than_it_was_given() -> None:
     """The request that hangs is left behind; what it carried is counted."""
     with http_receiver(Answer(delay=60.0)) as received:
-        sidecar = Sidecar(otlp(received.url, timeout=60.0))
+        sidecar = Sidecar(otlp(received.url, timeout=60.0, interval=60.0))
         observed_run(sidecar)
+        sidecar.flush(0.1)
         until(lambda: exporter_stats(sidecar).busy_seconds is not None)
         lost = sidecar.close(timeout=0.1)
         assert exporter_stats(sidecar).exported == 0
