@@ -142,10 +142,24 @@ class TestLists:
         ],
     )
     def test_filters(self, ask: Asked, asked: dict[str, Any], total: int) -> None:
-        assert ask("list_runs", **asked)["total"] == total
+        assert ask("list_runs", where=asked)["total"] == total
+
+    @pytest.mark.parametrize(
+        ("tool", "asked", "items"),
+        [
+            ("conversations", {}, "conversations"),
+            ("stats", {}, "groups"),
+            ("errors", {}, "errors"),
+            ("search", {"text": "e"}, "hits"),
+        ],
+    )
+    def test_every_list_takes_every_filter(self, ask: Asked, tool: str, asked: dict[str, Any], items: str) -> None:
+        assert ask(tool, **asked)[items]
+        for where in ({"score": "quality<0.5"}, {"min_cost": 100.0}, {"slower": "2h"}, {"model": "no-such-*"}):
+            assert not ask(tool, **asked, where=where)[items]
 
     def test_a_lower_bound_says_so(self, ask: Asked) -> None:
-        (lost,) = ask("list_runs", outcome="lost")["runs"]
+        (lost,) = ask("list_runs", where={"outcome": "lost"})["runs"]
         assert lost["cost_usd"] == "at least 0.03"
 
     def test_sums_and_conversations(self, ask: Asked) -> None:
@@ -216,7 +230,8 @@ class TestOneRun:
 @pytest.mark.parametrize(
     ("tool", "asked", "says"),
     [
-        ("list_runs", {"outcome": "bad"}, "choose from completed"),
+        ("list_runs", {"where": {"outcome": "bad"}}, "choose from completed"),
+        ("stats", {"where": {"agents": "billing"}}, "agents"),
         ("list_runs", {"sort": "size"}, "choose from started"),
         ("list_runs", {"cursor": "gone"}, "no such run any more"),
         ("open_run", {"run": "zzzz"}, "list_runs lists them"),

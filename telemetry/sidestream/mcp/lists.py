@@ -14,19 +14,7 @@ from sidestream.log import Order
 from sidestream.recording.content import ContentPolicy
 
 from .answers import TEXT, Answer, bounded, group_line, known, moment, numbered_page, page, run_line, shortened
-from .parameters import (
-    Agent,
-    Conversation,
-    Cursor,
-    Limit,
-    Model,
-    Outcome,
-    Since,
-    Tag,
-    Tool,
-    Until,
-    filter_of,
-)
+from .parameters import Cursor, Limit, Where, filter_of
 
 SEARCH_SECONDS = 20.0
 """Seconds after which a search tells what it has found."""
@@ -41,25 +29,7 @@ class ListTools:
 
     def list_runs(
         self,
-        agent: Agent = None,
-        model: Model = None,
-        tool: Tool = None,
-        outcome: Outcome = None,
-        tag: Tag = None,
-        conversation: Conversation = None,
-        since: Since = None,
-        until: Until = None,
-        min_cost: Annotated[float | None, Field(description="US dollars, sub-agents included.")] = None,
-        slower: Annotated[str | None, Field(description="Took as long or longer: 500ms, 30s, 2m.")] = None,
-        attempts_of: Annotated[
-            str | None, Field(description="Id of a run that was tried again: it and the other tries of the same thing.")
-        ] = None,
-        min_attempt: Annotated[
-            int | None, Field(ge=1, description="This try of something or a later one: 2 for what was tried again.")
-        ] = None,
-        score: Annotated[
-            str | None, Field(description="Latest score of a name: quality<0.5, verdict=pass, or quality for any.")
-        ] = None,
+        where: Where = None,
         sort: Annotated[
             str, Field(description="started, duration, cost, tokens or first_token, largest first; -cost: smallest.")
         ] = "started",
@@ -68,23 +38,8 @@ class ListTools:
         cursor: Cursor = None,
     ) -> Answer:
         """List runs of agents, the newest first unless sorted otherwise, with how they ended, tokens and cost."""
-        where = filter_of(
-            agent,
-            model,
-            tool,
-            outcome,
-            tag,
-            conversation,
-            since,
-            until,
-            min_cost,
-            slower,
-            attempts_of,
-            min_attempt,
-            score,
-        )
         order = Order.parse(sort)
-        found = [run for run in log.runs(self._paths, where) if sub_agents or run.parent_run_id is None]
+        found = [run for run in log.runs(self._paths, filter_of(where)) if sub_agents or run.parent_run_id is None]
         ordered = order.sorted(found)
         if cursor is not None:
             place = next((at for at, run in enumerate(ordered) if run.run_id == cursor), None)
@@ -95,17 +50,12 @@ class ListTools:
 
     def conversations(
         self,
-        agent: Agent = None,
-        outcome: Outcome = None,
-        tag: Tag = None,
-        since: Since = None,
-        until: Until = None,
+        where: Where = None,
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
         """List conversations (runs joined by a conversation id), the one with the latest turn first."""
-        where = filter_of(agent, None, None, outcome, tag, None, since, until, None, None)
-        found = list(reversed(log.conversations(self._paths, where)))
+        found = list(reversed(log.conversations(self._paths, filter_of(where))))
 
         def line(each: log.Conversation) -> Answer:
             return known(
@@ -128,12 +78,7 @@ class ListTools:
         by: Annotated[
             str, Field(description="agent, model, tool, hour, day, attempt, or tag:NAME for the values of a tag.")
         ] = "agent",
-        agent: Agent = None,
-        model: Model = None,
-        outcome: Outcome = None,
-        tag: Tag = None,
-        since: Since = None,
-        until: Until = None,
+        where: Where = None,
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Answer:
@@ -141,25 +86,18 @@ class ListTools:
         name = by.removeprefix("tag:")
         if by not in ("agent", "model", "tool", "hour", "day", "attempt") and (name == by or not name):
             raise ConfigurationError(f"by {by!r}: choose from agent, model, tool, hour, day, attempt, tag:NAME")
-        where = filter_of(agent, model, None, outcome, tag, None, since, until, None, None)
-        found = log.statistics(self._paths, where, tags=[name] if name != by else [])
+        found = log.statistics(self._paths, filter_of(where), tags=[name] if name != by else [])
         groups = found.by_tag[name] if name != by else getattr(found, f"by_{by}")
         return {"total": group_line(found.total), **numbered_page(groups, group_line, limit, "groups", cursor)}
 
     def errors(
         self,
-        agent: Agent = None,
-        model: Model = None,
-        tool: Tool = None,
-        tag: Tag = None,
-        since: Since = None,
-        until: Until = None,
+        where: Where = None,
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
         """Errors grouped by type, place and message, with counts, first and last seen, and a run to open."""
-        where = filter_of(agent, model, tool, None, tag, None, since, until, None, None)
-        groups = log.errors(self._paths, where)
+        groups = log.errors(self._paths, filter_of(where))
         return {"total": len(groups), **numbered_page(groups, self._error_line, limit, "errors", cursor)}
 
     def _error_line(self, group: log.ErrorGroup) -> Answer:
@@ -183,13 +121,7 @@ class ListTools:
         text: Annotated[str, Field(description="What to look for.")],
         regex: Annotated[bool, Field(description="text is a regular expression of Python's.")] = False,
         ignore_case: bool = True,
-        agent: Agent = None,
-        model: Model = None,
-        tool: Tool = None,
-        outcome: Outcome = None,
-        tag: Tag = None,
-        since: Since = None,
-        until: Until = None,
+        where: Where = None,
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
@@ -200,7 +132,7 @@ class ListTools:
             text,
             regex=regex,
             ignore_case=ignore_case,
-            where=filter_of(agent, model, tool, outcome, tag, None, since, until, None, None),
+            where=filter_of(where),
             newest_first=True,
             deadline=deadline,
         )
