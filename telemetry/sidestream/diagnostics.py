@@ -1,8 +1,8 @@
-"""Diagnostics: what Sidestream logs about itself, to the standard logger named `sidestream`.
+"""Diagnostics that Sidestream logs about itself, through the standard logger `sidestream`.
 
-Where the application has configured logging, they are routed, formatted and silenced like those of any other logger.
-Where it has not, warnings go to stderr, each as a line that begins with `sidestream:`.
-No content (prompts, arguments, results, error texts) is ever put in a diagnostic. None of the functions raises.
+If the application configures logging, its handlers, formats and levels apply as to any other logger. Otherwise warnings
+and errors go to stderr, one line each, prefixed with `sidestream:`. Diagnostics never contain content (prompts,
+arguments, results, error texts). No function here raises.
 """
 
 from __future__ import annotations
@@ -15,53 +15,53 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 PRINT_MILLISECONDS = 100
-"""For how long a diagnostic waits for stderr to take it."""
+"""Maximum wait in milliseconds for stderr to become writable."""
 PIPE_BYTES = 4_096
-"""What a pipe that can be written to takes without blocking (POSIX's `PIPE_BUF`, on Linux)."""
+"""Bytes that a writable pipe accepts without blocking (`PIPE_BUF` on Linux)."""
 
 _said: set[tuple[str, ...]] = set()
 
 
 def info(message: str, **fields: Any) -> None:
-    """Log `message` with `fields`, at level INFO."""
+    """Log `message` with `fields` at level INFO."""
     _log("info", message, fields)
 
 
 def warn(message: str, **fields: Any) -> None:
-    """Log `message` with `fields`, at level WARNING."""
+    """Log `message` with `fields` at level WARNING."""
     _log("warning", message, fields)
 
 
 def info_once(message: str, *key: str, **fields: Any) -> None:
-    """Log at level INFO, the first time only for each distinct `message` and `key`."""
+    """Log at level INFO, once for each distinct `message` and `key`."""
     if _is_first(message, key):
         _log("info", message, fields)
 
 
 def warn_once(message: str, *key: str, **fields: Any) -> None:
-    """Log at level WARNING, the first time only for each distinct `message` and `key`."""
+    """Log at level WARNING, once for each distinct `message` and `key`."""
     if _is_first(message, key):
         _log("warning", message, fields)
 
 
 def error_once(message: str, *key: str, **fields: Any) -> None:
-    """Log at level ERROR, the first time only for each distinct `message` and `key`."""
+    """Log at level ERROR, once for each distinct `message` and `key`."""
     if _is_first(message, key):
         _log("error", message, fields)
 
 
 class Probe(NamedTuple):
-    """Probe for one private name of a library that Sidestream uses."""
+    """Result of a check for one private name of a library on which Sidestream depends."""
 
     name: str
     holds: bool
-    """Whether the installed version has the name, and it does what is expected."""
+    """Whether the installed version has the name with the expected behaviour."""
     lost: str
-    """What does not work without it."""
+    """The feature that does not work if the name is missing."""
 
 
 def warn_missing(library: str, probes: Callable[[], Sequence[Probe]]) -> None:
-    """Warn, once a process, of each of the `probes` that does not hold. A probe that raises is warned of itself."""
+    """Log a warning for each failed probe of `library`, once per process. A probe that raises is logged as well."""
     if not _is_first("probed", (library,)):
         return
     try:
@@ -76,13 +76,14 @@ def warn_missing(library: str, probes: Callable[[], Sequence[Probe]]) -> None:
 
 
 def debug_traceback(error: BaseException) -> None:
-    """Print the traceback of what an exporter or redactor raised, if `SIDESTREAM_DEBUG` is set. It may hold content."""
+    """Print the traceback of an error of an exporter or redactor if `SIDESTREAM_DEBUG` is set. The text may hold
+    content."""
     if os.environ.get("SIDESTREAM_DEBUG", "") not in ("", "0"):
         _print("".join(traceback.format_exception(error)))
 
 
 def forget() -> None:
-    """Log everything anew: for tests and for a forked child."""
+    """Forget which messages have been logged. For tests and forked children."""
     _said.clear()
 
 
@@ -99,7 +100,7 @@ def _log(level: Literal["info", "warning", "error"], message: str, fields: dict[
         elif level != "info" and logger.isEnabledFor(getattr(logging, level.upper())):
             _print(f"sidestream: {_render(None, level, {'event': message, **fields})}\n")
     except Exception:
-        pass  # a logging handler of the application's that raises must not end a run, and cannot be logged
+        pass  # a logging handler of the application that raises must not end a run, and cannot be logged
 
 
 def _render(logger: Any, level: str, fields: MutableMapping[str, Any]) -> str:
@@ -108,17 +109,17 @@ def _render(logger: Any, level: str, fields: MutableMapping[str, Any]) -> str:
 
 
 def _print(text: str) -> None:
-    """Write `text` to stderr, unless stderr is a pipe or terminal that takes nothing now.
+    """Write `text` to stderr, unless stderr is a blocked pipe or terminal.
 
-    Not through the buffer of `sys.stderr`: a thread that hangs in a write holds the buffer's lock, and the interpreter
-    ends with a crash when it comes to flush that buffer.
+    Bypasses the buffer of `sys.stderr`: a thread that hangs in a write holds the lock of the buffer, and the
+    interpreter crashes at exit when flushing a locked buffer.
     """
     stream = sys.stderr
     if stream is None:
         return
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError, AttributeError):  # a stream of the application's or a test runner's own
+    except (OSError, ValueError, AttributeError):  # a stream without a descriptor, such as that of a test runner
         stream.write(text)
         return
     data = text.encode("utf-8", "backslashreplace")
@@ -137,6 +138,6 @@ def _takes_data(descriptor: int) -> bool:
 def _is_first(message: str, key: tuple[str, ...]) -> bool:
     if (message, *key) in _said:
         return False
-    if len(_said) < 1_000:  # a bound on memory, for keys that others choose
+    if len(_said) < 1_000:  # bounds memory, since keys may come from outside
         _said.add((message, *key))
     return True

@@ -1,41 +1,41 @@
-"""Every error Sidestream raises, in one tree.
+"""All errors that Sidestream raises, in one tree.
 
     SidestreamError
     ├── ConfigurationError(ValueError)     a setting that cannot work
-    │   └── UnknownExporterError           no exporter of that name is installed
-    ├── InvalidEventError(ValueError)      an event that lacks or contradicts the contract
-    ├── UnreadableLogError                 a log is there, and the system does not let us read it
-    ├── OutputError                        a command's output cannot be written
-    └── ExporterUnavailable                raised BY an exporter: its sink is away, keep the batch, try later
+    │   └── UnknownExporterError           no exporter of this name is installed
+    ├── InvalidEventError(ValueError)      a field of an event is missing or invalid
+    ├── UnreadableLogError                 an existing log cannot be read
+    ├── OutputError                        the output of a command cannot be written
+    └── ExporterUnavailable                raised BY an exporter: the sink is unreachable, retry the batch later
 
-None of them ever reaches a run that is being observed: there, failures are counted and said once.
+No error reaches an observed run: failures there are counted, and logged once.
 """
 
 from __future__ import annotations
 
 
 class SidestreamError(Exception):
-    """Base of every error Sidestream raises."""
+    """Base class of all errors that Sidestream raises."""
 
 
 class ConfigurationError(SidestreamError, ValueError):
-    """A setting cannot work. The message says which one, why, and what would."""
+    """A setting cannot work. The message names the setting, the reason, and a valid alternative."""
 
 
 class UnknownExporterError(ConfigurationError):
-    """No installed exporter has the given name. The message lists those that are."""
+    """No exporter of this name is installed. The message lists the installed ones."""
 
 
 class InvalidEventError(SidestreamError, ValueError):
-    """An event was made without a required field, or with one of the wrong kind."""
+    """A required field of an event is missing or has the wrong type."""
 
 
 class UnreadableLogError(SidestreamError):
-    """A log is there and cannot be read: permission, a failing disk. The message says which file, and why."""
+    """An existing log cannot be read: no permission, a failing disk. The message names the file and the reason."""
 
     @classmethod
     def of(cls, path: str, error: OSError) -> UnreadableLogError:
-        """The error for `path`, from the system's `error`."""
+        """Return the error for `path`, with the message of the operating system."""
         return cls(f"cannot read {path}: {error.strerror or error}")
 
 
@@ -44,8 +44,8 @@ class OutputError(SidestreamError):
 
 
 class ExporterUnavailable(SidestreamError):
-    """An exporter raises this from `export()` when its sink cannot be reached and *nothing* of the batch was delivered.
+    """Raised by `Exporter.export()` if the sink is unreachable and *no* event of the batch was delivered.
 
-    The pipeline then keeps the whole batch, waits with a growing delay, and offers it again.
-    Any other exception means that the batch is lost, and it is counted so.
+    The pipeline keeps the whole batch and retries with a growing delay. With any other exception the batch is lost, and
+    counted as dropped.
     """

@@ -1,7 +1,7 @@
-"""Exit hooks: every open sidecar is closed when the process ends, and starts anew in a forked child.
+"""Exit hooks: close every open sidecar at the end of the process, and restart sidecars in a forked child.
 
-A process ends by the interpreter's exit, by the exit of a `multiprocessing` child, which runs no exit handlers, by a
-signal whose default action kills it, or by a kill that nobody sees. The first three are covered here.
+Covered are the exit of the interpreter, the exit of a `multiprocessing` child (which runs no `atexit` handlers), and
+signals whose default action kills the process. SIGKILL cannot be caught.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .diagnostics import forget
 from .stdlib_compat import close_at_child_exit, close_at_exit_of_children
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""Signals that ask a program to end. Their handlers are only set where the default action would kill the process."""
+"""Termination signals. Handlers replace the default action only, never a handler of the program."""
 
 
 class Closable(Protocol):
-    """What the hooks need of a sidecar."""
+    """Interface of a sidecar for the exit hooks."""
 
     def close(self) -> object: ...
     def after_fork(self) -> None: ...
@@ -32,7 +32,7 @@ _open: Collection[Closable] = ()
 
 
 def register(sidecars: Collection[Closable]) -> None:
-    """Close those of `sidecars` that are there when the process ends. Called once, when the package is imported."""
+    """Close the members of `sidecars` at the end of the process. Called once, when the package is imported."""
     global _open
     _open = sidecars
     atexit.register(_close_all)
@@ -43,9 +43,9 @@ def register(sidecars: Collection[Closable]) -> None:
 
 
 def handle_signals() -> None:
-    """Have a signal that would kill the process close all sidecars first, unless `SIDESTREAM_SIGNALS=0`.
+    """Close all sidecars before a termination signal kills the process, unless `SIDESTREAM_SIGNALS=0`.
 
-    Only the main thread may set handlers; from another one, this does nothing.
+    No-op outside of the main thread, since only the main thread may set signal handlers.
     """
     if threading.current_thread() is threading.main_thread() and os.environ.get("SIDESTREAM_SIGNALS") != "0":
         for number in SIGNALS:
@@ -54,7 +54,7 @@ def handle_signals() -> None:
 
 
 def restore_signals() -> None:
-    """Put the default actions back once no sidecar is left."""
+    """Restore the default signal actions if no sidecar is open."""
     if not _open and threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             if signal.getsignal(number) is _close_and_die:
@@ -67,10 +67,10 @@ def _close_all() -> None:
 
 
 def _close_and_die(number: int, frame: FrameType | None) -> None:
-    """Deliver what is pending, and then end the process as the signal does by default.
+    """Close all sidecars, then kill the process by the default action of the signal.
 
-    A server that has shut down gracefully puts back the handlers that it found and raises the signal again: without
-    this, the ends of the last runs would die with it. A second signal kills at once.
+    A server such as uvicorn restores previous handlers after its graceful shutdown and raises the signal again: the
+    ends of the last runs would be lost without this handler. A second signal kills at once.
     """
     signal.signal(number, signal.SIG_DFL)
     try:

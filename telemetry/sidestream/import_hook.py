@@ -1,4 +1,4 @@
-"""Import hook: calls once modules have been imported, without importing them, and without changing their loaders."""
+"""Import hook: functions called after the import of a module, without importing the module or replacing its loader."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .diagnostics import error_once
 
 
 class ImportHook:
-    """Stands in `sys.meta_path` until each module of `calls` is imported, and calls its function with the module.
+    """Finder in `sys.meta_path` that calls a function after the import of each module in `calls`.
 
-    No import fails with it: the functions may not raise, and a failure of its own is said.
+    The hook never makes an import fail: the functions must not raise, and failures of the hook itself are logged.
     """
 
     def __init__(self, calls: Mapping[str, Callable[[ModuleType], None]]) -> None:
         self._calls = dict(calls)
 
     def enter(self) -> None:
-        """Listen, before every other finder."""
+        """Add the hook to `sys.meta_path`, before all other finders."""
         sys.meta_path.insert(0, self)
 
     def leave(self) -> None:
-        """Listen no longer."""
+        """Remove the hook from `sys.meta_path`."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
@@ -34,7 +34,7 @@ class ImportHook:
     ) -> ModuleSpec | None:
         if name not in self._calls or self not in sys.meta_path:
             return None
-        # Only the finders behind this one: another of its kind, in front, may be asking all the others, and so us.
+        # Skip the finders in front: another import hook there may query all finders, and would recurse endlessly.
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             spec = finder.find_spec(name, path, target) if hasattr(finder, "find_spec") else None
             if spec is not None:
@@ -47,13 +47,13 @@ class ImportHook:
         return None
 
     def called(self, name: str) -> None:
-        """Listen for the module `name` no longer."""
+        """Forget the module `name`; removes the hook after the last module."""
         self._calls.pop(name, None)
         if not self._calls:
             self.leave()
 
     def _follow(self, name: str, loader: Any) -> None:
-        # The loader itself is not replaced: sources and resources are read through it.
+        # The loader itself stays in place, because sources and resources are read through it.
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:

@@ -1,7 +1,7 @@
-"""Observation of every agent of a process, existing and future, without a change in its code: `install()`.
+"""`install()`: observation of every agent of the process, existing and future, without a change in the agents' code.
 
-An agent is observed as soon as it is made: `Agent.__init__` is wrapped, and the wrapper attaches what the agent's own
-constructor has finished. Agents are held weakly. `uninstall()` puts everything back.
+`Agent.__init__` is wrapped, and the wrapper attaches the sidecar to each new agent. Agents are held weakly.
+`uninstall()` restores everything.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .sources.sdk.registry import SdkObserver, known_sdks, sdks_of
 from .stdlib_compat import frames_of_other_threads
 
 AGENTS = "pydantic_ai.agent"
-"""Module that defines `Agent`. It need not be imported yet, and is not imported for our sake."""
+"""Module that defines `Agent`. `install()` never imports the module itself."""
 PATIENCE = 1.0
-"""Seconds that `install()` waits at most for agents which other threads are making at that moment."""
+"""Maximum wait in seconds of `install()` for agents under construction in other threads."""
 
-_lock = threading.RLock()  # guards everything below; nothing that can block for long happens under it
+_lock = threading.RLock()  # guards the state below; never held during a call that can block for long
 _installed: _Installation | None = None
 
 
@@ -43,19 +43,19 @@ def install(
     sdk: str | Sequence[str] | None = None,
     **settings: Any,
 ) -> Sidecar:
-    """Observe every agent of the process, those that exist and those that will; returns the sidecar.
+    """Observe every agent of the process, existing and future; returns the sidecar.
 
-    Observed are pydantic-ai's agents, and the SDKs of `sdk` where the program imports them. May be called before any of
-    them is imported, which it does not do itself, and from any thread. Twice is once: a second
-    call returns the sidecar of the first, and warns if it asked for other settings; but a program's own call takes over
-    from `sidestream run`. Runs already in progress go on unobserved. Not found are agents that `gc.freeze()` hid from
-    the garbage collector before. An exporter that the environment names and that cannot work is logged, and left out.
+    Covers pydantic-ai's agents, and the SDKs in `sdk` once the program imports them. May be called before those imports
+    and from any thread. A second call returns the same sidecar, and logs a warning if it has other settings; only a
+    call by the program replaces the installation of `sidestream run`. Runs in progress stay unobserved, and so do
+    agents that `gc.freeze()` has hidden from the garbage collector. An exporter from the environment that cannot work
+    is logged and left out.
 
     Args:
         exporters: As for `Sidecar`.
-        sidecar: One that exists already, instead of exporters and settings. It stays yours to close.
-        sdk: SDKs to observe beside pydantic-ai's agents, such as `["openai", "anthropic"]` or `"openai,anthropic"`; all
-            that are known unless given here or in `SIDESTREAM_SDK`; `"none"` for none.
+        sidecar: An existing sidecar, instead of exporters and settings. The caller remains responsible for closing it.
+        sdk: SDKs to observe beside pydantic-ai, such as `["openai", "anthropic"]` or `"openai,anthropic"`; default
+            `SIDESTREAM_SDK`, else all known SDKs; `"none"` for none.
         settings: As for `Sidecar`.
 
     Raises:
@@ -81,7 +81,7 @@ def install(
         installation.listen()
     installation.sdks.begin()
     if AGENTS in sys.modules:
-        # Not under the lock: this waits for another thread that is in the middle of importing it.
+        # Outside the lock, because this call waits while another thread imports the module.
         module = importlib.import_module(AGENTS)
         installation.wrap(module)
         installation.attach_existing(module)
@@ -89,14 +89,14 @@ def install(
 
 
 def _made(exporters: Sequence[Exporter | str], settings: dict[str, Any]) -> Sidecar:
-    """Makes the sidecar of `install()`. Exporters of the environment that cannot work are said and left out."""
+    """Make the sidecar of `install()`. Exporters from the environment that cannot work are logged and left out."""
     if not exporters and not is_disabled():
         exporters = exporters_that_work(exporters_from_environment()) or ["none"]
     return Sidecar(*exporters, **settings)
 
 
 def _sdks(given: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The SDKs to observe. A name in the environment that there is not is said, and left out."""
+    """Names of the SDKs to observe. Unknown names in the environment are logged and left out."""
     named = os.environ.get("SIDESTREAM_SDK", "").strip()
     if given is not None or not named:
         return sdks_of(given)
@@ -104,10 +104,10 @@ def _sdks(given: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def uninstall() -> None:
-    """Undo `install()`: SDKs, `Agent.__init__` and the agents are as they were, and a sidecar that it made is closed.
+    """Undo `install()`: restores the SDKs, `Agent.__init__` and the agents, and closes a sidecar made by `install()`.
 
-    What `Sidecar.observe()` attached stays attached. Without an installation nothing happens. Where another library has
-    wrapped `Agent.__init__` after us, its wrapper is left in place, and ours below it only passes on.
+    Agents attached by `Sidecar.observe()` stay attached. No-op without an installation. If another library has wrapped
+    `Agent.__init__` afterwards, the wrapper of Sidestream stays below the other one and only forwards the call.
     """
     global _installed
     with _lock:
@@ -120,7 +120,7 @@ def uninstall() -> None:
 
 
 class _Installation:
-    """Installation of one sidecar on all agents, from `install()` to `uninstall()`."""
+    """Installation of one sidecar on all agents, between `install()` and `uninstall()`."""
 
     def __init__(self, sidecar: Sidecar, *, ours: bool, sdks: Sequence[str]) -> None:
         self.sidecar = sidecar
@@ -130,10 +130,10 @@ class _Installation:
         self._agent_class: Any = None
         self._original: Callable[..., None] | None = None
         self._wrapper: Callable[..., None] | None = None
-        self._attached: dict[int, weakref.ref[Any]] = {}  # by id, for agents cannot be hashed
+        self._attached: dict[int, weakref.ref[Any]] = {}  # keyed by id, because agents are not hashable
 
     def listen(self) -> None:
-        """Wrap `Agent` as soon as it is imported."""
+        """Wrap `Agent` once it is imported."""
         self._hook = ImportHook({AGENTS: lambda module: _guarded(self.wrap, module)})
         self._hook.enter()
 
@@ -152,7 +152,7 @@ class _Installation:
                 try:
                     original(self, *args, **kwargs)
                 except BaseException as error:
-                    if error.__traceback__ is not None:  # this frame, which without us would not be there
+                    if error.__traceback__ is not None:  # remove the frame of this wrapper from the traceback
                         error.__traceback__ = error.__traceback__.tb_next
                     raise
                 attach(self)
@@ -162,7 +162,7 @@ class _Installation:
             self._wrapper = self._agent_class.__init__ = __init__
 
     def attach(self, agent: Any) -> None:
-        """Observe `agent`, unless it is observed already."""
+        """Observe `agent`, unless it is already observed."""
         _guarded(self._attach, agent)
 
     def _attach(self, agent: Any) -> None:
@@ -174,18 +174,18 @@ class _Installation:
                 return
             if not any(capability is observer for capability in present):
                 self.sidecar.observe(agent)
-                if self.sidecar.stands_aside:  # `sidestream run`: the program has nobody else to say it
+                if self.sidecar.stands_aside:  # `sidestream run`: the program itself does not turn the banner off
                     _silence_banner()
                 key, attached = id(agent), self._attached
                 attached[key] = weakref.ref(agent, lambda _: attached.pop(key, None))
 
     def attach_existing(self, module: ModuleType) -> None:
-        """Observe the agents that exist already."""
+        """Observe the existing agents."""
         if self._original is not None:
             _wait_until_left(self._original.__code__)
         cls = module.Agent
         for each in gc.get_objects():
-            if cls in type(each).__mro__:  # isinstance() would ask proxies what they stand for, and wake them
+            if cls in type(each).__mro__:  # isinstance() would resolve lazy proxies, because it reads their `__class__`
                 self.attach(each)
 
     def undo(self) -> None:
@@ -201,14 +201,14 @@ class _Installation:
 
 
 def _silence_banner() -> None:
-    """Keep away pydantic-ai's banner, which says at the first run that observability is off: it is on."""
+    """Disable pydantic-ai's banner, which claims at the first run that observability is off."""
     pydantic_ai = sys.modules.get("pydantic_ai")
     if hasattr(pydantic_ai, "BANNER_ENABLED"):
         setattr(pydantic_ai, "BANNER_ENABLED", False)  # noqa: B010
 
 
 def _guarded(call: Callable[[Any], None], argument: Any) -> None:
-    """Call `call(argument)`. A failure is logged; no import, and no making of an agent, fails with it."""
+    """Call `call(argument)` and log a failure, so that imports and constructors of agents never fail."""
     try:
         call(argument)
     except Exception as error:
@@ -217,7 +217,7 @@ def _guarded(call: Callable[[Any], None], argument: Any) -> None:
 
 
 def _wait_until_left(code: CodeType) -> None:
-    """Wait for other threads within `code`, since agents that they make there never reach the wrapper around it."""
+    """Wait until no other thread executes `code`: an agent that is made there bypasses the new wrapper."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and any(_is_within(frame, code) for frame in frames_of_other_threads()):
         time.sleep(0.001)
@@ -233,7 +233,7 @@ def _is_within(frame: FrameType | None, code: CodeType) -> bool:
 
 def _after_fork_in_child() -> None:
     global _lock
-    _lock = threading.RLock()  # another thread may have held it
+    _lock = threading.RLock()  # another thread may have held the old lock at the fork
 
 
 if hasattr(os, "register_at_fork"):

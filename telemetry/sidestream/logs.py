@@ -1,4 +1,4 @@
-"""Stamps the application's own log lines with the run they were written in. Public name of `recording.correlation`."""
+"""Public names for stamping log lines of the application with the current run. See `recording.correlation`."""
 
 from .recording.correlation import CurrentRun, RunFilter, add_run, current_run
 

@@ -1,4 +1,4 @@
-"""Settings from the environment: whether anything is observed at all, and by which exporters."""
+"""Settings from environment variables: whether to observe, and with which exporters."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def is_disabled() -> bool:
 
 
 def exporters_from_environment() -> list[str]:
-    """`SIDESTREAM_EXPORTERS`, as `split_specs` reads it; none for `none`."""
+    """Exporter specs in `SIDESTREAM_EXPORTERS`, or the default ones; empty for `none`."""
     specs = split_specs(os.environ.get("SIDESTREAM_EXPORTERS", "").strip() or DEFAULT_EXPORTERS)
     return [] if specs == ["none"] else specs
 
 
 def exporters_of(items: Sequence[Exporter | str]) -> list[Exporter]:
-    """The exporters that `items` are or describe, or the environment's where there are none.
+    """Exporters made from `items`; from the environment if `items` is empty.
 
-    `none` alone is none, and so is all where `SIDESTREAM_DISABLED` asks for that.
+    Empty if the only item is `none`, or if `SIDESTREAM_DISABLED` is set.
 
     Raises:
-        ConfigurationError: one of them cannot work.
+        ConfigurationError: an exporter cannot work.
     """
     if is_disabled() or list(items) == ["none"]:
         return []
@@ -41,7 +41,7 @@ def exporters_of(items: Sequence[Exporter | str]) -> list[Exporter]:
 
 
 def exporter_of(item: Exporter | str) -> Exporter:
-    """The exporter that `item` is or describes. Raises `ConfigurationError` where it cannot work."""
+    """The exporter `item`, or an exporter made from the spec `item`. Raises `ConfigurationError` if it cannot work."""
     if not isinstance(item, str):
         return check_exporter(item, repr(item))
     several = [each.strip() for each in item.split(",")]
@@ -52,7 +52,7 @@ def exporter_of(item: Exporter | str) -> Exporter:
 
 
 def exporters_that_work(specs: Iterable[str]) -> list[Exporter]:
-    """The exporters of `specs`, for a program that must run whatever they are: a faulty one is logged, and left out."""
+    """Exporters made from `specs` for a program that must run anyway: faulty ones are logged and left out."""
     made = []
     for spec in specs:
         try:

@@ -1,4 +1,4 @@
-"""`Sidecar`: the face users meet. Settings, attaching to agents, and the life of the pipeline behind it."""
+"""`Sidecar`, the main entry point: settings, attaching to agents, and the life cycle of the pipeline."""
 
 from __future__ import annotations
 
@@ -44,35 +44,36 @@ AgentT = TypeVar("AgentT")
 ItemT = TypeVar("ItemT")
 
 CHUNK_SECONDS = 0.1
-"""Seconds for which deltas of an answer are gathered into one event."""
+"""Seconds for which deltas of an answer are collected into one event."""
 
 _names = itertools.count(1)
 
 
 class Sidecar:
-    """Observes agents and hands what it sees to its exporters.
+    """Observes agents and exports the events of their runs.
 
         with Sidecar("console", "jsonl:runs/") as sidecar:
             agent = sidecar.observe(agent)
             await agent.run("…")
 
-    Safe to make at import time, to share between threads and event loops, and never to close: the interpreter's exit
-    closes it, and so does a SIGTERM or SIGINT that would kill the process, unless `SIDESTREAM_SIGNALS=0`. After a fork,
-    the child starts with empty buffers and statistics and its own workers.
+    A sidecar may be created at import time and shared between threads and event loops. Closing is optional: the exit of
+    the interpreter closes it, and so does a SIGTERM or SIGINT that would kill the process, unless
+    `SIDESTREAM_SIGNALS=0`. After a fork, the child starts with empty buffers, zeroed statistics, and workers of its
+    own.
 
     Args:
-        exporters: Exporters, or their names as in `SIDESTREAM_EXPORTERS`; `"none"` for none. Not given: that variable,
-            else `console,jsonl:runs/`. With `SIDESTREAM_DISABLED=1` nothing is observed, whatever is given here.
-        redact: Takes each text of content and returns what may be shown of it. With it, the text of an answer's part is
-            exported when the part ends, so that nothing can hide in the seam of two chunks.
-        prices: Prices of models that the offline list does not know, or that you pay differently, by model name.
-        tags: Written with every run, as those of `tags()` are.
-        buffer_events: Events that may wait for one exporter. What does not fit is dropped and counted: chunks first,
-            the ends of requests and runs never before twice as many wait.
-        buffer_bytes: The same in bytes of content, roughly.
-        close_timeout: Seconds that leaving the `with` block, or the interpreter, may take to deliver what is pending.
-            Once the JSONL log has everything, an exporter whose call hangs for a second is not waited for any longer.
-        stall_seconds: A wait for the provider between two chunks that counts as a stall.
+        exporters: Exporters, or specs as in `SIDESTREAM_EXPORTERS`; `"none"` for none. Default: that variable, else
+            `console,jsonl:runs/`. With `SIDESTREAM_DISABLED=1` nothing is observed, regardless of this argument.
+        redact: Function that returns the exportable form of a text of content. With a redactor, the text of an answer's
+            part is exported at the end of the part, so that no secret is split over two chunks.
+        prices: Prices by model name, for models that genai-prices lacks or that are billed at other rates.
+        tags: Tags of every run, as with `tags()`.
+        buffer_events: Maximum number of events that wait for one exporter. Beyond the limit, chunks are dropped first,
+            and counted; ends of requests and runs are kept up to twice the limit.
+        buffer_bytes: Like `buffer_events`, in bytes of content (approximate).
+        close_timeout: Maximum seconds to deliver pending events at the end of the `with` block or of the interpreter.
+            Once the JSONL log is complete, an exporter whose call has hung for one second is abandoned.
+        stall_seconds: Minimum wait for the provider between two chunks, in seconds, that counts as a stall.
 
     Raises:
         ConfigurationError: a setting cannot work.
@@ -116,14 +117,14 @@ class Sidecar:
         self._close_timeout = close_timeout
         self.wants_content = any(policy.mode != "none" for policy in self._pipeline.policies)
         self.disabled = not made
-        """Whether nothing is to be observed: `SIDESTREAM_DISABLED=1`, or no exporters."""
+        """Whether nothing is observed: `SIDESTREAM_DISABLED=1`, or no exporters."""
         self.active = not self.disabled
         self.stands_aside = False
-        """Whether it leaves an agent to any other sidecar that observes it, as that of `sidestream run` does."""
+        """Whether any other sidecar takes precedence on an agent. True for the sidecar of `sidestream run`."""
         self._lock = threading.RLock()
         self._number = next(_names)
         self._observer: Observer | None = None
-        self._attached: dict[int, weakref.ref[Any]] = {}  # agents cannot be hashed
+        self._attached: dict[int, weakref.ref[Any]] = {}  # keyed by id, because agents are not hashable
         self._run_count = self._recording_errors = 0
         self._last_trouble: str | None = None
         _live.add(self)
@@ -134,7 +135,7 @@ class Sidecar:
 
     @property
     def capability(self) -> Observer:
-        """For a new agent: `Agent(..., capabilities=[sidecar.capability])`."""
+        """Capability for a new agent: `Agent(..., capabilities=[sidecar.capability])`."""
         with self._lock:
             if self._observer is None:
                 from .sources.pydantic_ai import caller_exit
@@ -145,9 +146,10 @@ class Sidecar:
             return self._observer
 
     def observe(self, agent: AgentT) -> AgentT:
-        """Observe every run of an existing pydantic-ai agent; returns the same agent. Twice is once.
+        """Observe every run of an existing pydantic-ai agent; returns the same agent. Idempotent.
 
-        Not seen are runs under `agent.override(spec=…)` with capabilities of its own, which replaces all of an agent's.
+        Not observed are runs under `agent.override(spec=…)` with capabilities, because the override replaces those of
+        the agent.
 
         Raises:
             ConfigurationError: `agent` is not a pydantic-ai agent.
@@ -167,14 +169,14 @@ class Sidecar:
         return agent
 
     def take_over(self, agent: Any) -> None:
-        """Have the sidecars that stand aside leave `agent` to this one."""
+        """Detach `agent` from all sidecars with `stands_aside`, in favour of this sidecar."""
         for other in [each for each in _live if each.stands_aside and each is not self]:
             other.unobserve(agent)
 
     def unobserve(self, agent: AgentT) -> AgentT:
         """Undo `observe` (or `capabilities=[sidecar.capability]`); returns the same agent.
 
-        Runs in progress go on being observed.
+        Runs in progress stay observed to their end.
         """
         from .sources.pydantic_ai.attach import detach
 
@@ -188,35 +190,36 @@ class Sidecar:
     @overload
     def tap(self, stream: PlainSource[ItemT], **about: Unpack[TapOptions]) -> Tap[ItemT]: ...
     def tap(self, stream: Any, **about: Unpack[TapOptions]) -> Any:
-        """A stream of anybody's as a run: an iterator of the same kind, async or plain, that gives the very same items.
+        """Observe any stream as a run; returns an iterator of the same kind (async or plain) over the identical items.
 
-        Give what makes the stream rather than the stream, and the log has the user's time to first token:
+        Pass the call that opens the stream rather than the open stream, so that the time to first token is complete:
 
             async for chunk in sidecar.tap(client.chat.completions.create(…, stream=True)): ...
             async with sidecar.tap(client.messages.stream(…)) as stream: ...
             for chunk in sidecar.tap(lambda: client.chat.completions.create(…, stream=True)): ...
 
-        The run begins now and ends with the stream: `completed`, `error`, `cancelled`, or `abandoned` once the iterator
-        is left, closed or let go of. What a stream brings after it has raised is passed on unobserved.
+        The run starts at the call and ends with the stream: `completed`, `error`, `cancelled`, or `abandoned` if the
+        iterator is left, closed or garbage-collected before the end. Items after an exception of the stream are passed
+        on unobserved.
 
         Args:
-            stream: An async iterator or a plain one (one that is both is taken as async); or what makes one: an
-                awaitable, a context manager, or a function without arguments, which is called at once.
+            stream: An async or plain iterator (async takes precedence), or a source of one: an awaitable, a context
+                manager, or a function without arguments, which is called at once.
             about: `agent_name`, `adapter`, `prompt`, `model`, `provider`, `conversation_id`; see `TapOptions`.
 
         Raises:
-            ConfigurationError: `stream` is no stream (a text is none), or there is no such adapter.
+            ConfigurationError: `stream` is not a stream (a string is not), or the adapter does not exist.
         """
         from .sources.tap.opening import tap
 
         return tap(self, stream, **about)
 
     def tags(self, **tags: str) -> AbstractContextManager[None]:
-        """Tags of every run that starts inside the `with` block, in its tasks and `asyncio.to_thread` too.
+        """Tags for every run that starts inside the `with` block, including in its tasks and in `asyncio.to_thread`.
 
-        Blocks within blocks add, the inner one wins. A value longer than 256 characters is cut. A block in an async
-        generator holds for the runs that the generator starts, and not for those of its consumer; in a plain generator
-        it holds for both, as a context variable does.
+        Nested blocks merge; the inner value wins. Values longer than 256 characters are truncated. In an async
+        generator, the block covers only the runs that the generator starts, not those of its consumer; in a plain
+        generator it covers both, like a context variable.
 
         Raises:
             ConfigurationError: a value is not a string, a name is longer than 64 characters, or there are more than 32.
@@ -224,10 +227,10 @@ class Sidecar:
         return self._tags_here.block(tags, sys._getframe(1))
 
     def attempts(self) -> AbstractContextManager[None]:
-        """Every run that starts inside the `with` block is a try of the same thing: `attempt` 1, 2 and so on.
+        """Number the runs inside the `with` block as attempts at the same task: `attempt` 1, 2 and so on.
 
-        For a program that repeats a whole run. Sub-agents are no attempts of their own. Blocks within blocks: the inner
-        one counts.
+        For programs that repeat a whole run. Sub-agents are not counted as attempts. In nested blocks, the innermost
+        counts.
         """
         return self._tags_here.block({}, sys._getframe(1), attempts=Attempts())
 
@@ -240,23 +243,23 @@ class Sidecar:
         label: str | None = None,
         comment: str | None = None,
     ) -> None:
-        """Say what you think of a run: an event `score` of the log, which exporters and readers join with the run.
+        """Score a run: records an event `score`, which exporters and readers join with the run.
 
             sidecar.score(result.run_id, "helpful", 0.8, comment="right, and too long")
             sidecar.score(run_id, "reviewed", label="pass")
 
-        The run may be in progress or over, by years, and another program's. The latest score of a name counts.
-        `sidestream note` does the same from a shell.
+        The run may be in progress, long over, or of another program. The latest score of each name counts. `sidestream
+        note` records scores from a shell.
 
         Args:
-            run_id: The whole id of the run.
-            name: What is judged: of a bounded set, for metrics are counted by it.
-            value: A number, `True` or `False`; None where the label says it all.
-            label: The judgement in a word.
-            comment: Why. It is content, and obeys each exporter's policy.
+            run_id: Full id of the run.
+            name: Name of the criterion, from a bounded set, since metrics are counted by name.
+            value: A number, `True` or `False`; None for a score that consists of a label.
+            label: Judgement as a word, such as `pass`.
+            comment: Reason for the score. Content, subject to the policy of each exporter.
 
         Raises:
-            ConfigurationError: it says nothing, or a part is of the wrong type.
+            ConfigurationError: value and label are both missing, or an argument has the wrong type.
         """
         if not isinstance(run_id, str) or not run_id:
             raise ConfigurationError(f"score: the run {run_id!r} must be the id of one, such as result.run_id")
@@ -272,18 +275,18 @@ class Sidecar:
     # --- life ---
 
     def flush(self, timeout: float = 5.0) -> dict[str, int]:
-        """Deliver what has been seen so far, within `timeout` seconds.
+        """Deliver all events recorded so far, within `timeout` seconds.
 
-        Returns by exporter how many events were not delivered: empty when all were.
+        Returns the number of undelivered events by exporter; empty if all were delivered.
         """
         self._flush_deltas()
         return self._pipeline.flush(timeout)
 
     def close(self, timeout: float | None = None) -> dict[str, int]:
-        """Deliver what is pending and release the exporters, within `timeout` seconds (default `close_timeout`).
+        """Deliver pending events and release the exporters, within `timeout` seconds (default `close_timeout`).
 
-        Returns by exporter how many events were not delivered: empty when all were. Observed agents go on unobserved.
-        A run still in progress has no `agent_end` in the log, and readers will call it lost. Twice is once.
+        Returns the number of undelivered events by exporter; empty if all were delivered. Attached agents continue
+        unobserved. A run in progress gets no `agent_end` in the log, so readers report it as lost. Idempotent.
         """
         with self._lock:
             was_active, self.active = self.active, False
@@ -300,8 +303,8 @@ class Sidecar:
         return self._pipeline.close(self._close_timeout if timeout is None else timeout)
 
     def stats(self) -> SidecarStats:
-        """The statistics of every exporter and of the sidecar itself, as of the exporters' last calls."""
-        pending_records = self._pipeline.pending_records  # before the exporters': a record is in one of them or in both
+        """Statistics of the sidecar and its exporters, as of the last call of each exporter."""
+        pending_records = self._pipeline.pending_records  # first, so that no record in transit is missing
         return SidecarStats(
             exporters=self._pipeline.stats(),
             runs=self._run_count,
@@ -345,10 +348,10 @@ class Sidecar:
     ) -> None:
         await asyncio.to_thread(self.close)
 
-    # --- what the observer needs ---
+    # --- interface for the recorders ---
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
-        """A run begins, under `parent` if it runs inside another."""
+        """Start recording a run; `parent` is the link to the enclosing run, if any."""
         attempts = self._tags_here.attempts() if parent is None else None
         run = RunRecorder(
             self._pipeline.put,
@@ -368,12 +371,12 @@ class Sidecar:
         return run
 
     def close_run(self, run: RunRecorder) -> None:
-        """A run is over. Takes no lock: the garbage collector may end a run anywhere."""
+        """Remove a finished run. Takes no lock, because the garbage collector may end a run at any point."""
         self._runs.pop(run.key, None)
         self._pipeline.wake()
 
     def trouble(self, error: Exception) -> None:
-        """Count a failure of our own; a worker logs it, for logging may block."""
+        """Count an internal failure. A worker logs the failure later, because logging may block."""
         self._recording_errors += 1
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -393,14 +396,14 @@ class Sidecar:
             error_once("recording failed, the run went on", self._last_trouble, exception=self._last_trouble)
 
     def after_fork(self) -> None:
-        """In a forked child: start with empty statistics and workers of its own."""
+        """Reset statistics and start new workers in a forked child."""
         self._lock = threading.RLock()
         for run in self._runs.values():
-            run.disown()  # it is the parent's, and a tap that came along must not record it twice
+            run.disown()  # the run belongs to the parent process; an inherited tap must not record the run twice
         self._runs.clear()
         self._run_count = self._recording_errors = 0
         self._assembler.forget_runs()
-        this_process()  # see there: it is another process now
+        this_process()  # refresh the cached identity of the process
         if self._observer is not None:
             from .sources.pydantic_ai import caller_exit
 

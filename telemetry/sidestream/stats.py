@@ -1,4 +1,4 @@
-"""What is counted, and how to read it."""
+"""Statistics of sidecars, exporters and collectors, as returned by `Sidecar.stats()`."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ State: TypeAlias = Literal["ok", "failing", "closed"]
 
 
 class ExporterStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Statistics of one exporter. `seen == exported + sum(dropped.values()) + pending`, always."""
+    """Statistics of one exporter. `seen == exported + sum(dropped.values()) + pending` always holds."""
 
     seen: int
     exported: int
     dropped: dict[str, int]
-    """By reason: `overflow`, `error`, `closed`, `shutdown`, and what the exporter itself reports."""
+    """Events by reason: `overflow`, `error`, `closed`, `shutdown`, and further reasons that the exporter reports."""
     pending: int
     failures: int
-    """Calls of the exporter that raised."""
+    """Number of calls of the exporter that raised."""
     state: State
     busy_seconds: float | None
-    """How long the exporter's current call has taken, where it is in one: a hanging exporter shows here."""
+    """Seconds since the start of the exporter's current call; None between calls. Large if the exporter hangs."""
     last_success: float | None
-    """Unix time of the last batch that was delivered."""
+    """Unix time of the last delivered batch; None before the first."""
     last_error: str | None
-    """Type of the last exception (its text may hold content)."""
+    """Type of the last exception; None if there was none. The text is omitted, because it may hold content."""
 
 
 class CollectorStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the collector beside the program has taken over, of all the processes that write its log."""
+    """Statistics of the collector process, for all processes that write the same log."""
 
     running: bool
     starts: int
-    """How often this process has started one."""
+    """Number of collectors that this process has started."""
     pid: int | None
-    """Its process, as it sees its own number; None while none has told yet, as all that follows."""
+    """Process id of the collector in its own PID namespace. None, like the fields below, before the first report."""
     behind_bytes: int | None
-    """Bytes of the log that its slowest exporter has not read yet."""
+    """Bytes of the log that the slowest exporter has not read yet."""
     exporters: dict[str, ExporterStats]
-    """As of its last report, a second ago at most while it runs."""
+    """Statistics as of the last report; at most a second old while the collector runs."""
     error: str | None
-    """Why the last one could not work."""
+    """Reason for which the last collector failed; None if it works."""
 
 
 class SidecarStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sidecar has seen and done so far."""
+    """Statistics of a sidecar since its start, or since the fork in a forked child."""
 
     exporters: dict[str, ExporterStats]
     runs: int
-    """Runs that have begun."""
+    """Number of started runs."""
     runs_in_progress: int
     unpriced_requests: int
-    """Requests that used tokens of a model without a known price."""
+    """Requests with token usage whose model has no known price."""
     recording_errors: int
-    """Failures of Sidestream's own while recording. Each one is a bug worth a report; no run noticed."""
+    """Internal failures of Sidestream while recording. Each is a bug worth reporting; the runs are unaffected."""
     pending_records: int = 0
-    """What was seen of runs and is in no exporter's statistics yet, since its events are still to be made."""
+    """Recorded facts not yet turned into events, and thus missing from the statistics of the exporters."""
     redaction_failures: int = 0
-    """Texts that the redactor raised on, or returned no text for. They are withheld from the exporters."""
+    """Texts for which the redactor raised or returned no string. The exporters never receive these texts."""
     collector: CollectorStats | None = None
-    """Of the exporter `collect`; None without it."""
+    """Statistics of the exporter `collect`; None without that exporter."""

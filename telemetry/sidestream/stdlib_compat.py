@@ -13,21 +13,21 @@ from typing import Any
 from .diagnostics import Probe
 
 EARLY = 100
-"""Priority of an exit handler of `multiprocessing`: before those that join the child's own processes and queues."""
+"""Exit priority in `multiprocessing`: runs before the handlers that join the child's own processes and queues."""
 
 
 def close_at_child_exit(call: Callable[[], object]) -> None:
-    """Have `call` called when this process ends, if it is a child of `multiprocessing`: no `atexit` runs there."""
+    """Call `call` at the end of this process if it is a `multiprocessing` child, where no `atexit` handler runs."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         _finalize(call)
 
 
 def close_at_exit_of_children(owner: object, call: Callable[[], object]) -> None:
-    """Have `call` called when a child of `multiprocessing` that is forked from here ends, as long as `owner` lives.
+    """Call `call` at the end of each `multiprocessing` child forked from here, while `owner` is alive.
 
-    Not by `close_at_child_exit` alone: a child that is about to begin clears its exit handlers, and only then runs what
-    was registered for after the fork.
+    `close_at_child_exit` is not enough: a starting child first clears its exit handlers, and then runs the functions
+    that were registered for after the fork.
     """
     util = sys.modules.get("multiprocessing.util")
     if hasattr(util, "register_after_fork"):
@@ -41,7 +41,7 @@ def _finalize(call: Callable[[], object]) -> None:
 
 
 def frames_of_other_threads() -> Iterator[FrameType]:
-    """The innermost frame of each other thread; none where the interpreter does not expose them."""
+    """Innermost frame of each other thread; empty if the interpreter does not expose frames."""
     current_frames: Callable[[], dict[int, FrameType]] = getattr(sys, "_current_frames", dict)
     for thread, frame in current_frames().items():
         if thread != threading.get_ident():
@@ -49,14 +49,14 @@ def frames_of_other_threads() -> Iterator[FrameType]:
 
 
 def done_callbacks(future: asyncio.Future[Any]) -> list[Any]:
-    """The functions that are called once `future` is done."""
+    """Done callbacks of `future`."""
     return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
 
 
 def waits_in_vain(task: asyncio.Task[Any]) -> bool:
-    """Whether `task` stands in an `asyncio.wait_for` of Python 3.11 whose time is over.
+    """Whether `task` is inside an expired `asyncio.wait_for` of Python 3.11.
 
-    That one cancels a task of its own and waits for its end; later ones are an `asyncio.timeout`.
+    Python 3.11 cancels an inner task and waits for the end of it; later versions use `asyncio.timeout`.
     """
     awaiting: Any = task.get_coro()
     while awaiting is not None and sys.version_info < (3, 12):
@@ -68,7 +68,7 @@ def waits_in_vain(task: asyncio.Task[Any]) -> bool:
 
 
 def probes() -> list[Probe]:
-    """One probe for each name. Those of `multiprocessing` hold while no program has imported it."""
+    """Probes of all names. Those of `multiprocessing` hold while the module is not imported."""
     children = "the last events of a child of multiprocessing may be lost"
     return [
         Probe("multiprocessing.util.Finalize", _has("multiprocessing.util", "Finalize"), children),
