@@ -1,4 +1,4 @@
-"""The exporters that come with Sidestream. Each is imported when it is first asked for."""
+"""Exporters that ship with Sidestream. Each module is imported on first access to its class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events into ClickHouse."""
+"""ClickHouse exporter."""
 
 from .exporter import ClickHouseExporter
 

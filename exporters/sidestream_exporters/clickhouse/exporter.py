@@ -1,4 +1,4 @@
-"""Events into ClickHouse: the log of a fleet in one place, to be listed, shown and counted like a local one."""
+"""ClickHouse exporter: the events of a fleet in one database, which the commands read like a local log."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from sidestream.pipeline.exporter import Exporter
 from sidestream.recording.content import NONE, ContentPolicy, apply_policy
 
 INSERT_BYTES = 16 * 1024 * 1024
-"""Bytes of rows from which an insert is sent off."""
+"""Bytes of rows after which an insert is sent."""
 
 
 class ClickHouseExporter(Exporter):
     """Inserts events into ClickHouse, over its HTTP interface.
 
-    An event that is sent again, by a retry, `sidestream replay` or a second `collect`, counts once. With
-    `sidestream runs --log clickhouse://…` and the other commands the tables are read like a folder of logs.
+    An event that is sent twice, by a retry, `sidestream replay` or a second `collect`, counts once. `sidestream runs
+    --log clickhouse://…` and the other commands read the tables like a folder of logs.
 
     Args:
-        address: `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, or `clickhouses://` for TLS. User and password are
-            better given as `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD`.
-        content: how much of prompts, answers, arguments and results leaves: `none`, `metadata`, `truncated(N)` or
+        address: `clickhouse://USER:PASSWORD@HOST:8123/DATABASE`, or `clickhouses://` for TLS. Prefer the environment
+            variables `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD` for the credentials.
+        content: How much of prompts, answers, arguments and results is sent: `none`, `metadata`, `truncated(N)` or
             `full`.
-        create: whether to make the tables, and to bring them up to date, at the start. Without it they must be there:
+        create: Whether to create and migrate the tables at the start. If False the tables must exist:
             `sidestream schema --clickhouse` prints the statements.
-        content_days: after how many days content is deleted; for tables that are made.
-        days: after how many days all of an event is; likewise.
-        flush_interval: seconds to gather events before they are inserted.
-        timeout: seconds one request may take.
+        content_days: Days after which content is deleted, in tables that the exporter creates.
+        days: Days after which whole events are deleted, in tables that the exporter creates.
+        flush_interval: Seconds to gather events before an insert.
+        timeout: Seconds that one request may take.
 
     Raises:
-        ConfigurationError: an option or an address that cannot work, or a client that is not installed.
+        ConfigurationError: An option or the address is invalid.
     """
 
     name = "clickhouse"
@@ -74,7 +74,13 @@ class ClickHouseExporter(Exporter):
         self._failing = False
 
     def start(self) -> None:
-        """Make the tables that are missing."""
+        """Create missing tables and apply migrations, unless `create` is False.
+
+        Raises:
+            ConfigurationError: The client library is not installed.
+            ExporterUnavailable: The server cannot be reached, or is overloaded.
+            ClickHouseError: The server rejects a statement.
+        """
         if not self._create:
             return
         try:
@@ -88,8 +94,8 @@ class ClickHouseExporter(Exporter):
         """Insert `events`.
 
         Raises:
-            ExporterUnavailable: the server is away, or cannot take anything just now.
-            ClickHouseError: it refuses them.
+            ExporterUnavailable: The server cannot be reached, is overloaded, or lacks the tables.
+            ClickHouseError: The server rejects the rows.
         """
         rows: list[bytes] = []
         size = 0
@@ -122,7 +128,7 @@ class ClickHouseExporter(Exporter):
                     fmt="JSONEachRow",
                 )
         except ExporterUnavailable as error:
-            # Part of a batch may be there already: offered again, it counts once.
+            # Part of the batch may be inserted already; its rows count once when the batch is sent again.
             raise self._unavailable(error) from error.__cause__
         except ClickHouseError as error:
             if not error.is_missing:
@@ -146,7 +152,7 @@ class ClickHouseExporter(Exporter):
 
 
 def create_tables(client: Any, database: str, *, content_days: int, days: int) -> None:
-    """Apply each migration that `database` has not had."""
+    """Apply the migrations that `database` lacks."""
     done = 0
     if client.command(f"EXISTS TABLE {database}.{VERSIONS}") == 1:
         done = int(client.command(f"SELECT max(number) FROM {database}.{VERSIONS}"))
@@ -179,7 +185,7 @@ def _row(event: StreamEvent) -> bytes:
     line = encode_line(event)
     bare = apply_policy(event, NONE, None)
     numbers = line if bare is event else encode_line(bare)
-    if len(line) > MAX_LINE:  # longer than readers take
+    if len(line) > MAX_LINE:  # readers reject longer lines
         line = numbers
     when = event.timestamp
     return _encode(
@@ -197,5 +203,5 @@ def _row(event: StreamEvent) -> bytes:
 
 
 def _utf8(name: str) -> str:
-    """`name` as it stands in the line of its event, whose lone surrogates are escaped."""
+    """`name` with lone surrogates escaped, as in the encoded event."""
     return name.encode("utf-8", "backslashreplace").decode()

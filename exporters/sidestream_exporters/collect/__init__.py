@@ -1,4 +1,4 @@
-"""Exporter that leaves the exporting to a process beside the program, which follows the log."""
+"""Exporter that runs a collector process beside the program; the collector follows the log and exports it."""
 
 from .exporter import CollectExporter
 

@@ -1,8 +1,8 @@
-"""The exporter `collect`: keeps a collector running beside the program, one for a log however many processes write it.
+"""Exporter `collect`: keeps one collector process per log running, however many processes write the log.
 
-program                                         collector, a process of its own
-jsonl ──▶ log ────────────────────────────────▶ follows it ──▶ otlp, prometheus, …
-collect: is one there? else start it             ends once its writers are gone and all is delivered
+program                                         collector (separate process)
+jsonl ──▶ log ────────────────────────────────▶ follows the log ──▶ otlp, prometheus, …
+collect: starts a collector if none runs         ends once its writers are gone and everything is delivered
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from sidestream.stats import CollectorStats
 from .launching import launch, python_program
 
 LOOK_SECONDS = 1.0
-"""Between two looks whether the collector lives."""
+"""Seconds between two checks that the collector runs."""
 BACKOFF = (1.0, 60.0)
-"""Seconds of the first and the longest pause before a collector that ended early is started again."""
+"""First and longest pause, in seconds, before a collector that ended early is restarted."""
 
 
 class CollectExporter(Exporter):
-    """Has a process beside this one follow the log and export it: `collect:?otlp=http://collector:4318&prometheus=:9464`.
+    """Exports the log from a collector process: `collect:?otlp=http://collector:4318&prometheus=:9464`.
 
-    This process writes its log and does nothing else. The collector is started once for a log, however many processes
-    write it; killed, it is started again; and it ends by itself. Nothing waits for it, the end of the program neither.
+    This process only writes its log. One collector serves the log, however many processes write it; a killed collector
+    is restarted, and an idle one ends by itself. Neither the program nor its exit waits for the collector.
 
     Args:
-        path: the log. Default: that of the sidecar's own jsonl exporter.
-        otlp: send spans there: `http://collector:4318`, with options of the OTLP exporter after a `?`.
-        prometheus: serve metrics there: `:9464`, or `HOST:PORT`.
-        exporters: any others, as in `SIDESTREAM_EXPORTERS`; in an address, `&` and `?` are written `%26` and `%3F`.
-        linger: seconds that the collector stays after its writers are gone. Give Prometheus the time of a scrape.
-        patience: seconds after which it ends though something could not be delivered. The next one goes on there.
+        path: Path of the log. None is the log of the sidecar's own jsonl exporter.
+        otlp: Endpoint for spans: `http://collector:4318`, with options of the OTLP exporter after a `?`.
+        prometheus: Address to serve metrics on: `:9464`, or `HOST:PORT`.
+        exporters: Further exporters, as in `SIDESTREAM_EXPORTERS`; in an address, write `&` and `?` as `%26` and `%3F`.
+        linger: Seconds that the collector stays after its writers are gone: at least one Prometheus scrape interval.
+        patience: Seconds after which the collector ends although events are undelivered; the next one resumes there.
 
     Raises:
-        ConfigurationError: no exporter is given, or one is not installed.
+        ConfigurationError: No exporter is given, an exporter is not installed, or a number is out of range.
     """
 
     name = "collect"
@@ -88,10 +88,14 @@ class CollectExporter(Exporter):
         self._backoff = Backoff(*BACKOFF)
         self._pause = 0.0
 
-    # --- what a sidecar asks ---
+    # --- called by the sidecar ---
 
     def read_log(self, path: str | None) -> None:
-        """Take the log that the sidecar's own exporter writes, unless another one was given."""
+        """Use the log at `path`, which the sidecar's jsonl exporter writes, unless the exporter was given a path.
+
+        Raises:
+            ConfigurationError: `path` is None and the exporter was given no path.
+        """
         if self._given is None:
             if path is None:
                 raise ConfigurationError(
@@ -101,7 +105,7 @@ class CollectExporter(Exporter):
             self._companion = Companion(path)
 
     def collector_stats(self) -> CollectorStats:
-        """What the collector has taken over, as it told last."""
+        """Statistics from the collector's last status file; None for fields that no collector has reported."""
         status = read_status(self._companion.status_path) if self._companion else None
         return CollectorStats(
             running=self._companion is not None and self._companion.has_collector(),
@@ -115,10 +119,10 @@ class CollectExporter(Exporter):
     # --- the exporter's contract ---
 
     def start(self) -> None:
-        """Become known as a writer, and have a collector.
+        """Register as a writer of the log, and start the thread that keeps a collector running.
 
         Raises:
-            ExporterUnavailable: the folder beside the log cannot be written.
+            ExporterUnavailable: The folder beside the log cannot be written.
         """
         companion = self._there()
         try:
@@ -129,15 +133,15 @@ class CollectExporter(Exporter):
         self._thread = threading.Thread(target=self._watch, name="sidestream-collector", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # the interpreter is going down: close() looks once more
+        except RuntimeError:  # no threads at interpreter shutdown: close() starts the collector
             self._thread = None
 
     def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
-        """Nothing: no event is offered, for the collector reads the log."""
+        """No-op: `skip` lists every event type, because the collector reads the log."""
         return None
 
     def close(self) -> None:
-        """Be known as a writer no longer. The collector ends by itself, once it has everything."""
+        """Unregister as a writer. The collector ends by itself once everything is delivered."""
         self._ended.set()
         self._keep_running()
         if self._writer >= 0:
@@ -160,7 +164,7 @@ class CollectExporter(Exporter):
         return self._companion
 
     def _register(self, companion: Companion) -> None:
-        """Be known as a writer, also where somebody removed the folder. Raises `OSError`."""
+        """Register as a writer, again if the companion folder was removed. Raises `OSError`."""
         if self._writer >= 0 and not os.path.isdir(companion.path):
             os.close(self._writer)
             self._writer = -1
@@ -175,11 +179,11 @@ class CollectExporter(Exporter):
             self._keep_running()
 
     def _keep_running(self) -> None:
-        """Start a collector where none is there. Never raises: a program runs on without one, and its log is there."""
+        """Start a collector if none runs. A failure is logged and retried: the log is complete without a collector."""
         companion = self._there()
         with self._lock:
             if self._launched is not None:
-                self._launched.poll()  # what started it has ended: the system may forget it
+                self._launched.poll()  # reap the launcher process, which would stay a zombie
             try:
                 self._register(companion)
                 lock = companion.lock_collector()
@@ -191,7 +195,7 @@ class CollectExporter(Exporter):
                         self._on_gone(companion)
                     self._launched = launch(self._python, companion, self._settings, lock)
                 finally:
-                    os.close(lock)  # the collector has it now
+                    os.close(lock)  # the collector inherited the lock
                 self._starts += 1
             except (OSError, subprocess.SubprocessError) as error:
                 self._backoff.fail()
@@ -225,7 +229,7 @@ class CollectExporter(Exporter):
 
 
 def _check(specs: Sequence[str]) -> None:
-    """Raises `ConfigurationError` for exporters that cannot work, as far as that is seen without importing them."""
+    """Raises `ConfigurationError` for no exporter, a nested `collect`, or a name without an entry point."""
     if not specs:
         raise ConfigurationError("collect: no exporter given: write collect:?otlp=http://127.0.0.1:4318")
     there = available_exporters()

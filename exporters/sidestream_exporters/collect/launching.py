@@ -1,8 +1,8 @@
-"""Start of a collector that is nobody's child: no stream, descriptor, signal or session of the program is its own.
+"""Start of the collector as a detached process: it shares no stream, signal or session with the program.
 
-program ── starts ──▶ a Python that forks and ends at once ──▶ the collector, which belongs to the system
+program ── starts ──▶ a Python that forks and exits at once ──▶ the collector, adopted by init
 
-So a program that waits for all its children waits for none of ours. On Windows there is no fork, and no need for one.
+A program that waits for all its children therefore never waits for the collector. Windows needs no fork.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from sidestream.logfiles.opening import open_regular
 
 MODULE = "sidestream.log.forwarding.beside"
 MAX_OUTPUT = 1_000_000
-"""Bytes of what collectors said, beyond which that file begins anew."""
+"""Bytes of collectors' stderr output, beyond which the output file is truncated."""
 
 _NOT_INHERITED = ("PROMETHEUS_MULTIPROC_DIR", "SIDESTREAM_RUN", "SIDESTREAM_SUBPROCESSES", "TRACEPARENT", "TRACESTATE")
-"""Variables of the environment that are about the program, or about one process of several."""
+"""Environment variables that describe the program itself, or one process of several."""
 
 
 def python_program() -> str:
-    """The Python that this process runs in. Raises `ConfigurationError` where it is embedded in another program."""
+    """Path of this process's Python interpreter.
+
+    Raises:
+        ConfigurationError: Python is embedded in another program, and no interpreter stands beside it.
+    """
     home = os.path.dirname(os.path.abspath(sys.executable)) if sys.executable else os.path.join(sys.prefix, "bin")
     names = (os.path.basename(sys.executable or ""), "python3", "python", "python.exe")
     for name in names:
@@ -45,7 +49,7 @@ def python_program() -> str:
 
 
 def launch(python: str, companion: Companion, settings: Mapping[str, Any], lock: int) -> subprocess.Popen[bytes]:
-    """Start a collector for the log of `companion`, to which `lock` passes. Raises `OSError`."""
+    """Start a collector for the log of `companion`; on POSIX it inherits the descriptor `lock`. Raises `OSError`."""
     inherits = os.name == "posix"
     given = CollectorSettings(log=companion.log, lock=lock if inherits else None, **settings)
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
@@ -54,21 +58,21 @@ def launch(python: str, companion: Companion, settings: Mapping[str, Any], lock:
     output = _open_output(companion.output_path)
     try:
         return subprocess.Popen(
-            [python, "-P", "-m", MODULE, companion.log],  # the log is read from the settings: this is for `ps`
+            [python, "-P", "-m", MODULE, companion.log],  # the path is for `ps`; the collector reads its settings
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=output,
             env=environment,
             pass_fds=(lock,) if inherits else (),
             start_new_session=True,
-            creationflags=0 if inherits else 0x208,  # a process group of its own, and no console
+            creationflags=0 if inherits else 0x208,  # CREATE_NEW_PROCESS_GROUP | DETACHED_PROCESS
         )
     finally:
         os.close(output)
 
 
 def _import_path(inherited: str) -> list[str]:
-    """Folders to import from before the collector's own: where this process has found the packages, if elsewhere."""
+    """Entries for the collector's PYTHONPATH: the inherited ones, and the packages' folders outside site-packages."""
     core = os.path.dirname(os.path.dirname(inspect.getfile(Companion)))
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     here = [os.path.dirname(os.path.abspath(package)) for package in (core, own)]

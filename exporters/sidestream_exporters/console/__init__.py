@@ -1,4 +1,4 @@
-"""The console exporter: runs as they happen, in a terminal or as structured lines."""
+"""Console exporter: runs as they happen, in a terminal or as structured log lines."""
 
 from .exporter import ConsoleExporter
 

@@ -1,7 +1,7 @@
-"""The console exporter: what the agents of this program are doing, live, one line a step.
+"""Console exporter: one line per step of each run, written while the run is in progress.
 
-Two ways from an event to a line: `pretty` lays it out for people; `structured` makes a flat dict of it, which a chain
-of structlog processors turns into JSON, logfmt or whatever the application's own `processors` make of it.
+An event becomes a line in one of two modules: `pretty` lays it out for people; `structured` makes it a flat dict, which
+structlog processors (the application's own, then the format's) render as JSON or logfmt.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ from .pretty import MAX_RUNS, PrettyLines, Recent
 from .structured import RENDERERS, Place, StructuredLine
 
 LINES_A_SLICE = 8
-"""Lines laid out, about 100 µs, before the agents' threads get the GIL if the slice is over."""
+"""Lines laid out (about 100 µs) between two offers of the GIL to the agents' threads."""
 
 _SILENT = frozenset({"progress"})
-"""Event types without a line: the sums at the end hold the same."""
+"""Event types without a line: the totals at the end of the run cover them."""
 _SILENT_UNLESS_VERBOSE = _SILENT | {"llm_chunk", "llm_start", "final_result"}
 
 
 class ConsoleExporter(Exporter):
-    """Writes one line for every step of every run: model requests, tools, retries, errors, and a sum at the end.
+    """Writes one line for every step of every run: model requests, tools, retries, errors, and the totals.
 
-    A tool has a line when it ends, and one when it starts if it has not ended a moment later: what is still going on
-    can be seen, and quick tools take one line. Where no line is open, the run waits for the model.
+    A tool call has one line when it ends, and another when it starts unless it ends within the same batch: a slow tool
+    is visible while it runs, a quick one takes a single line. With no tool line open, the run waits for the model.
 
     Args:
         verbose: Also prompts, instructions, arguments, results, outputs, and text and thinking as they stream.
         format: `pretty` for people; `json` or `logfmt`, one line an event, for programs.
-        color: True or False; by default coloured on a terminal, subject to `NO_COLOR` and `FORCE_COLOR`.
-        stream: A text stream, or `stderr` or `stdout`, looked up at each write. Default `stderr`.
-        content: How much of what people and models wrote may be shown: `full`, `truncated(n)`, `metadata`, `none`.
-        processors: structlog processors that each line's dict goes through before it is rendered, to add, change or
-            (with `structlog.DropEvent`) leave out; one that returns text has rendered the line itself.
+        color: True or False; None colours on a terminal, subject to `NO_COLOR` and `FORCE_COLOR`.
+        stream: A text stream, or `stderr` or `stdout`, looked up at each write. None is `stderr`.
+        content: How much of the prompts, answers, arguments and results may be shown: `full`, `truncated(n)`,
+            `metadata` or `none`.
+        processors: structlog processors, applied to each line's dict before rendering. A processor may add, change or
+            drop fields, drop the line (`structlog.DropEvent`), or return the rendered text.
 
     Raises:
-        ConfigurationError: `format`, `stream` or `content` is none of the choices.
+        ConfigurationError: `format`, `stream` or `content` is not a valid choice.
     """
 
     name = "console"
@@ -102,7 +103,7 @@ class ConsoleExporter(Exporter):
                 lines += self._lines(event, place)
             except DropEvent:
                 pass
-            except Exception as error:  # of a processor: the other lines are not to suffer
+            except Exception as error:  # a failing processor must not cost the batch's other lines
                 failed += 1
                 warn_once("console line failed", exception=type(error).__qualname__)
             laid_out += 1
@@ -113,7 +114,7 @@ class ConsoleExporter(Exporter):
         return {"render_failed": failed} if failed else None
 
     def close(self) -> None:
-        """Write the rest of what was still streaming."""
+        """Write text and errors that are still buffered for unfinished runs."""
         stream = self._out()
         if stream is not None:
             self._write(stream, self._pretty.remainders())
@@ -129,7 +130,7 @@ class ConsoleExporter(Exporter):
     # --- lines ---
 
     def _place_of(self, event: StreamEvent) -> Place:
-        """Where the run of `event` stands among the others; a run whose start was not seen stands alone."""
+        """Root run and depth of the event's run. A run without a recorded start is its own root, at depth 0."""
         if isinstance(event, AgentStartEvent):
             data = event.data
             parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
@@ -155,13 +156,13 @@ class ConsoleExporter(Exporter):
     # --- the stream ---
 
     def _out(self) -> TextIO | None:
-        """The stream to write to, looked up late because programs and test runners replace `sys.stderr`."""
+        """Stream to write to; None if there is none. Looked up late: programs and test runners replace `sys.stderr`."""
         wanted = self._stream
         stream = getattr(sys, wanted or "stderr") if wanted is None or isinstance(wanted, str) else wanted
         return None if stream is None or stream is self._broken else stream
 
     def _write(self, stream: TextIO, lines: list[str]) -> bool:
-        """Everything in one write, so that nothing comes in between. False where the stream does not take it."""
+        """Write all lines in one call, so that no other output splits them. False if the stream rejects the write."""
         if not lines:
             return True
         text = "\n".join(lines) + "\n"
@@ -171,7 +172,7 @@ class ConsoleExporter(Exporter):
         try:
             stream.write(text)
             stream.flush()
-        except BlockingIOError:  # a pipe that is full for now
+        except BlockingIOError:  # a full non-blocking pipe, which may drain later
             return False
         except (OSError, ValueError) as error:
             self._broken = stream

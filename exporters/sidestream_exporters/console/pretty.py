@@ -1,7 +1,7 @@
-"""Lines for people: an event is laid out as a table row, in verbose mode with the lines of its content below it.
+"""Lines for people: each event is a table row, in verbose mode followed by lines of its content.
 
-A row is: time, run, glyph, what was done, how long it took, tokens, cost, time to first token, notes.
-What is not as it should be says so in a word right after the duration, coloured, with the error's text.
+Columns of a row: time, run, glyph, subject (model, tool), duration, tokens, cost, time to first token, notes.
+An outcome other than `ok` follows the duration as a coloured word, with the error's text.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from sidestream.terminal.numbers import counted, humanize_count, humanize_score,
 from sidestream.terminal.text import one_line, paragraphs, sanitize, truncate, wrap
 
 MAX_RUNS = 4_096
-"""Runs kept in mind at once; the oldest is forgotten first, and its later lines lose their indent and colour."""
+"""Runs whose state is kept at once. The oldest is evicted first: its later lines lose their indent and colour."""
 NO_TERMINAL_WIDTH = 200
-"""Where text that streams without newlines is broken when it does not go to a terminal."""
+"""Width in columns at which streamed text without newlines is wrapped if the output is not a terminal."""
 CUT_SHORT = ("length", "content_filter", "error")
-"""Reasons to finish that an outcome of `ok` must not hide."""
+"""Finish reasons shown in place of the outcome `ok`: the answer is incomplete."""
 
 RUN_COLORS = ("36", "35", "34", "96", "95", "94")
-"""Colours of runs, given in turn; none of them means good or bad."""
+"""ANSI colours of root runs, assigned in turn; green, yellow and red are reserved for outcomes."""
 
 V = TypeVar("V")
 
 
 class Recent(dict[str, V]):
-    """Dict that forgets its oldest entry when it would grow beyond `limit`."""
+    """Dict of at most `limit` entries; a new key evicts the oldest one."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ _NO_LABEL = Cell("")
 
 @dataclass(slots=True)
 class _Page:
-    """State of one run's lines: what is open, and the last error shown."""
+    """Display state of one run: the part that streams, its unfinished line, and the last error shown."""
 
     run_id: str
     root: str
@@ -73,21 +73,21 @@ class _Page:
     agent: str | None = None
     label: Cell = _NO_LABEL
     open: tuple[int | None, int | None, str] | None = None
-    """Part of the answer that streams: request, part, kind."""
+    """Response part that streams (request, part index, kind); None if no part is open."""
     rest: str = ""
-    """Text of that part since the last whole line."""
+    """Text of the open part since its last whole line."""
     headed: bool = False
     streamed: int = 0
-    """Checksum of the text of the current request: an output that was just read is not shown again."""
+    """CRC-32 of the current request's text, so that an output which just streamed is not printed again."""
     request: int | None = None
     error: tuple[str | None, Json] | None = None
-    """Exception type and message that were shown last."""
+    """Exception type and message of the last error shown."""
     held: StreamEvent | None = None
-    """Error event whose row waits: the end of its request or tool, which comes next, mostly has the same error."""
+    """Error event whose row is delayed: the end of its request or tool, which follows, mostly has the same error."""
 
 
 class PrettyLines:
-    """Lays out events, one after the other; keeps what is open of each run."""
+    """Formatter from events to lines, with the display state of each open run."""
 
     def __init__(self, verbose: bool = False) -> None:
         self.verbose = verbose
@@ -110,14 +110,14 @@ class PrettyLines:
         }
 
     def show_on(self, layout: Layout) -> None:
-        """Lay out for this output from now on."""
+        """Use `layout` for all further lines."""
         if layout != self.layout:
             self.layout, self._second = layout, None
             for page in self._pages.values():
                 page.label = self._label(page)
 
     def lines(self, event: StreamEvent, root: str, depth: int) -> list[str]:
-        """The lines of one event of a run that stands `depth` deep below the run `root`; there may be none."""
+        """Lines of one event of a run, `depth` levels below the run `root`. May be empty."""
         page = self._page(event, root, depth)
         data = event.data
         if type(data) is LLMChunk:
@@ -136,7 +136,7 @@ class PrettyLines:
         return before + lines if before else lines
 
     def remainders(self) -> list[str]:
-        """The last lines of every run that has not ended: of text that streams, an error that is held."""
+        """Buffered lines of every unfinished run: streamed text without a newline, a delayed error row."""
         return [line for page in self._pages.values() for line in (*self._finish_part(page), *self._held(page, None))]
 
     def clear(self) -> None:
@@ -156,7 +156,7 @@ class PrettyLines:
         return page
 
     def _label(self, page: _Page) -> Cell:
-        """The run's name with the end of its id, in the colour of its outermost run."""
+        """Agent name and last four characters of the run id, in the colour of the root run."""
         if page.root not in self._colors:
             self._colors[page.root] = RUN_COLORS[self._roots % len(RUN_COLORS)]
             self._roots += 1
@@ -202,7 +202,7 @@ class PrettyLines:
         return Cell(f"{text} tok" if self.layout.wide else text, "", width)
 
     def _cost(self, usd: float | None, at_least: bool, unpriced: bool) -> Cell:
-        """Cell of the cost; an unknown cost is marked, and never shown as zero."""
+        """Cell of the cost: `unpriced` or `$?` if the cost is unknown, never zero."""
         width = 9 if self.layout.wide else 8
         if usd is None:
             return Cell("unpriced" if unpriced else "$?", YELLOW, width)
@@ -263,8 +263,8 @@ class PrettyLines:
     def _ended(
         self, page: _Page, event: StreamEvent, data: LLMEnd | ToolEnd, outcome: str, subject: Cell, cells: list[Cell]
     ) -> list[str]:
-        """Rows of a request or tool that is over; the outcome is written only where it is not plain success."""
-        if outcome in CUT_SHORT and outcome != data.outcome:  # it ended well, yet not because all was said
+        """Rows of a request or tool call that ended; the outcome is written unless it is `ok`."""
+        if outcome in CUT_SHORT and outcome != data.outcome:  # outcome ok, but the answer is incomplete
             glyph, style = self.layout.glyphs.caller, YELLOW
         else:
             glyph, style = self.layout.verdict(outcome)
@@ -273,7 +273,7 @@ class PrettyLines:
             return [self._row(page, event, Cell(glyph, style), subject, duration, *cells)]
         known = [Cell(cell.text, cell.style) for cell in cells if cell.text]
         cells = [Cell(glyph, style), subject, duration, Cell(sanitize(outcome), style), *known]
-        kind = "" if data.outcome == "retry" else data.exception_type  # the row of the retry has shown it
+        kind = "" if data.outcome == "retry" else data.exception_type  # the retry's own row shows the exception
         return self._rows_with_problem(page, event, cells, kind, data.error, _cause(data))
 
     def _retry(self, page: _Page, event: StreamEvent, data: Retry) -> list[str]:
@@ -282,7 +282,7 @@ class PrettyLines:
         of = f" {attempt}/{most}" if attempt and most else f" {attempt}" if attempt else ""
         cause = Cell(sanitize(f"retry{of} {data.cause or ''}".strip()), YELLOW)
         cells = [Cell(self.layout.glyphs.again, YELLOW), subject, cause]
-        # The row of the tool may have shown it.
+        # The tool's row may already show the message.
         message = None if page.error is not None and page.error[1] == data.message else data.message
         return self._rows_with_problem(page, event, cells, None, message, (None, message))
 
@@ -345,7 +345,7 @@ class PrettyLines:
         error: Json,
         cause: tuple[str | None, Json],
     ) -> list[str]:
-        """Rows with an error's message at the end or below; an error that was shown before has only its type."""
+        """Row with the error's message at its end, or below; only the exception type if the error was shown before."""
         kind = sanitize((exception_type or "").rpartition(".")[2])
         if error is None or page.error == cause:
             return [self._row(page, event, *cells, Cell(kind, elastic=True))]
@@ -358,7 +358,7 @@ class PrettyLines:
         return [self._row(page, event, *cells), *self._block(page, "", whole if self.verbose else text.text)]
 
     def _held(self, page: _Page, following: Any) -> list[str]:
-        """Row of the error event that waits, unless the event before or the one `following` shows the same error."""
+        """Row of the delayed error event, unless the last row or the event `following` shows the same error."""
         event, page.held = page.held, None
         if event is None:
             return []
@@ -373,7 +373,7 @@ class PrettyLines:
     # --- content ---
 
     def _block(self, page: _Page, heading: str, value: object) -> list[str]:
-        """`value` below its row in verbose mode, each line marked with its run: runs may take turns."""
+        """Lines of `value` below its row in verbose mode, each labelled with its run, since runs interleave."""
         if value is None or not (self.verbose or not heading):
             return []
         lines = [piece for line in paragraphs(value).split("\n") for piece in self._fold(line, heading)]
@@ -435,7 +435,7 @@ def _fact(value: Json) -> list[Cell]:
 
 
 def _pairs(tags: Mapping[str, str] | None) -> list[Cell]:
-    """Tags as the other displays write them: `tenant=acme`."""
+    """Cells of the tags, written `tenant=acme` as in the other displays."""
     return [Cell(one_line(f"{name}={value}"), DIM, elastic=True) for name, value in (tags or {}).items()]
 
 

@@ -1,4 +1,4 @@
-"""Structured lines: an event as one flat dict, and the chain of structlog processors that renders it."""
+"""Structured lines: each event as one flat dict, rendered by a chain of structlog processors."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _LEFT_OUT = frozenset({"lengths", "offsets_us", "pid", "host", "span_id", "paren
 
 
 class Place(NamedTuple):
-    """Where a run stands among the others."""
+    """Position of a run in its tree of sub-agents."""
 
     root: str
-    """Id of the outermost run."""
+    """Id of the root run."""
     depth: int
+    """Levels below the root run; 0 for the root itself."""
 
 
 class StructuredLine:
-    """Renders events by a chain of processors: the application's own, then the one of the format.
+    """Processor chain for events: the application's processors, then the renderer of the format.
 
-    In the format `pretty` there is none at the end: what the application's processors changed is put back into the
-    event, and the event is laid out like any other.
+    The format `pretty` has no renderer: changes by the application's processors are copied back into the event, which
+    `PrettyLines` then lays out.
     """
 
     def __init__(self, format: str, processors: Sequence[Processor], verbose: bool) -> None:
@@ -36,7 +37,7 @@ class StructuredLine:
         self._verbose = verbose
 
     def line(self, event: StreamEvent, place: Place) -> str | StreamEvent:
-        """The text of a line, or the event as the processors left it. Raises what a processor raises."""
+        """Text of the line, or the changed event if no processor rendered it. Processors' exceptions propagate."""
         before = _flat(event, place, self._verbose)
         fields: Any = dict(before)
         for processor in self._chain:
@@ -49,7 +50,7 @@ class StructuredLine:
 
 
 def _changed(event: StreamEvent, before: EventDict, after: EventDict) -> StreamEvent:
-    """`event` with the values that processors changed or took out. Counts within `usage` stay as they are."""
+    """Copy of `event` with the values that processors changed or removed. Counts within `usage` stay unchanged."""
     names = (name for name in event.data if name in before and before[name] is event.data[name])
     changes = {name: after.get(name) for name in names if after.get(name) is not before[name]}
     data = replace(event.data, **changes) if changes else event.data
@@ -58,7 +59,7 @@ def _changed(event: StreamEvent, before: EventDict, after: EventDict) -> StreamE
 
 
 def _flat(event: StreamEvent, place: Place, verbose: bool) -> EventDict:
-    """`event` as one level of plain values, under the names of the contract."""
+    """Flat dict of `event`, keyed by the field names of the event contract."""
     data = event.data
     fields: dict[str, Any] = {
         "timestamp": event.timestamp.isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -88,7 +89,7 @@ def _flat(event: StreamEvent, place: Place, verbose: bool) -> EventDict:
 
 
 def _level(event: StreamEvent) -> str:
-    """Level by the verdict on the outcome: an error is a fault, a warning is what the caller did or a retry."""
+    """Log level of `event`: `error` for faults, `warning` for retries and outcomes that the caller caused."""
     outcome = event.data.get("outcome")
     if event.event_type == "error":
         return "error"
@@ -99,7 +100,7 @@ def _level(event: StreamEvent) -> str:
 
 
 def _dumps(value: Json, **options: Any) -> str:
-    """JSON in ASCII, which no terminal takes for a command; NaN and infinities, which JSON lacks, become null."""
+    """JSON in ASCII, without terminal control sequences. NaN and infinities, which JSON lacks, become null."""
     try:
         return json.dumps(value, allow_nan=False, **options)
     except ValueError:
@@ -108,7 +109,7 @@ def _dumps(value: Json, **options: Any) -> str:
 
 
 def _scalars(_logger: Any, _method: str, fields: EventDict) -> EventDict:
-    """What logfmt can carry: numbers, booleans, and text without control characters; the rest as JSON."""
+    """Processor that leaves scalars only, for logfmt: numbers, booleans, sanitized text; other values as JSON."""
     return {
         key: sanitize(value, keep="\n")
         if isinstance(value, str)
@@ -124,4 +125,4 @@ RENDERERS: dict[str, list[Processor]] = {
     "json": [JSONRenderer(serializer=_dumps)],
     "logfmt": [_scalars, LogfmtRenderer(bool_as_flag=False)],
 }
-"""The last processors of the chain, by format."""
+"""Final processors of the chain, by format."""

@@ -1,4 +1,4 @@
-"""The JSONL exporter: one line an event, the durable log."""
+"""JSONL exporter: the durable log, one line of JSON per event."""
 
 from .exporter import JSONLExporter
 

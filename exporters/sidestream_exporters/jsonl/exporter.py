@@ -1,8 +1,7 @@
-"""The durable record: every event as one line of JSON, in files that survive whatever ends the process.
+"""JSONL exporter: every event as one line of JSON, in files that survive any end of the process.
 
-A line is either whole in a file or not in it: batches are appended whole or rolled back, and what a killed writer
-left half written is moved aside before the next line. How files are named and locked is in
-`sidestream.logfiles`, how they are repaired and rotated in `files`.
+Only whole lines stay in a file: a batch is appended whole or rolled back, and the partial line of a killed writer is
+moved aside before the next append. `sidestream.logfiles` names and locks the files; `files` repairs and rotates them.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from .one_writer import LogWriter
 Chunks = Literal["merged", "all", "none"]
 
 SLICE_EVENTS = 16
-"""Events that are encoded before the GIL may be handed over."""
+"""Events encoded between two offers of the GIL to other threads."""
 
 _NOT_A_FOLDER = (".json", ".ndjson", ".gz", ".log", ".txt")
 
@@ -41,23 +40,23 @@ class JSONLExporter(Exporter):
     """Writes events as JSON Lines.
 
     Args:
-        path: a folder, in which each process writes a file of its own (`20261121T065607Z-4711.jsonl`); or one file,
-            whose name ends in `.jsonl`, which several processes may share.
+        path: Folder in which each process writes a file of its own (`20261121T065607Z-4711.jsonl`), or a single file
+            named `*.jsonl`, which several processes may share.
         chunks: `merged`: one line per `llm_chunk` event, which holds the deltas of up to a tenth of a second;
             `all`: one line per delta; `none`: no `llm_chunk` events at all.
-        content: how much of prompts, answers, arguments and results is written: `full`, `truncated(N)`, `metadata`
+        content: How much of prompts, answers, arguments and results is written: `full`, `truncated(N)`, `metadata`
             or `none`.
-        flush_interval: seconds to gather events before they are written.
-        fsync: when data is forced to the disk, which matters for power cuts alone: `never`, `batch` (before a batch
+        flush_interval: Seconds to gather events before a write.
+        fsync: When data is forced to the disk, which only matters in a power cut: `never`, `batch` (before a batch
             counts as exported) or `interval:SECONDS`.
-        rotate_bytes: begin a new file before this one grows beyond that size; None for no limit.
-        rotate_seconds: begin a new file when this one is older; None for no limit.
-        compress: gzip the files that are finished.
-        keep_files: remove the oldest finished files beyond this number; None keeps all.
-        keep_seconds: remove finished files that were last written longer ago; None keeps all.
+        rotate_bytes: Size in bytes that a file does not exceed: a new one begins before. None for no limit.
+        rotate_seconds: Age in seconds at which a new file begins. None for no limit.
+        compress: Whether finished files are compressed with gzip.
+        keep_files: Number of finished files to keep; older ones are removed. None keeps all.
+        keep_seconds: Seconds to keep a finished file after its last write. None keeps all.
 
     Raises:
-        ConfigurationError: an option or a path that cannot work.
+        ConfigurationError: An option or the path is invalid, or the path is not writable.
     """
 
     name = "jsonl"
@@ -104,13 +103,17 @@ class JSONLExporter(Exporter):
 
     @property
     def log_path(self) -> str:
-        """The folder, or the shared file, to which it writes, absolute."""
+        """Absolute path of the folder, or of the shared file, that the exporter writes."""
         return self._log.path
 
     # --- the exporter's contract ---
 
     def start(self) -> None:
-        """Make the folder, and put right what earlier writers left there."""
+        """Create the folder, repair files of killed writers, and remove files beyond the limits.
+
+        Raises:
+            ExporterUnavailable: The folder cannot be created or listed.
+        """
         try:
             self._log.make_folder()
             finished = recover(self._log)
@@ -121,12 +124,12 @@ class JSONLExporter(Exporter):
             self._to_compress.extend(finished)
 
     def export(self, events: Sequence[StreamEvent]) -> None:
-        """Append `events`, all of them or none. What another exporter of this process writes there counts as exported.
+        """Append `events`, all or none. Events that another exporter of this process writes to the log are skipped.
 
         Raises:
-            ExporterUnavailable: the disk is full, the folder is gone and cannot be made again, or the like.
+            ExporterUnavailable: The file cannot be written: a full disk, a folder that cannot be created again.
         """
-        if self._writer is None:  # closed, or in a child by now
+        if self._writer is None:  # after close(), or in a forked child
             self._writer = LogWriter(self._log.path)
         events = self._writer.choose(events)
         if not events:
@@ -137,7 +140,7 @@ class JSONLExporter(Exporter):
             file = self._log.acquire()
             try:
                 while self._is_due(file, size) and self._rotate(file):
-                    file = self._log.acquire()  # which others may have filled in the meantime, where it is shared
+                    file = self._log.acquire()  # loop: another process may have filled the new shared file already
                 self._append(file, pieces)
             finally:
                 self._log.release()
@@ -160,7 +163,7 @@ class JSONLExporter(Exporter):
             self.after_fork()
 
     def after_fork(self) -> None:
-        # Closing is all: nothing is buffered here, and the locks stay with the parent, whose descriptors are open.
+        # The child only closes its descriptors: no data is buffered here, and the parent's descriptors keep the locks.
         self._log.close()
         self._writer = None
         self._unsynced = self._failing = False
@@ -172,7 +175,7 @@ class JSONLExporter(Exporter):
     # --- from events to bytes ---
 
     def _encode_slices(self, events: Sequence[StreamEvent]) -> list[bytes]:
-        """The lines of `events`, in pieces between which the GIL can be handed over."""
+        """Encoded lines of `events`, in slices; the GIL is offered to other threads after each."""
         pieces: list[bytes] = []
         yielder = GilYielder()
         for start in range(0, len(events), SLICE_EVENTS):
@@ -185,7 +188,7 @@ class JSONLExporter(Exporter):
             events = [single for event in events for single in _singles(event)]
         try:
             data = self._encode(events)
-        except Exception:  # one of them is more than JSON can hold
+        except Exception:  # an event holds a value that JSON cannot represent; encode_line replaces it
             data = b"".join(map(encode_line, events))
         return data if len(data) <= MAX_LINE else b"".join(map(_readable_line, events))
 
@@ -201,7 +204,7 @@ class JSONLExporter(Exporter):
                 if before == 0:
                     sync_folder(file.path)
             except OSError:
-                file.cut(before)  # the batch will be offered again
+                file.cut(before)  # the pipeline offers the batch again: without the cut its lines would be doubled
                 raise
             self._unsynced = False
             self._synced_at = time.monotonic()
@@ -212,7 +215,7 @@ class JSONLExporter(Exporter):
         return size > 0 and (too_large or time.time() - file.begun > self._rotate_seconds)
 
     def _rotate(self, file: LogFile) -> bool:
-        """Finish `file`. False where that is impossible: better a file that is too large than no log."""
+        """Finish `file`; False if rotation fails, since a file beyond the limit is better than no log."""
         try:
             if self._unsynced:
                 file.sync()
@@ -227,7 +230,7 @@ class JSONLExporter(Exporter):
         return True
 
     def _compress_some(self, budget: int) -> None:
-        """Compress about `budget` bytes: more than was just written, so that this work never falls behind."""
+        """Compress about `budget` bytes. The budget exceeds the bytes just written, so compression keeps up."""
         try:
             while budget > 0 and (self._compression is not None or self._to_compress):
                 if self._compression is None:
@@ -253,7 +256,7 @@ class JSONLExporter(Exporter):
 
 
 def _readable_line(event: StreamEvent) -> bytes:
-    """The line of `event`, with its content shortened where readers would not take a line so long."""
+    """Line of `event`, with content shortened until the line fits `MAX_LINE`, the limit of readers."""
     line = encode_line(event)
     for policy in _SHORTER:
         if len(line) <= MAX_LINE:
@@ -268,7 +271,7 @@ _SHORTER = (ContentPolicy("truncated", 1_000_000), ContentPolicy("metadata"))
 
 
 def _singles(event: StreamEvent) -> Iterator[StreamEvent]:
-    """One event per delta of a gathered `llm_chunk`, each with its own time; any other event as it is."""
+    """One event per delta of a merged `llm_chunk`, each with its own time; any other event unchanged."""
     data = event.data
     if type(data) is not LLMChunk or type(data.text) is not str or not data.lengths or not data.offsets_us:
         yield event
@@ -296,7 +299,7 @@ def _require_positive(option: str, value: float | None, wanted: str) -> None:
 
 
 def _parse_fsync(fsync: str) -> float | None:
-    """Seconds between two fsyncs; None for never."""
+    """Seconds between two fsyncs; None for never. Raises `ConfigurationError`."""
     if fsync == "never":
         return None
     if fsync == "batch":
@@ -311,7 +314,7 @@ def _parse_fsync(fsync: str) -> float | None:
 
 
 def _log_at(path: str | os.PathLike[str]) -> Log:
-    """The log at `path`, looked at but not touched yet. Raises `ConfigurationError` for one that cannot work."""
+    """Log at `path`, checked but not created yet. Raises `ConfigurationError` if the path is unusable."""
     given = os.fspath(path)
     if not isinstance(given, str) or not given.strip() or "\0" in given:
         raise ConfigurationError(f"jsonl: path {path!r}: give a folder, or a file whose name ends in .jsonl")

@@ -1,8 +1,8 @@
-"""The files of a JSONL log: their names, their locks, and what is done when a writer died or is done with one.
+"""Files of a JSONL log: names, locks, repair, rotation, pruning and compression.
 
-Three facts carry everything here. A whole file ends in a newline, so what stands after the last one was torn off by
-a killed writer. A file that is being written is locked by its writer, so a file that can be locked has none. And a
-path and an open file belong together only while both show the same inode.
+Three invariants hold. A whole file ends in a newline: bytes after the last newline are the torn line of a killed
+writer. A writer locks its file: a file that can be locked has no writer. A path and an open file belong together only
+while both have the same inode.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sidestream.logfiles.naming import GZIP_PART_SUFFIX, STEM, TORN_SUFFIX, firs
 from sidestream.logfiles.opening import open_regular
 
 BLOCK = 256 * 1024
-"""Bytes moved or compressed at a time."""
+"""Bytes read, moved or compressed per step."""
 
 _FLAGS = os.O_RDWR | os.O_APPEND
 
@@ -40,20 +40,21 @@ class LogFile:
         here = os.fstat(fd)
         self._inode = (here.st_ino, here.st_dev)
         self.size = here.st_size
-        """Bytes, as of the last look (`is_current`) or append."""
+        """Size in bytes as of the last `is_current` or append."""
         self._whole = 0
-        """A size at which the file ended in a newline: nothing to heal while it is no other."""
+        """Size at which the file last ended in a newline; at this size `heal` has nothing to do."""
         self.begun = first_timestamp(_read_at(fd, 0, 4096)) or time.time()
-        """Unix time of the first line, or of now where there is none yet."""
+        """Unix time of the first line; the current time for an empty file."""
 
     @classmethod
     def open(cls, path: str, *, new: bool = False) -> LogFile:
-        """Open `path`, our own file; made with mode 0600 where there is none. `new`: `FileExistsError` where it is."""
+        """Open the user's own file at `path`, created with mode 0600 if missing. With `new`, an existing file raises
+        `FileExistsError`."""
         return cls(path, open_regular(path, _FLAGS | os.O_CREAT | (os.O_EXCL if new else 0), own=True))
 
     @classmethod
     def claim(cls, path: str) -> LogFile | None:
-        """Open and lock `path`; None where a living writer has it, or where it is not ours. Never raises."""
+        """Open and lock `path`; None if a living writer holds the lock or the file cannot be opened. Never raises."""
         try:
             file = cls(path, open_regular(path, _FLAGS, own=True))
         except OSError:
@@ -65,7 +66,7 @@ class LogFile:
         return None
 
     def lock(self) -> None:
-        """Wait until no other process (or exporter) writes here."""
+        """Acquire the file's lock, waiting for other writers. Without lock support, log a warning and go on."""
         try:
             lock(self.fd)
         except OSError as error:  # some network file systems
@@ -77,7 +78,7 @@ class LogFile:
             unlock(self.fd)
 
     def is_current(self) -> bool:
-        """Whether the path still leads to this file, which others may have rotated, renamed or removed."""
+        """Whether the path still names this file: other processes may rotate, rename or remove it."""
         try:
             there = os.lstat(self.path)
         except (FileNotFoundError, NotADirectoryError):
@@ -86,7 +87,7 @@ class LogFile:
         return (there.st_ino, there.st_dev) == self._inode
 
     def append(self, pieces: Sequence[bytes]) -> None:
-        """Write all of `pieces`, or nothing: after a failure the file is as long as before."""
+        """Append all `pieces`, or none: a failure truncates the file to its previous size."""
         before = self.size
         try:
             for piece in pieces:
@@ -99,12 +100,12 @@ class LogFile:
         self.size = self._whole = before + sum(map(len, pieces))
 
     def cut(self, size: int) -> None:
-        """Shorten the file to `size` bytes. Where even that fails, `heal` finds the fragment before the next line."""
+        """Truncate the file to `size` bytes. If truncation fails, `heal` removes the rest before the next append."""
         with suppress(OSError):
             os.ftruncate(self.fd, size)
 
     def heal(self) -> None:
-        """Move what stands after the last newline into `<path>.torn`, so that the next line is not glued to it."""
+        """Move a torn last line into `<path>.torn`, so that the next line is not appended to the fragment."""
         size = self.size
         if size == self._whole:
             return
@@ -127,18 +128,18 @@ class LogFile:
         os.fsync(self.fd)
 
     def close(self) -> None:
-        """Let go, and so unlock. The data has been with the operating system since each write returned."""
+        """Close the descriptor, which releases the lock. No data is lost: each write went to the operating system."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             with suppress(OSError):
                 os.close(fd)
 
     def remove(self, *, fragments: bool = True) -> None:
-        """Remove the file, and the fragments beside it, and let go."""
+        """Delete the file, with `fragments` also its `.torn` file, and close the descriptor."""
         if sys.platform == "win32":
-            self.close()  # Windows removes no open file
-        # Elsewhere under the lock: a writer that has just made this file and waits for the lock sees it go, and
-        # nobody takes a file whose compressed form has just got its name for one that is still to be compressed.
+            self.close()  # Windows cannot delete an open file
+        # Elsewhere the deletion happens under the lock: a writer that waits for the lock of a new file notices the
+        # deletion, and no other process compresses a file a second time whose `.gz` has just been put in place.
         for name in (self.path, self.path.removesuffix(".gz") + TORN_SUFFIX)[: 2 if fragments else 1]:
             with suppress(OSError):
                 os.unlink(name)
@@ -146,7 +147,7 @@ class LogFile:
 
 
 def _read_at(fd: int, offset: int, size: int) -> bytes:
-    os.lseek(fd, offset, os.SEEK_SET)  # O_APPEND writes at the end wherever this is; Windows has no pread
+    os.lseek(fd, offset, os.SEEK_SET)  # harmless to appends, thanks to O_APPEND; Windows lacks os.pread
     return os.read(fd, size)
 
 
@@ -167,8 +168,8 @@ def _end_of_last_line(fd: int, size: int) -> int:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in the folder of `path` survive a power cut, where the system can."""
-    with suppress(OSError):  # Windows opens no folders
+    """Fsync the folder of `path`, so that new file names survive a power cut. No-op if unsupported."""
+    with suppress(OSError):  # Windows cannot open folders
         fd = os.open(os.path.dirname(path), os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -180,7 +181,7 @@ def sync_folder(path: str) -> None:
 
 
 class Log(ABC):
-    """A path to write to: which file is the one just now, and which of its neighbours belong to this log."""
+    """Base class of a log's path: the file written now, and the finished files of the same log."""
 
     def __init__(self, path: str, folder: str, prefix: str) -> None:
         self.path = path
@@ -192,18 +193,18 @@ class Log(ABC):
 
     @abstractmethod
     def acquire(self) -> LogFile:
-        """The file to append to: locked, current, and whole. Raises `OSError`."""
+        """File to append to: locked, current and free of torn lines. Raises `OSError`."""
 
     @abstractmethod
     def release(self) -> None:
-        """After the append: let others write where they share the file."""
+        """Unlock a shared file after the append."""
 
     @abstractmethod
     def rotate(self, file: LogFile) -> str:
-        """Finish `file`, just acquired, and return its path: the next `acquire` gives another. Raises `OSError`."""
+        """Finish the acquired `file` and return its path; the next `acquire` opens a new file. Raises `OSError`."""
 
     def close(self) -> None:
-        """Let go of the open file. What was written is with the operating system already."""
+        """Close the open file, if any."""
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -212,10 +213,10 @@ class Log(ABC):
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
 
     def new_paths(self) -> Iterator[str]:
-        """Names for a file that begins now, the first of which is mostly free. They sort by time."""
+        """Candidate paths for a new file, which sort by time. The first is usually free."""
         while True:
             stem = f"{self.prefix}{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-            # A name is never used twice, not even once its file is pruned: it would sort before younger ones.
+            # Names of pruned files are not reused: a reused name would sort before younger files.
             self._count = self._count + 1 if stem == self._stem else 0
             self._stem = stem
             path = os.path.join(self.folder, f"{stem}_{self._count:03}.jsonl" if self._count else f"{stem}.jsonl")
@@ -223,14 +224,14 @@ class Log(ABC):
                 yield path
 
     def neighbours(self) -> list[str]:
-        """Paths of the log files that follow this log's naming, in order of their time."""
+        """Paths of this log's files, recognized by name, oldest first. Raises `OSError`."""
         return [
             os.path.join(self.folder, n) for n in sorted(os.listdir(self.folder)) if self._finished_name.fullmatch(n)
         ]
 
 
 class DirectoryLog(Log):
-    """A folder in which each process writes a file of its own, and holds its lock for as long as it does."""
+    """Log folder with one file per process, locked by its writer for as long as the file is open."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder, folder, "")
@@ -260,12 +261,12 @@ class DirectoryLog(Log):
                 file.lock()
                 if file.is_current():
                     return file
-                file.close()  # another process has just pruned it, empty and not yet locked
+                file.close()  # another process pruned the new file between its creation and the lock
         raise AssertionError("there is always another name")
 
 
 class NamedLog(Log):
-    """One file that several processes share: each batch is appended under its lock."""
+    """Single log file shared by several processes: each batch is appended under the file's lock."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, os.path.dirname(path), os.path.basename(path).removesuffix(".jsonl") + "-")
@@ -279,7 +280,7 @@ class NamedLog(Log):
             if self.file.is_current():
                 self.file.heal()
                 return self.file
-            self.close()  # another process has rotated it
+            self.close()  # another process has rotated the file
 
     def release(self) -> None:
         if self.file is not None:
@@ -296,7 +297,10 @@ class NamedLog(Log):
 
 
 def recover(log: Log) -> list[str]:
-    """Put right what killed writers left in the folder of `log`; returns the paths of the finished plain files."""
+    """Repair the files that killed writers left in the folder of `log`.
+
+    Returns the paths of the finished, uncompressed files. Raises `OSError` if the folder cannot be listed.
+    """
     finished: list[str] = []
     for path in log.neighbours():
         if path.endswith(".gz") or (file := LogFile.claim(path)) is None:
@@ -314,7 +318,7 @@ def recover(log: Log) -> list[str]:
 
 
 def prune(log: Log, keep_files: int | None, keep_seconds: float | None) -> None:
-    """Remove finished files of `log`: all but the newest `keep_files`, and those last written `keep_seconds` ago."""
+    """Remove finished files of `log`: all but the newest `keep_files`, and files older than `keep_seconds`."""
     if keep_files is None and keep_seconds is None:
         return
     kept = 0
@@ -331,28 +335,28 @@ def prune(log: Log, keep_files: int | None, keep_seconds: float | None) -> None:
 
 
 def _made_anew(path: str) -> int:
-    """Descriptor of a new file at `path`, in place of whatever is there: a link there is removed, never followed."""
+    """Descriptor of a new file at `path`. An existing file or link is removed first; a link is never followed."""
     with suppress(FileNotFoundError):
         os.unlink(path)
     return open_regular(path, _FLAGS | os.O_CREAT | os.O_EXCL)
 
 
 class Compression:
-    """Turns one finished log file into `<path>.gz`, block by block.
+    """Compression of one finished log file into `<path>.gz`, block by block.
 
-    The result gets its name when it is complete and on the disk, and only then the original goes: killed at any
-    moment, the whole log is still there, plain or compressed, and `recover` finds what has to be done again.
+    The compressed file is renamed into place once it is complete and on the disk; only then the original is removed.
+    A kill at any moment leaves the whole log, plain or compressed, and `recover` finds the files left to compress.
     """
 
     def __init__(self, source: LogFile) -> None:
-        self._source = source  # locked, so that no other process prunes or compresses it
+        self._source = source  # locked: no other process prunes or compresses the file
         self._part = source.path + GZIP_PART_SUFFIX
         self._out = _made_anew(self._part)
         self._gzip = zlib.compressobj(wbits=31)
         self._offset = 0
 
     def step(self) -> bool:
-        """Compress the next block; True while there is more to do. May raise `OSError`."""
+        """Compress the next block; False once the file is finished. May raise `OSError`."""
         block = _read_at(self._source.fd, self._offset, BLOCK)
         self._offset += len(block)
         _write_all(self._out, self._gzip.compress(block))
@@ -361,14 +365,14 @@ class Compression:
         _write_all(self._out, self._gzip.flush())
         os.fsync(self._out)
         written = os.fstat(self._source.fd)
-        os.utime(self._part, ns=(written.st_atime_ns, written.st_mtime_ns))  # `keep_seconds` goes by the last line
+        os.utime(self._part, ns=(written.st_atime_ns, written.st_mtime_ns))  # `keep_seconds` counts from the last line
         os.replace(self._part, self._source.path + ".gz")
         self._source.remove(fragments=False)
         self.close()
         return False
 
     def close(self) -> None:
-        """Let go of both files, finished or not."""
+        """Close both files, finished or not."""
         out, self._out = self._out, -1
         if out >= 0:
             os.close(out)

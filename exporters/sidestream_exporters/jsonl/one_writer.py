@@ -1,6 +1,7 @@
-"""Exporters of one process that write to one log: each run is written by one of them, so that no event is there twice.
+"""Exporters of one process that share a log: one exporter writes each run, so that no event is logged twice.
 
-It happens where a program has a sidecar of its own and is started by `sidestream run`, or names an exporter twice.
+Two exporters share a log if a program with a sidecar of its own is started by `sidestream run`, or if the settings name
+an exporter twice.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from sidestream.diagnostics import info_once
 from sidestream.events import StreamEvent
 
 MAX_RUNS = 10_000
-"""Runs that are remembered; of older ones nothing comes any more."""
+"""Runs remembered per log; the oldest is evicted, since its events have long been written."""
 
 _numbers = count(1)
 
 
 class LogWriter:
-    """One exporter among those of this process that write to the log at `path`; it is one for as long as it is kept."""
+    """Registration of one exporter among this process's writers of the log at `path`, until the object is released."""
 
     def __init__(self, path: str) -> None:
         place = os.path.realpath(path)
@@ -30,19 +31,19 @@ class LogWriter:
         self._log.writers[self._number] = self
 
     def choose(self, events: Sequence[StreamEvent]) -> Sequence[StreamEvent]:
-        """Those of `events` that no other exporter has written, or is to write."""
+        """Subset of `events` that this exporter is to write: runs of another writer are left out."""
         if not self._log.is_shared:
             return events
         return [event for event in events if self._log.is_for(self._number, event)]
 
 
 class _SharedLog:
-    """Which exporter writes which run to one log. Without a lock: a process may fork while one is held."""
+    """Assignment of runs to the exporters of one log. Lock-free: a fork would copy a held lock into the child."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.is_shared = False
-        """Whether there have been two writers at once."""
+        """Whether two writers have been registered at once."""
         self.writers: WeakValueDictionary[int, LogWriter] = WeakValueDictionary()
         self._runs: dict[str, _RunWriter] = {}
 
@@ -56,13 +57,13 @@ class _SharedLog:
             info_once("several exporters write to one log, each run is written once", self.path, path=self.path)
             if run.number in self.writers or event.seq <= run.last_seq:
                 return False
-            run.number = number  # the other was closed in the middle of the run
+            run.number = number  # the previous writer was closed in the middle of the run
         run.last_seq = max(run.last_seq, event.seq)
         return True
 
 
 class _RunWriter:
-    """The exporter that writes a run, and how far it has come."""
+    """Writer of one run: the exporter's number, and the last sequence number written."""
 
     __slots__ = ("last_seq", "number")
 

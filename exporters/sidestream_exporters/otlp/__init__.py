@@ -1,4 +1,4 @@
-"""The OTLP exporter: runs as OpenTelemetry spans and metrics."""
+"""OTLP exporter: runs as OpenTelemetry spans and metrics."""
 
 from .exporter import OTLPExporter
 

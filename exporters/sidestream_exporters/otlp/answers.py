@@ -1,4 +1,4 @@
-"""Answers of an OTLP endpoint: how many items a partial success rejected."""
+"""Responses of an OTLP endpoint: message types, and the items that a partial success rejected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .settings import Signal
 
 
 def answer_type(signal: Signal) -> Any:
-    """Protobuf message with which the endpoint answers."""
+    """Protobuf class of the endpoint's response to `signal`."""
     if signal == "traces":
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -19,5 +19,6 @@ def answer_type(signal: Signal) -> Any:
 
 
 def rejected_items(answer: Any) -> int:
+    """Spans or data points that a response reports as rejected."""
     partial = answer.partial_success
     return max(0, getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0))

@@ -1,4 +1,4 @@
-"""Private names of OpenTelemetry and urllib3 that the exporter uses, and what is lost where one is gone."""
+"""Private names of OpenTelemetry and urllib3 that the exporter uses, with a probe for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sidestream.diagnostics import warn_once
 
 
 def probe() -> list[str]:
-    """Sentences that say what is lost, one for each private name that is gone; empty where all are there."""
+    """Descriptions of missing private names, each with the feature lost; empty if all are present."""
     from opentelemetry.sdk.trace import TracerProvider
 
     lost = []
@@ -32,10 +32,10 @@ def probe() -> list[str]:
 
 
 def replace_stub(exporter: Any, headers: Mapping[str, str]) -> Any:
-    """Put a stub that makes one attempt, with `headers`, into the library's gRPC exporter, and return it.
+    """Replace the stub of the library's gRPC exporter by a `OneAttemptStub` with `headers`, and return the new stub.
 
-    Without `_client` in the exporter, the library's own stub stays: it tries again within the timeout, and a partial
-    success counts as a whole one.
+    If the exporter has no `_client`, the library's own stub stays: requests are retried within the timeout, and a
+    partial success counts as a full one.
     """
     from .grpc_stub import OneAttemptStub
 
@@ -49,9 +49,9 @@ def replace_stub(exporter: Any, headers: Mapping[str, str]) -> Any:
 
 @contextmanager
 def silent_headers() -> Iterator[None]:
-    """Keep the library from logging what it cannot read of OTEL_EXPORTER_OTLP_HEADERS, which holds keys.
+    """Suppress the library's warnings about OTEL_EXPORTER_OTLP_HEADERS, which quote the malformed header: a secret.
 
-    It reads the variable even where other headers are given.
+    The library reads the variable even if headers are passed to its exporter.
     """
     logger, here = logging.getLogger("opentelemetry.util.re"), threading.get_ident()
 
@@ -68,13 +68,13 @@ def silent_headers() -> Iterator[None]:
 def pool_classes(
     opened: Callable[[socket.socket], None], closed: Callable[[], None], open_within: Callable[..., socket.socket]
 ) -> dict[str, Any]:
-    """Pools, by scheme, whose connections report each socket that they open and close.
+    """Connection pool classes, by scheme, that call `opened` and `closed` for each socket.
 
-    `open_within(address, connect, seconds)` opens them, and raises `TimeoutError` where that takes longer.
+    `open_within(address, connect, seconds)` opens the socket, and raises `TimeoutError` after `seconds`.
     """
 
     class Reporting:
-        """What both kinds of connections report."""
+        """Callbacks shared by both connection classes."""
 
         def _new_conn(self) -> socket.socket:
             connect: Callable[[], socket.socket] = super()._new_conn  # type: ignore[misc]
@@ -102,12 +102,12 @@ def pool_classes(
 
 
 def hand_over(provider: Any, span: ReadableSpan) -> None:
-    """Give a finished span to the processors of an application's provider: its API makes unfinished spans alone."""
+    """Pass a finished span to the provider's span processors. The provider's API only creates unfinished spans."""
     provider._active_span_processor.on_end(span)
 
 
 def with_dropped(events: Sequence[Event], dropped: int) -> Sequence[Event]:
-    """`events` of a span that lost `dropped` more."""
+    """`events` as a sequence that reports `dropped` further events to the encoder."""
     bounded: Any = BoundedList.from_seq(len(events), events)
     bounded.dropped = dropped
     return bounded  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Opening a connection within a time limit: the system looks up a host's name for as long as it likes."""
+"""Connecting with an overall time limit, which includes the name lookup."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Connect = Callable[[], socket.socket]
 
 
 class BoundedConnecting:
-    """Opens each connection on a thread, which is left behind where it takes too long.
+    """Opener of connections on a thread, which is abandoned once the time limit is over.
 
-    `socket.getaddrinfo` has no timeout, and each of a name's addresses may take the whole timeout of a socket. A thread
-    that still looks up the same name is waited for again: a name server that hangs holds one thread, however often the
-    connection is tried.
+    `socket.getaddrinfo` has no timeout, and each address of a name may take the whole socket timeout. A later attempt
+    to the same address waits for the abandoned thread again: a hanging name server holds one thread, however often the
+    connection is retried.
     """
 
     def __init__(self) -> None:
         self._attempt: _Attempt | None = None
 
     def open(self, address: Hashable, connect: Connect, seconds: float) -> socket.socket:
-        """Socket of `connect()`, to `address`. Raises `TimeoutError` after `seconds`, else what `connect` raises."""
+        """Socket of `connect()`, to `address`. Raises `TimeoutError` after `seconds`; errors of `connect` propagate."""
         attempt = self._attempt
         if attempt is None or attempt.address != address or not attempt.resume():
             attempt = self._attempt = _Attempt(address, connect)
             try:
                 threading.Thread(target=attempt.run, name="sidestream-otlp-connect", daemon=True).start()
-            except RuntimeError:  # the interpreter is going down, or the system has no more threads
+            except RuntimeError:  # interpreter shutdown, or the thread limit is reached
                 self._attempt = None
                 return connect()
         connection = attempt.result(min(seconds, threading.TIMEOUT_MAX))
@@ -38,7 +38,7 @@ class BoundedConnecting:
 
 
 class _Attempt:
-    """One call of `connect`. A socket that comes when nobody waits any more is closed."""
+    """Call of `connect` on a thread. A socket that opens after the waiter gave up is closed."""
 
     def __init__(self, address: Hashable, connect: Connect) -> None:
         self.address = address
@@ -62,7 +62,7 @@ class _Attempt:
                 found.close()
 
     def resume(self) -> bool:
-        """Wait for it again; False where it is over."""
+        """Mark the attempt as awaited again; False if it has finished."""
         with self._lock:
             self._awaited = not self._finished
             return self._awaited

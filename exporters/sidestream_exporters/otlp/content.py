@@ -1,7 +1,7 @@
-"""The messages of a run in the form of the GenAI conventions, each exported once.
+"""Messages of a run in the format of the GenAI conventions, each exported once.
 
-A chat span carries what is new since the one before it: the prompt at the first, then results of tools and retries.
-With the whole history on every span, a run's telemetry would grow with the square of its length.
+A chat span carries the messages that are new since the previous request: the prompt first, then tool results and
+retries. With the whole history on every span, a run's telemetry would grow with the square of its length.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from sidestream.recording.snapshot import snapshot
 from .semantic_conventions import SemanticConventions
 
 TEXT_LIMIT = 1_000_000
-"""Characters of one text. A server takes a few megabytes in a request, and would refuse the batch."""
+"""Most characters of one text. Servers accept a few megabytes per request, and would refuse the batch."""
 
 Message = dict[str, Any]
 
 
 @dataclass(slots=True)
 class Part:
-    """A part of an answer, gathered from its chunks."""
+    """Part of a response, accumulated from its chunks."""
 
     kind: str
     tool_name: str | None
     tool_call_id: str | None
     texts: list[str] = field(default_factory=list)
     room: int = TEXT_LIMIT
-    """Characters that may still come; below zero once something was cut."""
+    """Characters that still fit; negative once text was cut."""
     whole: Json = None
-    """What came in one piece and is no text."""
+    """Content that is not text, as of the last chunk; None for a text part."""
 
     def add(self, text: Json) -> None:
         if isinstance(text, str):
@@ -62,7 +62,7 @@ class Part:
 
 @dataclass(slots=True)
 class Answer:
-    """A request's answer while it is being gathered."""
+    """Response of one request, accumulated from chunks."""
 
     limit: int
     parts: dict[int, Part] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Answer:
 
 
 def text_limit(policy: ContentPolicy) -> int:
-    """Characters that may be gathered of one part: chunks are cut one by one, the part they make is not."""
+    """Most characters of one part. The policy truncates each chunk, not the part that the chunks make."""
     return min(policy.limit, TEXT_LIMIT) if policy.mode == "truncated" else TEXT_LIMIT
 
 
@@ -114,7 +114,7 @@ def instructions_json(names: SemanticConventions, data: LLMStart) -> dict[str, s
 
 
 def tools_json(names: SemanticConventions, data: LLMStart) -> dict[str, str]:
-    """The definitions of the tools, where the request tells them."""
+    """Attribute with the tool definitions; empty if the event does not hold them."""
     if not isinstance(data.tools, list):
         return {}
     tools = [
@@ -126,7 +126,7 @@ def tools_json(names: SemanticConventions, data: LLMStart) -> dict[str, str]:
 
 
 def tool_descriptions(data: LLMStart) -> dict[str, str]:
-    """What the model was told of each tool, by the tool's name, where the request tells it."""
+    """Descriptions of the offered tools, by tool name; empty if the event does not hold them."""
     tools = data.tools if isinstance(data.tools, list) else []
     return {
         name: description
@@ -142,9 +142,11 @@ def _without_kind(tool: dict[str, Json]) -> dict[str, Json]:
 
 
 def input_messages(data: LLMStart, told: list[Message]) -> list[Message]:
-    """The messages that are new with a request. `told`: those that other events have told since the one before it.
+    """New messages of a request: the ones sent, or `told` if the event does not list them (a tapped stream).
 
-    Without what was sent, as in a log of a tapped stream, they are all there is.
+    Args:
+        data: Start of the request.
+        told: Messages reconstructed from other events since the previous request.
     """
     if not isinstance(data.sent, list):
         return told
@@ -189,24 +191,24 @@ def _answer_part(part: dict[str, Json]) -> Message:
 
 
 def stacktrace(data: Error) -> str | None:
-    """The traceback of an error as Python writes it, without values; None where none is known."""
+    """Traceback of an error in Python's format, without values; None if the event has no frames."""
     if not data.frames and not data.chain:
         return None
     return "\n".join(traceback_lines(data.exception_type, data.error, data.frames or (), data.chain or ()))
 
 
 def as_json(value: Json) -> str:
-    """`value` as JSON text; text within it cut to `TEXT_LIMIT`."""
+    """JSON of `value`, with strings truncated to `TEXT_LIMIT`."""
     try:
         return msgspec.json.encode(_cut(value)).decode()
-    except Exception:  # an event somebody made by hand: lone surrogates, cycles, whatever JSON cannot hold
+    except Exception:  # values of a handmade event that JSON cannot represent: lone surrogates, cycles
         return msgspec.json.encode(
             str(snapshot(value)).encode("utf-8", "backslashreplace")[:TEXT_LIMIT].decode()
         ).decode()
 
 
 def as_text(value: Json) -> str:
-    """Text as it is, all else as JSON."""
+    """Text unchanged but for `TEXT_LIMIT`, any other value as JSON."""
     return str(_cut(value)) if isinstance(value, str) else as_json(value)
 
 

@@ -1,7 +1,7 @@
-"""What was delivered: a line of JSON for each run in each request that was accepted, `{"run_id": …, "seqs": [0, 3]}`.
+"""Ledger of delivered spans: one JSON line per run and accepted request, `{"run_id": …, "seqs": [0, 3]}`.
 
-A span is named by the sequence number of the event that began it. With the log beside it, this tells what an outage
-left out. A request that was accepted in part is not noted: nobody says which part.
+A span is identified by the sequence number of its first event. Compared with the log, the ledger shows the spans that
+an outage lost. A partially accepted request is not recorded: the response does not list the accepted spans.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ class _Line(msgspec.Struct):
 
 
 class DeliveryLedger:
-    """The record at `path`, to which lines are only ever added; several processes may."""
+    """Append-only ledger at `path`, which several processes may share.
+
+    Raises:
+        ConfigurationError: `path` is a folder, or its folder does not exist.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(os.path.expanduser(path))
@@ -32,7 +36,7 @@ class DeliveryLedger:
         self._file: int | None = None
 
     def note(self, spans: Sequence[Span]) -> None:
-        """These spans have been delivered. Where it cannot be written, they would be sent once more: no harm."""
+        """Record `spans` as delivered. A failed write is logged; a replay then sends them again, with equal ids."""
         runs: dict[str, list[int]] = {}
         for span in spans:
             runs.setdefault(span.run_id, []).append(span.seq)
@@ -45,7 +49,7 @@ class DeliveryLedger:
             warn_once("delivery record cannot be written", self.path, path=self.path, reason=error.strerror)
 
     def read(self) -> dict[str, set[int]]:
-        """By run: the sequence numbers whose spans were delivered. Empty where nothing was yet."""
+        """Sequence numbers of the delivered spans' first events, by run id. Empty if the file does not exist."""
         delivered: dict[str, set[int]] = {}
         for line in self._lines():
             delivered.setdefault(line.run_id, set()).update(line.seqs)
@@ -58,7 +62,7 @@ class DeliveryLedger:
                 for text in file:
                     try:
                         yield decoder.decode(text)
-                    except msgspec.MsgspecError:  # the end of a writer that was killed
+                    except msgspec.MsgspecError:  # the partial line of a killed writer
                         continue
         except FileNotFoundError:
             return

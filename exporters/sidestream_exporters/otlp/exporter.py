@@ -1,8 +1,8 @@
-"""Traces by OTLP: a span for each run, model request and tool call, to any OpenTelemetry endpoint.
+"""OTLP exporter: a span for each run, model request and tool call, sent to any OpenTelemetry endpoint.
 
-Spans are built from events in the exporter's thread, as finished ones (`spans`), pass the sampling (`tail_sampler`) and
-are sent in batches by OpenTelemetry's own exporter (`send_queue`, `sender`). Outages are the pipeline's to sit out: a
-batch that cannot be sent is kept, and offered again.
+The exporter's thread builds finished spans from events (`spans`), samples them (`tail_sampler`) and sends them in
+batches through OpenTelemetry's own exporter (`send_queue`, `sender`). In an outage the pipeline keeps the batch, and
+offers it again.
 """
 
 from __future__ import annotations
@@ -37,44 +37,46 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from .metrics import Metrics
-else:  # the hints are read when an exporter is made by name
+else:  # the registry resolves the type hints at run time, to create an exporter by name
     TracerProvider = object
 
 
 class OTLPExporter(Exporter):
-    """Sends spans to an OTLP endpoint: a collector, or a backend that speaks OTLP itself.
+    """Sends spans to an OTLP endpoint: a collector, or a backend that accepts OTLP.
 
-    What is not given comes from the standard variables (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
+    Arguments left out come from the standard environment variables (`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`,
     `OTEL_EXPORTER_OTLP_ENDPOINT`, …), then from the default.
 
     Args:
         endpoint: `http://HOST:4318`, to which `/v1/traces` is added, or with gRPC `http://HOST:4317`.
-        protocol: `http/protobuf` or `grpc`. Default: grpc where the port is 4317, else http/protobuf.
-        headers: a mapping, or `name=value,name=value`.
-        timeout: seconds one request may take; 10 unless given.
+        protocol: `http/protobuf` or `grpc`. Default: grpc for port 4317, else http/protobuf.
+        headers: Mapping, or `name=value,name=value`.
+        timeout: Seconds that one request may take. Default: 10.
         compression: `none` or `gzip`.
-        certificate: PEM file of the authorities to trust instead of the system's.
-        client_certificate: PEM file with which to prove who we are; with `client_key`.
-        client_key: PEM file of its key.
-        content: how much of prompts, answers, arguments and results leaves: `none`, `metadata`, `truncated(N)` or
-            `full`. Default: none, unless `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says so.
-        interval: seconds to gather events before their spans are sent.
-        instrumented: what is made of a run that pydantic-ai's own Instrumentation traces as well: `run`, its
-            `invoke_agent` span alone; `all`; or `none`.
-        keep_failed: send traces that sampling left out, if a run in them did not complete.
-        keep_slower: the same if a run took longer than so many seconds.
-        keep_costlier: the same if a run cost more than so many US dollars.
-        run_usage: which tokens stand on the span of a run: `own`, those of its own requests, for back ends that add up
-            spans; `total`, with its sub-agents', for those that take the outermost span's (MLflow); or `none`.
-        metrics: send the metrics of `docs/metrics.md` too, to the same endpoint. Not in a replay, which would
-            count runs again.
-        metrics_interval: seconds between two of that; default `OTEL_METRIC_EXPORT_INTERVAL` (in milliseconds), else 60.
-        record: file in which the spans that were delivered are noted, for `sidestream replay --only-missing`.
-        tracer_provider: an SDK's `TracerProvider`, whose span processors get the spans instead, under its resource.
-        use_global: take OpenTelemetry's global provider for that.
+        certificate: PEM file of the certificate authorities to trust instead of the system's.
+        client_certificate: PEM file of the client certificate (mutual TLS); requires `client_key`.
+        client_key: PEM file of the client certificate's private key.
+        content: How much of prompts, answers, arguments and results is sent: `none`, `metadata`, `truncated(N)` or
+            `full`. Default: `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`, else none.
+        interval: Seconds to gather events before their spans are sent.
+        instrumented: Spans of a run that pydantic-ai's own Instrumentation traces too: `run` (the `invoke_agent` span
+            only), `all` or `none`.
+        keep_failed: Whether unsampled traces are sent if a run in them did not complete.
+        keep_slower: Seconds; unsampled traces are sent if a run in them took longer. None for no limit.
+        keep_costlier: US dollars; unsampled traces are sent if a run in them cost more. None for no limit.
+        run_usage: Tokens on the span of a run: `own` (of its own requests), for back ends that sum over spans; `total`
+            (with sub-agents), for back ends that read the root span (MLflow); or `none`.
+        metrics: Whether the metrics of `docs/metrics.md` are sent to the same endpoint. Leave out for a replay, which
+            would count runs again.
+        metrics_interval: Seconds between two metric exports. Default: `OTEL_METRIC_EXPORT_INTERVAL` (in milliseconds),
+            else 60.
+        record: File that lists the delivered spans, for `sidestream replay --only-missing`.
+        tracer_provider: SDK `TracerProvider` whose span processors get the spans, under its resource, instead of an
+            endpoint.
+        use_global: Whether OpenTelemetry's global provider is used as `tracer_provider`.
 
     Raises:
-        ConfigurationError: an argument or a variable that cannot work.
+        ConfigurationError: An argument or an environment variable is invalid.
     """
 
     name = "otlp"
@@ -118,7 +120,7 @@ class OTLPExporter(Exporter):
             raise ConfigurationError(f"otlp: run_usage={run_usage!r}: choose own, total or none")
         self.content, placement = content_of(content)
         self.interval = interval
-        # Metrics are made from the times of chunks too, though not from their text.
+        # Metrics need the times of chunks, though not their text.
         self.skip = frozenset({"llm_chunk"}) if self.content.mode == "none" and not metrics else frozenset()
         self._given = Given(
             endpoint=endpoint,
@@ -189,27 +191,27 @@ class OTLPExporter(Exporter):
 
     @property
     def spans_sent(self) -> int:
-        """Spans that were accepted."""
+        """Spans that the endpoint, or the tracer provider, accepted."""
         return self._send_queue.sent
 
     @property
     def spans_lost(self) -> int:
-        """Spans that were rejected or refused."""
+        """Spans lost: rejected in a partial success, or refused with their whole request."""
         return self._send_queue.lost
 
     @property
     def spans_shortened(self) -> int:
-        """Spans that the endpoint found too large, sent without their long texts. Each tells how much it lost."""
+        """Spans that were too large for the endpoint, sent without long texts. An attribute counts the removed text."""
         return self._send_queue.shortened
 
     @property
     def spans_held(self) -> int:
-        """Spans of traces that are not sampled, which wait for the end of their outermost run."""
+        """Spans of unsampled traces, held until the root run ends."""
         return self._tail_sampler.held
 
     @property
     def spans_sampled_out(self) -> int:
-        """Spans that were not sent, as sampling has it. Their events count as exported: nothing went wrong."""
+        """Spans discarded by sampling. Their events count as exported, not as dropped."""
         return self._tail_sampler.sampled_out
 
     # --- the exporter's contract ---
@@ -218,13 +220,13 @@ class OTLPExporter(Exporter):
         self._get_stats = get_stats
 
     def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
-        """Send the spans that end within `events`; what is still open is kept.
+        """Send the spans that end within `events`; open spans are kept.
 
         Raises:
-            ExporterUnavailable: the endpoint is away, or asked for time.
+            ExporterUnavailable: The endpoint cannot be reached, or requested a delay (`Retry-After`).
         """
         batch = [(event.run_id, event.seq) for event in events]
-        if batch != self._batch:  # else it is offered again, and its spans are made
+        if batch != self._batch:  # equal for a batch that is offered again, whose spans are built and queued already
             self._batch = batch
             self._measure(events)
             spans = self._spans_of(events)
@@ -251,10 +253,10 @@ class OTLPExporter(Exporter):
         if self._record is not None:
             self._record.close()
         self._resource = self._readable.of_this_process(self._resource) if self._provider is None else self._resource
-        self._reset()  # the parent's connection is not closed: that would be to speak on it
+        self._reset()  # the parent's connection is left open: closing it would write to the shared socket (TLS)
 
     def check(self) -> list[CheckResult]:
-        """What would be sent, and whether the endpoint takes it: it gets a request without spans."""
+        """Settings in effect, and the endpoint's answer to an empty request."""
         resource = self._resource.attributes
         headers = ", ".join(shown_names(self.endpoint.headers)) or "none"
         return [
@@ -303,7 +305,7 @@ class OTLPExporter(Exporter):
     # --- the record of deliveries ---
 
     def delivered(self) -> dict[str, set[int]] | None:
-        """By run: sequence numbers of the events that begin the spans that were delivered; None without a `record`."""
+        """Sequence numbers of the delivered spans' first events, by run id. None without a `record`."""
         return None if self._record is None else self._record.read()
 
     def _say_instrumented(self) -> None:

@@ -1,13 +1,18 @@
-"""Failures of one export request, and what a person can do about them.
+"""Failures of one export request, with advice for the log message.
 
-What may be tried again, and when, is the protocol's own rule (https://opentelemetry.io/docs/specs/otlp/#failures).
+Which failures are retryable follows the OTLP specification (https://opentelemetry.io/docs/specs/otlp/#failures).
 """
 
 from __future__ import annotations
 
 
 class RetryableError(Exception):
-    """Endpoint that cannot take a request now. `after`: seconds it asked to be left alone, if it did."""
+    """Failure that may pass: the same request may be sent again.
+
+    Args:
+        reason: Cause, for log messages.
+        after: Seconds to wait before the next attempt; None if the endpoint requested no delay.
+    """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
@@ -16,12 +21,12 @@ class RetryableError(Exception):
 
 
 class PermanentError(Exception):
-    """Endpoint that will never take a request.
+    """Failure that a repeated request meets again.
 
     Args:
-        reason: what the endpoint answered; holds no text of the server's own.
-        advice: what a person can do.
-        too_large: whether a smaller request may pass.
+        reason: Status or error of the endpoint; never text from the server.
+        advice: Remedy, for log messages.
+        too_large: Whether a smaller request may succeed.
     """
 
     def __init__(self, reason: str, advice: str, *, too_large: bool = False) -> None:
@@ -32,10 +37,10 @@ class PermanentError(Exception):
 
 
 class AttemptFailed(BaseException):
-    """Carrier of a failure out of the library's HTTP exporter.
+    """Carrier of a failure through the library's HTTP exporter.
 
-    The library's loop waits, tries again and logs for whatever is an `Exception`; the pipeline does that better, since
-    it keeps the batch.
+    Not an `Exception`: the library's retry loop would catch one, sleep, retry and log. The pipeline retries instead,
+    since it keeps the batch.
     """
 
     def __init__(self, failure: RetryableError | PermanentError) -> None:

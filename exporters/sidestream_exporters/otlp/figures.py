@@ -1,4 +1,4 @@
-"""Attributes of figures: usage, settings of a request, and marks of lower bounds."""
+"""Span attributes for token usage, request settings and lower bounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .semantic_conventions import SemanticConventions
 
 
 def usage_of(names: SemanticConventions, usage: Usage | None) -> Attributes:
-    """Tokens and further counts; absent ones are None."""
+    """Token counts and further counts; None for counts that the provider did not report."""
     if usage is None:
         return {}
     attributes: Attributes = {called: getattr(usage, name) for name, called in names.usage.items()}
@@ -22,7 +22,7 @@ def usage_of(names: SemanticConventions, usage: Usage | None) -> Attributes:
 
 
 def run_usage_of(names: SemanticConventions, end: AgentEnd, which: str) -> Attributes:
-    """Tokens for the span of a run: its `own`, in `total` with its sub-agents', or `none`."""
+    """Token counts for the span of a run: `own` requests, `total` with sub-agents, or `none`."""
     if which == "none":
         return {}
     with_children = end.usage_with_children if which == "total" else None
@@ -33,12 +33,12 @@ def run_usage_of(names: SemanticConventions, end: AgentEnd, which: str) -> Attri
 
 
 def settings_of(names: SemanticConventions, settings: Mapping[str, Json] | None) -> Attributes:
-    """Settings of a request, under the conventions' names where there are such."""
+    """Settings of a request, under the conventions' names or `sidestream.request.*`."""
     return {names.settings.get(name, f"sidestream.request.{name}"): value for name, value in (settings or {}).items()}
 
 
 def bounds_of(data: LLMEnd | AgentEnd) -> Attributes:
-    """Marks of the figures that are lower bounds; none where a figure is whole, or absent."""
+    """Flags for usage and cost that are lower bounds; no flag for an exact or absent value."""
     marks: Attributes = {
         "sidestream.usage.lower_bound": data.usage is not None and is_lower_bound(data, "usage"),
         "sidestream.cost.lower_bound": data.cost_usd is not None and is_lower_bound(data, "cost"),

@@ -1,4 +1,4 @@
-"""gRPC stub of the library's OTLP exporter: a call is one attempt, and its answer is read."""
+"""gRPC stub for the library's OTLP exporter: one attempt per call, and partial successes are read."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ _ADVICE = {
 
 
 class OneAttemptStub:
-    """Stub that raises our failures: the library tries an `RpcError` again, and knows no partial success."""
+    """Stub that raises `RetryableError` or `PermanentError` in place of `RpcError`.
+
+    The library would retry an `RpcError`, and ignores partial successes.
+    """
 
     def __init__(self, stub: Any, headers: Mapping[str, str]) -> None:
         self._stub = stub
         self._headers = tuple(headers.items())
         self.rejected = 0
-        """Items that the last accepted request did not get in."""
+        """Items that the endpoint rejected of the last accepted request."""
 
     def Export(self, request: Any, metadata: Any = None, timeout: float | None = None) -> Any:
-        """Send one request with the endpoint's headers alone. Raises `RetryableError` or `PermanentError`."""
+        """Send one request, with the endpoint's headers only. Raises `RetryableError` or `PermanentError`."""
         try:
             answer = self._stub.Export(request, metadata=self._headers, timeout=timeout)
         except grpc.RpcError as error:
@@ -42,7 +45,7 @@ class OneAttemptStub:
 
 
 def credentials(certificate: str | None, key: str | None, chain: str | None) -> Any:
-    """TLS credentials from PEM files; None stands for the system's."""
+    """TLS credentials from PEM files. A `certificate` of None trusts the system's authorities."""
     return grpc.ssl_channel_credentials(*(None if path is None else _read(path) for path in (certificate, key, chain)))
 
 
@@ -53,7 +56,7 @@ def _read(path: str) -> bytes:
 
 def _failure(error: Any) -> RetryableError | PermanentError:
     code, details = error.code().name, (error.details() or "").lower()
-    # A failure before the first gRPC frame has only a text, and is UNAVAILABLE whatever it was.
+    # A failure before the first gRPC frame is always UNAVAILABLE; only the text distinguishes TLS from an outage.
     if code == "UNAVAILABLE" and ("tls handshake failed" in details or "ssl handshake failed" in details):
         return PermanentError("TLS failed", TLS)
     if code == "UNAVAILABLE" and ("failed parsing http/2" in details or "alpn property" in details):
@@ -67,7 +70,7 @@ def _failure(error: Any) -> RetryableError | PermanentError:
 
 
 def _retry_delay(error: Any) -> float | None:
-    """Seconds, from the `RetryInfo` that a status may carry."""
+    """Seconds of the status' `RetryInfo`; None without one."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             try:
@@ -75,6 +78,6 @@ def _retry_delay(error: Any) -> float | None:
                     info = RetryInfo()
                     if detail.Unpack(info):
                         return max(0.0, float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9))
-            except Exception:  # a status of somebody else's making
+            except Exception:  # malformed status details
                 return None
     return None

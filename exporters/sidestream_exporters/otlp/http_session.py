@@ -1,4 +1,4 @@
-"""HTTP session of the library's OTLP exporter: a call is one attempt, bounded in time as a whole."""
+"""HTTP session for the library's OTLP exporter: one attempt per call, with an overall time limit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .failures import CREDENTIALS, NOT_OTLP, TLS, TOO_LARGE, AttemptFailed, Perm
 from .settings import Endpoint, Signal
 
 ANSWER_BYTES = 65_536
-"""Bytes read of an answer at most: those of OTLP servers are short."""
+"""Most bytes read of a response; responses of OTLP servers are short."""
 
 _ADVICE = {
     400: "the server could not read it: check that it takes OTLP over HTTP with protobuf",
@@ -42,16 +42,16 @@ _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 
 
 class OneAttemptSession(requests.Session):
-    """Session whose `request` returns an accepted answer or raises `AttemptFailed`, within the endpoint's timeout.
+    """Session whose `request` returns an accepted response or raises `AttemptFailed`, within the endpoint's timeout.
 
-    Proxies, with credentials, are those that `requests` reads from the environment. A netrc file is not read: it would
-    replace the credentials of the exporter's own headers.
+    Proxies, with credentials, come from the environment, as `requests` reads them. The netrc file is ignored: its
+    credentials would replace the exporter's own headers.
     """
 
     def __init__(self, endpoint: Endpoint, signal: Signal) -> None:
         super().__init__()
         self.rejected = 0
-        """Items that the last accepted request did not get in."""
+        """Items that the endpoint rejected of the last accepted request."""
         self.auth = lambda request: request
         self._endpoint = endpoint
         self._path = f"/v1/{signal}"
@@ -59,7 +59,7 @@ class OneAttemptSession(requests.Session):
         self._adapter = _AbortableAdapter()
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
-        # The library merges the environment's headers with those that are given; the given ones alone are meant.
+        # The library merges OTEL_EXPORTER_OTLP_HEADERS into the given headers; `endpoint.headers` is complete already.
         self._headers = {
             "user-agent": f"sidestream/{version('sidestream')}",
             "content-type": "application/x-protobuf",
@@ -68,7 +68,7 @@ class OneAttemptSession(requests.Session):
         }
 
     def request(self, method: Any, url: Any, **options: Any) -> requests.Response:  # type: ignore[override]
-        """Send one request; `AttemptFailed` for every answer but an acceptance."""
+        """Send one request. Raises `AttemptFailed` for any response but an acceptance."""
         self.headers.clear()
         self._adapter.begin()
         with _Deadline(self._endpoint.timeout, self._adapter.abort) as deadline:
@@ -79,7 +79,7 @@ class OneAttemptSession(requests.Session):
                     data=options.get("data"),
                     headers=self._headers,
                     timeout=self._endpoint.timeout,
-                    # REQUESTS_CA_BUNDLE would beat the session's own authority, but not one that is given here.
+                    # REQUESTS_CA_BUNDLE overrides the session's `verify`, but not this argument.
                     verify=self._endpoint.certificate,
                     stream=True,
                     allow_redirects=False,
@@ -91,7 +91,7 @@ class OneAttemptSession(requests.Session):
             except (OSError, urllib3.exceptions.HTTPError, ValueError) as error:
                 failure = RetryableError("timed out") if deadline.passed else _failure(error)
                 raise AttemptFailed(failure) from error
-        if deadline.passed:  # cut off in its headers, an answer reads like one that ends there
+        if deadline.passed:  # a response cut off within its headers parses as a complete one
             raise AttemptFailed(RetryableError("timed out"))
         self.rejected = self._judge(response, answer)
         return response
@@ -119,7 +119,7 @@ class OneAttemptSession(requests.Session):
 
 
 class _AbortableAdapter(HTTPAdapter):
-    """Adapter whose connection can be cut from another thread."""
+    """Adapter whose connection another thread can shut down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -134,17 +134,17 @@ class _AbortableAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
         manager = super().proxy_manager_for(*args, **options)
-        if type(manager) is urllib3.ProxyManager:  # SOCKS has connections of its own
+        if type(manager) is urllib3.ProxyManager:  # a SOCKS manager has connection classes of its own
             manager.pool_classes_by_scheme = self._pools
         return manager
 
     def begin(self) -> None:
-        """A new request begins: `abort` is for this one."""
+        """Reset the abort flag for a new request."""
         with self._lock:
             self._aborted = False
 
     def abort(self) -> None:
-        """Cut the connection, now or as soon as there is one: whoever waits on it gets an error at once."""
+        """Shut down the connection, or the next one to open, so that a blocking read or write fails at once."""
         with self._lock:
             self._aborted = True
             self._cut()
@@ -153,11 +153,11 @@ class _AbortableAdapter(HTTPAdapter):
         if self._handle is not None:
             try:
                 self._handle.shutdown(socket.SHUT_RDWR)
-            except OSError:  # the other side was quicker
+            except OSError:  # the peer closed the connection first
                 pass
 
     def _opened(self, connection: socket.socket) -> None:
-        # A second handle on the same connection: TLS takes the first one away in the middle of its handshake.
+        # A duplicate descriptor of the connection: the TLS handshake detaches the original from its socket object.
         self._closed()
         with self._lock:
             self._handle = connection.dup()
@@ -172,9 +172,9 @@ class _AbortableAdapter(HTTPAdapter):
 
 
 class _Deadline:
-    """Timer that calls `abort` once `seconds` are over: a timeout of a socket is that of a single read.
+    """Timer that calls `abort` after `seconds`.
 
-    A server that sends a byte now and then would hold a request for ever.
+    A socket timeout bounds a single read only: a server that sends a byte now and then would hold a request forever.
     """
 
     def __init__(self, seconds: float, abort: Any) -> None:
@@ -190,7 +190,7 @@ class _Deadline:
     def __enter__(self) -> _Deadline:
         try:
             self._timer.start()
-        except RuntimeError:  # the interpreter is going down: the timeout of each read is all there is
+        except RuntimeError:  # no threads at interpreter shutdown: only the socket timeout applies
             pass
         return self
 
@@ -226,7 +226,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds, from a number of them or a date."""
+    """Seconds of a `Retry-After` header, which holds a number of seconds or a date; None if missing or malformed."""
     if value is None:
         return None
     try:

@@ -1,8 +1,7 @@
-"""Metrics by OTLP: the table of metrics (`metrics.definitions`), counted as the Prometheus exporter counts it.
+"""Metrics over OTLP: the metrics of `metrics.definitions`, aggregated as in the Prometheus exporter.
 
-Values are cumulative, or what came since the last delivery where
-`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` asks for that. They are sent from a thread of their own, at an
-interval and at the end, for what is counted last must not wait for the next event.
+Values are cumulative, or deltas since the last delivery if `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` requests
+deltas. A separate thread sends them at an interval, so that the last values do not wait for the next event.
 """
 
 from __future__ import annotations
@@ -49,14 +48,18 @@ from .settings import Endpoint
 
 INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 POINTS = 200
-"""Data points of one request, about: what is serialised at once."""
+"""Data points of one request, approximately; the request is serialised while holding the GIL."""
 TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 DELTA = AggregationTemporality.DELTA
 
 
 def interval_of(given: float | None) -> float:
-    """Seconds between two exports: the argument, else the standard variable (in milliseconds), else 60."""
+    """Seconds between two exports: the argument, else the standard variable (in milliseconds), else 60.
+
+    Raises:
+        ConfigurationError: The value is not a number above zero.
+    """
     text = os.environ.get(INTERVAL, "").strip()
     try:
         seconds = given if given is not None else float(text or 60_000) / 1_000
@@ -69,10 +72,10 @@ def interval_of(given: float | None) -> float:
 
 
 def wants_delta() -> bool:
-    """Whether the standard variable asks for delta temporality; `lowmemory` does for what is counted as it happens.
+    """Whether the standard variable requests delta temporality; `lowmemory` does for synchronous instruments.
 
     Raises:
-        ConfigurationError: the variable has a value that the specification does not know.
+        ConfigurationError: The variable has a value outside the specification.
     """
     given = os.environ.get(TEMPORALITY, "").strip().lower()
     if given not in ("", "cumulative", "delta", "lowmemory"):
@@ -81,7 +84,7 @@ def wants_delta() -> bool:
 
 
 class Metrics:
-    """Counts events, and sends what they come to."""
+    """Aggregator of events, and the thread that sends the metrics."""
 
     def __init__(
         self, endpoint: Endpoint, resource: Resource, interval: float, get_stats: Callable[[], SidecarStats | None]
@@ -99,12 +102,12 @@ class Metrics:
         self.aggregator = MetricsAggregator()
 
     def start(self) -> None:
-        """Begin to send. Does nothing the second time."""
+        """Start the sending thread, once."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="sidestream-otlp-metrics", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the interpreter is going down: what is counted is sent on close
+            except RuntimeError:  # no threads at interpreter shutdown: close() sends the values
                 self._thread = None
 
     def _run(self) -> None:
@@ -116,7 +119,7 @@ class Metrics:
                 self.send()
 
     def send(self) -> None:
-        """Send every value as it is now. An outage costs nothing but time: the next delivery has it all."""
+        """Send all current values. After an outage the next delivery covers the missed interval."""
         url = self.endpoint.shown
         with self._lock:
             try:
@@ -140,7 +143,7 @@ class Metrics:
             self._failing = False
 
     def close(self) -> None:
-        """Send the last values, and no more."""
+        """Stop the thread, send the last values, and close the connection."""
         self._stop.put(None)
         if self._thread is not None:
             self._thread.join(self.endpoint.timeout)
@@ -149,7 +152,7 @@ class Metrics:
             self._sender.close()
 
     def _requests(self) -> Iterator[tuple[MetricsData, list[_Total]]]:
-        """Export requests, with the totals in each."""
+        """Export requests of about `POINTS` data points, each with the totals it covers."""
         now, started = time.time_ns(), int(self.aggregator.store.started * 1e9)
         snapshot = self.aggregator.snapshot(self._get_stats())
         scope = InstrumentationScope("sidestream", version("sidestream"))
@@ -177,7 +180,7 @@ class Metrics:
 
 
 class _Total(NamedTuple):
-    """A time series as it stood at one moment."""
+    """Total of one time series at one moment."""
 
     name: str
     point: Point
@@ -185,13 +188,13 @@ class _Total(NamedTuple):
 
 
 class Delivered:
-    """Last delivered total of each counter and histogram, for sending what came since."""
+    """Last delivered totals of counters and histograms, from which deltas are computed."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, tuple[str, ...]], _Total] = {}
 
     def since(self, total: _Total, started: int) -> tuple[Point, int]:
-        """What was added to `total` since its last delivery, and when that was: `started` before the first one."""
+        """Delta of `total` since its last delivery, and the time of that delivery (`started` for the first)."""
         last = self._last.get((total.name, total.point.labels))
         if last is None:
             return total.point, started
@@ -228,7 +231,7 @@ def _data_point(row: table.Metric, point: Point, begun: int, now: int) -> Number
     exemplars = [_exemplar(each) for each in point.exemplars]
     if row.kind != "histogram":
         return NumberDataPoint(attributes, begun, now, float(point.value), exemplars)
-    unknown: Any = None  # smallest and largest value: not counted, and absent is not zero
+    unknown: Any = None  # min and max are not aggregated, and must be absent, not zero
     return HistogramDataPoint(
         attributes,
         begun,
@@ -255,7 +258,7 @@ def _exemplar(exemplar: series.Exemplar) -> Exemplar:
 
 
 def _attribute(label: str) -> str:
-    """A label of Prometheus as the attribute it is made from."""
+    """OTLP attribute name of a Prometheus label."""
     if label.startswith("gen_ai_"):
         return "gen_ai." + label.removeprefix("gen_ai_").replace("_", ".")
     return "error.type" if label == "error_type" else label

@@ -1,4 +1,4 @@
-"""The application's own `TracerProvider`, where spans are to go there and not to an endpoint."""
+"""Selection of an application's `TracerProvider`, which gets the spans instead of an endpoint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from sidestream.errors import ConfigurationError
 
 
 def provider_of(given: object, use_global: bool, endpoint: str | None) -> Any:
-    """The provider to which spans are handed, None if none is wanted. Raises `ConfigurationError` for what is none."""
+    """Provider that gets the spans; None for an endpoint.
+
+    Raises:
+        ConfigurationError: The provider is not an SDK provider, or more than one destination is given.
+    """
     if given is None and not use_global:
         return None
     from opentelemetry.sdk.trace import TracerProvider

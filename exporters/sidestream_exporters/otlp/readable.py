@@ -1,4 +1,4 @@
-"""Finished spans as the SDK's own objects, one by one and by the request."""
+"""Conversion of finished spans to the SDK's `ReadableSpan`, one by one or as the batch of a request."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .runs import Attributes, Span
 from .semantic_conventions import SCHEMA_URL
 
 REQUEST_CHARACTERS = 3_000_000
-"""Text in the spans of one request: gRPC servers take 4 MiB by default. What is too large all the same, for
-its characters are wide, is halved once a server refuses it."""
+"""Characters in the spans of one request; gRPC servers accept 4 MiB by default. A request that is larger because of
+multi-byte characters is halved after the server refuses it."""
 REQUEST_SPANS = 200
-"""Spans that are serialised at once, which holds the GIL for about half a microsecond each."""
+"""Spans of one request. Serialisation holds the GIL for about half a microsecond per span."""
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 
 def make_resource() -> Resource:
-    """The environment's resource: `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, …"""
+    """Resource of the environment (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, …), with an instance id."""
     found = Resource.create()
     return found if SERVICE_INSTANCE_ID in found.attributes else of_this_process(found)
 
 
 def of_this_process(resource: Resource) -> Resource:
-    """`resource` as an instance of its own, unless the environment says which it is."""
+    """Copy of `resource` with a new `service.instance.id`, unless the environment sets one."""
     if f"{SERVICE_INSTANCE_ID}=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         return resource
     return resource.merge(Resource({SERVICE_INSTANCE_ID: str(uuid.uuid4())}))
@@ -45,7 +45,7 @@ def scope() -> InstrumentationScope:
 
 
 def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
-    """`span` as a finished span of the SDK."""
+    """SDK span for `span`."""
     context = SpanContext(span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED)
     parent = None
     if span.parent_id is not None:
@@ -73,9 +73,9 @@ def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> Rea
 
 
 class SpanBatch(Sequence[ReadableSpan]):
-    """Spans of one export request, made readable one by one as the library's encoder asks for them.
+    """Spans of one export request, converted lazily while the library's encoder iterates.
 
-    `maybe_yield` is called after each, so that an encoder that knows nothing of it lets go of the GIL.
+    `maybe_yield` runs after each span, so that encoding a large batch does not hold the GIL throughout.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class SpanBatch(Sequence[ReadableSpan]):
 
 
 def requests_of(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
-    """`spans` in parts that make export requests of a size that servers take."""
+    """Split `spans` into export requests of at most `REQUEST_SPANS` spans and about `REQUEST_CHARACTERS`."""
     size = first = 0
     for number, span in enumerate(spans):
         length = span.text_length()
@@ -115,7 +115,7 @@ def requests_of(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
 
 
 def plain(attributes: Attributes) -> Attributes:
-    """`attributes` without those that are absent, and with values that protobuf can hold."""
+    """`attributes` without None values, and with values converted to types that protobuf can hold."""
     return {_text(name): _value(value) for name, value in attributes.items() if value is not None}
 
 
@@ -132,5 +132,5 @@ def _value(value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    """`text`, with what UTF-8 cannot hold as its escape."""
+    """`text` with lone surrogates escaped, which UTF-8 cannot hold."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

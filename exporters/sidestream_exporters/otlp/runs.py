@@ -1,4 +1,4 @@
-"""What has to be remembered of runs in progress, and what a finished span is."""
+"""State of runs in progress, and the finished span in plain values."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sidestream.events.ids import span_id_of
 from .content import Answer, Message, as_text
 
 MAX_OPEN = 1_000
-"""Requests, and tool calls, of one run that are remembered as open."""
+"""Open requests kept per run; also the limit for open tool calls and for tracebacks."""
 MAX_EVENTS = 128
-"""Events of one span, as in OpenTelemetry's SDK."""
+"""Most events of one span, as in OpenTelemetry's SDK."""
 
 LONG_TEXT = 1_000
-"""Characters of the longest text that a span keeps which an endpoint found too large."""
+"""Longest text, in characters, that a span keeps after an endpoint refused the span as too large."""
 LEFT_OUT = "sidestream.content_left_out"
-"""Attribute of such a span: how many characters it lost."""
+"""Attribute with the number of characters removed from an oversized span."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = 2**63 - 1
 
 Attributes: TypeAlias = dict[str, Any]
 SpanEvent: TypeAlias = tuple[str, int, Attributes]
-"""An event of a span: name, time in Unix nanoseconds, attributes."""
+"""Span event: name, time in Unix nanoseconds, attributes."""
 
 
 @dataclass(slots=True)
 class Span:
-    """One finished span, in plain values. Times are Unix nanoseconds."""
+    """Finished span in plain values. Times are Unix nanoseconds."""
 
     name: str
     client: bool
@@ -47,21 +47,20 @@ class Span:
     dropped_span_events: int
     failed: bool
     description: str | None
-    """Of the failure; content."""
+    """Error message of a failed span; subject to the content policy."""
     run_id: str
     seq: int
-    """The event that began it, or that ended it where its beginning is not known."""
+    """Sequence number of the span's first event; of its end event if the first one is missing."""
 
     def text_length(self) -> int:
-        """Characters of its attributes and events."""
+        """Number of characters in attributes and span events."""
         length = sum(len(value) for value in self.attributes.values() if isinstance(value, str))
         for _, _, attributes in self.span_events:
             length += sum(len(value) for value in attributes.values() if isinstance(value, str))
         return length
 
     def without_long_texts(self) -> Span | None:
-        """This span without texts that are longer than `LONG_TEXT`, and with how much was left out; None where
-        there are none."""
+        """Copy without texts longer than `LONG_TEXT`, and with the attribute `LEFT_OUT`; None without long texts."""
         attributes, left_out = _short(self.attributes)
         span_events = []
         for name, at, told in self.span_events:
@@ -79,14 +78,14 @@ class Span:
 
 
 def _short(attributes: Attributes) -> tuple[Attributes, int]:
-    """`attributes` without long texts, and the characters of those."""
+    """`attributes` without long texts, and the number of characters removed."""
     long = {name: value for name, value in attributes.items() if isinstance(value, str) and len(value) > LONG_TEXT}
     return {name: value for name, value in attributes.items() if name not in long}, sum(map(len, long.values()))
 
 
 @dataclass(slots=True)
 class Open:
-    """A request or tool call in progress."""
+    """Request or tool call in progress."""
 
     seq: int
     start: int
@@ -97,11 +96,11 @@ class Open:
 
 @dataclass(slots=True)
 class Run:
-    """What has to be known of a run in progress."""
+    """State of a run in progress."""
 
     run_id: str
     started_ns: int
-    """When it started, in Unix nanoseconds. All times of the run are this and an offset of the monotonic clock."""
+    """Start of the run in Unix nanoseconds; later times add the events' monotonic offsets."""
     start: AgentStart | None = None
     trace_id: int = 0
     root_run_id: str = ""
@@ -114,16 +113,16 @@ class Run:
     span_events: list[SpanEvent] = field(default_factory=list)
     dropped_span_events: int = 0
     new_messages: list[Message] = field(default_factory=list)
-    """Messages that the next request brings to the model."""
+    """Messages that the next request sends for the first time."""
     content: dict[str, str] = field(default_factory=dict)
-    """Prompt, instructions and output, by the attribute of the run's own span that each becomes."""
+    """Prompt, instructions, tools and output of the run, by attribute name."""
     output_type: str | None = None
     tool_descriptions: dict[str, str] = field(default_factory=dict)
-    """By the tool's name, of the tools that the model was given; content."""
+    """Descriptions of the offered tools, by tool name; subject to the content policy."""
     stacks: dict[int | str | None, str] = field(default_factory=dict)
-    """Tracebacks that errors have told, by the number of the request or the id of the tool call that failed."""
+    """Tracebacks of failed requests and tool calls, by request number or tool call id."""
     error: str | None = None
-    """Text of the run's last error; content."""
+    """Message of the run's last error; subject to the content policy."""
 
     def note(self, name: str, at: int, attributes: Attributes) -> None:
         if len(self.span_events) < MAX_EVENTS:
@@ -132,11 +131,12 @@ class Run:
             self.dropped_span_events += 1
 
     def at(self, event: StreamEvent) -> int:
-        """When `event` happened."""
+        """Time of `event` in Unix nanoseconds."""
         return clamp(self.started_ns + nanos(event.offset))
 
     def times(self, event: StreamEvent, begun: Open | None, duration: float | None) -> tuple[int, int]:
-        """Start and end of what `event` ends; where its beginning is missing, from the end and the duration."""
+        """Start and end of the request or tool call that `event` ends. Without its start (`begun`), the start is the
+        end minus `duration`."""
         if begun is None:
             over = self.at(event)
             return clamp(over - nanos(duration or 0)), over
@@ -149,7 +149,7 @@ class Run:
 
 
 def span_number(data: LLMEnd | ToolStart | ToolEnd, run_id: str, seq: int) -> int:
-    """The span that `data` names; in an older log, the one that is named by the event that began it, `seq`."""
+    """Span id of `data`; in an older log without span ids, derived from the first event's number `seq`."""
     return hex_id(data.span_id, 8) or int(span_id_of(run_id, seq), 16)
 
 
@@ -158,13 +158,13 @@ def told(error: Json) -> str | None:
 
 
 def bound(open_ones: dict[int, Open]) -> None:
-    """Make room for one more, by forgetting the oldest: its end was lost."""
+    """Evict the oldest open request if `MAX_OPEN` are open: its end event was lost."""
     if len(open_ones) >= MAX_OPEN:
         del open_ones[next(iter(open_ones))]
 
 
 def hex_id(text: str | None, size: int) -> int | None:
-    """An id of `size` bytes in hex; None for what is none, which a foreign log may hold."""
+    """Integer of a hexadecimal id of `size` bytes; None for a malformed or zero id, as in a foreign log."""
     try:
         return int(text, 16) or None if text is not None and len(text) == 2 * size and text.isalnum() else None
     except ValueError:

@@ -1,7 +1,8 @@
-"""What a span and its attributes are called: one table, so that another version of the conventions is another table.
+"""Names of spans and attributes in one table; another version of the conventions is another table.
 
-`GEN_AI` is OpenTelemetry's GenAI conventions as last released (core semantic conventions 1.41), with what its Python
-GenAI library adds. They are experimental and being renamed; see https://github.com/open-telemetry/semantic-conventions.
+`GEN_AI` follows OpenTelemetry's GenAI conventions as last released (core semantic conventions 1.41), with additions of
+its Python GenAI library. The conventions are experimental and in the course of renaming; see
+https://github.com/open-telemetry/semantic-conventions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SemanticConventions:
-    """The names of one version of the conventions. What it has no name for stands under `sidestream.*`."""
+    """Names of one version of the conventions. Attributes without a standard name are `sidestream.*`."""
 
     operation: str = "gen_ai.operation.name"
     invoke_agent: str = "invoke_agent"
@@ -32,7 +33,7 @@ class SemanticConventions:
     tool_description: str = "gen_ai.tool.description"
     function_tool: str = "function"
     provider_tool: str = "extension"
-    """Type of the tools that a provider executes on its own servers."""
+    """Tool type of tools that the provider executes on its own servers."""
     error_type: str = "error.type"
     server_address: str = "server.address"
     server_port: str = "server.port"
@@ -40,7 +41,7 @@ class SemanticConventions:
     output_types: dict[str, str] = field(
         default_factory=lambda: {"text": "text", "native": "json", "prompted": "json", "image": "image"}
     )
-    """What a request asks for, by pydantic-ai's output mode. Of an output that is a tool call, none is said."""
+    """Requested output type, by pydantic-ai's output mode; absent for the mode `tool`."""
     instructions: str = "gen_ai.system_instructions"
     tool_definitions: str = "gen_ai.tool.definitions"
     input: str = "gen_ai.input.messages"
@@ -48,7 +49,7 @@ class SemanticConventions:
     tool_arguments: str = "gen_ai.tool.call.arguments"
     tool_result: str = "gen_ai.tool.call.result"
     details: str = "gen_ai.client.inference.operation.details"
-    """The event that holds content where it shall not stand on the span."""
+    """Span event that holds content under the placements `event` and `both`."""
     settings: dict[str, str] = field(
         default_factory=lambda: {
             name: f"gen_ai.request.{name}"
@@ -82,9 +83,9 @@ class SemanticConventions:
             "output_image_tokens": "gen_ai.usage.image.output_tokens",
         }
     )
-    """Names of further counts; others stand under `sidestream.usage.*`."""
+    """Names of provider-specific counts; other counts are `sidestream.usage.*`."""
 
 
 GEN_AI = SemanticConventions()
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
-"""The version of the conventions that `GEN_AI` follows, as it stands in the spans."""
+"""Schema URL of the conventions' version, sent with the spans."""

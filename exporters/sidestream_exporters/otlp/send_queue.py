@@ -1,4 +1,4 @@
-"""Queue of spans on their way to the endpoint: what waits, what was lost, and the log messages about it."""
+"""Queue of export requests: sends them, halves oversized ones, counts losses and logs outages."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 LONGEST_WAIT = 60.0
-"""Seconds for which an endpoint's wish to be left alone is granted."""
+"""Longest delay in seconds that is granted to an endpoint (`Retry-After`)."""
 
 
 class SendQueue:
-    """Queue of the requests of one batch of events, and the connection they go through.
+    """Queue of one batch's export requests, and the connection of the exporter.
 
-    A batch may make several. Where one finds the endpoint away, those before it are not sent again: spans carry ids of
-    their own, but a batch that is offered again is not an excuse to say everything twice.
+    A batch of events makes one or more requests. After an outage in the middle, delivered requests of the batch are not
+    sent again.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class SendQueue:
         self._failing = False
         self._sent_before = 0
         self.sent = self.lost = self.shortened = 0
-        """Spans that were accepted, that were not, and that were too large with all their content."""
+        """Spans accepted; spans rejected; spans sent without long texts because they were too large."""
 
     def put(self, requests: Iterable[Sequence[Span]]) -> None:
-        """Take the requests of a new batch. What is left of another was given up, and is freed."""
+        """Queue the requests of a new batch. Requests left of an earlier batch, which the pipeline gave up, go."""
         self._waiting.clear()
         self._waiting.extend(requests)
         self._losses, self._sent_before = {}, self.sent
 
     def send(self) -> None:
-        """Send what waits. What is too large goes in halves, and a span that is so by itself without its long texts.
+        """Send the queued requests. An oversized request is halved; an oversized single span loses its long texts.
 
         Raises:
-            ExporterUnavailable: the endpoint is away or asked for time.
+            ExporterUnavailable: The endpoint cannot be reached, or requested a delay.
         """
         if self._waiting and time.monotonic() < self._leave_alone_until:
             raise ExporterUnavailable(f"{self._endpoint.shown}: asked for time")
@@ -68,7 +68,7 @@ class SendQueue:
                 self._send_next()
         except ExporterUnavailable:
             raise
-        except BaseException:  # the batch is lost and counted so: nothing of it is kept
+        except BaseException:  # the pipeline counts the whole batch as lost: its rest must not be sent later
             self._waiting.clear()
             raise
 
@@ -94,7 +94,7 @@ class SendQueue:
             self.accepted(spans, min(rejected, len(spans)))
 
     def accepted(self, spans: Sequence[Span], rejected: int = 0) -> None:
-        """The endpoint took `spans`, but for some."""
+        """Count `spans` as accepted, except the `rejected` ones; an accepted request goes into the ledger."""
         url = self._endpoint.shown
         if self._failing:
             self._failing = False
@@ -107,7 +107,7 @@ class SendQueue:
             self._record.note(spans)
 
     def losses(self, offered: int) -> dict[str, int]:
-        """What of the batch counts as dropped: with all of it refused its events, else one for each span."""
+        """Dropped events of the batch, by reason: all `offered` events if every span was refused, else one per span."""
         if self._losses.keys() == {"refused"} and self.sent == self._sent_before:
             return {"refused": offered}
         losses = {}
@@ -149,7 +149,7 @@ class SendQueue:
 
 
 def _smaller(spans: Sequence[Span]) -> Sequence[Sequence[Span]]:
-    """Requests that hold the same as one of `spans`, which was too large; none where it cannot be made smaller."""
+    """Smaller requests in place of one with `spans`: halves, or a single span without long texts; empty if neither."""
     if len(spans) > 1:
         half = len(spans) // 2
         return spans[:half], spans[half:]
@@ -158,7 +158,7 @@ def _smaller(spans: Sequence[Span]) -> Sequence[Sequence[Span]]:
 
 
 def probe_endpoint(endpoint: Endpoint, signal: Signal) -> CheckResult:
-    """Whether `endpoint` takes a request that holds nothing."""
+    """Health check of `endpoint`, by a request without spans or data points."""
     sender = Sender(endpoint, signal)
     try:
         sender.send([] if signal == "traces" else _no_metrics())

@@ -1,7 +1,7 @@
-"""OpenTelemetry's own OTLP exporters, each of whose calls is one bounded attempt.
+"""Sender of spans and metrics through OpenTelemetry's own OTLP exporters, with one bounded attempt per call.
 
-They encode and send; waiting and trying again is the pipeline's, which keeps the batch (the library loses it once its
-ten seconds are over, and takes a partial success for a whole one).
+The library encodes and sends; the pipeline waits and retries, since it keeps the batch. The library's own retry loop
+loses a batch after ten seconds, and counts a partial success as a full one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .failures import AttemptFailed, PermanentError
 from .settings import Endpoint, Signal
 
 _GRPC_OPTIONS = (
-    ("grpc.enable_retries", 0),  # when to try again is the pipeline's to say; a channel must then do so at once
+    ("grpc.enable_retries", 0),  # the pipeline schedules retries; the channel must reconnect promptly for each
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 
 class Sender:
-    """Connection to one endpoint, for one signal; it connects when it sends."""
+    """Connection to one endpoint for one signal, opened by the first `send`."""
 
     def __init__(self, endpoint: Endpoint, signal: Signal) -> None:
         make = _grpc if endpoint.protocol == "grpc" else _http
@@ -29,11 +29,11 @@ class Sender:
             self._exporter, self._attempt = make(endpoint, signal)
 
     def send(self, data: Any) -> int:
-        """Deliver spans (`Sequence[ReadableSpan]`) or `MetricsData`; returns how many items the server rejected.
+        """Deliver spans (`Sequence[ReadableSpan]`) or `MetricsData`; returns the number of rejected items.
 
         Raises:
-            RetryableError: it may be tried again.
-            PermanentError: it is lost.
+            RetryableError: The same request may succeed later.
+            PermanentError: The endpoint does not accept the request.
         """
         self._attempt.rejected = 0
         try:
@@ -87,7 +87,7 @@ def _grpc(endpoint: Endpoint, signal: Signal) -> tuple[Any, Any]:
 
 
 def load_library(endpoint: Endpoint) -> None:
-    """Import what sending to `endpoint` needs: now, and not beside a running agent whose loop it would hold up."""
+    """Import the modules for sending to `endpoint` early: an import during a run would block the agent's event loop."""
     _exporter_class(endpoint, "traces")
     if endpoint.protocol == "grpc":
         from . import grpc_stub  # noqa: F401

@@ -1,7 +1,7 @@
-"""Where OTLP goes, and how: the standard environment variables, and the arguments that beat them.
+"""Settings of the OTLP exporter: arguments, then the standard environment variables, then defaults.
 
-https://opentelemetry.io/docs/specs/otel/protocol/exporter/ names the variables; those of one signal
-(`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) beat the general ones. A value that cannot work is an error at once.
+The variables are specified in https://opentelemetry.io/docs/specs/otel/protocol/exporter/. A signal's own variable
+(`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) takes precedence over the general one. An invalid value raises at once.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
 Compression: TypeAlias = Literal["none", "gzip"]
 Signal: TypeAlias = Literal["traces", "metrics"]
 Placement: TypeAlias = Literal["span", "event", "both"]
-"""Where content stands: in attributes of the span, or in those of a span event."""
+"""Placement of content: in attributes of the span, of a span event, or both."""
 
 GRPC_PORT = 4317
 _HEADER_NAME = re.compile(r"[a-z]{1,16}\d?([-_][a-z]{0,16}\d{0,2}){0,5}")
-"""What people call headers: words of letters. A key mixes them with digits, or is longer."""
+"""Pattern of header names that are safe to log: short words. An API key is longer, or mixes letters and digits."""
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One signal's way out."""
+    """Endpoint and connection settings of one signal."""
 
     protocol: Protocol
     url: str = field(repr=False)
-    """With the signal's path, for HTTP; scheme, host and port for gRPC. Path and query may hold a key: see `shown`."""
+    """URL with the signal's path for HTTP; scheme, host and port for gRPC. May hold a key: log `shown` instead."""
     headers: Mapping[str, str] = field(repr=False)
-    """SemanticConventions in lower case. The values may be secret."""
+    """Headers by name in lower case. The values may be secret."""
     timeout: float
     """Seconds that one request may take."""
     compression: Compression
     certificate: str | None
-    """File of the authorities to trust instead of the system's."""
+    """PEM file of the authorities to trust; None trusts the system's."""
     client_certificate: str | None
     client_key: str | None
 
     @property
     def shown(self) -> str:
-        """The address without what may be secret: a query, and a path of somebody's own."""
+        """URL for log messages, without parts that may be secret: the query, and a nonstandard path."""
         return shown_url(self.url)
 
     @property
@@ -61,7 +61,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """Protocol given by the program. None: the environment decides, then the default."""
+    """Settings passed as arguments. None: the environment variable applies, then the default."""
 
     endpoint: str | None = None
     protocol: str | None = None
@@ -74,12 +74,12 @@ class Given:
 
 
 def endpoint_of(signal: Signal, given: Given) -> Endpoint:
-    """The way out of `signal`. Raises `ConfigurationError` for a value that cannot work."""
+    """Endpoint of `signal`. Raises `ConfigurationError` for an invalid value."""
     where, address = _setting(signal, "ENDPOINT", given.endpoint)
     protocol_from, protocol = _setting(signal, "PROTOCOL", given.protocol)
     if protocol is None:
         protocol = "grpc" if address is not None and _port(where, address) == GRPC_PORT else "http/protobuf"
-    if protocol == "http/json" and given.protocol is None:  # the specification's, and said to fall back
+    if protocol == "http/json" and given.protocol is None:  # a valid value of the variable, so not an error
         warn_once("OTLP as JSON is not implemented, sending http/protobuf", protocol_from, variable=protocol_from)
         protocol = "http/protobuf"
     if protocol not in get_args(Protocol):
@@ -109,7 +109,7 @@ def endpoint_of(signal: Signal, given: Given) -> Endpoint:
 
 
 def content_of(given: str | ContentPolicy | None) -> tuple[ContentPolicy, Placement]:
-    """How much content may leave, and where it stands: the argument, else the conventions' variable, else none."""
+    """Content policy and placement: the argument, else the variable of the conventions, else no content."""
     asked = os.environ.get(CAPTURE, "").strip().upper()
     placements: dict[str, Placement | None] = {
         "": None,
@@ -134,11 +134,11 @@ def sdk_disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
-# --- one by one ----------------------------------------------------------------------------------------------------
+# --- single settings -----------------------------------------------------------------------------------------------
 
 
 def _setting(signal: Signal, name: str, given: object) -> tuple[str, str | None]:
-    """A setting, and what to call it in an error. An empty variable is one that is not set."""
+    """Name of the setting for error messages, and its value. An empty variable counts as unset."""
     if given is not None:
         return name.lower(), cast(str, given)
     for variable in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
@@ -148,7 +148,7 @@ def _setting(signal: Signal, name: str, given: object) -> tuple[str, str | None]
 
 
 def _split(where: str, address: str) -> SplitResult:
-    """`address` as a URL; `host:port` too, which is how gRPC writes it."""
+    """Parsed `address`: a URL, or `host:port` as usual with gRPC. Raises `ConfigurationError`."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         port = parts.port
@@ -172,9 +172,9 @@ def _http_url(signal: Signal, where: str, address: str | None) -> str:
         host = parts.netloc if parts.port else "HOST:PORT"
         raise ConfigurationError(f"otlp: {where} has no scheme: write http://{host} or https://{host}")
     if where.startswith(f"OTEL_EXPORTER_OTLP_{signal.upper()}_"):
-        return parts._replace(path=parts.path or "/").geturl()  # a signal's own address is taken as it stands
+        return parts._replace(path=parts.path or "/").geturl()  # the specification: no path is added
     path = parts.path.rstrip("/")
-    for each in get_args(Signal):  # given in full: its base is what comes before
+    for each in get_args(Signal):  # an address that already ends with a signal's path
         path = path.removesuffix(f"/v1/{each}")
     return parts._replace(path=f"{path}/v1/{signal}").geturl()
 
@@ -203,7 +203,10 @@ def _timeout(where: str, value: object) -> float:
 
 
 def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str]:
-    """`name=value,name=value`, percent-encoded, or a mapping. Errors name a header, never its value."""
+    """Headers by lower-case name, from a mapping or percent-encoded `name=value,name=value`.
+
+    Raises `ConfigurationError`, whose message never holds a value.
+    """
     if given is None:
         return {}
     if isinstance(given, str):
@@ -228,7 +231,7 @@ def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str
 
 
 def shown_names(headers: Iterable[str]) -> list[str]:
-    """Names of headers for log messages, sorted; one that may be a key, put where its name belongs, as `…`."""
+    """Sorted header names for log messages; `…` for a name that may be a misplaced API key."""
     return sorted(name if _HEADER_NAME.fullmatch(name) else "…" for name in headers)
 
 

@@ -1,8 +1,8 @@
-"""From events to finished spans: `invoke_agent`, with `chat`, `execute_tool` and sub-agents inside.
+"""Conversion of events to finished spans: `invoke_agent`, with `chat`, `execute_tool` and sub-agents inside.
 
-Ids follow from the run and the sequence number of the event that begins a span, and times from the run's own clock: the
-same log gives the same spans, however often and by whomever it is exported. A span is made from the event of its end;
-what is still open is all that is kept, and of that a bounded number.
+Span ids derive from the run id and the sequence number of the span's first event, times from the run's monotonic clock:
+every export of a log gives equal spans. A span is built from its end event; only open runs, requests and tool calls are
+kept, and a bounded number of them.
 """
 
 from __future__ import annotations
@@ -68,25 +68,25 @@ from .semantic_conventions import SemanticConventions
 from .settings import Placement
 
 Instrumented: TypeAlias = Literal["run", "all", "none"]
-"""What is made of a run that pydantic-ai's own Instrumentation traces as well: its `invoke_agent`, all, or nothing."""
+"""Spans of a run that pydantic-ai's own Instrumentation traces too: `invoke_agent` only, all, or none."""
 
 RunUsage: TypeAlias = Literal["own", "total", "none"]
-"""Tokens of an `invoke_agent` span: of the run's own requests, with those of its sub-agents, or none."""
+"""Tokens on an `invoke_agent` span: of the run's own requests, in total with sub-agents, or none."""
 
 MAX_RUNS = 10_000
-"""Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
+"""Runs in progress kept at once; beyond, the run without events for longest is evicted."""
 
 
 class Builder:
-    """Makes spans of events.
+    """Builder of spans from events.
 
     Args:
-        names: What spans and attributes are called.
-        sampler: Decides on a trace of which no event says whether it is sampled.
-        instrumented: What is made of runs that are traced by pydantic-ai as well.
-        content: The policy that the events were stripped by.
-        placement: Where content stands.
-        run_usage: Which tokens stand on the spans of runs.
+        names: Names of spans and attributes.
+        sampler: Head sampler for traces whose events hold no sampling decision.
+        instrumented: Spans built for runs that pydantic-ai's Instrumentation traces too.
+        content: Content policy already applied to the events.
+        placement: Placement of content, on the span or in a span event.
+        run_usage: Tokens on the spans of runs.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Builder:
         self._run_usage = run_usage
         self._runs: dict[str, Run] = {}
         self.forgotten = 0
-        """Runs that were forgotten before they ended."""
+        """Runs evicted before their end."""
         self._handlers: dict[type[Payload], Callable[[Run, StreamEvent, Any], Span | None]] = {
             AgentStart: self._agent_start,
             LLMStart: self._llm_start,
@@ -124,7 +124,7 @@ class Builder:
         }
 
     def take(self, event: StreamEvent) -> tuple[Run | None, Span | None]:
-        """The run that `event` belongs to, and the span that it ends, if it does."""
+        """Run of `event`, and the span that `event` ends; None for events without spans and for open spans."""
         handler = self._handlers.get(type(event.data))
         if handler is None:
             return None, None
@@ -138,7 +138,7 @@ class Builder:
             run.root_run_id = event.run_id
             run.trace_id = int(trace_id_of(event.run_id), 16)
             run.sampled = self._sampler(trace_id_of(event.run_id), None)
-        self._runs[event.run_id] = run  # the last one now: dicts keep the order
+        self._runs[event.run_id] = run  # moved to the end: the dict is ordered by last event
         if len(self._runs) > MAX_RUNS:
             del self._runs[next(iter(self._runs))]
             self.forgotten += 1
@@ -159,7 +159,10 @@ class Builder:
             run.content[self._names.input] = as_json(run.new_messages)
 
     def _parent(self, data: AgentStart) -> int | None:
-        """The span of the tool that started a run, or of the run that did, where no event names it."""
+        """Id of the parent span, derived from the parent run, for an event that does not name its parent span.
+
+        The parent is the tool call that started the run if it is known, else the parent run. None for a root run.
+        """
         if data.parent_run_id is None:
             return None
         parent = self._runs.get(data.parent_run_id)
@@ -339,7 +342,7 @@ class Builder:
             if not calls:
                 del run.tools[key]
         by_provider = call is not None and call.data.executed_by == "provider"
-        # What the provider's own tool returned is a part of the answer: it is not sent to the model again.
+        # The result of a provider's own tool is part of the answer, and is not sent to the model again.
         if not by_provider and (message := result_message(data)) is not None:
             run.new_messages.append(message)
         if self._mode(run) != "all":
@@ -377,7 +380,7 @@ class Builder:
             description=told(data.error),
         )
 
-    # --- what happens in between ---
+    # --- events within a run ---
 
     def _retry(self, run: Run, event: StreamEvent, data: Retry) -> None:
         attributes = {
@@ -401,7 +404,7 @@ class Builder:
         stack = stacktrace(data)
         if stack is not None and len(run.stacks) < MAX_OPEN:
             run.stacks[data.request if data.where == "model" else data.tool_call_id] = stack
-        if data.where in ("output", "run"):  # the others stand on the span of the request or tool
+        if data.where in ("output", "run"):  # other errors are recorded on the span of their request or tool call
             attributes = {
                 "exception.type": data.exception_type,
                 "exception.message": told(data.error),
@@ -419,7 +422,7 @@ class Builder:
         }
         run.note("sidestream.custom", run.at(event), attributes)
 
-    # --- what all have in common ---
+    # --- shared by all spans ---
 
     def _span(
         self,

@@ -1,7 +1,7 @@
-"""Which spans leave: those of sampled traces at once, of the others those that turn out to matter.
+"""Tail sampling: sampled traces pass at once, unsampled ones if a run in them failed, was slow or expensive.
 
-Whether a trace is sampled was decided where it began. The spans of one that is not are held until its outermost run
-ends, for only then is it known whether it failed, was slow or expensive; then all are sent, or all let go.
+The head sampler decides at the start of a trace. The spans of an unsampled trace are held until its root run ends; then
+all of them are sent, or all discarded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from sidestream.events import AgentEnd
 from .runs import Run, Span
 
 MAX_SPANS = 10_000
+"""Spans held at once. Beyond this limit, or `MAX_CONTENT`, the oldest trace is discarded."""
 MAX_CONTENT = 64_000_000
-"""Spans that may be held, and characters in them. Beyond, the trace that began first is let go."""
+"""Characters in the spans held at once."""
 MAX_TRACES = 10_000
-"""Traces that are held, and those whose decision is remembered for runs that end after the outermost."""
+"""Traces held at once; also the decisions remembered for runs that end after their root run."""
 
 ATTRIBUTE = "sidestream.sampling"
 
@@ -29,12 +30,12 @@ class _Held:
 
 
 class TailSampler:
-    """Lets spans pass, or holds them.
+    """Tail sampler of finished spans.
 
     Args:
-        keep_failed: Keep traces in which a run did not complete.
-        keep_slower: Keep traces in which a run took longer than so many seconds; None keeps none for that.
-        keep_costlier: Keep traces in which a run cost more than so many US dollars, sub-agents included.
+        keep_failed: Whether unsampled traces are sent if a run in them did not complete.
+        keep_slower: Seconds; unsampled traces are sent if a run in them took longer. None for no limit.
+        keep_costlier: US dollars, sub-agents included; unsampled traces are sent if a run cost more. None for no limit.
     """
 
     def __init__(self, keep_failed: bool, keep_slower: float | None, keep_costlier: float | None) -> None:
@@ -44,10 +45,10 @@ class TailSampler:
         self._spans = self._content = 0
         self._decided: dict[str, str | None] = {}
         self.sampled_out = 0
-        """Spans that were not sent, since their trace is not sampled."""
+        """Spans discarded because their trace is not sampled."""
 
     def take(self, run: Run, span: Span | None, end: AgentEnd | None) -> list[Span]:
-        """The spans that leave now: `span` of `run`, and what was held if `end` ends its trace."""
+        """Spans to send now: `span` of a sampled run, and the spans held of a trace that `end` completes."""
         if run.sampled:
             return _marked([span], "head") if span else []
         if not self._any:
@@ -69,14 +70,14 @@ class TailSampler:
             held.reason = held.reason or self._reason(end)
             if run.run_id == root:
                 return self._release(root)
-        # Traces without spans count too: a run that never ends may leave one for ever.
+        # Traces without spans count too: a run that never ends would leave an entry forever.
         while self._spans > MAX_SPANS or self._content > MAX_CONTENT or len(self._held) > MAX_TRACES:
             self._release(next(iter(self._held)), send=False)
         return []
 
     @property
     def held(self) -> int:
-        """Spans that wait for the end of their trace."""
+        """Spans held until the end of their trace."""
         return self._spans
 
     def _release(self, root: str, send: bool = True) -> list[Span]:

@@ -1,4 +1,4 @@
-"""The Prometheus exporter: runs as counters and histograms on a scrape endpoint."""
+"""Prometheus exporter: counters and histograms of runs on a scrape endpoint."""
 
 from .exporter import PrometheusExporter
 

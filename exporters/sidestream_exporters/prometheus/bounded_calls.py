@@ -1,4 +1,4 @@
-"""Calls within a time limit: a timeout of a socket is that of a single read, and looking up a name has none."""
+"""Calls with an overall time limit: a socket timeout bounds a single read only, and a name lookup has none."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from queue import Empty, SimpleQueue
 
 
 class BoundedCalls:
-    """Makes one call at a time, each on a thread that is left behind where it takes too long.
+    """Caller of functions on a thread, which is abandoned once the time limit is over.
 
-    While one is left behind, no other is begun: a gateway that never comes back holds one thread.
+    No call starts while an abandoned thread still runs: a gateway that hangs holds one thread at most.
     """
 
     def __init__(self) -> None:
         self._left: threading.Thread | None = None
 
     def call(self, function: Callable[[], None], seconds: float) -> None:
-        """Call `function`. Raises `TimeoutError` after `seconds`, else what it raises."""
+        """Call `function`. Raises `TimeoutError` after `seconds`; exceptions of `function` propagate."""
         if self._left is not None:
             self._left.join(seconds)
             if self._left.is_alive():
@@ -36,7 +36,7 @@ class BoundedCalls:
         thread = threading.Thread(target=run, name="sidestream-metrics-push", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is going down, or the system has no more threads
+        except RuntimeError:  # interpreter shutdown, or the thread limit is reached
             function()
             return
         try:

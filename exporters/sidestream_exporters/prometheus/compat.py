@@ -1,4 +1,4 @@
-"""Private names of prometheus_client that the exporter uses, and what is lost where one is gone."""
+"""Private names of prometheus_client that the exporter uses, with a probe for each."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from sidestream.diagnostics import Probe
 
 
 def keeps_files() -> bool:
-    """Whether the library keeps its values in the files of PROMETHEUS_MULTIPROC_DIR, decided at its import."""
+    """Whether prometheus_client stores values in PROMETHEUS_MULTIPROC_DIR, which the library decides at import."""
     return bool(getattr(getattr(values, "ValueClass", None), "_multiprocess", False))
 
 
 def value_cell(
     kind: str, family: str, sample: str, names: Sequence[str], texts: Sequence[str], help: str, **mode: str
 ) -> Any:
-    """Cell (`inc`, `set`) of one time series, as the library's own metrics make it."""
+    """Value cell (`inc`, `set`) of one time series, created as the library's own metrics create theirs."""
     return values.ValueClass(kind, family, sample, names, texts, help, **mode)
 
 
 def bound_text(bound: float) -> str:
-    """Bucket bound as the library writes it in `le`."""
+    """Bucket bound in the library's format of the label `le`."""
     write = getattr(utils, "floatToGoString", None)
     return str(write(bound)) if write is not None else "+Inf" if bound == inf else repr(bound)
 
 
 def set_samples(family: Family, samples: Iterable[Sample]) -> None:
-    """Give `family` samples that are made while they are rendered, since thousands at once hold up the program."""
+    """Set a lazy iterable as the samples of `family`: building thousands at once would hold the GIL too long."""
     family.samples = cast(list[Sample], samples)
 
 
 def wants_created() -> bool:
-    """Whether metrics tell when they began: `PROMETHEUS_DISABLE_CREATED_SERIES`, `disable_created_metrics()`."""
+    """Whether `_created` samples are enabled (`PROMETHEUS_DISABLE_CREATED_SERIES`, `disable_created_metrics()`)."""
     return bool(getattr(metrics, "_use_created", True))
 
 
 def probes() -> list[Probe]:
-    """One probe for each private name, against the installed version."""
+    """Probes of the installed version, one for each private name."""
     cell = getattr(values, "ValueClass", None)
     return [
         Probe("values.ValueClass", hasattr(cell, "_multiprocess"), "processes cannot share PROMETHEUS_MULTIPROC_DIR"),

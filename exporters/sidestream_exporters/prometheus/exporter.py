@@ -1,7 +1,7 @@
-"""Metrics for Prometheus: every event counted, the numbers served where they are scraped, or pushed to a gateway.
+"""Prometheus exporter: counts every event, and serves the metrics to scrapes or pushes them to a gateway.
 
-What the metrics mean is in `docs/metrics.md`. Counting is the core's (`sidestream.metrics`); here the numbers are
-put on a page, in Prometheus' own format or, with exemplars that lead to traces, in OpenMetrics.
+`docs/metrics.md` defines the metrics, and `sidestream.metrics` aggregates them. The exporter renders the page in
+Prometheus' text format, or in OpenMetrics, whose exemplars link to traces.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .worker_files import ProcessFiles
 HOST = "127.0.0.1"
 PORT = 9464
 PUSH_SECONDS = 2.0
-"""For which the gateway may keep us waiting."""
+"""Longest wait for the push gateway."""
 
 _TAKEN = (
     "another process has the port, maybe another worker of this server: choose another port; set "
@@ -47,32 +47,30 @@ _TAKEN = (
 
 
 class PrometheusExporter(Exporter):
-    """Counts what runs do, and serves the numbers to Prometheus.
+    """Counts runs, requests, tokens and tool calls, and serves the metrics to Prometheus.
 
-    With `PROMETHEUS_MULTIPROC_DIR` set, the processes of a server share what they count by files in that folder, and
-    whoever is scraped answers for all of them.
+    With `PROMETHEUS_MULTIPROC_DIR` set, the processes of a server share their counts through files in that folder, and
+    each process serves the metrics of all.
 
     Args:
-        port: Where `GET /metrics` is answered: a port, or `host:port`; 0 takes any that is free (see `url`). None
-            serves nothing, and neither does `auto` where `registry` or `push` is given. Otherwise that is
-            `OTEL_EXPORTER_PROMETHEUS_PORT`, else 9464.
-        host: The address to listen on; `OTEL_EXPORTER_PROMETHEUS_HOST` unless given, else 127.0.0.1. The page shows
-            names of agents, models and tools: open it to others only where they may see those.
-        registry: A registry of the application's, which also gets the metrics.
-        push: URL of a gateway to push the numbers to on each flush and at the end, for programs that are gone before
-            anybody scrapes them.
-        job: The job that they are pushed as; `OTEL_SERVICE_NAME` unless given, else `sidestream`.
-        instance: The instance that they are pushed as; `host:process id` unless given, so that no program replaces what
-            another one pushed. The gateway keeps each until it is deleted: name one where programs follow each other.
-        label_values: Distinct values that a label may have; what comes beyond is counted as `other`.
-        label_tags: Names of tags by whose values runs, tokens and cost are counted as well: `tenant`, or several,
-            separated by commas. Names and values appear on the page.
-        metrics: The metrics to serve, separated by commas, with `*` for any letters; `-` before one leaves it out, as
-            in `-gen_ai_*`. All, unless given. What a process is known by is there in any case.
+        port: Port of `GET /metrics`, or `host:port`; 0 takes any free port (see `url`). None serves no endpoint.
+            `auto` is `OTEL_EXPORTER_PROMETHEUS_PORT`, else 9464; with `registry` or `push` no endpoint.
+        host: Address to listen on; None is `OTEL_EXPORTER_PROMETHEUS_HOST`, else 127.0.0.1. The page shows the names of
+            agents, models and tools: consider who can reach the address.
+        registry: Registry of the application, in which the metrics are registered too.
+        push: URL of a gateway that gets the metrics on each flush and at the end, for programs too short to be scraped.
+        job: Job label of pushed metrics; None is `OTEL_SERVICE_NAME`, else `sidestream`.
+        instance: Instance label of pushed metrics; None is `host:process id`, so that programs do not overwrite each
+            other's metrics. The gateway keeps each instance until it is deleted: set a name for recurring jobs.
+        label_values: Distinct values of each label; further values are counted as `other`.
+        label_tags: Names of tags that become labels of runs, tokens and cost: `tenant`, or several, separated by
+            commas. Names and values appear on the page.
+        metrics: Names of the metrics to serve, separated by commas, with `*` as a wildcard; a leading `-` excludes, as
+            in `-gen_ai_*`. Empty serves all. Metrics that identify the process are always served.
         buckets: `fine`, or `coarse` for a quarter of the buckets of each histogram, and so of most time series.
 
     Raises:
-        ConfigurationError: an option that cannot work.
+        ConfigurationError: An option is invalid, or `registry` already has metrics of these names.
     """
 
     name = "prometheus"
@@ -114,7 +112,7 @@ class PrometheusExporter(Exporter):
         self._own = self._own_registries()
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self._files = ProcessFiles(folder, self._snapshot, self._selection.metrics) if folder else None
-        self._registry = None if self._files else registry  # else what collects the files tells the metrics as well
+        self._registry = None if self._files else registry  # MultiProcessCollector would collect the metrics twice
         if self._registry is not None:
             try:
                 self._registry.register(self._collector)
@@ -133,7 +131,7 @@ class PrometheusExporter(Exporter):
         """Open the endpoint.
 
         Raises:
-            ExporterUnavailable: it cannot be opened. What is to be counted waits in the buffer until it can.
+            ExporterUnavailable: The address cannot be listened on. Events stay queued until the endpoint opens.
         """
         if self._address is not None and self._server is None:
             try:
@@ -147,12 +145,12 @@ class PrometheusExporter(Exporter):
             self._files.start()
 
     def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
-        """Count `events`, a slice at a time."""
+        """Count `events`; returns the number of events that failed, under the reason `error`."""
         lost, yielder = 0, GilYielder()
         for event in events:
             try:
                 self._aggregator.add(event)
-            except Exception as error:  # fields of the wrong kind, in an event that somebody else made
+            except Exception as error:  # an event of a third party, with fields of the wrong type
                 lost += 1
                 kind = type(error).__qualname__
                 warn_once("event cannot be counted", kind, event_type=event.event_type, exception=kind)
@@ -191,44 +189,45 @@ class PrometheusExporter(Exporter):
         self._failing = False
         self._pushes = BoundedCalls()
         self._aggregator = MetricsAggregator(self._label_values, self._label_tags)
-        self._own = self._own_registries()  # a lock of an old one may have been held
+        self._own = self._own_registries()  # the fork may have copied a held lock of the old registries
         if self._files is not None:
             self._files = ProcessFiles(self._files.path, self._snapshot, self._selection.metrics)
 
     # --- between processes ---
 
     def dump_state(self) -> Any:
-        """What has been counted, for a process that goes on where this one ends."""
+        """State of all counters and histograms, for a later process to continue from with `load_state`."""
         return self._aggregator.store.dump_state()
 
     def load_state(self, state: Any) -> None:
-        """Go on from what `dump_state` gave; before `start`, so that nobody sees the counters fall back."""
+        """Restore a state of `dump_state`. Call before `start`: a scrape in between would see counters reset."""
         self._aggregator.store.load_state(state)
 
     # --- the page ---
 
     @property
     def url(self) -> str | None:
-        """Where the metrics are served now, if they are."""
+        """URL of the metrics; None while no endpoint is open."""
         if self._server is None:
             return None
         host = f"[{self._server.host}]" if ":" in self._server.host else self._server.host
         return f"http://{host}:{self._server.port}/metrics"
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The page, and its content type, in the format that the `Accept` header asks for; Prometheus' own without it.
+        """Page of metrics and its content type. Thread-safe.
 
-        From any thread.
+        Args:
+            accept: `Accept` header of the request, which selects the format; Prometheus' text format if empty.
         """
         encode, content_type = choose_encoder(accept)
         return encode(self._page(openmetrics="openmetrics" in content_type)), content_type
 
     def asgi_app(self) -> AsgiApp:
-        """The page as an ASGI application, to be mounted: `app.mount("/metrics", exporter.asgi_app())`."""
+        """ASGI application of the page, to mount: `app.mount("/metrics", exporter.asgi_app())`."""
         return asgi_app(self.render)
 
     def wsgi_app(self) -> WsgiApp:
-        """The page as a WSGI application."""
+        """WSGI application of the page."""
         return wsgi_app(self.render)
 
     def _page(self, *, openmetrics: bool = False) -> CollectorRegistry:
@@ -238,7 +237,7 @@ class PrometheusExporter(Exporter):
         return self._files.registry()
 
     def _own_registries(self) -> dict[bool, CollectorRegistry]:
-        """Registries of this exporter's metrics alone, for Prometheus' own format (False) and OpenMetrics (True)."""
+        """Registries of this exporter's metrics only, for Prometheus' text format (False) and OpenMetrics (True)."""
         registries = {}
         for openmetrics in (False, True):
             registries[openmetrics] = CollectorRegistry()
@@ -292,7 +291,7 @@ def _gateway(url: str) -> str:
         parts = urlsplit(url)
         works = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
         works = works and parts.port != 0
-        works = works and url.isascii() and url.isprintable() and " " not in url  # else urllib tells all of it
+        works = works and url.isascii() and url.isprintable() and " " not in url  # urllib's error would show the URL
     except ValueError:
         works = False
     if not works:

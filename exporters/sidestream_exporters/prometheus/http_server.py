@@ -1,7 +1,7 @@
-"""HTTP server of one page, and the same page as an ASGI and a WSGI application.
+"""HTTP server of the metrics page, and the page as an ASGI and a WSGI application.
 
-prometheus_client's own server has no bound on its threads, looks up the host's name on start, takes half a second to
-stop; its ASGI application renders on the event loop.
+prometheus_client's own server does not bound its threads, resolves the host name at the start and takes half a second
+to stop; its ASGI application renders on the event loop.
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from sidestream.diagnostics import warn_once
 from sidestream.pipeline.yielding import hurrying
 
 Render: TypeAlias = Callable[[str], tuple[bytes, str]]
-"""From the `Accept` header to the page and its content type."""
+"""Function from the `Accept` header to the page and its content type."""
 Scope: TypeAlias = MutableMapping[str, Any]
 AsgiApp: TypeAlias = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 MAX_CLIENTS = 16
-"""Connections at once, with a thread and a descriptor of the program's each."""
+"""Connections at once; each takes one thread and one descriptor of the program."""
 ASK_SECONDS = 5.0
-"""For a client to send the whole of its request."""
+"""Time limit for a client to send its whole request."""
 ANSWER_SECONDS = 60.0
-"""For the page to be rendered and read, all in all."""
+"""Time limit for the page to be rendered and read."""
 SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
-"""Header in which Prometheus says how long it waits."""
+"""Header with Prometheus' scrape timeout."""
 UNHURRIED = 0.3
-"""Share of that time for which the page is rendered in slices, with sleep in between; the rest of it in one go."""
+"""Share of the scrape timeout during which rendering sleeps between slices; afterwards rendering no longer sleeps."""
 PAUSE_SECONDS = 1.0
-"""Between two attempts to accept a client, where the program has no descriptor or thread left."""
+"""Pause before the next accept if the program has no descriptor or thread left."""
 
 
 class Page(NamedTuple):
-    """One answer: the body as it goes over the wire, and the headers that describe it."""
+    """HTTP response: the encoded body, and its headers."""
 
     body: bytes
     headers: dict[str, str]
 
 
 def render_page(render: Render, accept: str, accept_encoding: str, timeout: str = "") -> Page:
-    """The page in the format and the encoding that a client asks for, within the `timeout` that it gives in seconds."""
+    """Page in the format and the encoding of the request's headers; `timeout` is the scrape timeout in seconds."""
     with hurrying(_patience(timeout)):
         body, content_type = render(accept)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
     if _takes_gzip(accept_encoding):
-        # The fastest level: an eighth of the size. The highest costs five times as much for a tenth less.
+        # Level 1 gives an eighth of the size. Level 9 costs five times as much for a tenth less.
         body = gzip.compress(body, 1, mtime=0)
         headers["Content-Encoding"] = "gzip"
     return Page(body, headers | {"Content-Length": str(len(body))})
 
 
 def _patience(timeout: str) -> float:
-    """Seconds for which the page may be rendered without a hurry, out of the `timeout` of a scrape."""
+    """Seconds for which rendering may sleep between slices, for a scrape `timeout` in seconds."""
     try:
         seconds = float(timeout)
     except ValueError:
@@ -79,16 +79,16 @@ def _takes_gzip(accept_encoding: str) -> bool:
 
 
 class MetricsServer:
-    """Answers `GET /metrics` on threads of its own, at most `MAX_CLIENTS` of them.
+    """Server of `GET /metrics`, with at most `MAX_CLIENTS` threads.
 
-    A client that is slow or silent holds a descriptor of the agent's program. So each has a deadline for the
-    whole of its request, and where all places are taken the one that has been asking for longest is put out.
+    A slow or silent client holds a descriptor of the agent's program. Each client therefore has a deadline for its
+    whole request, and a full server disconnects the client that has been sending its request for longest.
 
     Args:
-        share: Other processes may listen on the same port; the system gives each connection to one of them.
+        share: Whether other processes may listen on the same port (`SO_REUSEPORT`).
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: The address cannot be listened on.
     """
 
     def __init__(self, host: str, port: int, render: Render, *, share: bool = False) -> None:
@@ -100,13 +100,13 @@ class MetricsServer:
             backlog=16,
             reuse_port=share and hasattr(socket, "SO_REUSEPORT"),
         )
-        self._listener.setblocking(False)  # a client may be gone before it is accepted
+        self._listener.setblocking(False)  # a client may disconnect between select and accept
         self.host = host
         self.port: int = self._listener.getsockname()[1]
         self._render = render
         self._rendering = threading.Lock()
         self._clients: dict[_Client, None] = {}
-        """In the order in which they came. Only the listening thread adds to it; each client's own removes it."""
+        """Open clients, oldest first. Only the listening thread adds a client; the client's own thread removes it."""
         self._closing = threading.Event()
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         self._selector = selectors.DefaultSelector()
@@ -128,7 +128,7 @@ class MetricsServer:
         try:
             connection, address = self._listener.accept()
         except (BlockingIOError, ConnectionError):
-            return  # gone again
+            return  # the client disconnected before the accept
         except OSError as error:
             self._pause(error.strerror or str(error))
             return
@@ -144,7 +144,7 @@ class MetricsServer:
             self._pause(str(error))
 
     def _pause(self, reason: str) -> None:
-        """Waits before the next client: one that cannot be accepted stays ready, and the loop would spin."""
+        """Wait before the next accept: a client that cannot be accepted stays ready, and the loop would spin."""
         warn_once("metrics cannot be served", reason, reason=reason, advice="raise the limit of open files and threads")
         self._closing.wait(PAUSE_SECONDS)
 
@@ -160,7 +160,7 @@ class MetricsServer:
         client.connection.close()
 
     def page(self, accept: str, accept_encoding: str, timeout: str) -> Page | None:
-        """The page; None where others keep the server busy. One at a time is rendered: it may be of many megabytes."""
+        """Page for one client; None if the server is busy. Pages render one at a time: each may take megabytes."""
         if not self._rendering.acquire(timeout=ANSWER_SECONDS / 2):
             return None
         try:
@@ -169,7 +169,7 @@ class MetricsServer:
             self._rendering.release()
 
     def close(self) -> None:
-        """Stops listening. Clients that have asked still get their answer."""
+        """Stop listening. Clients whose request has been read still get their answer."""
         self._closing.set()
         self._wakeup_write.send(b"!")
         self._thread.join(PAUSE_SECONDS)
@@ -179,7 +179,7 @@ class MetricsServer:
         self._close_own()
 
     def abandon(self) -> None:
-        """Closes the descriptors that a forked child has of its parent's server."""
+        """Close the descriptors of the parent's server in a forked child."""
         for client in self._clients:
             client.connection.close()
         self._close_own()
@@ -190,21 +190,21 @@ class MetricsServer:
 
 
 class _Client:
-    """One connection, from its acceptance to its end."""
+    """Connection of one client."""
 
     def __init__(self, server: MetricsServer, connection: socket.socket, address: Any) -> None:
         self.server = server
         self.connection = connection
         self.address = address
         self.deadline = time.monotonic() + ASK_SECONDS
-        """When the listening thread puts the client out."""
+        """Monotonic time at which the listening thread disconnects the client."""
         self.asking = True
-        """Whether the request has not been read yet."""
+        """Whether the request has not been read completely yet."""
 
     def answer(self) -> None:
         try:
             self.connection.setblocking(True)
-            with suppress(OSError, ValueError):  # a client that went away is none of the program's business
+            with suppress(OSError, ValueError):  # the client disconnected
                 _Handler(self.connection, self.address, self)  # type: ignore[arg-type]
         finally:
             self.server.forget(self)
@@ -214,7 +214,7 @@ class _Client:
         self.deadline = time.monotonic() + ANSWER_SECONDS
 
     def put_out(self) -> None:
-        """Ends the connection under the thread that waits on it."""
+        """Shut down the connection, which ends the blocking read or write of the client's thread."""
         self.asking = False
         self.deadline = inf
         with suppress(OSError):
@@ -252,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def asgi_app(render: Render) -> AsgiApp:
-    """The page as an ASGI application. It is rendered in a thread, so that the event loop goes on."""
+    """ASGI application of the page. Rendering happens in a thread, so that the event loop is not blocked."""
 
     async def app(scope: Scope, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
         if scope["type"] != "http":
@@ -271,7 +271,7 @@ def asgi_app(render: Render) -> AsgiApp:
 
 
 def wsgi_app(render: Render) -> WsgiApp:
-    """The page as a WSGI application."""
+    """WSGI application of the page."""
 
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         timeout = environ.get(f"HTTP_{SCRAPE_TIMEOUT.upper().replace('-', '_')}", "")

@@ -1,4 +1,4 @@
-"""From the aggregator's numbers to prometheus_client's families, which render themselves in either format."""
+"""Conversion of the aggregator's points to prometheus_client's metric families, which the library renders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from . import compat
 
 
 class MetricsCollector(Collector):
-    """Collector that gives a registry the points of a snapshot. Metrics without a time series yet are left out.
+    """Collector of the points of a snapshot. Metrics without a time series are left out.
 
     Args:
-        snapshot: Returns the points of each metric.
-        metrics: The metrics to show.
-        with_created: Add to each counter and histogram when it began (`_created`), as OpenMetrics asks for. In
-            Prometheus' own format it would be a gauge of its own.
+        snapshot: Function that returns the points of each metric.
+        metrics: Metrics to collect.
+        with_created: Whether counters and histograms have a `_created` sample, as in OpenMetrics. Prometheus' text
+            format would show a separate gauge.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class MetricsCollector(Collector):
         self._with_created = with_created
 
     def describe(self) -> Iterable[Family]:
-        """All metrics without their values, so that a registry notices names that are taken."""
+        """All metrics without values, so that a registry detects duplicate names."""
         return [_family(metric) for metric in self._metrics]
 
     def collect(self) -> Iterator[Family]:
@@ -101,7 +101,7 @@ def _histogram(metric: Metric, point: Point) -> Iterator[Sample]:
 
 
 def bounds(metric: Metric) -> list[str]:
-    """The values of `le` of a histogram."""
+    """Values of the label `le` for the buckets of a histogram, ending with `+Inf`."""
     return [compat.bound_text(bound) for bound in (*metric.buckets, inf)]
 
 

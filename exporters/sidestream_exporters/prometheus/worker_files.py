@@ -1,7 +1,7 @@
-"""Servers of several processes: each writes its numbers to `PROMETHEUS_MULTIPROC_DIR`, any of them can serve the sum.
+"""Metric files of multi-process servers: each process writes to `PROMETHEUS_MULTIPROC_DIR`, any can serve the sum.
 
-The files are prometheus_client's own, so the numbers also appear in the page of an application that serves its metrics
-by `MultiProcessCollector`, next to its own. They have no exemplars.
+The files have prometheus_client's own format, so an application's `MultiProcessCollector` serves the metrics too. The
+format has no exemplars.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from . import compat
 from .text_format import bounds
 
 EVERY = 0.5
-"""Seconds between two writes: what a process counts that is killed may lack as much."""
+"""Seconds between two writes; a killed process loses at most the counts of this time."""
 
 _MODES = {
     "sidestream_runs_in_progress": "livesum",
     "sidestream_queue_events": "livesum",
-    "sidestream_start_time_seconds": "min",  # of those that are gone as well: their counts are still in the sums
+    "sidestream_start_time_seconds": "min",  # dead processes included, since the sums include their counts
 }
-"""How gauges of several processes are put together; of those not named, the highest of the living processes counts."""
+"""Aggregation of gauges over processes (`multiprocess_mode`); the default is `livemax`."""
 
 _writing = threading.Lock()
-"""Held while prometheus_client's own lock may be, so that no fork takes that along locked: an application counts by the
-same lock."""
+"""Lock held while prometheus_client's own lock may be, and during a fork: a child with a copy of the library's lock in
+held state would deadlock in the application's own metrics."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release)
 
 
 class ProcessFiles:
-    """This process's share of the folder `path`.
+    """Metric files of this process in the folder `path`.
 
     Raises:
-        ConfigurationError: prometheus_client was imported before the variable was set, or there can be no such folder.
+        ConfigurationError: prometheus_client was imported before the variable was set, or the folder cannot be created.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ProcessFiles:
         self._stop = threading.Event()
 
     def start(self) -> None:
-        """Write every half second from now on."""
+        """Start the thread that writes every `EVERY` seconds."""
         threading.Thread(target=self._work, name="sidestream-metrics-files", daemon=True).start()
 
     def _work(self) -> None:
@@ -85,13 +85,13 @@ class ProcessFiles:
     def _try_sync(self) -> None:
         try:
             self.sync()
-        except Exception as error:  # the folder may come back
+        except Exception as error:  # the next write tries again: the folder may come back
             reason = getattr(error, "strerror", None) or type(error).__qualname__
             warn_once("metrics cannot be shared between processes", reason, folder=self.path, reason=reason)
 
     def sync(self) -> None:
-        """Write what has changed since the last time."""
-        with self._syncing:  # before the look: an older one that is written later would take counters back
+        """Write the values that changed since the last write."""
+        with self._syncing:  # around the snapshot too: an older snapshot written later would decrease counters
             snapshot, yielder = self._snapshot(), GilYielder()
             for metric in self._metrics:
                 for point in snapshot.get(metric.name, ()):
@@ -108,15 +108,15 @@ class ProcessFiles:
             for place, (cell, old, new) in enumerate(zip(cells, before, now, strict=True)):
                 if metric.kind == "gauge":
                     cell.set(new)
-                elif new != old:  # added, for there may be something already: of a process that had the same id
+                elif new != old:  # inc, not set: the file may hold counts of an earlier process with the same id
                     cell.inc(new - old)
                 before[place] = new
 
     def registry(self) -> CollectorRegistry:
-        """All processes together, of which those that are gone have no gauges any more."""
+        """Registry of all processes' metrics. Live gauges of dead processes are removed first."""
         for pid in {name.rpartition("_")[2].removesuffix(".db") for name in glob(f"{self.path}/gauge_live*.db")}:
             if not _is_alive(pid):
-                with suppress(OSError):  # another worker is at it too
+                with suppress(OSError):  # another worker may remove the same file
                     mark_process_dead(pid, self.path)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         MultiProcessCollector(registry, self.path)  # type: ignore[no-untyped-call]
@@ -124,7 +124,7 @@ class ProcessFiles:
 
 
 def _values(metric: Metric, labels: tuple[str, ...]) -> list[Any]:
-    """What prometheus_client keeps for a time series, as its own metrics would make it."""
+    """Value cells of one time series, created as prometheus_client's own metrics create theirs."""
     name = metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name
 
     def value(sample: str, names: Sequence[str] = metric.labels, texts: Sequence[str] = labels, **mode: str) -> Any:
@@ -142,11 +142,11 @@ def _values(metric: Metric, labels: tuple[str, ...]) -> list[Any]:
 
 def _is_alive(pid: str) -> bool:
     if os.name != "posix":
-        return True  # cannot be asked without harm
+        return True  # os.kill on Windows would end the process
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except (OSError, ValueError):
-        return True  # somebody else's
+        return True  # the process belongs to another user
     return True
