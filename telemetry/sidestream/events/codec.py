@@ -1,4 +1,4 @@
-"""One event, one line of JSON: encoding, decoding, and the schema of both."""
+"""JSONL codec of events: encoding, decoding, and the JSON Schema of a line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 
 
 def encode_line(event: StreamEvent) -> bytes:
-    """`event` as one line of JSON, newline included. Content never makes it raise: what JSON cannot hold becomes text.
+    """Encode `event` as one line of JSON with a newline. Never raises on content: values unknown to JSON become text.
 
-    A lone surrogate, which UTF-8 cannot hold, is written as its escape (`\\udc80` becomes the six characters).
+    A lone surrogate, which UTF-8 cannot represent, is written as an escape (`\\udc80` becomes these six characters).
     """
     try:
         return _encoder.encode(event) + b"\n"
@@ -26,7 +26,7 @@ def encode_line(event: StreamEvent) -> bytes:
         pass
     try:
         return _encoder.encode(_utf8_safe(msgspec.to_builtins(event, str_keys=True, enc_hook=repr))) + b"\n"
-    except Exception:  # cycles, keys that are no text, a `repr` that raises
+    except Exception:  # cycles, keys that are not strings, a `repr` that raises
         note = dict.fromkeys(event.data.content_fields, "[cannot be written as JSON]")
         present = {name: text for name, text in note.items() if getattr(event.data, name) is not None}
         noted = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, **present))
@@ -34,9 +34,9 @@ def encode_line(event: StreamEvent) -> bytes:
 
 
 def decode_line(line: bytes | str) -> AnyEvent:
-    """The event in one line of a log.
+    """Decode one line of a log.
 
-    Raises `InvalidEventError` where the line is not an event of schema version 1.
+    Raises `InvalidEventError` if the line is not an event of schema version 1.
     """
     try:
         return _decoder.decode(line)
@@ -49,7 +49,7 @@ def _utf8_safe(value: Any) -> Any:
         case str():
             return value.encode("utf-8", "backslashreplace").decode()
         case {"event_type": "llm_chunk", "data": {"text": str(text), "lengths": [*lengths], **rest}, **envelope}:
-            # The escapes are longer than what they stand for, so the pieces are made safe one by one.
+            # Escapes are longer than the surrogates, so each piece is escaped separately to keep `lengths` correct.
             pieces = [_utf8_safe(piece) for piece in split_pieces(text, lengths)]
             data = {**_utf8_safe(rest), "text": "".join(pieces), "lengths": [len(piece) for piece in pieces]}
             return {"event_type": "llm_chunk", **_utf8_safe(envelope), "data": data}
@@ -62,7 +62,7 @@ def _utf8_safe(value: Any) -> Any:
 
 
 def split_pieces(text: str, lengths: list[int]) -> list[str]:
-    """The single deltas of an `llm_chunk`: its `text` cut at its `lengths`."""
+    """Single deltas of an `llm_chunk`: `text` cut into pieces of `lengths` characters."""
     pieces: list[str] = []
     start = 0
     for length in lengths:
@@ -72,7 +72,7 @@ def split_pieces(text: str, lengths: list[int]) -> list[str]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one line of the log, made from the types above."""
+    """JSON Schema (draft 2020-12) of one line of the log, generated from the event types."""
     schema = msgspec.json.schema(AnyEvent)
     for definition in schema["$defs"].values():
         if description := definition.get("description"):  # a docstring, which Python before 3.13 leaves indented

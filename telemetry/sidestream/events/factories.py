@@ -1,4 +1,4 @@
-"""Events made by hand: what each needs is an argument, and what cannot be is a clear error."""
+"""Factories for single events: required fields are arguments, and invalid values raise `InvalidEventError`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def _checked(data: Payload, envelope: dict[str, Any]) -> StreamEvent:
 
 
 def llm_chunk_event(text: str, *, kind: ChunkKind = "text", **envelope: Any) -> StreamEvent:
-    """A piece of a model's answer. The keyword arguments of every factory beyond its own go to `make_event`."""
+    """Event for a piece of a model's answer. `envelope` of every factory takes the keyword arguments of
+    `make_event`."""
     if text != "":
         _require("llm_chunk_event", text=(text, str))
     return _checked(LLMChunk(kind=kind, text=text), envelope)
@@ -54,7 +55,7 @@ def llm_chunk_event(text: str, *, kind: ChunkKind = "text", **envelope: Any) -> 
 def tool_start_event(
     tool_name: str, args: Json = None, *, tool_call_id: str | None = None, **envelope: Any
 ) -> StreamEvent:
-    """A tool is about to be executed."""
+    """Event for the start of a tool's execution."""
     _require("tool_start_event", tool_name=(tool_name, str))
     return _checked(ToolStart(tool_name=tool_name, args=args, tool_call_id=tool_call_id), envelope)
 
@@ -68,7 +69,7 @@ def tool_end_event(
     tool_call_id: str | None = None,
     **envelope: Any,
 ) -> StreamEvent:
-    """A tool has been executed, in `duration_seconds` seconds."""
+    """Event for the end of a tool's execution, after `duration_seconds` seconds."""
     _require("tool_end_event", tool_name=(tool_name, str))
     data = ToolEnd(
         tool_name=tool_name,
@@ -83,7 +84,7 @@ def tool_end_event(
 def progress_event(
     iteration: int, total_tokens: int | None = None, total_cost_usd: float | None = None, **envelope: Any
 ) -> StreamEvent:
-    """A model request is over: the run's totals so far (tokens; US dollars)."""
+    """Event for the end of a model request, with the run's totals so far: tokens, and US dollars."""
     _require("progress_event", iteration=(iteration, int))
     return _checked(Progress(iteration=iteration, total_tokens=total_tokens, total_cost_usd=total_cost_usd), envelope)
 
@@ -95,7 +96,7 @@ def error_event(
     where: Literal["model", "tool", "output", "run"] = "run",
     **envelope: Any,
 ) -> StreamEvent:
-    """Something failed; `exception_type` is the exception's qualified name."""
+    """Event for a failure; `exception_type` is the qualified name of the exception."""
     _require("error_event", error=(error, str))
     return _checked(Error(error=error, exception_type=exception_type, where=where), envelope)
 
@@ -103,7 +104,7 @@ def error_event(
 def agent_start_event(
     agent_name: str, prompt: Json = None, *, run_id: str = "", model: str | None = None, **envelope: Any
 ) -> StreamEvent:
-    """A run of the agent `agent_name` begins."""
+    """Event for the start of a run of the agent `agent_name`."""
     _require("agent_start_event", agent_name=(agent_name, str))
     data = AgentStart(root_run_id=run_id, prompt=prompt, model=model)
     return _checked(data, {"agent_name": agent_name, "run_id": run_id, **envelope})
@@ -119,7 +120,7 @@ def agent_end_event(
     outcome: RunOutcome | None = None,
     **envelope: Any,
 ) -> StreamEvent:
-    """A run of the agent `agent_name` is over, after `duration_seconds` seconds."""
+    """Event for the end of a run of the agent `agent_name`, after `duration_seconds` seconds."""
     _require(
         "agent_end_event",
         agent_name=(agent_name, str),

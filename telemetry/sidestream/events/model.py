@@ -1,7 +1,7 @@
-"""The contract: what one event is, for the log, every exporter and every reader.
+"""Event model: the envelope, and one event class per type, for the log, exporters and readers.
 
-An event is an envelope (when, which run, which place in it) around the payload of its type. Both are plain
-`msgspec` structs; nothing here knows pydantic-ai, OpenTelemetry or Prometheus.
+An event is an envelope (time, run, place within the run) around the payload of its type. Both are plain `msgspec`
+structs; this module knows nothing of pydantic-ai, OpenTelemetry or Prometheus.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 
 class StreamEventType(StrEnum):
-    """The kinds of events, as they stand in the log."""
+    """Types of events, as written in the log."""
 
     AGENT_START = "agent_start"
     LLM_START = "llm_start"
@@ -39,9 +39,9 @@ class StreamEventType(StrEnum):
 
 
 class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="event_type"):
-    """One event: the envelope. Its subclasses, one per type, say what `data` holds.
+    """Envelope of an event. Each subclass defines the payload type of `data`.
 
-    Encoded, the event type stands first in the line, so that a reader can skip a line without decoding it.
+    The event type is encoded first in the line, so that a reader can skip lines without decoding them.
     """
 
     event_type: ClassVar[StreamEventType]
@@ -50,10 +50,11 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field
     timestamp: datetime
     """UTC wall clock."""
     offset: float = 0.0
-    """Seconds since the run started, from the monotonic clock: differences survive steps of the wall clock."""
+    """Seconds since the start of the run, by the monotonic clock, so that clock adjustments do not affect
+    differences."""
     run_id: str = ""
     seq: int = 0
-    """Place within the run: starts at 0, has no gap. Of a score, which stands outside, a number of its own."""
+    """Place within the run, from 0 and without gaps. For a score, which is not part of the run, a random number."""
     agent_name: str | None = None
     data: Any
 
@@ -165,9 +166,10 @@ def make_event(
     seq: int = 0,
     agent_name: str | None = None,
 ) -> StreamEvent:
-    """The event that carries `data`, in the envelope given. `timestamp` is now (UTC) unless given.
+    """Make the event that carries `data`. `timestamp` defaults to now (UTC).
 
-    Raises `InvalidEventError` where `data` is not the payload of an event. Fields are not checked: the factories do.
+    Raises `InvalidEventError` if `data` is not the payload of an event. Fields are not validated; the factories
+    validate.
     """
     event = _EVENT_OF.get(type(data))
     if event is None:

@@ -1,6 +1,6 @@
-"""Outcomes of runs, requests and tools: the one table of what each means and whose doing it was.
+"""Outcomes of runs, requests and tool calls: the meaning and the verdict of each.
 
-Console, commands, pages, spans, metrics and boards colour and count by `verdict_of` and by nothing else.
+Console, commands, pages, spans, metrics and boards all derive colours and counts from `verdict_of`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 Verdict: TypeAlias = Literal["ok", "neutral", "caller", "fault"]
-"""`ok`: it did what it was for. `neutral`: no result, and nothing is wrong; the run goes on or is yet to end.
-`caller`: the caller, or a person, stopped it. `fault`: something failed, and somebody may want to know."""
+"""`ok`: success. `neutral`: no result yet, and no failure, because the run continues or ends otherwise."""
 
 
 class Outcome(NamedTuple):
-    """One outcome, wherever it may stand."""
+    """Verdict and meaning of one outcome of a run, a request or a tool call."""
 
     verdict: Verdict
     meaning: str
@@ -43,6 +42,6 @@ OUTCOMES: dict[str, Outcome] = {
 
 
 def verdict_of(outcome: str | None) -> Verdict:
-    """The verdict on `outcome`; `neutral` for one that is not known, or not there yet."""
+    """Verdict on `outcome`; `neutral` if the outcome is unknown or None."""
     known = OUTCOMES.get(outcome or "")
     return known.verdict if known is not None else "neutral"

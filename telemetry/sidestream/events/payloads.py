@@ -1,6 +1,6 @@
-"""The payloads: what an event of each type says, and the values that it may take.
+"""Payloads of the event types, and the values of their fields.
 
-Field by field, for readers of the log: `docs/events.md`.
+`docs/events.md` describes each field for readers of the log.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import msgspec
 
 Json: TypeAlias = Any
-"""A value that JSON can hold: None, bool, int, float, str, list, or dict with str keys."""
+"""Value with a JSON representation: None, bool, int, float, str, list, or dict with str keys."""
 
 RunOutcome: TypeAlias = Literal["completed", "error", "cancelled", "timed_out", "abandoned"]
-"""How a run ended. `lost` exists only for readers: a run without `agent_end` whose writer is gone."""
+"""Outcome of a run. Readers add `lost`: a run without `agent_end` whose writer is gone."""
 
 RequestOutcome: TypeAlias = Literal["ok", "error", "cancelled", "interrupted", "skipped", "retry"]
-"""How a model request ended. `interrupted`: the consumer left in mid-stream; `skipped`: answered without a model;
-`retry`: a hook sent the model back before the answer was used."""
+"""Outcome of a model request. `interrupted`: the consumer left in mid-stream; `skipped`: answered without the model;"""
 
 ToolOutcome: TypeAlias = Literal[
     "ok", "retry", "failed", "deferred", "denied", "invalid", "unknown", "skipped", "cancelled"
@@ -29,13 +28,13 @@ CostSource: TypeAlias = Literal["provider", "genai-prices", "override"]
 
 
 class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Base of the payloads. Fields that are absent are left out, for absent is not zero.
+    """Base class of the payloads. Absent fields are omitted from the JSON, because absent is not zero.
 
-    Payloads also read like the dicts they become: `data["text"]`, `data.get("total_cost_usd", 0.0)`, `"text" in data`.
+    Payloads support read access like dicts: `data["text"]`, `data.get("total_cost_usd", 0.0)`, `"text" in data`.
     """
 
     content_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields that hold what people and models wrote, and so obey the exporter's content policy."""
+    """Fields with text of people and models, subject to the content policy of the exporter."""
 
     def __getitem__(self, key: str) -> Any:
         if key not in self:
@@ -43,7 +42,7 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return getattr(self, key)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The field `key`, or `default` where it is absent."""
+        """Return the field `key`, or `default` if the field is absent."""
         value = getattr(self, key, None) if key in self.__struct_fields__ else None
         return default if value is None else value
 
@@ -54,12 +53,12 @@ class Payload(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return (name for name in self.__struct_fields__ if getattr(self, name) is not None)
 
     def keys(self) -> list[str]:
-        """Names of the fields that are present, so that `dict(data)` works."""
+        """Names of the present fields, so that `dict(data)` works."""
         return list(self)
 
 
 class Usage(Payload, frozen=True, kw_only=True):
-    """Tokens of one request or one run. Counts the provider did not give are absent.
+    """Tokens of one request or one run. Counts are absent if the provider did not report them.
 
     Input *includes* cache reads and writes, output *includes* reasoning, as in OpenTelemetry's GenAI conventions.
     """
@@ -69,15 +68,15 @@ class Usage(Payload, frozen=True, kw_only=True):
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
-    """Of the cache writes: those that are kept for an hour, which cost more."""
+    """Cache writes with a lifetime of one hour, at a higher price; included in `cache_write_tokens`."""
     reasoning_tokens: int | None = None
     input_audio_tokens: int | None = None
     cache_audio_read_tokens: int | None = None
     output_audio_tokens: int | None = None
     counts: dict[str, int | float] | None = None
-    """Further counts that a price depends on, under genai-prices' names: `web_searches`, `output_image_tokens` …"""
+    """Further billable counts, under the names of genai-prices: `web_searches`, `output_image_tokens` …"""
     details: dict[str, int | float] | None = None
-    """The provider's own counters, under the provider's own names."""
+    """Counters under the provider's own names."""
 
     @property
     def total_tokens(self) -> int:
@@ -86,7 +85,7 @@ class Usage(Payload, frozen=True, kw_only=True):
 
 
 class Attempt(Payload, frozen=True, kw_only=True):
-    """A model that a fallback model moved on from. What it used was paid for, and is in the run's totals."""
+    """Failed attempt of a fallback model. Its usage is billed, and included in the totals of the run."""
 
     content_fields: ClassVar[tuple[str, ...]] = ("error",)
 
@@ -106,52 +105,52 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     parent_agent_name: str | None = None
     parent_tool_call_id: str | None = None
     parent_link: Literal["tool", "output", "stream"] | None = None
-    """What of the parent started this run: a tool, an output function or validator, or a stream that was tapped."""
+    """Origin of the run within the parent: a tool, an output function or validator, or a tapped stream."""
     root_run_id: str
     depth: int | None = None
-    """How many runs this one is inside of; absent for one that is not a part of another."""
+    """Number of enclosing runs; absent for a root run."""
     conversation_id: str | None = None
-    """Only one that the application knows, never one made up for this run."""
+    """Conversation id set by the application; absent otherwise, never generated."""
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
     sampled: bool | None = None
-    """Whether the trace is kept, as decided at its start; absent where no exporter asks."""
+    """Whether the trace is sampled, as decided at its start; absent if no exporter sends spans."""
     instrumented: bool | None = None
-    """True where pydantic-ai's own Instrumentation makes spans of this run."""
+    """True if pydantic-ai's own Instrumentation creates spans for this run."""
     model: str | None = None
     mode: Literal["graph", "realtime"] | None = None
     prompt: Json = None
     tags: dict[str, str] | None = None
     attempt: int | None = None
-    """1 for the first of the runs that try the same thing, as the application says."""
+    """Number of the run among attempts at the same task, from 1, as marked by the application."""
     attempt_of: str | None = None
-    """Id of the first of them."""
+    """Run id of the first attempt."""
     pid: int | None = None
-    """Process that observed the run, so that a reader can tell a writer that is gone."""
+    """Process that observed the run, so that readers can detect a dead writer."""
     host: str | None = None
     process: str | None = None
-    """Identity of that process on its machine, `boot/PID namespace/start`; absent where the system has none."""
+    """Identity of the process on its machine, `boot/PID namespace/start`; absent if the system provides none."""
 
 
 class History(Payload, frozen=True, kw_only=True):
-    """Messages that the log holds already: a stretch of those of a request, its answer being the last of them."""
+    """Range of messages that the log already holds: messages of an earlier request, ending with its answer."""
 
     run_id: str | None = None
-    """Absent: this run."""
+    """Run of the earlier request; absent for this run."""
     request: int
     start: int | None = None
-    """Index, among the messages of that request, of the first; absent for 0."""
+    """Index of the first message within the earlier request; absent for 0."""
     count: int
     at: int | None = None
-    """Where they stand among the messages of the request that is sent; absent for 0."""
+    """Position in the new request; absent for 0."""
 
 
 class LLMStart(Payload, frozen=True, kw_only=True):
     content_fields: ClassVar[tuple[str, ...]] = ("instructions", "sent", "tools", "output_schema")
 
     request: int
-    """1 for the first model request of the run."""
+    """Number of the request in the run, from 1."""
     span_id: str | None = None
     """OpenTelemetry id of the request's span, in hex."""
     model: str
@@ -160,23 +159,23 @@ class LLMStart(Payload, frozen=True, kw_only=True):
     messages: int | None = None
     """Number of messages sent, history included."""
     instructions: Json = None
-    """Given when they are new or have changed since the last request of this run."""
+    """System instructions; present in the first request of the run and after a change."""
     settings: dict[str, Json] | None = None
     history: list[History] | None = None
-    """Messages sent that the log holds already. The others are `sent`, in their order."""
+    """Sent messages that the log already holds. The others are in `sent`, in order."""
     sent: Json = None
-    """Messages sent that the log does not hold yet, each with its `kind` and `parts`, as pydantic-ai names them. A part
-    with `as_in` has its content in another event of the run: the prompt, or the result of the same tool call."""
+    """Sent messages that the log does not hold yet, each with `kind` and `parts` as named by pydantic-ai. The
+    content of a part with `as_in` is in another event of the run: the prompt, or the result of the same tool call."""
     rewritten: bool | None = None
-    """True where messages of the request before are gone or have changed, as a history processor does it."""
+    """True if messages of the previous request were removed or changed, for example by a history processor."""
     tools: Json = None
-    """Definitions of the tools, given when they are new or have changed since the last request of this run."""
+    """Tool definitions; present in the first request of the run and after a change."""
     tools_digest: str | None = None
-    """Digest of `tools` and `output_schema`, so that a change shows where content does not."""
+    """Digest of `tools` and `output_schema`, which reveals a change if content is not exported."""
     output_mode: str | None = None
-    """How the model is to give its output: `text`, `tool`, `native`, `prompted` …"""
+    """Requested form of the output: `text`, `tool`, `native`, `prompted` …"""
     output_schema: Json = None
-    """Given with `tools`."""
+    """Present together with `tools`."""
 
 
 class LLMChunk(Payload, frozen=True, kw_only=True):
@@ -187,18 +186,18 @@ class LLMChunk(Payload, frozen=True, kw_only=True):
     """Index of the part within the response."""
     kind: ChunkKind
     part_kind: str | None = None
-    """The provider library's name of the part, for kind `other`."""
+    """Name of the part in the provider library, for kind `other`."""
     tool_name: str | None = None
     tool_call_id: str | None = None
     invented: bool | None = None
-    """Whether the model made the name of the tool up: then it is content too."""
+    """True if the model invented the tool name, which is then treated as content."""
     text: Json = None
     """The pieces, joined."""
     lengths: list[int] | None = None
-    """Length of each piece in characters (Unicode code points): `text` cut at these gives the pieces back."""
+    """Length of each piece in characters (Unicode code points), for splitting `text` into the pieces."""
     offsets_us: list[int] | None = None
-    """When each piece arrived, in whole microseconds after this event's `offset`: there are many of them, and numbers
-    with a fraction take eight times as long to write."""
+    """Arrival time of each piece in whole microseconds after this event's `offset`. Integers, because encoding
+    fractional numbers takes eight times as long."""
 
 
 class LLMEnd(Payload, frozen=True, kw_only=True):
@@ -210,48 +209,48 @@ class LLMEnd(Payload, frozen=True, kw_only=True):
     outcome: RequestOutcome
     duration_seconds: float
     start_unknown: bool | None = None
-    """True where the request was sent before its stream was tapped: `duration_seconds` counts from there, and nobody
-    knows the time to the first token."""
+    """True if the request was sent before the stream was tapped: `duration_seconds` starts at the tap, and the time
+    to the first token is unknown."""
     model: str | None = None
-    """The model asked, as in `llm_start`."""
+    """Requested model, as in `llm_start`."""
     streaming: bool | None = None
     response_model: str | None = None
     response_id: str | None = None
     provider: str | None = None
     finish_reason: str | None = None
     raw_finish_reason: str | None = None
-    """The provider's own word for it, where pydantic-ai's is another."""
+    """Finish reason in the provider's own vocabulary, if different from pydantic-ai's."""
     service_tier: str | None = None
     served_by: str | None = None
-    """The provider behind a gateway."""
+    """Upstream provider behind a gateway."""
     server_address: str | None = None
-    """Host that was asked, without whatever else its URL holds."""
+    """Host of the provider, without the rest of the URL."""
     server_port: int | None = None
     provider_details: dict[str, Json] | None = None
-    """What else the provider says of its answer: `batch`, `moderation`, `safety_ratings`, `requests` …"""
+    """Further details from the provider: `batch`, `moderation`, `safety_ratings`, `requests` …"""
     part_details: Json = None
-    """Of the answer's parts, what chunks do not tell: `part` (its index), `id`, `signature`, `citations` …"""
+    """Details of the answer's parts beyond the chunks: `part` (index), `id`, `signature`, `citations` …"""
     usage: Usage | None = None
     usage_source: UsageSource
     cost_usd: float | None = None
     cost_source: CostSource | None = None
     price_version: str | None = None
     unpriced: bool | None = None
-    """True where tokens were used and no price is known: the cost is missing, not zero."""
+    """True if tokens were used and no price is known: the cost is missing, not zero."""
     failed_attempts: list[Attempt] | None = None
     chunks: int | None = None
-    """Stream events that carried or opened a part."""
+    """Number of stream events that carried or opened a part."""
     time_to_first_chunk_seconds: float | None = None
     time_to_first_token_seconds: dict[ChunkKind, float] | None = None
-    """By kind: from the request being sent to its first non-empty piece, without the consumer's own delay."""
+    """Seconds by kind, from sending the request to the first non-empty piece, without the consumer's own delay."""
     provider_wait_seconds: float | None = None
-    """Time spent waiting for the provider after the stream was open."""
+    """Seconds spent waiting for the provider after the stream was open."""
     consumer_hold_seconds: float | None = None
-    """Time the consumer spent between taking one event and asking for the next."""
+    """Seconds that the consumer spent between receiving an event and requesting the next."""
     gap_max_seconds: float | None = None
-    """Longest wait for the provider after the first chunk."""
+    """Longest wait for the provider after the first chunk, in seconds."""
     stalls: int | None = None
-    """Waits after the first chunk that were longer than the sidecar's `stall_seconds`."""
+    """Number of waits after the first chunk longer than the sidecar's `stall_seconds`."""
     exception_type: str | None = None
     error: Json = None
 
@@ -265,9 +264,10 @@ class ToolStart(Payload, frozen=True, kw_only=True):
     """As in `llm_chunk`."""
     args: Json = None
     attempt: int | None = None
-    """1 for the first try of this tool in the run; each retry of it adds one."""
+    """Number of the try of this tool in the run, from 1; each retry adds one."""
     executed_by: Literal["provider"] | None = None
-    """Absent where the application executes it. `provider`: web search, code execution and the like, on its servers."""
+    """`provider` if a provider's server executes the tool (web search, code execution …); absent for the
+    application."""
     span_id: str | None = None
     """OpenTelemetry id of the call's span, in hex."""
 
@@ -283,7 +283,7 @@ class ToolEnd(Payload, frozen=True, kw_only=True):
     """As in `tool_start`."""
     outcome: ToolOutcome
     duration_seconds: float | None = None
-    """Absent where the tool was never executed."""
+    """Absent if the tool was never executed."""
     result: Json = None
     exception_type: str | None = None
     error: Json = None
@@ -318,21 +318,21 @@ class FinalResult(Payload, frozen=True, kw_only=True):
 
 
 class Frame(Payload, frozen=True, kw_only=True):
-    """A call that an exception went through: its place, and no value."""
+    """Frame of a traceback: a position in the code, without values."""
 
     file: str
-    """Path; of an installed library, from its package on."""
+    """Path of the file; for an installed library, relative from the package's folder."""
     line: int
     function: str
 
 
 class Raised(Payload, frozen=True, kw_only=True):
-    """An exception behind another one."""
+    """Exception linked to another one: a cause, a context, or a member of a group."""
 
     content_fields: ClassVar[tuple[str, ...]] = ("error",)
 
     link: Literal["cause", "context", "member"]
-    """`cause`: the one before was raised from it; `context`: raised while it was handled; `member`: in a group."""
+    """`cause`: the previous exception was raised from this one; `context`: raised while handling this one;"""
     exception_type: str
     error: Json = None
     frames: list[Frame] | None = None
@@ -343,7 +343,7 @@ class Error(Payload, frozen=True, kw_only=True):
 
     error: Json = None
     exception_type: str | None = None
-    """Qualified name; builtins bare."""
+    """Qualified name; without module for builtins."""
     where: Literal["model", "tool", "output", "run"]
     request: int | None = None
     tool_name: str | None = None
@@ -351,9 +351,9 @@ class Error(Payload, frozen=True, kw_only=True):
     invented: bool | None = None
     """As in `llm_chunk`."""
     frames: list[Frame] | None = None
-    """Where it was raised: calls, the innermost last, without values."""
+    """Traceback without values, the innermost frame last."""
     chain: list[Raised] | None = None
-    """What it was raised from, or is a group of."""
+    """Causes, contexts and group members of the exception."""
 
 
 class AgentEnd(Payload, frozen=True, kw_only=True):
@@ -367,42 +367,43 @@ class AgentEnd(Payload, frozen=True, kw_only=True):
     usage: Usage | None = None
     """This run's own requests, failed fallback attempts included."""
     cost_usd: float | None = None
-    """Absent where nothing was priced. A lower bound where `events.is_lower_bound` says so."""
+    """Absent if no request was priced. A lower bound if `events.is_lower_bound` returns True."""
     usage_with_children: Usage | None = None
-    """With all sub-agents; absent where there were none."""
+    """Usage including all sub-agents; absent if there were none."""
     cost_usd_with_children: float | None = None
     unpriced_requests: int | None = None
-    """Own requests that used tokens of which no price is known: `cost_usd` lacks them."""
+    """Own requests with token usage but no known price; missing in `cost_usd`."""
     partial_requests: int | None = None
-    """Own requests that were cut off before their whole usage was told: `usage` and `cost_usd` have what was."""
+    """Own requests cut off before the provider reported the whole usage; `usage` and `cost_usd` hold the reported
+    part."""
     unmeasured_requests: int | None = None
-    """Own requests that were answered without anybody telling what they used: `usage` and `cost_usd` lack them."""
+    """Own answered requests without any reported usage; missing in `usage` and `cost_usd`."""
     sub_agents: int | None = None
-    """Runs that this run's tools, outputs or stream started."""
+    """Runs started by the tools, outputs or stream of this run."""
     incomplete_sub_agents: int | None = None
-    """Sub-agents that were still going on at the end of this run, or whose own figures are lower bounds."""
+    """Sub-agents that were still running at the end of this run, or whose own figures are lower bounds."""
     exception_type: str | None = None
 
 
 class Score(Payload, frozen=True, kw_only=True):
-    """What a person or a program thinks of a run. It stands outside of the run: any process may write it, at any time,
-    so its `seq` is a number of its own and no place among the run's events."""
+    """Judgement of a run by a person or a program. Any process may write a score at any time, so its `seq` is a
+    random number and not a place among the events of the run."""
 
     content_fields: ClassVar[tuple[str, ...]] = ("comment",)
 
     name: str
-    """What is judged, such as `helpful`. The latest score of a name counts."""
+    """Criterion, such as `helpful`. The latest score of a name counts."""
     value: bool | float | None = None
     label: str | None = None
-    """The judgement in a word, such as `pass`."""
+    """Judgement as a word, such as `pass`."""
     comment: Json = None
     trace_id: str | None = None
     span_id: str | None = None
-    """OpenTelemetry ids of the run, where the writer knew them."""
+    """OpenTelemetry ids of the run, if known to the writer."""
 
     @property
     def number(self) -> float | None:
-        """The value as a number: 1 for true, 0 for false."""
+        """Value as a number: 1 for true, 0 for false; None without a value."""
         return None if self.value is None else float(self.value)
 
 

@@ -1,4 +1,4 @@
-"""Scores: what people and programs think of a run, as events that any process may write, at any time."""
+"""Scores: judgements of a run by people and programs, as events that any process may write at any time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from .model import StreamEvent, make_event
 from .payloads import Score
 
 FIRST_SEQ = 2**52
-"""The lowest `seq` of a score: above those of all runs, and still exact where numbers are floats, as in JavaScript."""
+"""Lowest `seq` of a score: above the numbers of all runs, and exact as a float in JavaScript."""
 MAX_NAME, MAX_LABEL = 64, 256
-"""Characters of a score's name and label."""
+"""Maximum length in characters of a score's name and label."""
 
 
 def checked_score(
     name: str, value: bool | float | None = None, *, label: str | None = None, comment: str | None = None
 ) -> Score:
-    """A score of its parts. Raises `ConfigurationError` for one that says nothing, or cannot be meant."""
+    """Validate the parts and make a score. Raises `ConfigurationError` if a part is invalid, or value and label are
+    missing."""
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or set(name) & set("<>="):
         raise ConfigurationError(f"score: the name {name!r} must be 1 to {MAX_NAME} characters, without <, > and =")
     if value is not None and (not isinstance(value, bool | int | float) or not math.isfinite(value)):
@@ -39,6 +40,6 @@ def checked_score(
 def score_event(
     run_id: str, score: Score, *, agent_name: str | None = None, timestamp: datetime | None = None
 ) -> StreamEvent:
-    """The event that carries `score`, with a `seq` that no other event of the run has."""
+    """Make the event that carries `score`, with a `seq` that is unique within the run."""
     seq = FIRST_SEQ | int.from_bytes(os.urandom(7)) & (FIRST_SEQ - 1)
     return make_event(score, run_id=run_id, seq=seq, agent_name=agent_name, timestamp=timestamp)

@@ -1,4 +1,4 @@
-"""Tracebacks as Python writes them, from frames without their source."""
+"""Traceback text in Python's layout, from frames without source lines."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ _BEHIND = {
 
 
 def place_of(frames: Sequence[Frame]) -> Frame | None:
-    """The innermost frame of the application's own code; of a library's where no other is known."""
+    """Innermost frame of the application's own code; the innermost frame of all if only libraries are involved."""
     return next((each for each in reversed(frames) if is_application(each)), frames[-1] if frames else None)
 
 
 def is_application(frame: Frame) -> bool:
-    """Whether the code is the application's, by its path: that of a library is relative, Python's in `lib/python3`."""
+    """Whether `frame` is in the application's code: paths of libraries are relative, Python's contain `lib/python3`."""
     file = frame.file.replace("\\", "/")
     return (file.startswith("/") or file[1:3] == ":/") and "/lib/python3" not in file and not file.startswith("<")
 
 
 def stack_lines(frames: Iterable[Frame]) -> Iterator[str]:
-    """The frames, the innermost last."""
+    """Lines for `frames`, the innermost last."""
     return (f'  File "{each.file}", line {each.line}, in {each.function}' for each in frames)
 
 
 def traceback_lines(
     exception_type: str | None, error: Json, frames: Sequence[Frame], chain: Sequence[Raised]
 ) -> Iterator[str]:
-    """The error and what is behind it, line by line."""
+    """Lines of the traceback of an error, followed by its chain of linked exceptions."""
     if frames:
         yield "Traceback (most recent call last):"
         yield from stack_lines(frames)
