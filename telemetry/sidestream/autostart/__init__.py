@@ -1,7 +1,7 @@
-"""Settings that `sidestream run` hands to the program under it, and the environment that carries them.
+"""Settings that `sidestream run` passes to the program it starts, through the environment.
 
-`path/` is what the program finds on its PYTHONPATH: a folder with nothing in it but a `sitecustomize.py`, so that it
-can shadow no other module. When the program imports pydantic-ai, or another SDK, that calls `start` here.
+`path/` is put on the program's PYTHONPATH. The folder holds only a `sitecustomize.py`, so that it shadows no other
+module. When the program imports pydantic-ai or another supported SDK, that file calls `start` of this module.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SUBPROCESSES = "SIDESTREAM_SUBPROCESSES"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Settings of `sidestream run`. None stands for the default of `Sidecar`."""
+    """Settings of `sidestream run`. None means the default of `Sidecar`."""
 
     exporters: list[str]
     content: str | None = None
-    """Content policy of those exporters that name none of their own."""
+    """Content policy of the exporters that set none themselves."""
     sdk: list[str] | None = None
     """SDKs to observe; None for all."""
     tags: dict[str, str] = {}
@@ -41,16 +41,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     close_timeout: float | None = None
     stall_seconds: float | None = None
     rerun: Rerun | None = None
-    """A logged run that is to be done again."""
+    """Logged run to run again; None to run normally."""
 
     def sidecar(self) -> Sidecar:
-        """Makes a sidecar with these settings. Raises `ConfigurationError` where they cannot work."""
+        """Create a sidecar with these settings. Raises `ConfigurationError` if they are invalid."""
         if is_disabled() or not self.exporters:
             return Sidecar("none")
         return self._sidecar(*map(self.exporter, self.exporters))
 
     def check(self) -> None:
-        """Raises `ConfigurationError` where `sidecar` would. Starts no exporter: that is for the program to do."""
+        """Validate the settings without starting an exporter. Raises `ConfigurationError` as `sidecar` would."""
         connect([self.exporter(spec) for spec in self.exporters])
         self._sidecar("none").close()
 
@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Sidecar(*exporters, tags=self.tags, **given)
 
     def exporter(self, spec: str) -> Exporter:
-        """Makes the exporter that `spec` describes. Raises `ConfigurationError` where it cannot work."""
+        """Create the exporter that `spec` describes. Raises `ConfigurationError` if `spec` is invalid."""
         exporter = exporter_of(spec)
         if self.content is not None and "content" not in parse_qs(spec.partition("?")[2]):
             exporter.content = ContentPolicy.parse(self.content)
@@ -77,7 +77,7 @@ def put_into(environment: MutableMapping[str, str], settings: Settings, *, subpr
 
 
 def start(settings: str) -> None:
-    """Observe every agent of this process with the given settings, except those that it observes itself."""
+    """Observe every agent of this process with the given settings, except agents that the program observes itself."""
     given = msgspec.json.decode(settings, type=Settings)
     if given.rerun is not None:
         answer_every_agent(given.rerun)

@@ -1,4 +1,4 @@
-"""A logged run done again by a program that is not edited: every agent of the process is answered from the log."""
+"""Running a logged run again with an unchanged program: the log answers for the model of every agent in the process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ KEYS = {
     "deepseek": "DEEPSEEK_API_KEY",
     "xai": "XAI_API_KEY",
 }
-"""Variables that clients of providers want to be set, though nobody is asked."""
+"""Variables that the clients of providers require, although no provider is called."""
 NO_KEY = "answered-from-the-log"
 AGENTS = "pydantic_ai.agent"
 
 
 class Rerun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which run is done again, and how."""
+    """Selection of the run to run again, and how its models and tools answer."""
 
     paths: list[str]
     run: str
@@ -37,11 +37,11 @@ class Rerun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def answer_every_agent(rerun: Rerun) -> None:
-    """Give every agent that the process makes its answers from the log. Called before pydantic-ai is imported."""
+    """Let the log answer for every agent that the process creates. Call before pydantic-ai is imported."""
 
     @functools.cache
     def capability() -> Any:
-        # Made with the first agent: before, pydantic-ai is not whole yet.
+        # Created with the first agent: earlier, pydantic-ai is still being imported.
         from sidestream.testing.model_from_log import FromLog, ModelFromLog
 
         return FromLog(ModelFromLog(rerun.paths, run=rerun.run, strict=rerun.strict, tools=rerun.tools))

@@ -1,1 +1,1 @@
-"""ClickHouse as writer and readers share it: the tables, the connection, and what its errors mean."""
+"""ClickHouse tables, connection and errors, shared by the exporter and the readers."""

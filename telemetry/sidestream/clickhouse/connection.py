@@ -1,4 +1,4 @@
-"""Connection to ClickHouse by its HTTP interface and the official client, and what its errors mean."""
+"""Connection to ClickHouse over HTTP, by the official client, and classification of its errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sidestream.errors import ConfigurationError, ExporterUnavailable, Sidestrea
 from .schema import identifier
 
 SCHEMES = {"clickhouse": False, "http": False, "https": True, "clickhouses": True}
-"""Beginnings of an address, and whether TLS is used."""
+"""URL schemes, and whether each uses TLS."""
 PASSING = frozenset({159, 164, 202, 203, 209, 210, 241, 242, 252, 285, 286, 319, 394, 425, 439, 999})
-"""Codes of errors that pass: timeouts, too many queries or parts, memory, read-only replicas, Keeper."""
+"""Codes of temporary errors: timeouts, too many queries or parts, memory, read-only replicas, Keeper."""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a ClickHouse server and its database are."""
+    """Address of a ClickHouse server and database, with credentials."""
 
     host: str
     port: int
@@ -32,10 +32,10 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """The address that is written `clickhouse://USER:PASSWORD@HOST:PORT/DATABASE`; `clickhouses://` for TLS.
+        """Parse `clickhouse://USER:PASSWORD@HOST:PORT/DATABASE`; `clickhouses://` for TLS.
 
-        What is not given comes from `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD`, then from ClickHouse's defaults.
-        Raises `ConfigurationError` for what is no address; it never repeats a password.
+        User and password default to `CLICKHOUSE_USER` and `CLICKHOUSE_PASSWORD`, then to ClickHouse's own defaults.
+        Raises `ConfigurationError` if `text` is not an address; the message never repeats a password.
         """
         wanted = "write clickhouse://HOST:8123/DATABASE, or clickhouses:// for TLS"
         try:
@@ -63,9 +63,9 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connect(address: Address, *, timeout: float = 30.0) -> Any:
-    """A client of the official library.
+    """Create a client of the official library.
 
-    Raises `ConfigurationError` where it is not installed, and what `told` raises.
+    Raises `ConfigurationError` if the library is not installed, and the errors of `told`.
     """
     try:
         import clickhouse_connect
@@ -89,20 +89,20 @@ def connect(address: Address, *, timeout: float = 30.0) -> Any:
 
 
 class ClickHouseError(SidestreamError):
-    """What ClickHouse refused, in its own words."""
+    """Error that ClickHouse reported, with its message."""
 
     code = 0
-    """ClickHouse's number of the error."""
+    """Error code of ClickHouse; 0 if unknown."""
 
     @property
     def is_missing(self) -> bool:
-        """Whether the table or the database is not there."""
+        """Whether the table or the database does not exist."""
         return self.code in (60, 81)
 
 
 @contextmanager
 def told(address: Address) -> Iterator[None]:
-    """Raises `ExporterUnavailable` for a failure that passes, `ClickHouseError` for any other."""
+    """Raises `ExporterUnavailable` for a temporary failure, `ClickHouseError` for any other."""
     import urllib3
     from clickhouse_connect.driver.exceptions import ClickHouseError as Failed
     from clickhouse_connect.driver.exceptions import DatabaseError

@@ -1,9 +1,10 @@
-"""Tables of a fleet's log in ClickHouse, as numbered migrations.
+"""Tables in ClickHouse for the log of many machines, as numbered migrations.
 
-An event is one row of `sidestream_events`, whose key is the run and the sequence number: sent twice, by a retry, a
-replay or a second collector, it is one event once ClickHouse has merged, and readers ask with FINAL. What people and
-models wrote stands in a column of its own, which is emptied sooner than the numbers are deleted. `sidestream_runs` has
-a row for each run, which a materialized view fills; its columns are such that an event that is added twice counts once.
+`sidestream_events` has one row for each event, with the run and the sequence number as its key: an event that a retry,
+a
+replay or a second collector sends again is stored once after ClickHouse has merged, and readers query with FINAL.
+Prompts, answers and other content stand in a column of their own, which expires sooner than the numbers.
+`sidestream_runs` has one row for each run, filled by a materialized view; its aggregates count a repeated event once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CONTENT_DAYS, NUMBER_DAYS = 30, 400
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
-    """One step from a version of the tables to the next."""
+    """Migration from one version of the tables to the next."""
 
     number: int
     title: str
@@ -27,9 +28,9 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def migrations(database: str, *, content_days: int = CONTENT_DAYS, days: int = NUMBER_DAYS) -> list[Migration]:
-    """All steps to the present tables, in order. None that was published is ever changed.
+    """All migrations up to the present tables, in order. A published migration is never changed.
 
-    Raises `ConfigurationError` for a name that cannot be a database's.
+    Raises `ConfigurationError` if `database` is not a valid name.
     """
     name = identifier(database)
     return [
@@ -45,7 +46,7 @@ def migrations(database: str, *, content_days: int = CONTENT_DAYS, days: int = N
 
 
 def as_sql(steps: list[Migration], database: str) -> str:
-    """`steps` as SQL, for a client that takes several statements. Those that were applied before do nothing again."""
+    """SQL of `steps`, for a client that accepts several statements. Applying a step again changes nothing."""
     text = ""
     for step in steps:
         applied = f"INSERT INTO {identifier(database)}.{VERSIONS} (number) VALUES ({step.number})"
@@ -55,7 +56,7 @@ def as_sql(steps: list[Migration], database: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """`name`, if it can be that of a database. Raises `ConfigurationError` where it cannot."""
+    """`name` unchanged, if valid as the name of a database. Raises `ConfigurationError` otherwise."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,100}", name):
         raise ConfigurationError(f"clickhouse: database {name!r}: letters, digits and _ only")
     return name

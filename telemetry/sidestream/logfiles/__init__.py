@@ -1,1 +1,1 @@
-"""Log files on disk, as the writer and every reader agree on them: names, locks, and how one is opened safely."""
+"""Log files on disk as their writers and readers share them: names, locks, and opening them safely."""

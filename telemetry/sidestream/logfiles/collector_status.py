@@ -1,4 +1,4 @@
-"""What a collector tells of itself to the processes whose log it follows: one small file, replaced as a whole."""
+"""Status file and settings of a collector. Processes read the status of the collector that follows their log."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ MAX_BYTES = 1_000_000
 
 
 class CollectorStatus(msgspec.Struct, kw_only=True):
-    """Status of a collector, as of its last report."""
+    """Status of a collector at the time of its last report."""
 
     pid: int
     target: str = ""
-    """Digest of its exporters as they stand in settings, which may be secret."""
+    """Digest of the exporter specifications, which may contain secrets."""
     behind_bytes: int | None = None
     exporters: dict[str, ExporterStats] = {}
     error: str | None = None
-    """Why it could not work, where it has ended for that."""
+    """Message of the error that made the collector end; None if there was none."""
 
     @staticmethod
     def target_of(specs: Iterable[str]) -> str:
-        """Digest of exporters as they stand in settings."""
+        """Digest of exporter specifications, as they are written in settings."""
         return hashlib.blake2b("\0".join(specs).encode(), digest_size=16).hexdigest()
 
 
 class CollectorSettings(msgspec.Struct, kw_only=True):
-    """Settings of a collector, handed over in the environment: addresses may hold keys, and arguments are public."""
+    """Settings of a collector, passed in the environment: addresses may hold keys, and `ps` shows arguments."""
 
     log: str
     exporters: list[str]
     linger: float
     patience: float
     lock: int | None = None
-    """Descriptor of its lock, which it has inherited; None where it has to lock by itself."""
+    """Descriptor of the inherited collector lock; None if the collector has to take the lock itself."""
 
 
 SETTINGS_VARIABLE = "SIDESTREAM_COLLECT"
 
 
 def read_status(path: str) -> CollectorStatus | None:
-    """The status at `path`; None where none can be read. Never raises."""
+    """Read the status at `path`; None if the file is missing or unreadable. Never raises."""
     try:
         with open(open_regular(path, os.O_RDONLY), "rb") as file:
             return msgspec.json.decode(file.read(MAX_BYTES), type=CollectorStatus)

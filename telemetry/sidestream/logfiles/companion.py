@@ -1,11 +1,11 @@
-"""Folder by which the writers of a log and the collector beside them find each other, with locks as everywhere.
+"""Folder in which the writers of a log and their collector find each other, by locks and a status file.
 
 runs/.sidestream-collect/
-    collector.lock      locked by the one collector, for as long as it lives
-    4711-1.writer       locked by a process that writes the log, for as long as it lives; removed by the collector
+    collector.lock      locked by the one collector for its whole life
+    4711-1.writer       locked by a process that writes the log, for its whole life; removed by the collector
     status.json         what the collector has exported; replaced as a whole
-    collector.txt       what the collector says
-    otlp.json, …        how far each exporter has come
+    collector.txt       output of the collector
+    otlp.json, …        checkpoint of each exporter
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from .naming import SUFFIXES
 from .opening import open_regular
 
 FOLDER = ".sidestream-collect"
-"""Folder within that of the log."""
+"""Name of the folder within the folder of the log."""
 _WRITER = ".writer"
 
 
 def companion_folder(log: str) -> str:
-    """The folder for the log at `log`: a folder's own, and another one for each file that is a log by itself."""
+    """Path of the companion folder of the log at `log`: inside a folder, or beside a single file, one for each file."""
     is_file = log.endswith(SUFFIXES) and not os.path.isdir(log)
     return os.path.join(os.path.dirname(log), FOLDER, os.path.basename(log)) if is_file else os.path.join(log, FOLDER)
 
 
 class Writers(NamedTuple):
-    """The processes that write a log."""
+    """State of the processes that write a log."""
 
     alive: bool
-    """Whether one of them lives."""
+    """Whether any writer is alive."""
     seen: bool
-    """Whether any was there since the last look, be it gone by now."""
+    """Whether any writer registered since the last call, even if it has exited by now."""
 
 
 class Companion:
-    """The folder at `path` for the log at `log`. Methods raise `OSError` where nothing else is said."""
+    """Companion folder of the log at `log`. Methods raise `OSError` unless documented otherwise."""
 
     def __init__(self, log: str) -> None:
         self.log = log
@@ -50,14 +50,14 @@ class Companion:
         self.output_path = os.path.join(self.path, "collector.txt")
 
     def make(self) -> None:
-        """Make the folder, for this user alone."""
+        """Create the folder, accessible to this user alone."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
 
     # --- the collector ---
 
     def lock_collector(self) -> int | None:
-        """Descriptor of the collector's lock; None where a collector has it. Closing the descriptor lets go."""
-        for _ in range(3):  # whoever looks whether it is locked holds it for a moment
+        """Take the collector's lock; None if another collector holds it. Closing the descriptor releases it."""
+        for _ in range(3):  # a process in `has_collector` holds the lock for a moment
             if self.has_collector():
                 return None
             if (fd := _locked(self.lock_path)) is not None:
@@ -66,29 +66,29 @@ class Companion:
         return None
 
     def still_holds(self, lock: int) -> bool:
-        """Whether `lock` is that of the file that others look at: the folder may have been removed, and made again."""
+        """Whether `lock` is the lock of the file now at `lock_path`: the folder may have been removed and remade."""
         return _is_at(lock, self.lock_path)
 
     def has_collector(self) -> bool:
-        """Whether a collector lives. Never raises; False where the system cannot tell."""
+        """Whether a collector is alive. Never raises; False if the system cannot tell."""
         return bool(is_locked(self.lock_path))
 
     # --- the writers ---
 
     def register_writer(self) -> int:
-        """Descriptor whose lock makes this process known as a writer, until it is closed or the process ends."""
+        """Register this process as a writer, by a lock held until the descriptor is closed or the process ends."""
         for number in range(1, 1_000):
             path = os.path.join(self.path, f"{os.getpid()}-{number}{_WRITER}")
             fd = _locked(path)
             if fd is None:
                 continue
-            if _is_at(fd, path):  # the collector may have removed the file of another that is gone
+            if _is_at(fd, path):  # the collector may have removed this file between open and lock
                 return fd
             os.close(fd)
         raise FileExistsError(f"{self.path}: too many writers of one process")
 
     def writers(self) -> Writers:
-        """The processes that write the log. Those that are gone are forgotten with this call. Never raises."""
+        """Check which writers are alive, and forget those that have exited. Never raises."""
         files = list(_names(self.path, (_WRITER,)))
         alive = [not _remove_unlocked(path) for path in files]
         return Writers(alive=any(alive) or any(map(is_locked, _names(self.log, SUFFIXES))), seen=bool(files))
@@ -114,7 +114,7 @@ def _is_at(fd: int, path: str) -> bool:
 
 
 def _remove_unlocked(path: str) -> bool:
-    """Remove the file of a writer that is gone, under its lock; False where the writer lives."""
+    """Remove the file of an exited writer, under its lock; False if the writer is alive."""
     try:
         fd = open_regular(path, os.O_RDWR)
     except OSError:
@@ -124,7 +124,7 @@ def _remove_unlocked(path: str) -> bool:
             return False
         os.remove(path)
     except OSError:
-        pass  # without locks, or read-only by now: it counts as gone all the same
+        pass  # no locks on this file system, or read-only by now: the writer counts as exited
     finally:
         os.close(fd)
     return True

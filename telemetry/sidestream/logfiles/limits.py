@@ -1,8 +1,8 @@
-"""Limits of one line of a log, which the writer keeps and every reader relies on."""
+"""Limits of one line of a log: the writer keeps to them, and readers rely on them."""
 
 from __future__ import annotations
 
 MAX_LINE = 64 * 1024 * 1024
-"""Bytes of the longest line that is written or read."""
+"""Maximum length of a line in bytes, written or read."""
 MAX_VALUES = 2_000_000
-"""Values in one line that are decoded at most: one of `[[],[],…` takes twenty times its size in memory."""
+"""Maximum number of JSON values in a line: a line of `[[],[],…` takes twenty times its size in memory."""

@@ -1,4 +1,4 @@
-"""File locks by which processes see that a writer lives. The system lets go of them when a process ends, however.
+"""File locks that show whether a writer is alive. The operating system releases them when a process ends.
 
 writer with a file of its own    open, lock ........................ close
 writers that share a file        open, (lock, append, unlock) ...... close
@@ -16,11 +16,11 @@ from .opening import open_regular
 if sys.platform == "win32":
     import msvcrt
 
-    # Locks are mandatory on Windows: lock a byte so far out that nobody reads it, or readers would be kept out.
+    # Windows locks are mandatory. Lock a byte far beyond any data, or readers would be shut out of the file.
     _FAR = 1 << 62
 
     def try_lock(fd: int) -> bool:
-        """Lock the file of `fd`; False where another process has it. Raises `OSError` without locks."""
+        """Lock the file of `fd`; False if another process holds the lock. Raises `OSError` if locks are unsupported."""
         os.lseek(fd, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
@@ -29,12 +29,12 @@ if sys.platform == "win32":
         return True
 
     def lock(fd: int) -> None:
-        """Lock the file of `fd`, and wait for as long as another process has it. Raises `OSError` without locks."""
+        """Lock the file of `fd`, waiting for other processes. Raises `OSError` if locks are not supported."""
         while not try_lock(fd):
             time.sleep(0.01)
 
     def unlock(fd: int) -> None:
-        """Let others lock the file of `fd`. Raises `OSError`."""
+        """Unlock the file of `fd`. Raises `OSError`."""
         os.lseek(fd, _FAR, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
 
@@ -48,7 +48,7 @@ else:
     import fcntl
 
     def try_lock(fd: int) -> bool:
-        """Lock the file of `fd`; False where another process has it. Raises `OSError` without locks."""
+        """Lock the file of `fd`; False if another process holds the lock. Raises `OSError` if locks are unsupported."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,16 +56,17 @@ else:
         return True
 
     def lock(fd: int) -> None:
-        """Lock the file of `fd`, and wait for as long as another process has it. Raises `OSError` without locks."""
+        """Lock the file of `fd`, waiting for other processes. Raises `OSError` if locks are not supported."""
         fcntl.flock(fd, fcntl.LOCK_EX)
 
     def unlock(fd: int) -> None:
-        """Let others lock the file of `fd`. Raises `OSError`."""
+        """Unlock the file of `fd`. Raises `OSError`."""
         fcntl.flock(fd, fcntl.LOCK_UN)
 
     def _is_locked(fd: int) -> bool:
         try:
-            # Shared, so that two readers do not take each other for a writer. Closing lets go of it.
+            # A shared lock, so that two readers do not take each other for a writer. Closing the descriptor releases
+            # it.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -73,9 +74,9 @@ else:
 
 
 def is_locked(file: str | os.PathLike[str]) -> bool | None:
-    """Whether a writer holds the lock of `file`; None where the system cannot tell.
+    """Whether a writer holds the lock of `file`; None if the system cannot tell.
 
-    A writer with a file of its own holds its lock for as long as it lives; one that shares a file, while it appends.
+    A writer with a file of its own holds the lock for its whole life; a writer of a shared file only while it appends.
     """
     try:
         fd = open_regular(file, os.O_RDONLY, follow_links=True)

@@ -1,4 +1,4 @@
-"""Opening log files where others may have put something else: links, pipes, devices, files of another user."""
+"""Opening of regular files only, in places where others may have put a link, a pipe or a file of their own."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 def open_regular(
     path: str | os.PathLike[str], flags: int, *, follow_links: bool = False, own: bool = False, mode: int = 0o600
 ) -> int:
-    """Descriptor of the regular file at `path`, opened with `flags` (`os.O_RDONLY`, …). Never waits for a pipe's peer.
+    """Open the regular file at `path` with `flags` (`os.O_RDONLY`, …); returns a descriptor. Never blocks on a pipe.
 
     Args:
         path: the file.
         flags: as for `os.open`. With `O_CREAT`, a new file gets `mode`.
-        follow_links: whether `path` may be a symbolic link. Never where something is written.
+        follow_links: whether `path` may be a symbolic link. Leave False for writing.
         own: whether the file must belong to the user of this process.
-        mode: permissions of a file that is made.
+        mode: permissions of a newly created file.
 
     Raises `OSError`: `ELOOP` for a link, `EPERM` for a file of another user, `EINVAL` for a pipe, device or folder, and
-    whatever `os.open` raises.
+    any error of `os.open`.
     """
     if not follow_links and not _NO_LINKS and os.path.islink(path):
         raise OSError(errno.ELOOP, "is a link, which is not followed", os.fspath(path))
@@ -32,14 +32,14 @@ def open_regular(
     except OSError as error:
         if error.errno == errno.ELOOP and not follow_links:
             raise OSError(errno.ELOOP, "is a link, which is not followed", os.fspath(path)) from None
-        if error.errno == errno.ENXIO:  # a pipe nobody reads
+        if error.errno == errno.ENXIO:  # a pipe without a reader
             raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path)) from None
         raise
     try:
         there = os.fstat(fd)
         if not stat.S_ISREG(there.st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
-        # A file that was made just now is ours, whatever a network file system calls its owner.
+        # Skip a file that this call created: some network file systems report another owner for it.
         if own and hasattr(os, "geteuid") and there.st_uid != os.geteuid() and not flags & os.O_EXCL:
             raise OSError(errno.EPERM, "belongs to another user", os.fspath(path))
     except BaseException:

@@ -1,12 +1,11 @@
-"""Runs before a program under `sidestream run`: Python imports the first `sitecustomize` that it finds on its path.
+"""Start-up hook of a program under `sidestream run`: Python imports the first `sitecustomize` on its path.
 
-It puts the environment and the path back as they were without us, listens for the import of pydantic-ai or of another
-SDK that is observed, at which Sidestream starts, and hands over to the `sitecustomize` that it stands in front of. A
-program that imports none of them pays for this file and for nothing else; hence it imports nothing that Python has not
-loaded by then.
+The hook restores the environment and the path, waits for the import of pydantic-ai or another supported SDK, at which
+Sidestream starts, and then runs the `sitecustomize` that it shadows. A program that imports none of the SDKs pays for
+this file alone; hence the file imports only modules that Python has already loaded.
 
-A child that `multiprocessing` spawns is a part of the program as a forked one is: it runs this file too, with
-`settings` given (see `_hand_on`).
+A child process that `multiprocessing` spawns is observed like a forked one: it runs this file too, with `settings`
+as a global (see `_hand_on`).
 """
 
 import os
@@ -26,7 +25,7 @@ SDKS = ("pydantic_ai", "openai", "anthropic", "groq", "google.genai", "mistralai
 
 
 class Listener:
-    """Stands first in `sys.meta_path`, finds nothing, and calls what is to be called when a module is looked for."""
+    """Import hook, first in `sys.meta_path`: calls a function when a given module is imported; finds none itself."""
 
     def __init__(self, settings: str) -> None:
         self.settings = settings
@@ -44,7 +43,7 @@ class Listener:
                 if sys.stderr is not None:
                     reason = " ".join(f"{type(error).__name__}: {error}".split())
                     sys.stderr.write(f"sidestream: not observing: {reason} ({sys.executable})\n")
-            # Whoever asks has passed those by that the call has put in front.
+            # The import system has already passed the finders that `call` put in front, so query them here.
             for finder in [each for each in sys.meta_path if each not in present]:
                 found = finder.find_spec(name, path, target)
                 if found is not None:
@@ -67,7 +66,7 @@ class Listener:
         original = spawn.get_preparation_data
 
         class Again:
-            """Unpickled in the child, it is this file being run there, before anything of the program is."""
+            """Object whose unpickling in the child runs this file there, before any code of the program."""
 
             def __reduce__(_) -> tuple[object, ...]:
                 return runpy.run_path, (os.path.join(HERE, "sitecustomize.py"), {"settings": self.settings})
@@ -81,7 +80,7 @@ class Listener:
 
 
 def restore() -> "str | None":
-    """Take this folder and the settings out of the environment, unless sub-processes are to have them too."""
+    """Remove this folder and the settings from the environment, unless sub-processes are to be observed too."""
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != HERE]
     sys.path_importer_cache.pop(HERE, None)
     if os.environ.get("SIDESTREAM_SUBPROCESSES") == "1":
@@ -106,7 +105,7 @@ if __name__ == "sitecustomize":
     given = restore()
     if given is not None:
         listen(given)
-    # The one in whose place this was imported. Where there is none, Python expects just the error that this raises.
+    # Import the shadowed `sitecustomize`. Without one, this raises the ImportError that Python expects here.
     del sys.modules["sitecustomize"]
     __import__("sitecustomize")
 else:
