@@ -1,4 +1,4 @@
-"""Reading what the JSONL exporter wrote: events, runs, and what is to be learned from them.
+"""Reading of logs that the JSONL exporter wrote: events, runs, statistics, search, comparison.
 
     from sidestream import log
 
@@ -11,7 +11,7 @@
     tree = log.load_run("runs/", "01a1feb1")        # one run with its sub-agents: steps, deltas, conversation
     print(log.statistics("runs/", log.Filter.parse(since="24h")).by_agent)
 
-Wherever paths are taken, they are a folder, a file (`.jsonl`, `.jsonl.gz`) or a glob, or a list of them.
+Every `paths` argument accepts a folder, a file (`.jsonl`, `.jsonl.gz`), a glob, or a list of these.
 """
 
 from __future__ import annotations

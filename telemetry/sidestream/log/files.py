@@ -1,4 +1,4 @@
-"""Log files at given paths, in order of time. Links, pipes and devices in a folder are passed over."""
+"""Log files at given paths, in order of time. Links, pipes and devices inside a folder are ignored."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sidestream.logfiles.naming import SUFFIXES, first_timestamp
 from sidestream.logfiles.opening import is_plain_file, open_regular
 
 Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-"""A folder, a file or a glob, or several of them."""
+"""A folder, a file or a glob, or several of these."""
 
 _UNKNOWN_TIME = float("inf")
 
 
 def log_files(*paths: str | os.PathLike[str]) -> list[Path]:
-    """The log files at `paths` (folders, files, globs), the one that begins first first.
+    """Log files at `paths` (folders, files, globs), ordered by the time of their first event.
 
-    Of a folder: its `.jsonl` and `.jsonl.gz` files. A file that is there both plain and compressed, as in the moment
-    between the two, counts once; what was torn off (`.torn`) or is half compressed (`.part`) does not count. A link is
-    followed where it is named itself, not where it is found in a folder or by a glob.
+    A folder contributes its `.jsonl` and `.jsonl.gz` files. A file that exists both plain and compressed, as for a
+    moment during compression, counts once; torn lines (`.torn`) and half-compressed files (`.part`) do not count. A
+    link is followed if it is named itself, not if it is found in a folder or by a glob.
 
-    Raises `ConfigurationError` where a path leads nowhere, `UnreadableLogError` where a folder, or a file that is named
+    Raises `ConfigurationError` if a path does not exist, `UnreadableLogError` if a folder, or a file that is named
     itself, cannot be read. An empty folder is an empty log.
     """
     found: dict[str, Path] = {}
@@ -50,7 +50,7 @@ def files_of(paths: Paths) -> list[Path]:
 
 
 def matching_files(path: str) -> list[str]:
-    """The log files that are at `path` just now, a folder, a file or a glob; none where it leads nowhere.
+    """Log files now at `path`, a folder, a file or a glob; empty if nothing is there.
 
     Raises `ConfigurationError` for a pipe or a device, `UnreadableLogError` as `log_files` does.
     """
@@ -58,7 +58,7 @@ def matching_files(path: str) -> list[str]:
     try:
         kind = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        if os.path.isfile(path + ".gz"):  # compressed since it was listed
+        if os.path.isfile(path + ".gz"):  # compressed after the caller listed it
             return [path + ".gz"]
         return [file for match in glob.glob(path, recursive=True) for file in _found_by_glob(match)]
     except OSError as error:
@@ -92,13 +92,13 @@ def _in_folder(folder: str) -> list[str]:
 
 
 def _begun(file: Path) -> float:
-    """Unix time of the first event of `file`; infinity where it is unknown."""
+    """Unix time of the first event of `file`; infinity if unknown."""
     try:
         with open(open_regular(file, os.O_RDONLY, follow_links=True), "rb") as source:
             head = source.read(4096)
         if head.startswith(b"\x1f\x8b"):
             head = zlib.decompressobj(wbits=31).decompress(head, 4096)
-    except (OSError, zlib.error):  # reported when it is read
+    except (OSError, zlib.error):  # reported when the file is read
         return _UNKNOWN_TIME
     begun = first_timestamp(head)
     return _UNKNOWN_TIME if begun is None else begun

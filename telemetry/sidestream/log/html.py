@@ -1,4 +1,4 @@
-"""HTML of runs and sums for notebooks: what `_repr_html_` returns. Every text is escaped."""
+"""HTML of runs and statistics for notebooks, as `_repr_html_` returns it. All text is escaped."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from .runs.tree import RunLog
 
 ROWS = 50
-"""Rows of a table that are shown."""
+"""Maximum number of rows in a table."""
 
 
 def runs_html(runs: Sequence[RunSummary]) -> str:
-    """A table of `runs`, the last fifty of them."""
+    """HTML table of `runs`, the last fifty of them."""
     rows = [
         (
             "" if run.started is None else f"{run.started:%Y-%m-%d %H:%M:%S}Z",
@@ -38,7 +38,7 @@ def runs_html(runs: Sequence[RunSummary]) -> str:
 
 
 def statistics_html(found: Statistics) -> str:
-    """A table of the sums by agent, below those of all."""
+    """HTML table of the statistics by agent, with the total in the last row."""
     rows = [
         (
             group.name or "(none)",
@@ -56,7 +56,7 @@ def statistics_html(found: Statistics) -> str:
 
 
 def run_html(run: RunLog) -> str:
-    """The run in a line, and its steps with what was said, shortened."""
+    """HTML of a run: its summary line, the prompt, and its steps with shortened output."""
     rows = [
         (
             f"{step.start:.3f}s",

@@ -1,7 +1,7 @@
-"""Writing scores into a log afterwards: to a file of its own in the log's folder, or into a shared file that is named.
+"""Writing of scores into an existing log: to a new file in the log's folder, or to a shared file that is named.
 
-The process that observed the run may be gone, or still at work on a file of its own: no two writers ever share one of
-those. A shared file (`app.jsonl`) is locked for each batch, by whoever writes to it.
+The process that observed the run may have ended, or still write to a file of its own, which must not have a second
+writer. A shared file (`app.jsonl`) is locked by every writer for each batch.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .runs.summary import RunSummary
 
 
 class ScoreWriter:
-    """Writes scores of the runs of one log. What it has opened it keeps open until `close`.
+    """Writer of scores for the runs of one log. Opened files stay open until `close`.
 
     Args:
-        paths: The log, as it is read.
+        paths: the log, as for reading.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -39,9 +39,9 @@ class ScoreWriter:
         self._open: dict[str, Exporter] = {}
 
     def write(self, run: RunSummary, scores: Sequence[Score]) -> str:
-        """Write what is thought of `run`; returns where.
+        """Write `scores` of `run`; returns the place where they were written.
 
-        Raises `ConfigurationError` for a log to which nothing can be added, `OutputError` where writing fails.
+        Raises `ConfigurationError` for a log that accepts no additions, `OutputError` if writing fails.
         """
         known = {"trace_id": run.trace_id, "span_id": run.span_id or span_id_of(run.run_id, 0)} if run.trace_id else {}
         events = [
@@ -62,12 +62,12 @@ class ScoreWriter:
         return shown
 
     def close(self) -> None:
-        """Release the files."""
+        """Close all opened files."""
         while self._open:
             self._open.popitem()[1].close()
 
     def _target(self, run: RunSummary) -> tuple[str, str]:
-        """Exporter that writes where the run is read from, and what to call the place."""
+        """Exporter specification for the place from which the run was read, and the name of the place for messages."""
         if addresses := addresses_among(self._paths):
             options = {"address": addresses[0], "content": "full"}
             return f"clickhouse:?{urlencode(options)}", str(Address.parse(addresses[0]))

@@ -1,4 +1,4 @@
-"""The store of runs that a path names."""
+"""Choice of the store of runs that a path or an address names."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .index.local import LocalLog
 from .store import RunStore
 
 BEGINNINGS = ("clickhouse://", "clickhouses://")
-"""How the address of a log in ClickHouse begins."""
+"""URL schemes of a log in ClickHouse."""
 
 
 def store_of(paths: Paths) -> RunStore:
-    """The store that `paths` name: log files at folders, files and globs, or tables at `clickhouse://HOST:PORT/NAME`.
+    """Store at `paths`: log files at folders, files and globs, or tables at `clickhouse://HOST:PORT/NAME`.
 
-    Nothing is read yet: that a path leads nowhere is told by the first question. Raises `ConfigurationError` where an
-    address of ClickHouse is none, or is not the only path.
+    Nothing is read yet: a missing path is reported by the first query. Raises `ConfigurationError` if an address of
+    ClickHouse is invalid or is not the only path.
     """
     addresses = addresses_among(paths)
     if not addresses:
@@ -35,6 +35,6 @@ def store_of(paths: Paths) -> RunStore:
 
 
 def addresses_among(paths: Paths) -> list[str]:
-    """Those of `paths` that are addresses of ClickHouse."""
+    """ClickHouse addresses among `paths`."""
     every = [paths] if isinstance(paths, str | os.PathLike) else paths
     return [path for path in every if isinstance(path, str) and path.startswith(BEGINNINGS)]

@@ -1,7 +1,7 @@
-"""Pruning of a log: old files are removed, or lose their content, beside writers that go on.
+"""Pruning of a log: deletes old files or removes their content, while writers are active.
 
-Only files that the JSONL exporter named by their time are touched, and only those whose lock can be had: a file that is
-being written is never one of them. The index sees that a file is gone or another one when it is asked next.
+Only files with a dated name of the JSONL exporter are touched, and only if their lock can be taken, so never a file
+that is being written. The index notices deleted and replaced files at the next query.
 """
 
 from __future__ import annotations
@@ -31,25 +31,26 @@ PART_SUFFIX = ".pruned.part"
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done to one file."""
+    """Result for one file."""
 
     file: str
     act: Act
     before: int
-    """Bytes."""
+    """Size in bytes before pruning."""
     after: int
-    """Bytes; of a trial run, where content would be removed, not known and so `before`."""
+    """Size in bytes after pruning. In a dry run that would remove content, the size is unknown and equals `before`."""
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
-    """What was pruned of a log, the oldest file first."""
+    """Result of pruning a log, the oldest file first."""
 
     files: list[Pruned]
     size: int
-    """Bytes of the log now, the files that are being written included."""
+    """Bytes of the log after pruning, including files that are being written."""
     kept: list[str]
-    """Files that should have gone and could not: they are being written, are another user's, or hold lines that cannot
-    be read and so cannot be freed from content."""
+    """Files that should have been pruned and were not: being written, owned by another user, or with unreadable lines,
+    whose content cannot be removed.
+    """
 
 
 def prune(
@@ -65,14 +66,14 @@ def prune(
 
     Args:
         paths: folders, files or globs, as for `log_files`.
-        older_than: files that were last written so many seconds ago are removed.
-        max_size: the oldest files are removed until the log has no more bytes than this.
-        content_first: remove what people and models wrote before numbers: of files that are too old only the content,
-            and for `max_size` the content of the oldest files before whole files.
-        dry_run: only tell what would be done.
-        now: the time, in Unix seconds.
+        older_than: delete files last written more than this many seconds ago.
+        max_size: delete the oldest files until the log has at most this many bytes.
+        content_first: remove content (prompts, answers, tool data) before numbers: from files that are too old only the
+            content, and for `max_size` the content of the oldest files before whole files.
+        dry_run: only report what would be done.
+        now: clock, in Unix seconds.
 
-    Raises `ConfigurationError` where nothing says what is too much, and where a path leads nowhere.
+    Raises `ConfigurationError` if neither limit is given, and if a path does not exist.
     """
     if older_than is None and max_size is None:
         raise ConfigurationError("prune: say what is too much, with an age (30d) or a size (10GB)")
@@ -90,7 +91,7 @@ def prune(
 
 
 class _Work:
-    """The files that may be pruned, the oldest first, and what was done to them."""
+    """Files that may be pruned, the oldest first, and the results so far."""
 
     def __init__(self, paths: Paths, content_first: bool, dry_run: bool) -> None:
         self._dry_run = dry_run
@@ -100,7 +101,7 @@ class _Work:
         self.kept: set[str] = set()
         self._stripped: set[str] = set()
         for path in files_of(paths):
-            with suppress(OSError):  # gone since it was listed
+            with suppress(OSError):  # deleted since it was listed
                 status = path.stat()
                 self.size += status.st_size
                 if pid_in_name(str(path)) is not None:
@@ -136,7 +137,7 @@ class _Work:
 
     @contextmanager
     def _claimed(self, path: str) -> Iterator[bool]:
-        """Holds the lock of `path`; False where a living writer has it, where it is not ours, or is gone."""
+        """Hold the lock of `path`; False if a writer holds it, the file belongs to another user, or is gone."""
         try:
             fd = open_regular(path, os.O_RDWR | os.O_APPEND, own=True)
         except OSError:
@@ -157,13 +158,13 @@ def _locks(fd: int, path: str) -> bool:
     try:
         locked = try_lock(fd)
         here, there = os.fstat(fd), os.lstat(path)
-    except OSError:  # no locks here, or rotated in this moment
+    except OSError:  # no locks on this file system, or the file was rotated just now
         return False
     return locked and (here.st_ino, here.st_dev) == (there.st_ino, there.st_dev)
 
 
 def _unlink(path: str) -> bool:
-    """Remove `path`, whose lock is held, and what was torn off it. Windows removes no open file: there it stays."""
+    """Delete `path`, whose lock is held, and its torn lines. False if that fails: Windows deletes no open file."""
     try:
         os.unlink(path)
     except OSError:
@@ -174,7 +175,7 @@ def _unlink(path: str) -> bool:
 
 
 def _without_content(path: str, status: os.stat_result) -> int | None:
-    """Put a copy of `path` without content in its place; returns its bytes. None where a line cannot be read."""
+    """Replace `path` by a copy without content; returns the size in bytes, or None if a line cannot be read."""
     problems: list[Problem] = []
     part = path + PART_SUFFIX
     decoder = decoder_of(None)
@@ -187,7 +188,7 @@ def _without_content(path: str, status: os.stat_result) -> int | None:
             return None
         size = os.stat(part).st_size
         if size < status.st_size:
-            os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))  # it is as old as it was
+            os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))  # the file keeps its age
             os.replace(part, path)
         return min(size, status.st_size)
     except OSError:
@@ -199,7 +200,7 @@ def _without_content(path: str, status: os.stat_result) -> int | None:
 @contextmanager
 def _new(path: str, *, compressed: bool) -> Iterator[IO[bytes]]:
     with suppress(FileNotFoundError):
-        os.unlink(path)  # of a process that was killed meanwhile
+        os.unlink(path)  # left by a process that was killed
     fd = open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with os.fdopen(fd, "wb") as raw:
         if not compressed:

@@ -1,7 +1,7 @@
-"""Reader of log files: events of every line that can be read, a `Problem` with file and line for every other.
+"""Reader of log files: an event for every readable line, a `Problem` with file and line for every other.
 
-A log file may have been cut off, damaged, compressed, written by a later version or by something else altogether.
-None of that stops a reader; each such line is a `Problem`, and the next line is read as if nothing had been.
+A log file may be cut off, damaged, compressed, written by a later version, or not be a log at all. None of these stops
+the reader: an unreadable line becomes a `Problem`, and reading continues with the next line.
 """
 
 from __future__ import annotations
@@ -26,49 +26,50 @@ from sidestream.logfiles.opening import open_regular
 from .files import Paths, files_of
 
 BLOCK = 256 * 1024
-"""Bytes read at a time. A block ends with a line, so it can be longer."""
+"""Bytes read at a time. A block ends with a whole line, so it can be longer."""
 LONG_LINE = 1024 * 1024
-"""Bytes of a line from which its values are counted before it is decoded."""
+"""Bytes of a line from which its values are counted before decoding."""
 
 ProblemKind: TypeAlias = Literal["torn", "damaged", "foreign", "future", "huge", "truncated", "unreadable"]
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in a log that could not be read."""
+    """Line or file of a log that could not be read."""
 
     file: str
     line: int
-    """Counted from 1; 0 where it is the file as a whole."""
+    """Line number, from 1; 0 if the problem concerns the whole file."""
     kind: ProblemKind
-    """`torn`: the end of a line is missing, as its writer died. `damaged`: no JSON. `foreign`: JSON, but no event.
-    `future`: an event of a later version. `huge`: of more than `MAX_LINE` bytes or `MAX_VALUES` values.
-    `truncated`: compressed, and cut off. `unreadable`: the file cannot be opened or read."""
+    """`torn`: the end of the line is missing because its writer died. `damaged`: not JSON. `foreign`: JSON, but not an
+    event. `future`: an event of a later version. `huge`: more than `MAX_LINE` bytes or `MAX_VALUES` values.
+    `truncated`: a compressed file that is cut off. `unreadable`: the file cannot be opened or read.
+    """
     message: str
-    """What is wrong. Never more than a few words of what the line says."""
+    """Description of the problem. Quotes at most a few words of the line."""
 
 
 OnProblem: TypeAlias = Callable[[Problem], None]
 
 
 class Skipped(msgspec.Struct, frozen=True, gc=False):
-    """Stands for an event nobody asked for: checked to be JSON, then forgotten."""
+    """Placeholder for an event of a type that was not requested: checked to be JSON, then discarded."""
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
-    """Whole lines, as they stand in a file."""
+    """Block of whole lines of a file."""
 
     data: bytes
     offset: int
-    """Of the first byte in the file, uncompressed."""
+    """Offset of the first byte in the uncompressed file."""
     line: int
     """Number of the first line."""
     end: int
     next_line: int
-    """Offset and number of the line that comes after."""
+    """Number of the line after the block; `end` is the offset of that line."""
 
     @property
     def lines(self) -> int:
-        """Their number."""
+        """Number of lines in the block."""
         return self.next_line - self.line + (not self.data.endswith(b"\n"))
 
     @classmethod
@@ -79,16 +80,16 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 def read(
     paths: Paths = "runs/", *, types: Collection[str] | None = None, on_problem: OnProblem | None = None
 ) -> Iterator[AnyEvent]:
-    """The events of a log, file by file in order of time, line by line, in bounded memory.
+    """Events of a log, file by file in order of time, line by line, in bounded memory.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
-        types: the event types wanted, such as `{"agent_start", "agent_end"}`; None for all. The rest is skipped fast.
-        on_problem: called for each line that could not be read. A last line without its end is left for later
-            without a word, as long as its writer lives.
+        types: event types to return, such as `{"agent_start", "agent_end"}`; None for all. Other events are skipped
+            fast.
+        on_problem: called for each unreadable line. An incomplete last line is not reported while its writer is alive.
 
-    Raises `ConfigurationError` where a path leads nowhere, `UnreadableLogError` where a folder or a file that is named
-    cannot be read; without `on_problem`, also where any other file cannot be.
+    Raises `ConfigurationError` if a path does not exist, `UnreadableLogError` if a folder or a file that is named
+    cannot be read; without `on_problem`, also if any other file cannot be read.
     """
     return _read(files_of(paths), None if types is None else frozenset(types), on_problem)
 
@@ -109,7 +110,7 @@ def _read(files: list[Path], types: frozenset[str] | None, on_problem: OnProblem
 
 @cache
 def decoder_of(types: frozenset[str] | None) -> msgspec.json.Decoder[Any]:
-    """A decoder of the events of `types`; the others become `Skipped`."""
+    """Decoder of the events of `types`; events of other types become `Skipped`."""
     if types is None:
         return msgspec.json.Decoder(AnyEvent)
     members: list[Any] = []
@@ -120,7 +121,7 @@ def decoder_of(types: frozenset[str] | None) -> msgspec.json.Decoder[Any]:
 
 
 def skipped(tag: str) -> type[Skipped]:
-    """A kind of `Skipped` for the event type `tag`."""
+    """Subclass of `Skipped` for the event type `tag`."""
     made = msgspec.defstruct(f"Skipped_{tag}", [], bases=(Skipped,), tag_field="event_type", tag=tag, gc=False)
     return cast(type[Skipped], made)
 
@@ -128,10 +129,10 @@ def skipped(tag: str) -> type[Skipped]:
 def decode_block(
     block: Block, decoder: msgspec.json.Decoder[Any], file: str, on_problem: OnProblem | None
 ) -> list[Any]:
-    """What `decoder` makes of the lines of `block`; those that it cannot read are reported, and left out."""
+    """Decode the lines of `block` with `decoder`; unreadable lines are reported and left out."""
     try:
-        events: list[Any] = decoder.decode_lines(block.data)  # at once: by far the fastest
-        if len(events) == block.lines:  # else there are empty lines, or values that do not end with their line
+        events: list[Any] = decoder.decode_lines(block.data)  # all lines at once: by far the fastest
+        if len(events) == block.lines:  # otherwise there are empty lines, or values that span or share lines
             return events
     except NOT_READABLE:
         pass
@@ -149,7 +150,7 @@ NOT_READABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 def decode_line(line: bytes, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
-    """What `decoder` makes of one line. Where a writer died just before the newline, it is two events.
+    """Decode one line. The line holds two events if a writer died just before the newline.
 
     Raises `msgspec.MsgspecError`, `UnicodeError` or `RecursionError`.
     """
@@ -195,11 +196,10 @@ _KNOWN = {event.__struct_config__.tag for event in get_args(AnyEvent)}
 def blocks_of(
     file: str | os.PathLike[str], on_problem: OnProblem | None = None, *, start: int = 0, line: int = 1
 ) -> Iterator[Block]:
-    """The lines of `file` from byte `start` on, where line `line` begins, in blocks of about `BLOCK` bytes.
+    """Lines of `file` from byte `start`, which begins line `line`, in blocks of about `BLOCK` bytes.
 
-    A last line without a newline comes as a block of its own if it is whole all the same and nobody writes here.
-
-    Raises `UnreadableLogError` where the file cannot be read and there is no `on_problem`.
+    A last line without a newline is returned as a block of its own if it is valid JSON and no writer is active. Raises
+    `UnreadableLogError` if the file cannot be read and `on_problem` is None.
     """
 
     def tell(kind: ProblemKind, message: str, at: int) -> None:
@@ -210,19 +210,19 @@ def blocks_of(
         tell("huge", f"{size:,} bytes, more than the {MAX_LINE:,} that are read", line)
 
     def is_too_much(data: bytes) -> bool:
-        """Whether `data` is one long line that cannot be decoded in memory; reported if so."""
+        """Whether `data` is one long line with too many values to decode in memory; reports the line if so."""
         if len(data) < LONG_LINE or not _has_too_many_values(data):
             return False
         tell("huge", f"more than the {MAX_VALUES:,} values that are read", line)
         return True
 
-    pieces: list[bytes] = []  # of a line whose end has not come yet
-    size = skipped = 0  # of the pieces; of a line that is too long
+    pieces: list[bytes] = []  # of a line whose end has not been read yet
+    size = skipped = 0  # bytes in `pieces`; bytes of a line that is too long
     offset = start
     try:
         for chunk in _chunks(file, start):
             if offset == 0 and not size and chunk.startswith(b"\xef\xbb\xbf"):
-                chunk = b"   " + chunk[3:]  # a byte order mark; spaces keep the offsets
+                chunk = b"   " + chunk[3:]  # replaces a byte order mark; the spaces keep the offsets
             cut = chunk.rfind(b"\n") + 1
             if skipped and cut:
                 first = chunk.find(b"\n") + 1
@@ -253,7 +253,8 @@ def blocks_of(
         tell("damaged", "the compressed data is damaged from here on", line)
         return
     except OSError as error:
-        if on_problem is None and not isinstance(error, FileNotFoundError):  # which was renamed or pruned just now
+        # a missing file was renamed or pruned since it was listed
+        if on_problem is None and not isinstance(error, FileNotFoundError):
             raise UnreadableLogError.of(os.fspath(file), error) from None
         tell("unreadable", error.strerror or str(error), 0)
         return
@@ -270,11 +271,11 @@ def blocks_of(
 
 
 def _has_too_many_values(line: bytes) -> bool:
-    """Whether a line of JSON has more than `MAX_VALUES` values: texts, and what commas and brackets begin."""
+    """Whether a line of JSON has more than `MAX_VALUES` values, counting strings, commas and opening brackets."""
     if line.count(b",") + line.count(b"[") + line.count(b"{") <= MAX_VALUES:
         return False
     values = end = 0
-    for text in _TEXT.finditer(line):  # what is within texts does not count
+    for text in _TEXT.finditer(line):  # commas and brackets inside strings do not count
         start = text.start()
         values += 1 + line.count(b",", end, start) + line.count(b"[", end, start) + line.count(b"{", end, start)
         end = text.end()
@@ -287,7 +288,7 @@ _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def _has_grown(file: str | os.PathLike[str], size: int) -> bool:
-    """Whether a writer has gone on, or moved what was torn aside, since `size` bytes were read."""
+    """Whether `file` has changed since `size` bytes were read: a writer appended, or moved a torn line aside."""
     try:
         return not is_compressed(file) and os.stat(file).st_size != size
     except OSError:
@@ -295,13 +296,13 @@ def _has_grown(file: str | os.PathLike[str], size: int) -> bool:
 
 
 def is_compressed(file: str | os.PathLike[str]) -> bool:
-    """Whether `file` is gzip, by its first bytes. Raises `OSError`."""
+    """Whether `file` is gzip, judged by its first bytes. Raises `OSError`."""
     with _opened(file) as source:
         return source.read(2) == _GZIP
 
 
 def start_of(file: str | os.PathLike[str], size: int) -> bytes:
-    """The first `size` bytes of `file`, uncompressed; fewer where there are no more. Raises `OSError`."""
+    """First `size` bytes of `file`, uncompressed; fewer if the file is shorter. Raises `OSError`."""
     found = b""
     try:
         for chunk in _chunks(file, 0):
@@ -317,12 +318,12 @@ _GZIP = b"\x1f\x8b"
 
 
 def _opened(file: str | os.PathLike[str]) -> FileIO:
-    """`file`, open for reading; never a pipe, which might be waited for. Raises `OSError`."""
+    """Open `file` for reading, if it is a regular file: opening a pipe could block. Raises `OSError`."""
     return FileIO(open_regular(file, os.O_RDONLY, follow_links=True), "rb")
 
 
 def _chunks(file: str | os.PathLike[str], start: int) -> Iterator[bytes]:
-    """The bytes of `file`, uncompressed, from `start` on. Raises `EOFError` where it is compressed and cut off."""
+    """Bytes of `file` from `start`, uncompressed. Raises `EOFError` if the file is compressed and cut off."""
     with _opened(file) as source:
         if source.read(2) == _GZIP:
             source.seek(0)
@@ -337,7 +338,7 @@ def _inflated(source: FileIO, start: int) -> Iterator[bytes]:
     gzip = zlib.decompressobj(wbits=31)
     position = 0
     while compressed := source.read(BLOCK):
-        if gzip.eof:  # another member follows, or padding
+        if gzip.eof:  # another gzip member follows, or padding
             compressed = compressed.lstrip(b"\0")
             if not compressed:
                 continue

@@ -1,4 +1,4 @@
-"""Sequence numbers of a run's events: which have come, and which lines share one."""
+"""Sequence numbers of a run's events: sets of them as ranges, and lines that share a number."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from bisect import bisect_right
 
 
 def is_next_piece(seq: int, *, is_chunk: bool, last_chunk: int) -> bool:
-    """Whether a line is a further piece of the chunk on the line before it of the same run, not an event twice.
+    """Whether a line is another piece of the chunk on the run's previous line, and not a duplicate.
 
-    With `chunks=all` the deltas that one `llm_chunk` event gathered are lines of their own, one after the other, and
-    share its number. `last_chunk` is the number of that line before, -1 where it is no `llm_chunk`:
+    With `chunks=all`, the deltas of one `llm_chunk` event are written as consecutive lines that share its number.
+    `last_chunk` is the number of the run's previous line, or -1 if that is not an `llm_chunk`:
 
         seq 6 llm_chunk, 7 llm_chunk, 7 llm_chunk, 8 llm_end        three pieces of two chunks
-        seq 6 llm_chunk, 7 llm_chunk, 8 llm_end, 7 llm_chunk        the last line is there twice
+        seq 6 llm_chunk, 7 llm_chunk, 8 llm_end, 7 llm_chunk        the last line is a duplicate
     """
     return is_chunk and seq == last_chunk
 
 
 class Ranges:
-    """Set of integers that mostly come in a row, as ranges `[first, last]` in order."""
+    """Set of mostly consecutive integers, as sorted ranges `[first, last]`."""
 
     __slots__ = ("ranges",)
 
@@ -30,12 +30,12 @@ class Ranges:
         return at >= 0 and number <= self.ranges[at][1]
 
     def next_after(self, number: int) -> int:
-        """The lowest member from `number` on; -1 where there is none."""
+        """Start of the first range after `number`; -1 if there is none."""
         at = bisect_right(self.ranges, number, key=_first)
         return self.ranges[at][0] if at < len(self.ranges) else -1
 
     def add(self, first: int, last: int) -> None:
-        """Take in `first` to `last`, both included."""
+        """Add the integers from `first` to `last`, both included."""
         ranges = self.ranges
         at = bisect_right(ranges, first, key=_first)
         if at > 0 and ranges[at - 1][1] >= first - 1:

@@ -1,6 +1,6 @@
-"""The interface of a store of runs: what is asked of a log, be it files of this machine or a table of many.
+"""Interface of a store of runs: the queries that log files and ClickHouse both answer.
 
-Lists, statistics, search, single runs, conversations and errors are made from these questions alone, so that they are
+Lists, statistics, search, single runs, conversations and errors are built from these queries alone, so that they are
 the same over every store.
 """
 
@@ -19,54 +19,54 @@ from .runs.summary import RunSummary
 from .runs.tree import Located
 
 Stretch: TypeAlias = tuple[str, Iterator[Block]]
-"""Lines of one file, or of what stands for one, in their order."""
+"""Name of a file, or of its equivalent in the store, with its lines in order."""
 
 
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some runs of a list, in its order."""
+    """Page of a list of runs."""
 
     runs: list[RunSummary]
     total: int
-    """How many the whole list has."""
+    """Number of runs in the whole list."""
 
 
 class RunStore(Protocol):
-    """A log that can be asked. Safe to use from one thread at a time; it holds nothing open between two questions."""
+    """Log that can be queried. Use from one thread at a time. Holds nothing open between two queries."""
 
     def summaries(
         self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
     ) -> Iterator[tuple[RunSummary, Facts | None]]:
-        """The runs that `where` takes, in no order; where `facts` are wanted with their requests and tool calls."""
+        """Runs that match `where`, unordered; with their requests and tool calls if `facts` is true."""
 
     def page(
         self, where: Filter | None, order: Order, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
     ) -> RunPage:
-        """The runs that `where` takes, in `order`, from number `offset` on and `limit` of them at most.
+        """Runs that match `where`, sorted by `order`: at most `limit` of them, starting at `offset`.
 
-        In memory that does not grow with the log.
+        Memory use does not grow with the log.
         """
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
-        """The runs that `where` takes, by when they began, in so many `bins` of the same length.
+        """Runs that match `where`, by start time, in `bins` intervals of equal length.
 
-        Where `where` takes outermost runs alone, their cost is that with sub-agents, else their own: nothing counts
-        twice.
+        If `where` selects outermost runs only, their cost includes sub-agents, otherwise only their own requests, so
+        that no cost counts twice.
         """
 
     def names(self) -> RunNames:
-        """The names that the log's runs have."""
+        """Names of agents, models and tools that occur in the log."""
 
     def called(self, name: str) -> list[RunSummary]:
-        """The run whose id is `name`; else the runs of the trace `name`, and those whose id begins or ends so."""
+        """Run with the id `name`; else the runs of the trace `name` and runs whose id begins or ends with `name`."""
 
     def tree(self, prefix: str) -> list[RunSummary]:
-        """The runs whose id begins with `prefix`, and every run of the same trees."""
+        """Runs whose id begins with `prefix`, and all runs of their trees."""
 
     def located(self, run_ids: Collection[str]) -> Iterator[Located]:
-        """The events of the runs `run_ids`, each with its place. An event that is there twice comes twice."""
+        """Events of the runs `run_ids`, each with its location. Duplicate lines are returned as often as they occur."""
 
     def stretches(self, run_ids: Collection[str] | None, on_problem: OnProblem | None = None) -> Iterator[Stretch]:
-        """The lines of the runs `run_ids`, or of all, in order of time; lines of other runs may be among them."""
+        """Lines of the runs `run_ids`, or of all runs, in order of time; lines of other runs may be among them."""
 
     def state(self) -> object:
-        """Fingerprint of the log: differs after something was written."""
+        """Fingerprint of the log: changes after every write."""

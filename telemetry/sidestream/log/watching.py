@@ -1,4 +1,4 @@
-"""What runs do right now, from a log that is followed: phase, tokens a second, cost so far, how long nothing came."""
+"""Live state of runs in progress, from a log that is followed: phase, tokens per second, cost so far, silence."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from .runs.summary import RunSummary, sum_usd
 from .writers import Writers
 
 Phase: TypeAlias = Literal["waiting", "generating", "tool", "between"]
-"""`waiting` for the provider's first piece, `generating` an answer, executing a `tool`; `between` two of them."""
+"""Phase of a run: `waiting` for the first token, `generating` an answer, executing a `tool`, or `between` phases."""
 
 CHARACTERS_A_TOKEN = 4
-"""Of text, roughly: how many tokens an answer has is told at its end."""
+"""Characters per token, a rough average: the provider reports the token count only at the end of an answer."""
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in progress. What is not known is None."""
+    """Live state of a run in progress. Unknown values are None."""
 
     run_id: str
     agent_name: str | None
     started: datetime | None
     seconds: float
-    """Since it began."""
+    """Seconds since the start of the run."""
     phase: Phase
     name: str | None
-    """The model or the tool of the phase."""
+    """Model or tool of the phase; None in `between`."""
     phase_seconds: float
     silent_seconds: float
-    """Since its last event."""
+    """Seconds since the last event."""
     request: int
-    """Model requests so far, the one in progress included."""
+    """Number of model requests so far, including the one in progress."""
     tool_calls: int
     tokens: int | None
-    """Of requests that are over."""
+    """Tokens of finished requests; None if no provider reported usage."""
     tokens_per_second: float | None
-    """Of the answer in progress, estimated from its text; else of the last one, as the provider counted."""
+    """Rate of the answer in progress, estimated from its text; otherwise of the last answer, from its usage."""
     is_estimate: bool
     cost_usd: float | None
     cost_is_lower_bound: bool
@@ -64,15 +64,16 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watch:
-    """The runs in progress of a log in files. Call `look` for what there is now.
+    """Runs in progress in log files. Call `look` to read new events and get the current state.
 
     Args:
         paths: folders, files or globs.
-        where: which runs; None for all.
+        where: filter of the runs; None for all.
     """
 
     def __init__(self, paths: Paths, where: Filter | None = None) -> None:
-        self._follower = Follower(paths, from_end=True)  # first, so that nothing falls between
+        # before the index is read, so that no event is missed between the two
+        self._follower = Follower(paths, from_end=True)
         self._where = where
         self._runs: dict[str, _Run] = {}
         log = LocalLog(paths)
@@ -81,7 +82,7 @@ class Watch:
             self._take(located.event, located.file)
 
     def look(self, now: datetime) -> list[Watched]:
-        """The runs in progress at the time `now`, the one that began first first."""
+        """State of the runs in progress at the time `now`, the oldest run first."""
         for batch in self._follower.poll():
             for event in batch.events:
                 self._take(event, batch.file)
@@ -100,7 +101,7 @@ class Watch:
             return
         run = self._runs.get(event.run_id)
         if run is None:
-            # What is left of a run whose end has been read begins with no agent_start.
+            # Events of a run that has already ended, such as a late chunk, must not open the run again.
             if event.seq and not isinstance(event.data, AgentStart):
                 return
             run = self._runs[event.run_id] = _Run(event)
@@ -130,7 +131,7 @@ class _Run:
         self._rate: float | None = None
 
     def take(self, event: AnyEvent, file: str) -> None:
-        """Take in the next event; one that has come before does nothing."""
+        """Apply the next event; no-op for an event that was applied before."""
         data: Any = event.data
         if event.seq < self._seq or (event.seq == self._seq and not isinstance(data, LLMChunk)):
             return
@@ -175,7 +176,7 @@ class _Run:
         self._between(when)
 
     def _between(self, when: datetime) -> None:
-        """A tool that still runs is what the run does; else it is between two things."""
+        """Enter the phase of a tool that is still running, or else `between`."""
         if self._tools:
             (_, name), began = next(reversed(self._tools.items()))
             self._enter("tool", name, began)
@@ -186,7 +187,7 @@ class _Run:
         self._phase, self._name, self._since = phase, name, when
 
     def is_taken(self, where: Filter) -> bool:
-        """Whether `where` takes the run as far as it has come."""
+        """Whether `where` matches the run in its present state."""
         start = self.start or AgentStart(root_run_id=self.run_id)
         return where.matches(
             RunSummary(
@@ -209,7 +210,7 @@ class _Run:
         )
 
     def watched(self, now: datetime) -> Watched:
-        """The run at the time `now`."""
+        """State of the run at the time `now`."""
         generating = self._phase == "generating"
         spoken = (now - self._since).total_seconds()
         estimate = None
@@ -236,10 +237,10 @@ class _Run:
 
 
 def _since(moment: datetime, now: datetime) -> float:
-    """Seconds; none where the clock was set back."""
+    """Seconds from `moment` to `now`; 0 if the clock was set back."""
     return max(0.0, round((now - moment).total_seconds(), 3))
 
 
 def total_rate(runs: Iterable[Watched]) -> float:
-    """Tokens a second of all answers in progress."""
+    """Tokens per second, summed over all answers in progress."""
     return sum(run.tokens_per_second or 0.0 for run in runs if run.phase == "generating")

@@ -1,11 +1,11 @@
-"""Whether the writer of a run without an end lives, or is gone and has left the run lost.
+"""Liveness of the writer of a run without an end: alive, or gone, which makes the outcome `lost`.
 
-Locks decide, and where there are none the identity of the process; never a clock that can be set. In this order:
+Locks decide; without locks, the identity of the process; never a clock that can be set. The first rule that applies:
 
-    a file of the run is locked                          alive
-    its writer had files of its own, and locks none      gone
-    its process can be seen from here                    alive if that very process is there, else gone
-    it cannot: another machine, another PID namespace    alive while a file of the run is written to (an hour)
+    a file of the run is locked                             alive
+    its writer had files of its own, and locks none         gone
+    its process is visible from here                        alive if that very process still runs, else gone
+    not visible: another machine, another PID namespace     alive while a file of the run is written to (an hour)
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from sidestream.recording.process import ProcessIdentity, hostname, process_iden
 from .reader import Skipped, blocks_of, decode_block, decoder_of
 
 ELSEWHERE_SECONDS = 3600.0
-"""A writer whose process cannot be seen from here counts as gone when its files were still for so long."""
+"""Seconds without a write after which a writer on another machine or in another PID namespace counts as gone."""
 
 
 class Writers:
-    """Writers of one log. Each file and process is looked at once."""
+    """Liveness of the writers of one log. Locks are cached, so that each file is checked once."""
 
     def __init__(self) -> None:
         self._locked = cache(is_locked)
 
     def alive(self, start: AgentStart | None, files: list[str]) -> bool:
-        """Whether the process that wrote `start`, and its run into `files`, can still write more of the run."""
+        """Whether the process that wrote `start` into `files` can still write more of the run."""
         if any(self._locked(file) for file in files):
             return True
         if start is None or start.pid is None or start.pid <= 0:
             return False
         own = [file for file in files if pid_in_name(file) == start.pid]
         if own:
-            # It has files of its own, and locks the one it writes to: perhaps a younger one by now.
+            # The writer has files of its own and locks the current one, perhaps a file that it opened after these.
             if any(
                 self._locked(file) and _may_be_of(file, start) for file in _files_of(start.pid, Path(own[-1]).parent)
             ):
@@ -59,7 +59,7 @@ def _files_of(pid: int, folder: Path) -> list[str]:
 
 
 def _may_be_of(file: str, start: AgentStart) -> bool:
-    """Whether the writer of `file` may be that of `start`: the first processes of two containers have one number."""
+    """Whether the writers of `file` and of `start` may be the same: two containers can each use that PID."""
     if start.process is None:
         return True
     block = next(blocks_of(file, lambda problem: None), None)
@@ -70,16 +70,16 @@ def _may_be_of(file: str, start: AgentStart) -> bool:
 
 
 def _lives(start: AgentStart, pid: int) -> bool | None:
-    """Whether the very process that wrote `start` is there; None where it cannot be seen from here."""
+    """Whether the very process that wrote `start` still runs; None if processes there are not visible from here."""
     here, there = process_identity(), ProcessIdentity.parse(start.process)
     if here is None or there is None:
         return _is_there(pid) if start.host == hostname() else None
     if there.boot != here.boot:
-        return False if start.host == hostname() else None  # this machine was started anew, or it is another
+        return False if start.host == hostname() else None  # rebooted since, or another machine
     if there.namespace != here.namespace:
         return None
     began = start_ticks(pid)
-    return _is_there(pid) if began is None else began == there.started  # /proc may hide what others own
+    return _is_there(pid) if began is None else began == there.started  # /proc may hide processes of other users
 
 
 def _is_there(pid: int) -> bool:

@@ -1,1 +1,1 @@
-"""Events of a log sent on to exporters: follow, replay, collect."""
+"""Forwarding of a log's events to exporters: follow, replay, collect."""

@@ -1,7 +1,7 @@
-"""Collector beside the programs that write a log: started by the first, it ends when all are gone and served.
+"""Collector process for the programs that write a log: the first program starts it; it ends when all writers are gone.
 
-It holds the collector's lock of the log's folder for as long as it lives. A signal to end (SIGTERM) has it finish: it
-takes what its writers still write, for `TERM_SECONDS` at most, since a service manager signals all of them at once.
+The process holds the collector's lock of the log's companion folder for its whole life. After SIGTERM it finishes: it
+still exports what its writers write, for at most `TERM_SECONDS`, since a service manager signals all of them at once.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from sidestream.logfiles.companion import Companion
 from .collect import Collector
 
 LOOK_SECONDS = 0.2
-"""Between two looks at the writers."""
+"""Seconds between two checks of the writers."""
 STATUS_SECONDS = 1.0
-"""Between two reports."""
+"""Seconds between two status reports."""
 TERM_SECONDS = 10.0
-"""For how long it goes on after a signal to end, while writers live or something is to be delivered."""
+"""Maximum seconds after SIGTERM or SIGINT, while writers are alive or events are undelivered."""
 CLOSE_SECONDS = 5.0
 NICENESS = 5
-"""The programs that are observed go first."""
+"""Niceness of the process: the observed programs have priority."""
 
 
 class Beside:
-    """One collector and the writers that it is there for."""
+    """Collector of one log, with the lifetime of its writers."""
 
     def __init__(self, settings: CollectorSettings, companion: Companion, lock: int) -> None:
         self._settings = settings
@@ -50,7 +50,7 @@ class Beside:
         self.asked_to_end = threading.Event()
 
     def run(self) -> int:
-        """Collect until there is nothing left to do; returns the exit code."""
+        """Collect until nothing is left to do; returns the exit code."""
         try:
             collector = Collector(self._settings.log, self._settings.exporters, self._companion.path)
             collector.start()
@@ -66,19 +66,19 @@ class Beside:
         return 1 if collector.failed else 0
 
     def _wait(self, collector: Collector) -> None:
-        """Return once the writers are gone and all of theirs is delivered, or patience is at its end."""
+        """Return once the writers are gone and all events are delivered, or a time limit is reached."""
         alone_since: float | None = None
         term_at: float | None = None
         while not collector.stopped:
             if not self._companion.still_holds(self._lock):
-                return  # the folder is gone: another collector may be at work in a new one
+                return  # the folder was deleted: another collector may be at work in a new one
             if time.monotonic() - self._told_at > STATUS_SECONDS:
                 self._report(collector)
             writers = self._companion.writers()
             now = time.monotonic()
             if writers.alive:
                 alone_since = None
-            elif alone_since is None or writers.seen:  # it may have come and gone between two looks
+            elif alone_since is None or writers.seen:  # a writer may have come and gone between two checks
                 alone_since = now
             if self.asked_to_end.is_set() and term_at is None:
                 term_at = now
@@ -109,11 +109,11 @@ class Beside:
 
 
 def main() -> int:
-    """Be the collector that the environment describes, unless the log has one."""
+    """Run the collector that the environment describes, unless the log already has one; returns the exit code."""
     settings = msgspec.json.decode(os.environ.pop(SETTINGS_VARIABLE), type=CollectorSettings)
     if os.name == "posix":
         if os.fork():
-            os._exit(0)  # whoever started this has no child to wait for
+            os._exit(0)  # so that the program that started this process has no child to wait for
         os.nice(NICENESS)
     companion = Companion(settings.log)
     lock = settings.lock if settings.lock is not None else companion.lock_collector()
@@ -124,7 +124,7 @@ def main() -> int:
         beside = Beside(settings, companion, lock)
         _listen(beside.asked_to_end)
         code = beside.run()
-        # A writer that came while it was ending has seen its lock, and started none.
+        # A writer that registered during the shutdown saw the lock held, and started no collector.
         if code or beside.asked_to_end.is_set() or not companion.writers().seen:
             os.close(lock)
             return code

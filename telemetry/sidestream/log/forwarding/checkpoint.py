@@ -1,4 +1,4 @@
-"""Checkpoint file of a reader, from which it goes on after a restart: replaced whole, used by one process at a time."""
+"""Checkpoint file from which a reader resumes after a restart: replaced as a whole, used by one process at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ StateT = TypeVar("StateT")
 
 
 class Checkpoint(Generic[StateT]):
-    """The file at `path`, which holds a `StateT` as JSON; made, with its folder, when it is first saved.
+    """Checkpoint at `path`, a `StateT` as JSON. The file and its folder are created by the first `save`.
 
-    Raises `ConfigurationError` where another process has it, or where it cannot be written.
+    Raises `ConfigurationError` if another process uses the file, or if it cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], kind: type[StateT]) -> None:
@@ -40,9 +40,9 @@ class Checkpoint(Generic[StateT]):
             )
 
     def load(self) -> StateT | None:
-        """What was saved last; None where nothing was.
+        """Read the last saved state; None if nothing was saved.
 
-        Raises `ConfigurationError` where that cannot be read.
+        Raises `ConfigurationError` if the file cannot be read.
         """
         try:
             with open(self.path, "rb") as file:
@@ -55,7 +55,7 @@ class Checkpoint(Generic[StateT]):
             ) from None
 
     def save(self, state: StateT) -> None:
-        """Replace what was saved. Killed at any moment, the one or the other is there. Raises `OSError`."""
+        """Replace the saved state atomically: a kill leaves either the old or the new state. Raises `OSError`."""
         part = self.path + ".part"
         with open(part, "wb", opener=lambda path, flags: open_regular(path, flags, own=True)) as file:
             file.write(self._encoder.encode(state))

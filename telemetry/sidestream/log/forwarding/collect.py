@@ -1,7 +1,7 @@
 """Collector: one process that exports the logs of many, each exporter at its own pace, each event once.
 
-The processes that are observed write files and nothing else. Whoever collects may be killed and started again at any
-moment, and so may they: what was written is exported, and a run whose writer was killed ends as `lost`.
+The observed processes write files and nothing else. Collector and writers may be killed and restarted at any time:
+everything written is exported, and a run whose writer was killed ends as `lost`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .forwarder import Forwarder, State, told
 from .own_log import refuse_own_log
 
 POLL_SECONDS = 0.5
-"""Between two looks at the log."""
+"""Seconds between two polls of the log."""
 
 
 class Collector:
-    """Collector of a log for a number of exporters.
+    """Collector of a log for several exporters.
 
     Args:
-        paths: folders, files or globs. What does not exist yet is waited for.
+        paths: folders, files or globs. Paths that do not exist yet are waited for.
         specs: the exporters, as in `SIDESTREAM_EXPORTERS`.
-        checkpoint: folder in which it is remembered what has been exported.
+        checkpoint: folder of the checkpoints, one file for each exporter.
 
-    Raises `ConfigurationError` for an exporter or a checkpoint that cannot work.
+    Raises `ConfigurationError` for an invalid exporter or checkpoint.
     """
 
     def __init__(self, paths: Paths, specs: Sequence[str], checkpoint: str | os.PathLike[str]) -> None:
@@ -60,7 +60,7 @@ class Collector:
             pipe.exporter.bind(self.stats)
 
     def start(self) -> None:
-        """Begin, in threads of its own.
+        """Start one thread for each exporter.
 
         Raises `ConfigurationError` for a checkpoint that cannot be read.
         """
@@ -73,7 +73,7 @@ class Collector:
             pipe.start()
 
     def stats(self) -> SidecarStats:
-        """Statistics of every exporter; of runs, what the exporter that is furthest has seen."""
+        """Statistics of every exporter. Counts of runs are those of the exporter that is furthest ahead."""
         return SidecarStats(
             exporters={pipe.name: pipe.delivery.stats() for pipe in self._pipes},
             runs=max(pipe.forwarder.runs for pipe in self._pipes),
@@ -84,24 +84,24 @@ class Collector:
 
     @property
     def stopped(self) -> bool:
-        """Whether it has come to its end, or is about to."""
+        """Whether the collector has stopped or is stopping."""
         return self._stop.is_set()
 
     @property
     def failed(self) -> bool:
-        """Whether it stopped by itself, for a failure that nobody expected."""
+        """Whether the collector stopped because of an unexpected exception."""
         return any(pipe.failed for pipe in self._pipes)
 
     def has_delivered(self, since: float) -> bool:
-        """Whether every exporter has taken all that the log had at `since` (monotonic), and no run is in progress."""
+        """Whether every exporter has exported the log as it was at `since` (monotonic), and no run is in progress."""
         return all(pipe.delivered_at >= since and not pipe.forwarder.runs_in_progress for pipe in self._pipes)
 
     def behind_bytes(self) -> int:
-        """Bytes of the log that the slowest exporter has not read yet, as of its last look."""
+        """Bytes of the log that the slowest exporter has not read yet, as of its last poll."""
         return max(pipe.follower.behind_bytes() for pipe in self._pipes)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Stop, remember, and release the exporters, within `timeout` seconds. What hangs longer is left behind."""
+        """Stop the threads and close the exporters within `timeout` seconds. A thread that hangs is abandoned."""
         self._stop.set()
         deadline = time.monotonic() + timeout
         for pipe in self._pipes:
@@ -112,7 +112,7 @@ class Collector:
 
 
 class _Pipe(threading.Thread):
-    """One exporter, with its own place in the log."""
+    """Thread that forwards the log to one exporter, with its own position."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class _Pipe(threading.Thread):
         self.name = name
         self.failed = False
         self.delivered_at = 0.0
-        """When (monotonic) the last look at the log began of which everything was delivered."""
+        """Start (monotonic) of the last poll whose events were all delivered."""
         self.exporter = exporter
         self.checkpoint = checkpoint
         self._stop_event = stop
@@ -148,7 +148,7 @@ class _Pipe(threading.Thread):
                     self.delivered_at = begun
                 if self._stop_event.wait(POLL_SECONDS):
                     break
-        except Exception as error:  # a restart begins at the checkpoint, and may do better
+        except Exception as error:  # a restart resumes at the checkpoint, and may succeed
             self.failed = True
             kind = type(error).__qualname__
             error_once("collecting for an exporter failed, all of it ends", exporter=self.name, exception=kind)

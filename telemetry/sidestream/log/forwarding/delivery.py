@@ -1,7 +1,7 @@
-"""Delivery of events from a log to one exporter: in order, waiting for as long as its sink is away, and counted.
+"""Delivery of events from a log to one exporter: in order, with retries while the exporter is unavailable, and counted.
 
-In a program that is observed, the pipeline does this, and drops what does not fit. Here nothing has to be dropped: the
-log is there, and is read no faster than the exporter takes it.
+In an observed program, the pipeline delivers and drops events that do not fit. Here no event has to be dropped: the log
+keeps them, and is read no faster than the exporter accepts events.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sidestream.recording.content import apply_policy
 from sidestream.stats import ExporterStats
 
 BATCH = 256
-"""Events handed over at once."""
+"""Events per call of `export`."""
 
 
 class Delivery:
-    """Hands events to `exporter`.
+    """Delivery of events to one exporter, with retries.
 
     Args:
-        exporter: Whose methods are called from one thread, that of the caller.
-        stop: Set by another thread, it ends every wait.
-        patience: Seconds to wait for a sink that is away; None waits for ever.
-        backoff: Seconds of the first and the longest pause between two tries; default as in a program that is observed.
-        on_wait: Called when it is away, and not yet given up.
+        exporter: called only from the thread that calls this object.
+        stop: ends every wait when another thread sets it.
+        patience: seconds to wait for an unavailable exporter; None waits forever.
+        backoff: seconds of the first and the longest pause between retries; defaults to those of the pipeline.
+        on_wait: called before each pause of a retry.
     """
 
     def __init__(
@@ -61,15 +61,16 @@ class Delivery:
         return self._stop.is_set()
 
     def start(self) -> bool:
-        """Start the exporter, once. False where that could not be, as its sink is away."""
+        """Start the exporter, once. False if the exporter stayed unavailable."""
         if not self._started:
             self._started = self._persist(self.exporter.start)
         return self._started
 
     def deliver(self, events: Sequence[StreamEvent]) -> bool:
-        """Hand over `events`, but for those that the exporter has no use for.
+        """Export `events`, except those of event types that the exporter skips.
 
-        False where the sink was still away when patience, or we, came to an end. What was not delivered is pending.
+        Returns False if the exporter stayed unavailable for `patience` seconds, or `stop` was set. The rest is then
+        pending.
         """
         exporter = self.exporter
         wanted = [event for event in events if event.event_type not in exporter.skip]
@@ -81,19 +82,19 @@ class Delivery:
         return True
 
     def flush(self) -> None:
-        """Push out what the exporter holds, and leave it at one try."""
+        """Flush the exporter; a failure is not retried."""
         if self._started:
             self._guarded(self.exporter.flush)
 
     def close(self) -> None:
-        """Release the exporter."""
+        """Flush and close the exporter."""
         if self._started:
             self._guarded(self.exporter.flush)
             self._guarded(self.exporter.close)
         self.closed = True
 
     def stats(self) -> ExporterStats:
-        """Statistics, from any thread. What an exporter took before it could start is pending: nobody can read it."""
+        """Statistics, from any thread. Events accepted by an exporter that has not started count as pending."""
         dropped, exported, pending, busy = dict(self._dropped), self._exported, self._pending, self._busy_since
         if not self._started:
             exported, pending = 0, pending + exported
@@ -125,7 +126,7 @@ class Delivery:
             self._dropped[reason] = self._dropped.get(reason, 0) + count
 
     def _persist(self, call: Callable[[], None]) -> bool:
-        """`call`, again and again while the sink is away. False where that did not end in time."""
+        """Retry `call` while the exporter is unavailable. False if patience ran out or `stop` was set."""
         begun = time.monotonic()
         while True:
             try:

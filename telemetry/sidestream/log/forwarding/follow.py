@@ -1,7 +1,7 @@
-"""Following a log that others still write to: new lines, new files, rotated and compressed ones.
+"""Following of a log that is still being written: new lines, new files, rotated and compressed files.
 
-A file is known by its first line. Its name changes when it is rotated, its inode when it is compressed; the first line
-names the run that began it, and stays. Positions are those of the uncompressed bytes, and so stay as well.
+A file is identified by its first line. Rotation changes the name and compression the inode, but the first line, which
+names the run that began the file, stays. Positions are offsets in the uncompressed bytes, so they stay valid as well.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from sidestream.log.reader import Block, OnProblem, Problem, Skipped, blocks_of,
 from sidestream.logfiles.opening import open_regular
 
 HEAD = 4096
-"""Bytes of the first line that identify a file: time, run and agent."""
+"""Number of bytes of the first line that identify a file: time, run and agent."""
 FORGET_AFTER = 1_000
-"""Looks at the log after which a file that is gone is forgotten."""
+"""Number of polls after which the position of a deleted file is forgotten."""
 
 
 class Position(msgspec.Struct):
-    """How far a file has been read."""
+    """Position up to which a file has been read."""
 
     offset: int = 0
-    """Bytes, uncompressed, of the lines that have been taken."""
+    """Offset in uncompressed bytes after the last line taken."""
     line: int = 1
-    """Number of the next one."""
+    """Number of the next line."""
     size: int = -1
-    """Of the file as it is on the disk, when it was last read to its end; with `mtime_ns`."""
+    """Size of the file on disk when it was last read to its end, together with `mtime_ns`; -1 if never."""
     mtime_ns: int = 0
 
 
 class Batch(NamedTuple):
-    """Some lines of one file."""
+    """Events of some lines of one file."""
 
     file: str
     events: Sequence[Any]
     end: int
-    """Where they end, in bytes."""
+    """Offset in uncompressed bytes where the lines end."""
 
 
 class Follower:
-    """Reads a log from where it was left.
+    """Reader that continues from the last position in each file.
 
     Args:
-        paths: folders, files or globs. What does not exist yet is waited for.
-        positions: by file, where to go on; files that are not in it are read from their beginning.
-        types: the event types wanted; None for all.
-        from_end: begin at the end of what is there now. Files that come later are read whole.
-        on_problem: called for each line that cannot be read. The end of a line that is missing is waited for.
+        paths: folders, files or globs. Paths that do not exist yet are waited for.
+        positions: start position by file; other files are read from their beginning.
+        types: event types to return; None for all.
+        from_end: skip what is in the log now. Files that appear later are read whole.
+        on_problem: called for each unreadable line. An incomplete last line is waited for, not reported.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Follower:
     ) -> None:
         self._paths = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
         self.positions: dict[str, Position] = dict(positions or {})
-        """Position by file: a batch counts as taken once the next one is requested."""
+        """Position by file. A batch counts as taken when the next batch is requested."""
         self._decoder = decoder_of(None if types is None else frozenset(types))
         self._on_problem = on_problem
         self._seen: dict[str, _File] = {}
@@ -79,7 +79,7 @@ class Follower:
                     _advance(position, block)
 
     def poll(self) -> Iterator[Batch]:
-        """All that has come since, file by file in the order of their names, which is that of time."""
+        """New events since the last call, file by file in order of their names, which is the order of time."""
         for file, position, blocks in self._files():
             for block in blocks:
                 events = decode_block(block, self._decoder, file, self._tell)
@@ -89,7 +89,7 @@ class Follower:
                 _advance(position, block)
 
     def behind_bytes(self) -> int:
-        """Bytes of uncompressed files that had not been taken when they were last looked at. From any thread."""
+        """Bytes of uncompressed files that were not yet taken at the last poll. Callable from any thread."""
         seen = [file for file in list(self._seen.values()) if not file.path.endswith(".gz") and file.key is not None]
         positions = [self.positions.get(file.key or "") for file in seen]
         return sum(
@@ -97,7 +97,7 @@ class Follower:
         )
 
     def _files(self) -> Iterator[tuple[str, Position, Iterator[Block]]]:
-        """The files that have changed: where each was left, and the whole lines from there on."""
+        """Files that have changed, each with its position and the whole lines from there."""
         files = self._present()
         for key in self.positions.keys() - files.keys():
             self._missing[key] = self._missing.get(key, 0) + 1
@@ -117,7 +117,7 @@ class Follower:
                         self._tell(problem)
 
     def _present(self) -> dict[str, _File]:
-        """The files that are there, by what they are known by; of copies the longest, which has it all."""
+        """Existing files by their identity; of several copies the longest, which is complete."""
         before, self._seen = self._seen, {}
         files: dict[str, _File] = {}
         for path in self._paths_there():
@@ -127,7 +127,7 @@ class Follower:
                 if file is None or (file.inode, file.size, file.mtime_ns) != _state(stat):
                     file = _File(path, _key_of(path), *_state(stat))
             except FileNotFoundError:
-                continue  # renamed or removed just now: the next look finds it
+                continue  # renamed or removed since it was listed: the next poll finds it
             except OSError as error:
                 self._tell(Problem(file=path, line=0, kind="unreadable", message=error.strerror or str(error)))
                 continue
@@ -146,14 +146,15 @@ class Follower:
         return sorted(found)
 
     def _tell(self, problem: Problem) -> None:
-        if self._on_problem is not None and problem.kind not in ("torn", "truncated"):  # what may be going on
+        # a line or a compressed file that may still be completed
+        if self._on_problem is not None and problem.kind not in ("torn", "truncated"):
             self._on_problem(problem)
 
 
 class _File(NamedTuple):
     path: str
     key: str | None
-    """None while its first line is not complete."""
+    """Digest of the first line; None while the line is incomplete."""
     inode: int
     size: int
     mtime_ns: int
@@ -184,11 +185,11 @@ def _key_of(path: str) -> str | None:
 def _whole_lines(file: _File, position: Position, on_problem: OnProblem) -> Iterator[Block]:
     opened = False
     for block in blocks_of(file.path, on_problem, start=position.offset, line=position.line):
-        if not opened and not _is_still(file):  # it may be another one that was opened
+        if not opened and not _is_still(file):  # another file may have been opened under this name
             on_problem(Problem(file=file.path, line=0, kind="unreadable", message="renamed just now"))
             return
         opened = True
-        if block.data.endswith(b"\n"):  # a line without an end may be moved aside yet
+        if block.data.endswith(b"\n"):  # an incomplete line may still be moved aside by its writer
             yield block
 
 

@@ -1,9 +1,9 @@
 """Forwarding of a log to one exporter, each event once, across restarts: for `sidestream replay` and `collect`.
 
-What has been exported is remembered together, in one checkpoint: the positions in the files, the runs in progress, and
-what the exporter counts, where it counts. Killed between two checkpoints, a forwarder goes on from the last one, and
-what it had exported since is exported again: spans have the same ids then, counters are taken back to where they were,
-and the lines of a log are known by run and number.
+One checkpoint holds the file positions, the runs in progress, and the counters of an exporter that has any. After a
+kill, a forwarder resumes from its last checkpoint and exports the events since then again. The repetition is harmless:
+spans get the same ids, counters are reset to the checkpoint, and lines of a log are identified by run and sequence
+number.
 """
 
 from __future__ import annotations
@@ -42,50 +42,53 @@ from .delivery import Delivery
 from .follow import Batch, Follower, Position
 
 SAVE_SECONDS = 1.0
-"""Between two checkpoints, at least."""
+"""Minimum seconds between two checkpoints while the log is read."""
 GRACE_SECONDS = 2.0
-"""Seconds without an event of a run, after which it is checked whether its writer is gone."""
+"""Seconds without an event of a run, after which its writer is checked."""
 MAX_FINISHED = 2_000
-"""Runs that are over, and scores, that are remembered, so that what comes of them once more is known."""
+"""Number of finished runs, and of scores, that are remembered to recognise duplicates."""
 MAX_LOST = 200
-"""Lost runs that are kept whole, so that a run that goes on after all is exported to its end."""
+"""Number of lost runs that are kept whole, so that a run that continues after all is exported to its end."""
 LOST = cast(RunOutcome, "lost")
 
 _K = TypeVar("_K")
 
 Chooser = Callable[[StreamEvent], Iterable[StreamEvent]]
-"""What of an event is to be exported: nothing, the event, or also what was held back before it."""
+"""Selects the events to export for an event: none, the event, or also events held back before."""
 
 
 @runtime_checkable
 class KeepsState(Protocol):
-    """An exporter with counters that survive a restart of the process."""
+    """Exporter with counters that survive a restart of the process."""
 
     def dump_state(self) -> Any:
-        """What has been counted, as JSON can hold it."""
+        """Counters, as a value that JSON can represent."""
 
     def load_state(self, state: Any) -> None:
-        """Go on from what `dump_state` gave. Called before `start`, and so is `export` for what comes next: an exporter
-        that is asked should not answer before it is where it was."""
+        """Restore the counters from the result of `dump_state`.
+
+        Called before `start`, as are the `export` calls that catch up, so that a scrape never sees counters that are
+        lower than before the restart.
+        """
 
 
 class OpenRun(msgspec.Struct, omit_defaults=True):
-    """A run in progress."""
+    """Run in progress."""
 
     agent_name: str | None
     last: datetime
-    """When it was last heard of; with `offset`, in seconds since its start."""
+    """Time of the last event; `offset` is the same in seconds since the start of the run."""
     offset: float
     seqs: list[list[int]] = []
-    """What has come, as ranges."""
+    """Sequence numbers of the events so far, as ranges."""
     last_chunk: int = -1
     files: list[bytes] = []
-    """Their names as the system has them, which need not be text."""
+    """Names of the run's files as bytes: file names need not be valid text."""
     opening: dict[str, AnyEvent] = {}
-    """Events of what began and has not ended: sent first to an exporter that has not seen the run."""
+    """Start events without an end so far: exported first to an exporter that has not seen the run."""
 
     def is_new(self, event: StreamEvent) -> bool:
-        """Whether this event has not come before; a further piece of a chunk is new as well."""
+        """Whether the event was not seen before; another piece of a chunk counts as new."""
         seq, chunk = event.seq, type(event.data) is LLMChunk
         if self.seqs and seq == self.seqs[-1][1] + 1:
             self.seqs[-1][1] = seq
@@ -99,7 +102,7 @@ class OpenRun(msgspec.Struct, omit_defaults=True):
         return True
 
     def note(self, event: StreamEvent, file: str, content: ContentPolicy) -> None:
-        """`event`, from `file`, is exported; of what it opens, as much is kept as `content` allows."""
+        """Record that `event` of `file` is exported. Start events are kept, with their content reduced to `content`."""
         self.last, self.offset = event.timestamp, event.offset
         if file and (raw := os.fsencode(file)) not in self.files:
             self.files.append(raw)
@@ -124,29 +127,29 @@ class OpenRun(msgspec.Struct, omit_defaults=True):
 
 
 class State(msgspec.Struct):
-    """A checkpoint."""
+    """State of a forwarder in its checkpoint."""
 
     exporter: str
-    """Digest of its name and target in settings. Options may change, and be secret."""
+    """Digest of the exporter's name and target. Options are left out, because they may change and be secret."""
     files: dict[str, Position]
     runs: dict[str, OpenRun]
     finished: list[str]
     memory: Any = None
     scored: list[int] = []
-    """Numbers of the scores that came last."""
+    """Sequence numbers of the latest scores."""
     lost: dict[str, OpenRun] = {}
-    """Runs that were ended as lost, as far as they had come."""
+    """Runs that were exported as lost, in their last state."""
 
 
 class Forwarder:
     """Forwarder of a log to one exporter.
 
     Args:
-        follower: Where events come from.
-        delivery: Where they go.
-        spec: What the exporter is called in settings.
-        checkpoint: Where to remember; None remembers nothing beyond this process.
-        choose: What is to be exported; None for everything.
+        follower: source of the events.
+        delivery: destination of the events.
+        spec: specification of the exporter in settings.
+        checkpoint: file of the state; None keeps the state in memory only.
+        choose: selection of the events to export; None for all.
     """
 
     def __init__(
@@ -172,7 +175,7 @@ class Forwarder:
         self._scored: dict[int, None] = {}
         self._sending: set[str] = set()
         content = exporter.content
-        self._kept_content = content if content.mode == "full" else NONE  # a policy that shortens would shorten twice
+        self._kept_content = content if content.mode == "full" else NONE  # a policy that truncates would truncate twice
         self._saved_at = time.monotonic()
         self._caught_up = False
         self._to_reopen: list[StreamEvent] = []
@@ -183,9 +186,9 @@ class Forwarder:
         return len(self._open)
 
     def load(self) -> None:
-        """Go on from the checkpoint, if there is one of this exporter.
+        """Restore the checkpoint, if there is one of this exporter.
 
-        Raises `ConfigurationError` for one that cannot be read.
+        Raises `ConfigurationError` if the checkpoint cannot be read.
         """
         state = self._checkpoint.load() if self._checkpoint is not None else None
         if state is None or state.exporter != self._target:
@@ -199,12 +202,12 @@ class Forwarder:
             self._keeps_state.load_state(state.memory)
 
     def resume(self) -> bool:
-        """Tell the exporter of the runs that were in progress. False where its sink was away to the end."""
+        """Export the start events of the runs in progress. False if the exporter stayed unavailable."""
         return self._reopen(event for run in self._open.values() for event in run.opening.values())
 
     def forward(self, on_batch: Callable[[Batch], None] | None = None) -> bool:
-        """Export what has come since, to the end of the log as it is now. False where that could not be done."""
-        # At once after a restart: runs that were ended as lost before it are ended again before the endpoint opens.
+        """Export new events up to the present end of the log. False if stopped or the exporter stayed unavailable."""
+        # No grace period after a restart: runs already exported as lost must be ended again before the endpoint opens.
         gone = self._writers_gone(GRACE_SECONDS if self._caught_up else 0.0)
         before, ended = self.events, self.lost_runs
         for batch in self.follower.poll():
@@ -228,16 +231,16 @@ class Forwarder:
         return True
 
     def take(self, events: Sequence[StreamEvent], file: str = "") -> bool:
-        """Export `events`, which stand in `file`, but for those that came before."""
+        """Export `events` of `file`, except duplicates. False if the exporter stayed unavailable."""
         self._to_reopen.clear()
         new = [event for event in events if self._admit(event, file)]
         return self._reopen(self._to_reopen) and self._deliver(new)
 
     def give_up(self, gone: Mapping[str, float] | None = None) -> bool:
-        """End the runs of which no more can come, as their writers are gone.
+        """Export an end with outcome `lost` for runs whose writers are gone.
 
-        `gone` are those that this was true of before the log was last looked at, with when they were heard of then:
-        what a writer wrote last has been read now. None: those of which it is true now.
+        `gone` holds runs whose writers were gone before the last poll, with the time of their last event then: by now,
+        the last lines of those writers have been read. None checks the writers now.
         """
         ends: list[StreamEvent] = []
         for run_id, heard in (self._writers_gone(0.0) if gone is None else gone).items():
@@ -246,11 +249,11 @@ class Forwarder:
                 ends.append(_lost_end(run_id, run))
                 self._finish(run_id, lost=run)
                 self.lost_runs += 1
-        # The log itself never holds such an end, and neither does a copy of it.
+        # A durable log gets no such end, because the log that it copies has none.
         return self.delivery.exporter.durable or not ends or self._deliver(ends)
 
     def save(self) -> None:
-        """Remember what has been exported."""
+        """Save the checkpoint. A failure is logged, and the previous checkpoint stays."""
         if self._checkpoint is None:
             return
         state = State(
@@ -272,7 +275,7 @@ class Forwarder:
     def _deliver(self, events: Sequence[StreamEvent]) -> bool:
         if self._choose is not None:
             events = [chosen for event in events for chosen in self._choose(event)]
-        # An exporter that remembers answers nobody until it is where it was.
+        # An exporter with restored counters must not serve them before they are up to date.
         waits = not self._caught_up and self._keeps_state is not None
         if not (waits or self.delivery.start()) or not self.delivery.deliver(events):
             return False
@@ -282,13 +285,13 @@ class Forwarder:
         return True
 
     def _reopen(self, opening: Iterable[StreamEvent]) -> bool:
-        """Export what is open in runs that the exporter has not seen, or has ended. False where it was unavailable."""
+        """Export start events of runs that the exporter has not seen, or has ended. False if it stayed unavailable."""
         opening = sorted(opening, key=lambda event: event.timestamp)
-        # A durable log gets none of it: it holds these events, or its readers have the log that is read here.
+        # A durable log gets none of them: it holds these events already, or its readers have the log that is read here.
         return not opening or self.delivery.exporter.durable or self._deliver(opening)
 
     def _admit_score(self, event: StreamEvent) -> bool:
-        """Whether a score is new. It belongs to no run in progress, and comes to runs that are long over."""
+        """Whether a score is new. Scores belong to no run in progress, and may arrive long after the run's end."""
         if event.seq in self._scored:
             self.duplicates += 1
             return False
@@ -320,7 +323,7 @@ class Forwarder:
         return True
 
     def _revive(self, event: StreamEvent) -> bool:
-        """Resume the run of `event`, which was exported as lost, unless `event` was exported before."""
+        """Reopen the run of `event`, which was exported as lost, unless `event` was exported before."""
         if event.seq in Ranges(self._lost[event.run_id].seqs):
             return False
         run = self._open[event.run_id] = self._lost.pop(event.run_id)
@@ -341,7 +344,7 @@ class Forwarder:
                 _remember(self._finished, oldest)
 
     def _writers_gone(self, silent: float) -> dict[str, float]:
-        """Runs of which nothing was heard for `silent` seconds, nor will be; with when something last was."""
+        """Runs without an event for `silent` seconds whose writers are gone, with the time of their last event."""
         writers = Writers()
         still = time.monotonic() - silent
         quiet = [(run_id, run) for run_id, run in self._open.items() if self._heard.get(run_id, 0.0) <= still]
@@ -353,14 +356,14 @@ class Forwarder:
 
 
 def _remember(known: dict[_K, None], key: _K) -> None:
-    """Keep `key` among those that came last."""
+    """Add `key`, and forget the oldest keys beyond `MAX_FINISHED`."""
     known[key] = None
     if len(known) > MAX_FINISHED:
         del known[next(iter(known))]
 
 
 def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:
-    """`agent_end` of a run whose writer is gone, at the time of its last event. Its totals are unknown."""
+    """`agent_end` of a run whose writer is gone, at the time of its last event. Totals are unknown."""
     last = run.seqs[-1][1] if run.seqs else -1
     return make_event(
         AgentEnd(outcome=LOST, success=False, duration_seconds=run.offset),
@@ -373,6 +376,6 @@ def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:
 
 
 def told(problem: Problem) -> None:
-    """Says that a line could not be read, without saying what it holds."""
+    """Log that a line could not be read, without its content."""
     kind, file = problem.kind, problem.file
     warn_once("log has lines that cannot be read", file, kind, file=file, line=problem.line, problem=kind)

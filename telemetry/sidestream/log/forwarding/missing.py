@@ -1,4 +1,4 @@
-"""Choice of what an exporter's own record of deliveries lacks: for a replay after an outage."""
+"""Selection of the events that an exporter's record of deliveries lacks, for a replay after an outage."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sidestream.pipeline.exporter import Exporter
 
 @runtime_checkable
 class HasRecord(Protocol):
-    """An exporter that keeps a record of what was delivered."""
+    """Exporter that keeps a record of its deliveries."""
 
     def delivered(self) -> Mapping[str, set[int]] | None:
-        """By run: the numbers of the events that begin what was delivered. None where no record is kept."""
+        """Sequence numbers of the start events whose spans were delivered, by run. None if no record is kept."""
 
 
 class Missing:
-    """Chooses what is not on an exporter's record.
+    """Filter that leaves out what an exporter's record lists as delivered.
 
-    What an exporter makes of a run is named by the event that begins it: the run itself, a request, a tool call. What
-    was delivered is left out from its begin to its end, and a run of which nothing is missing altogether.
+    The record names each delivery by the sequence number of its start event: of the run, a request or a tool call. A
+    delivered part is left out from its start to its end, and a run without missing parts altogether.
     """
 
     def __init__(self, delivered: Mapping[str, set[int]]) -> None:
@@ -47,7 +47,7 @@ class Missing:
 
 
 class _Partly:
-    """A run of which something was delivered."""
+    """Selection within one run that was partly delivered."""
 
     def __init__(self, there: set[int]) -> None:
         self._there = there
@@ -58,7 +58,7 @@ class _Partly:
         data, seq = event.data, event.seq
         match data:
             case AgentStart():
-                self._start = event  # exported once a missing event follows
+                self._start = event  # exported together with the first missing event
                 return []
             case AgentEnd():
                 missing = 0 not in self._there
@@ -84,7 +84,7 @@ def _name(data: Any) -> tuple[object, ...]:
 
 
 def record_of(exporter: Exporter) -> Mapping[str, set[int]]:
-    """The record that `exporter` keeps. Raises `ConfigurationError` where it keeps none."""
+    """Record of `exporter`. Raises `ConfigurationError` if the exporter keeps none."""
     record = exporter.delivered() if isinstance(exporter, HasRecord) else None
     if record is None:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Refusal to export a log into itself, which would double every event of it."""
+"""Check against exporting a log into itself, which would double every event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidestream.pipeline.exporter import Exporter
 
 
 def refuse_own_log(exporter: Exporter, paths: Paths) -> None:
-    """Raises `ConfigurationError` where `exporter` writes to the log at `paths`, which is read for it."""
+    """Raises `ConfigurationError` if `exporter` writes to the log at `paths`, which is the source of its events."""
     if not isinstance(exporter, WritesLog):
         return
     target = os.path.realpath(exporter.log_path)
@@ -20,7 +20,7 @@ def refuse_own_log(exporter: Exporter, paths: Paths) -> None:
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
         files = [os.path.realpath(file) for file in matching_files(os.fspath(path))]
         shared = target in files if is_file else any(os.path.dirname(file) == folder for file in files)
-        # A new file in a folder that is read belongs to that log as well.
+        # A new file in a folder that is read would belong to that log as well.
         if shared or os.path.realpath(os.path.expanduser(path)) == folder:
             raise ConfigurationError(
                 f"{exporter.name}: {exporter.log_path} is the log that is read: export it to another place"

@@ -1,4 +1,4 @@
-"""Replay of a log into an exporter, with the times and ids it had: what an outage left out, or all to a new place."""
+"""Replay of a log into an exporter, with original times and ids: events missed in an outage, or all to a new target."""
 
 from __future__ import annotations
 
@@ -30,65 +30,65 @@ from .missing import Missing, record_of
 from .own_log import refuse_own_log
 
 PATIENCE = 60.0
-"""Seconds to wait for an exporter that is away."""
+"""Seconds to wait for an unavailable exporter."""
 COMPRESSION = 10
-"""By how much logs are compressed, about."""
+"""Approximate compression ratio of gzipped logs."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with how many bytes of the log have been read, and how many there are; of compressed files as they are."""
+"""Called with the bytes read so far and the total bytes of the log; compressed files count with their size on disk."""
 
 
 class Replayed(msgspec.Struct, kw_only=True):
-    """Result of a replay. `chosen == exported + sum(dropped.values()) + pending`, but for a dry run."""
+    """Result of a replay. `chosen == exported + sum(dropped.values()) + pending`, except in a dry run."""
 
     exporter: str
-    """Its name and target; options may be secret."""
+    """Name and target of the exporter. Options are left out, because they may be secret."""
     complete: bool
-    """Whether all that was chosen has been handed over."""
+    """Whether all selected events were handed over."""
     runs: int
-    """Runs that were read."""
+    """Number of runs read."""
     runs_sent: int
-    """Of these, runs of which something was handed over; in a dry run, would be."""
+    """Number of runs with at least one event handed over; in a dry run, that would be."""
     lost_runs: int
-    """Of these, runs that have no end in the log and whose writer is gone. They are exported as ended so."""
+    """Number of runs without an end in the log whose writer is gone. They are exported with outcome `lost`."""
     events: int
-    """Events that were read, each counted once."""
+    """Number of events read, without duplicates."""
     duplicates: int
-    """Lines that were there more than once."""
+    """Number of duplicate lines."""
     delivered_before: int
-    """Events left out, since the exporter's record has what they belong to."""
+    """Number of events left out because the exporter's record lists them as delivered."""
     chosen: int
-    """Events for the exporter: of the runs that were asked for, without those that it has no use for."""
+    """Number of selected events, without event types that the exporter skips."""
     exported: int
     dropped: dict[str, int]
-    """By reason."""
+    """Dropped events by reason."""
     pending: int
-    """Not exported, as the exporter was away to the end."""
+    """Number of events not exported because the exporter stayed unavailable."""
     spans: int | None
-    """Spans that were accepted, from an exporter of spans that counts them."""
+    """Number of accepted spans; None if the exporter does not count spans."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayPlan:
-    """What is replayed, and how. Raises `ConfigurationError` for what cannot be done."""
+    """Selection and options of a replay. Raises `ConfigurationError` for an invalid combination."""
 
     where: Filter | None = None
-    """Which runs; None for all."""
+    """Filter of the runs; None for all."""
     only_missing: bool = False
-    """Leave out what is on the exporter's own record of what was delivered."""
+    """Leave out events that the exporter's record lists as delivered."""
     speed: float | None = None
-    """1 replays at the pace at which things happened, 10 ten times as fast; None as fast as may be."""
+    """Speed relative to the original: 1 replays in real time, 10 ten times as fast; None as fast as possible."""
     dry_run: bool = False
-    """Read and choose, but export nothing."""
+    """Read and select, but export nothing."""
     stay: bool = False
-    """Keep the exporter open at the end until the replay is stopped: for a pull-based one."""
+    """Keep the exporter open after the replay until `stop` is set: for a pull-based exporter."""
     resume: str | os.PathLike[str] | None = None
-    """File in which it is remembered how far it came, for the next time."""
+    """Checkpoint file from which a later replay resumes; None starts at the beginning."""
     patience: float = PATIENCE
-    """Seconds to wait for an exporter that is away."""
+    """Seconds to wait for an unavailable exporter."""
     backoff: tuple[float, float] | None = None
-    """Seconds of the first and the longest pause between two tries."""
+    """Seconds of the first and the longest pause between retries; None for the default of the pipeline."""
 
     def __post_init__(self) -> None:
         if self.speed is not None and not self.speed > 0:
@@ -111,19 +111,19 @@ def replay(
     on_problem: OnProblem | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> Replayed:
-    """Export a log once more. Spans have the ids that they had, so that twice is once.
+    """Export a log again. Spans keep their original ids, so that a repeated replay adds no duplicates.
 
     Args:
         paths: folders, files or globs.
-        exporter: where to. It is started, flushed and closed here.
-        plan: what, and how.
-        spec: how the exporter is written in settings, for the checkpoint.
-        stop: set by another thread, or a signal handler, ends the replay.
+        exporter: the target. Started, flushed and closed here.
+        plan: selection and options.
+        spec: specification of the exporter in settings, for the checkpoint.
+        stop: ends the replay when another thread or a signal handler sets it.
         on_progress: see `OnProgress`.
-        on_problem: called for each line that could not be read.
-        on_wait: called when the exporter is away.
+        on_problem: called for each unreadable line.
+        on_wait: called while the exporter is unavailable.
 
-    Raises `ConfigurationError` for what cannot be done, `UnreadableLogError` for a log that cannot be read.
+    Raises `ConfigurationError` for an invalid plan or target, `UnreadableLogError` for a log that cannot be read.
     """
     begun = time.monotonic()
     stop = stop or threading.Event()
@@ -169,7 +169,7 @@ def _forward_all(
     on_progress: OnProgress | None,
     on_problem: OnProblem | None,
 ) -> bool:
-    """Hand over the whole log, from the checkpoint on; False where that came to no end."""
+    """Forward the log from the checkpoint on. False if the replay was stopped or the exporter stayed unavailable."""
     forwarder.load()
     if not (forwarder.resume() and forwarder.delivery.start()):
         return False
@@ -225,7 +225,7 @@ class _DryDelivery(Delivery):
 
 
 def _paced(files: Sequence[Path], speed: float, stop: threading.Event, on_problem: OnProblem | None) -> Iterator[Any]:
-    """The events of all files in the order of their times, each when its time has come."""
+    """Events of all files in order of time, each at its original pace divided by `speed`."""
     events = heapq.merge(*(read([file], on_problem=on_problem) for file in files), key=lambda event: event.timestamp)
     begun, first = time.monotonic(), None
     for event in events:
