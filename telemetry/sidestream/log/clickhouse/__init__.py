@@ -1,1 +1,1 @@
-"""A log in ClickHouse, read like one in files."""
+"""Reading of a log in ClickHouse, with the same results as from files."""

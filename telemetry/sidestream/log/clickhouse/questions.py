@@ -1,4 +1,4 @@
-"""SQL of the questions to a log in ClickHouse: which runs a filter may take, and in which order."""
+"""SQL for queries to a log in ClickHouse: conditions of a filter, and sort order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBER_COLUMNS = {
     "tokens": "total_tokens",
     "first_token": "time_to_first_token_seconds",
 }
-"""Column of each order."""
+"""Column for each sort order."""
 
 RUN = """
 SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, ifNull(begun, began) AS started_at,
@@ -29,18 +29,20 @@ SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, if
 FROM {runs}
 GROUP BY run_id
 """
-"""A run in one row, whatever has been merged. An own name differs from its column's where a condition reads both."""
+"""Subquery with one row for each run, correct before and after merges. Aliases differ from column names where a
+condition reads both.
+"""
 
 
 class Conditions:
-    """Conditions in SQL, with their values apart."""
+    """SQL conditions with separate parameters."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
         self.values: dict[str, Any] = {}
 
     def add(self, condition: str, **values: Any) -> None:
-        """A condition whose `%(name)s` are `values`."""
+        """Add a condition whose `%(name)s` placeholders are bound to `values`."""
         for name, value in values.items():
             unique = f"v{len(self.values)}"
             condition = condition.replace(f"%({name})s", f"%({unique})s")
@@ -52,10 +54,9 @@ class Conditions:
 
 
 def taken_by(where: Filter | None, events: str) -> Conditions:
-    """Conditions on a row of `RUN` that every run which `where` takes fulfils, and of the ended ones no other.
+    """Conditions on rows of `RUN` that every run matching `where` fulfils; of the ended runs, no other run does.
 
-    `events` names the table of events. Of a run without an end, cost, duration and outcome are for the reader to find
-    out.
+    `events` is the table of events. Cost, duration and outcome of a run without an end are left for `Filter.matches`.
     """
     found = Conditions()
     if where is None:
@@ -89,7 +90,7 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
     if where.outermost:
         found.add("parent = ''")
     begun = f"run_id IN (SELECT run_id FROM {events} WHERE event_type = 'agent_start' AND "
-    if where.attempts_of:  # the table of runs has no column for it
+    if where.attempts_of:  # the table of runs has no such column
         first = "JSONExtractString(numbers, 'data', 'attempt_of')"
         named = f"name != '' AND (startsWith({first}, name) OR endsWith({first}, name))"
         found.add(f"{begun}arrayExists(name -> {named}, %(names)s))", names=list(where.attempts_of))
@@ -102,12 +103,12 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
 
 
 def scored(test: ScoreTest, events: str) -> tuple[str, dict[str, Any]]:
-    """Condition that the run's latest score of a name is as `test` says, and its values."""
+    """Condition that the run's latest score of a name passes `test`, with its parameters."""
     number = (
         "if(JSONType(numbers, 'data', 'value') = 'Bool', toNullable(toFloat64(JSONExtractBool(numbers, 'data', "
         "'value'))), JSONExtract(numbers, 'data', 'value', 'Nullable(Float64)'))"
     )
-    # A tuple, since an aggregate passes over what is NULL, and the latest score may have no value.
+    # As a tuple, because argMax skips NULL, and the latest score may have no value.
     latest = f"argMax(tuple({number}, JSONExtractString(numbers, 'data', 'label')), tuple(timestamp, seq))"
     either = []
     if test.number is not None:
@@ -124,17 +125,17 @@ def scored(test: ScoreTest, events: str) -> tuple[str, dict[str, Any]]:
 
 
 def in_order(order: Order) -> str:
-    """`ORDER BY` of rows of `RUN`: what is not known comes last, and equal ones are in the order of their ids."""
+    """`ORDER BY` clause for rows of `RUN`: unknown values last, ties by id."""
     column = NUMBER_COLUMNS[order.by]
     return f"ORDER BY isNull({column}), {column} {'ASC' if order.ascending else 'DESC'}, run_id"
 
 
 def moment(when: datetime) -> str:
-    """`when` as ClickHouse reads it."""
+    """`when` in ClickHouse's format."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def pattern(names: Iterable[str]) -> str:
-    """Regular expression (RE2) for names in which `*` and `?` stand for any text and any character."""
+    """RE2 regular expression for names in which `*` and `?` stand for any text and any character."""
     each = [translate(name).removesuffix(r"\Z").removesuffix(r"\z") for name in names]
     return "^(?:" + "|".join(each) + ")$"

@@ -1,4 +1,4 @@
-"""A log in ClickHouse as a store of runs: the same answers as those of log files."""
+"""Store of runs over tables in ClickHouse, with the same results as over log files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from sidestream.log.store import RunPage, Stretch
 from .questions import RUN, in_order, taken_by
 
 SILENCE_SECONDS = 900.0
-"""A run without an end counts as lost when nothing of it has come for so long: nobody here can see its process."""
+"""Seconds without an event after which a run without an end counts as lost: its process cannot be checked from here."""
 
-_IDS = 500  # runs that are asked for at once
+_IDS = 500  # runs per query
 _LINE = "if(content = '', numbers, content)"
 
 
 class _Tally(msgspec.Struct, array_like=True):
-    """What is told of the events of a run beside their text."""
+    """Facts about the events of a run that SQL computes, without reading the events themselves."""
 
     run_id: str
     seqs: list[int]
@@ -47,7 +47,7 @@ _tally = msgspec.json.Decoder(_Tally, strict=False)
 
 
 class _ByTime:
-    """Says whether the writer of a run is alive, from when it was last heard of."""
+    """Liveness of a run's writer, judged by the time of its last event."""
 
     def __init__(self, seen: float) -> None:
         self._seen = seen
@@ -57,10 +57,10 @@ class _ByTime:
 
 
 class ClickHouseLog:
-    """Tables in ClickHouse: a `RunStore`."""
+    """`RunStore` over tables in ClickHouse."""
 
     def __init__(self, address: str) -> None:
-        """The tables at `address`. Raises `ConfigurationError` where it is none."""
+        """Parse `address`; connects only when queried. Raises `ConfigurationError` for an invalid address."""
         self._address = Address.parse(address)
         self._name = str(self._address)
         self._events = f"{self._address.database}.{EVENTS}"
@@ -90,7 +90,7 @@ class ClickHouseLog:
     ) -> RunPage:
         taken = taken_by(where, self._events)
         with self._asking() as ask:
-            # Of runs without an end nothing but the events tells cost and duration: all of them are looked at.
+            # Cost and duration of a run without an end can only be computed from its events, so read all such runs.
             going = f"SELECT run_id FROM ({self._run}) WHERE {taken} AND ended_as = '' FORMAT JSONCompactEachRow"
             ended = (
                 f"SELECT run_id, count() OVER () FROM ({self._run}) WHERE {taken} AND ended_as != '' "
@@ -100,7 +100,7 @@ class ClickHouseLog:
             ids = [row[0] for row in _rows(ask(going, taken.values))]
             some = [run for run, _ in self._summarized(ask, ids) if where is None or where.matches(run)]
             total = len(some) + (int(first[0][1]) if first else 0)
-            if some:  # they may stand anywhere among the others
+            if some:  # unended runs may sort anywhere among the ended
                 some += [run for run, _ in self._summarized(ask, [row[0] for row in first])]
                 return RunPage(runs=order.sorted(some)[offset : offset + limit], total=total)
             here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset : offset + limit]])]
@@ -139,7 +139,7 @@ class ClickHouseLog:
         for _, blocks in self.stretches(run_ids):
             for block in blocks:
                 for event in decode_block(block, decoder, self._name, None):
-                    # The number of the line that it would be in a file of its own.
+                    # line number in a file of this run alone
                     yield Located(event, self._name, event.seq + 1)
 
     def stretches(self, run_ids: Collection[str] | None, on_problem: OnProblem | None = None) -> Iterator[Stretch]:
@@ -206,7 +206,7 @@ class ClickHouseLog:
 
 
 class _Ask:
-    """Asks one server."""
+    """SQL queries to one server."""
 
     def __init__(self, client: Any, address: Address) -> None:
         self._client = client
@@ -218,7 +218,7 @@ class _Ask:
         return found
 
     def lines(self, sql: str, values: dict[str, Any]) -> Iterator[bytes]:
-        """The answer in pieces that end with a line."""
+        """Result of a query in pieces that end with a line."""
         rest = b""
         with told(self._address), closing(self._client.raw_stream(sql, parameters=values)) as stream:
             while piece := stream.read(1024 * 1024):

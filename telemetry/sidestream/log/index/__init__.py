@@ -1,1 +1,1 @@
-"""The index over a log: which run stands where."""
+"""Index over log files: the runs, and where in the files their lines are."""

@@ -1,4 +1,4 @@
-"""The database of an index: where it is, its tables, and its version."""
+"""SQLite database of an index: its location, tables and version."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ CREATE INDEX IF NOT EXISTS runs_by_root ON runs (root) WHERE root IS NOT NULL;
 CREATE INDEX IF NOT EXISTS runs_without_end ON runs (id) WHERE outcome IS NULL;
 CREATE INDEX IF NOT EXISTS runs_in_several_files ON runs (id) WHERE file IS NULL
 """
-"""`runs` has one row for each run, whatever the files that hold it; `parts` what each file holds of it. A run's `root`
-is null where it is the run itself, `file` where there are several, `outcome` while it has no end."""
+"""`runs` has one row for each run across all files, `parts` one row for each run and file. In `runs`, `root` is null if
+the run is its own root, `file` if several files hold the run, `outcome` until the run has ended.
+"""
 
 
 def opened(place: Path | None) -> sqlite3.Connection:
-    """The database at `place`, or one in memory. Raises `OSError` or `sqlite3.Error`."""
+    """Open the database at `place`, or one in memory if None. Raises `OSError` or `sqlite3.Error`."""
     if place is not None:
         os.makedirs(place.parent, mode=0o700, exist_ok=True)
         os.close(open_regular(place, os.O_RDWR | os.O_CREAT, own=True))
-    # One thread at a time uses an index, though not always the one that made it.
+    # An index is used by one thread at a time, but not always by the thread that created it.
     db = sqlite3.connect(place or ":memory:", timeout=10, isolation_level=None, check_same_thread=False)
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -73,5 +74,5 @@ def cache_place(folder: Path) -> Path:
 
 @cache
 def _version() -> int:
-    """Of what is kept, by its shape: an index of another version is thrown away."""
+    """Version of the stored data, derived from its schema. An index of another version is discarded."""
     return zlib.crc32(_SCHEMA.encode() + msgspec.json.encode(msgspec.json.schema(tuple[RunPart, Problem]))) >> 1 | 1

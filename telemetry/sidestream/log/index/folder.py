@@ -1,4 +1,4 @@
-"""Questions to the index of one folder: lists in pages, in memory that does not grow with the log."""
+"""Queries to the index of one folder. Long lists are read in pages, so that memory use does not grow with the log."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .questions import Conditions, SortKey, in_order, key_of
 from .rows import AGENT, MODELS, NAMES, TOOLS
 from .store import Index
 
-_PAGE = 500  # runs in one question
+_PAGE = 500  # runs per query
 
 PartOfFile = tuple[Path, RunPart]
 Measured = tuple[int | None, str, float | None, int, float | None]
-"""Of one run: when it began, how it ended, its cost, whether that is a bound, how long it took."""
+"""Row of one run: start in microseconds, outcome, cost, non-zero if the cost is a lower bound, duration."""
 
 
 class IndexedFolder:
-    """Index of the log files in one folder, to be asked about some of them or all.
+    """Index of the log files in one folder, with queries over all or some of the files.
 
-    A run is settled if it has ended and its row tells all of it: where only some of the files are asked about, a run
-    that is in others too is not, nor is one that is in other folders.
+    A run is settled if it has ended and its row is complete. A run is not settled if it also has lines in other
+    folders, or in files of this folder that are not queried.
     """
 
     def __init__(self, folder: Path, files: Iterable[Path]) -> None:
@@ -46,31 +46,31 @@ class IndexedFolder:
         return self._index.problems()
 
     def leave_out(self, run_ids: Collection[str]) -> None:
-        """Take the runs `run_ids`, which are in other folders as well, for not settled."""
+        """Treat the runs `run_ids`, which also have lines in other folders, as not settled."""
         self._elsewhere = run_ids
 
     # --- settled runs ---
 
     def count(self, where: Filter | None) -> int:
-        """How many settled runs `where` takes."""
+        """Number of settled runs that match `where`."""
         return sum(self._ask_runs(int, "count(*)", where, ""))
 
     def ranked(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> list[tuple[SortKey, str]]:
-        """The settled runs that `where` takes, in `order`: the key of each, and its id."""
+        """Settled runs that match `where`, sorted by `order`, as pairs of sort key and id."""
         page = f"{in_order(order)} LIMIT {limit} OFFSET {offset}"
         return self._ask_runs(
             lambda value, run_id: (key_of(order, value, run_id), run_id), f"{order.by}, run_id", where, page
         )
 
     def every_ranked(self, where: Filter | None, order: Order) -> Iterator[tuple[SortKey, str]]:
-        """The same, all of them, asked for as they are wanted."""
+        """All settled runs that match `where`, as `ranked` returns them, fetched page by page."""
         offset = 0
         while page := self.ranked(where, order, limit=2 * _PAGE, offset=offset):
             yield from page
             offset += len(page)
 
     def settled(self, where: Filter | None) -> Iterator[list[PartOfFile]]:
-        """What the files hold of each settled run that `where` takes."""
+        """Parts of the settled runs that match `where`, one list for each run."""
         after = ""
         while True:
             conditions = self._conditions(where)
@@ -91,7 +91,7 @@ class IndexedFolder:
                 return
 
     def measured(self, where: Filter | None, *, with_sub_agents: bool) -> list[Measured]:
-        """When the settled runs that `where` takes began, how they ended, what they cost and how long they took."""
+        """Start, outcome, cost and duration of the settled runs that match `where`."""
         cost, bit = ("cost", 1) if with_sub_agents else ("own_cost", 2)
         names = dict(
             self._index.ask(_pair, lambda: f"SELECT id, text FROM names WHERE kind = {NAMES.index('outcome')}")
@@ -105,7 +105,7 @@ class IndexedFolder:
         )
 
     def names(self) -> dict[int, list[str]]:
-        """The names of agents, models and tools that settled runs have, by kind, as they are kept."""
+        """Names of agents, models and tools of the settled runs, by kind, in stored form."""
         return {
             kind: self._index.ask(
                 str,
@@ -120,7 +120,7 @@ class IndexedFolder:
     # --- all runs ---
 
     def unsettled(self) -> list[str]:
-        """The runs that are not settled."""
+        """Ids of the runs that are not settled."""
 
         def sql() -> str:
             found = f"SELECT run_id FROM runs WHERE outcome IS NULL{self._in_files('file', or_several=True)}"
@@ -129,7 +129,7 @@ class IndexedFolder:
         return list({*self._index.ask(str, sql), *self._elsewhere})
 
     def parts(self, run_ids: Iterable[str]) -> list[PartOfFile]:
-        """What each of the files holds of the runs `run_ids`."""
+        """Parts of the runs `run_ids`, each with its file."""
         sql = "SELECT run_id, parts.file, part FROM runs JOIN parts ON parts.run = runs.id WHERE run_id IN ({})"
         rows = [
             row
@@ -139,7 +139,7 @@ class IndexedFolder:
         return self._in_order(rows)
 
     def ids(self) -> Iterator[str]:
-        """The ids of all runs, in order."""
+        """Ids of all runs, in order."""
         after = ""
         while page := self._index.ask(
             str, lambda: f"SELECT run_id FROM runs WHERE run_id > ? ORDER BY run_id LIMIT {20 * _PAGE}", [after]
@@ -148,12 +148,12 @@ class IndexedFolder:
             after = page[-1]
 
     def begun_with(self, prefix: str) -> list[tuple[str, str]]:
-        """The runs whose id begins with `prefix`, each with the run at its root."""
+        """Runs whose id begins with `prefix`, each with the id of its root run."""
         sql = "SELECT run_id, ifnull(root, run_id) FROM runs WHERE run_id >= ? AND run_id < ?"
         return self._index.ask(_pair, lambda: sql, [prefix, prefix + chr(0x10FFFF)])
 
     def of_trees(self, roots: Iterable[str]) -> set[str]:
-        """The runs that have one of `roots` at their root."""
+        """Ids of the runs whose root is in `roots`, including the roots."""
         sql = "SELECT run_id FROM runs WHERE root IN ({0}) UNION SELECT run_id FROM runs WHERE run_id IN ({0})"
         return {
             run_id
@@ -162,11 +162,11 @@ class IndexedFolder:
         }
 
     def called(self, trace: str | bytes, is_called: Any) -> list[str]:
-        """The runs of a trace, and those whose id `is_called` takes."""
+        """Ids of the runs of a trace, and of the runs for which `is_called` returns True."""
         sql = "SELECT run_id FROM runs WHERE trace = ? OR is_called(run_id)"
         return self._index.ask(str, lambda: sql, [trace], {"is_called": is_called})
 
-    # --- how ---
+    # --- implementation ---
 
     def _conditions(self, where: Filter | None) -> Conditions:
         conditions = Conditions(where)
@@ -185,7 +185,7 @@ class IndexedFolder:
         )
 
     def _in_files(self, column: str, *, or_several: bool = False) -> str:
-        """Condition that `column` is one of the files that are asked about."""
+        """SQL condition that limits `column` to the queried files; empty if all files are queried."""
         if self._index.is_whole:
             return ""
         numbers = ", ".join(map(str, self._index.files))

@@ -1,4 +1,4 @@
-"""Decoder of the events that an index is made of."""
+"""Decoder of the events from which an index is built."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ from .parts import ChunkHead
 
 @cache
 def heads() -> msgspec.json.Decoder[Any]:
-    """Decodes every event but what is in an `llm_chunk`."""
+    """Decoder of every event type, `llm_chunk` without its data."""
     members = [event for event in get_args(AnyEvent) if event is not LLMChunkEvent]
     return msgspec.json.Decoder(Union[tuple([ChunkHead, *members])])  # noqa: C409, UP007

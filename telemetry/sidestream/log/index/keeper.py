@@ -1,4 +1,4 @@
-"""Writing of an index: what a file holds of runs, and of each run its row."""
+"""Writer of an index: the parts of each file, and the row of each run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PUT_PART = "INSERT OR REPLACE INTO parts (run, file, part) VALUES (?, ?, ?)"
 
 
 class Keeper:
-    """Keeps the parts of runs, within one transaction."""
+    """Writer of parts and rows, within one transaction."""
 
     def __init__(self, db: sqlite3.Connection, packer: PartPacker) -> None:
         self._db = db
@@ -26,7 +26,7 @@ class Keeper:
         self._next = 1 + (db.execute("SELECT max(id) FROM runs").fetchone()[0] or 0)
 
     def keep(self, file: int, parts: Sequence[RunPart]) -> None:
-        """Keep what `file` holds of runs by now, in place of what was kept of it and them."""
+        """Store the parts of `file`, replacing stored parts of the same runs in that file."""
         self._packer.prepare(parts)
         for some in in_lots(parts):
             ids = [part.run_id for part in some]
@@ -48,7 +48,7 @@ class Keeper:
             self._put_joined(shared)
 
     def forget(self, file: int) -> None:
-        """Remove what was kept of `file`."""
+        """Remove the parts of `file`, and rows of runs without other files."""
         shared = self._db.execute(
             "SELECT id FROM runs WHERE file IS NULL AND id IN (SELECT run FROM parts WHERE file = ?)", [file]
         ).fetchall()
@@ -57,7 +57,7 @@ class Keeper:
         self._put_joined([run for (run,) in shared])
 
     def forget_unused_names(self) -> None:
-        """Remove names that no run has any more: somebody may have been called so."""
+        """Remove names that no run uses any more: agents and tags may be named after people."""
         used = " UNION ALL ".join(f"SELECT {column} FROM runs WHERE {column} IS NOT NULL" for column in NAMES)
         self._db.execute(f"DELETE FROM names WHERE id NOT IN ({used})")
         self._db.execute("DELETE FROM dictionary WHERE NOT EXISTS (SELECT 1 FROM parts)")
@@ -71,7 +71,7 @@ class Keeper:
 
 
 def in_lots(every: Iterable[_T]) -> Iterator[list[_T]]:
-    """`every` in lists that fit into one question."""
+    """Split `every` into lists short enough for the parameters of one SQL statement."""
     them = list(every)
     for start in range(0, len(them), 500):
         yield them[start : start + 500]

@@ -1,4 +1,4 @@
-"""One file of an index: how far it was read, and whether it is the same file still."""
+"""State of one indexed file: how far it was read, and how to recognise it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from sidestream.logfiles.opening import open_regular
 
 from .packing import decode_problems
 
-_DIGESTED = 1024  # bytes at either end of what was read, by which a file is recognised
+_DIGESTED = 1024  # bytes at either end of the part already read, by which a file is recognised
 
 
 class KnownFile(msgspec.Struct):
-    """State of one file: how far it was read, and what it is recognised by."""
+    """State of one indexed file."""
 
     id: int | None
     name: bytes
-    """As the system has it, and without `.gz`: compressed, it is the same file."""
+    """Name as bytes and without `.gz`: compression does not make it another file."""
     fingerprint: str = ""
-    """Fingerprint (device, inode, size, mtime) of the file when it was read: the same again is the same file."""
+    """Device, inode, size and mtime when the file was read. Unchanged means the file is unchanged."""
     size: int = 0
-    """Bytes, uncompressed."""
+    """Bytes read, uncompressed."""
     line: int = 1
-    """Number of the line that comes next."""
+    """Number of the next line."""
     head: bytes = b""
     tail: bytes = b""
     whole: bool = True
-    """Whether what was read ends with a newline."""
+    """Whether the bytes read end with a newline."""
     problems: list[Problem] = []
 
 
 def continues(file: Path, size: int, compressed: bool, before: KnownFile) -> bool:
-    """Whether `file` begins with what was read of it before, and that can be gone on from."""
+    """Whether `file` still begins with the bytes read before, and reading can continue after them."""
     if not before.whole or not before.size:
         return False
     try:
@@ -52,7 +52,7 @@ def continues(file: Path, size: int, compressed: bool, before: KnownFile) -> boo
 
 
 def end_digests(file: Path, size: int, compressed: bool) -> tuple[bytes, bytes]:
-    """Digests of both ends of the first `size` bytes, which identify a file; if compressed, of the first end alone."""
+    """Digests of both ends of the first `size` bytes, which identify a file; if compressed, only of the beginning."""
     try:
         head = start_of(file, min(size, _DIGESTED))
         if compressed:

@@ -1,4 +1,4 @@
-"""Questions to the index: which runs a log holds, and where in its files they are. The whole log is never read."""
+"""Queries across the indexes of a log's folders: the runs and their lines, without reading the whole log."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from .questions import SortKey
 from .rows import trace_key
 
 PartOfFiles = tuple[RunPart, list[str]]
-"""What a log holds of a run, and the files that hold it."""
+"""Part of one run, merged over files, and the files that hold its events."""
 
 
 class Listing:
-    """The runs of one log, of whose folders each has an index. Open while it is asked."""
+    """Runs of one log, over the indexes of its folders. Usable while those are open."""
 
     def __init__(self, folders: list[IndexedFolder], files: list[Path]) -> None:
         self._folders = folders
@@ -45,7 +45,7 @@ class Listing:
                 folder.leave_out(shared)
 
     def report(self, on_problem: OnProblem | None) -> None:
-        """Tell what could not be read. Raises `UnreadableLogError` for a file where nobody is there to be told."""
+        """Report unreadable lines. Without `on_problem`, raises `UnreadableLogError` for an unreadable file."""
         for problem in [problem for folder in self._folders for problem in folder.problems()]:
             if on_problem is not None:
                 on_problem(problem)
@@ -53,20 +53,20 @@ class Listing:
                 raise UnreadableLogError(f"cannot read {problem.file}: {problem.message}")
 
     def runs(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
-        """The runs that `where` takes, in no order."""
+        """Runs that match `where`, unordered."""
         for folder in self._folders:
             for found in folder.settled(where):
                 for part, files in join(found):
                     run = summary_of(part, files, self._writers)
-                    if where is None or where.matches(run):  # a condition that SQL does not know yet counts as well
+                    if where is None or where.matches(run):  # the filter may have conditions that the SQL lacks
                         yield run, part
         yield from self._unsettled(where)
 
     def page(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> tuple[list[RunSummary], int]:
-        """The runs in `order` from number `offset` on, `limit` of them at most, and how many there are in all."""
+        """At most `limit` runs sorted by `order`, starting at `offset`, and the total number of runs."""
         others = {run.run_id: run for run, _ in self._unsettled(where)}
         total = sum(folder.count(where) for folder in self._folders) + len(others)
-        # So many of the others come before at most.
+        # At most that many unsettled runs can precede the page.
         first = max(0, offset - len(others))
         settled = self._ranked(where, order, limit=offset + limit - first, offset=first)
         both = merge(settled, sorted((order.key(run), run.run_id) for run in others.values()))
@@ -75,21 +75,21 @@ class Listing:
         return [known[run_id] for run_id in ids if run_id in known], total
 
     def measured(self, where: Filter | None, *, with_sub_agents: bool) -> tuple[list[Measured], list[RunSummary]]:
-        """The settled runs that `where` takes, as measured, and the others."""
+        """Settled runs that match `where`, as rows, and the other runs, as summaries."""
         settled = [row for folder in self._folders for row in folder.measured(where, with_sub_agents=with_sub_agents)]
         return settled, [run for run, _ in self._unsettled(where)]
 
     def names(self) -> tuple[list[dict[int, list[str]]], list[RunSummary]]:
-        """The names that the settled runs of each folder have, and the other runs."""
+        """Names in the settled runs of each folder, and the other runs as summaries."""
         return [folder.names() for folder in self._folders], [run for run, _ in self._unsettled(None)]
 
     def parts(self, run_ids: Collection[str]) -> list[PartOfFile]:
-        """What each file holds of the runs `run_ids`, in the order of the files."""
+        """Parts of the runs `run_ids`, in the order of the files."""
         found = [pair for folder in self._folders for pair in folder.parts(run_ids)]
         return sorted(found, key=lambda pair: self._places[pair[0]]) if len(self._folders) > 1 else found
 
     def parts_of_tree(self, prefix: str) -> list[PartOfFile]:
-        """What each file holds of the runs whose id begins with `prefix`, and of every run of the same trees."""
+        """Parts of the runs whose id begins with `prefix`, and of all runs of their trees."""
         begun = [pair for folder in self._folders for pair in folder.begun_with(prefix)]
         roots = {root for _, root in begun}
         return self.parts(
@@ -97,7 +97,7 @@ class Listing:
         )
 
     def called(self, name: str) -> list[RunSummary]:
-        """The runs of the trace `name`, and those whose id begins or ends so, in no order."""
+        """Runs of the trace `name` and runs whose id begins or ends with `name`, unordered."""
         wanted = name.strip().lower()
         ids = {
             run
@@ -126,8 +126,10 @@ class Listing:
 
 
 def join(parts: Iterable[PartOfFile]) -> list[PartOfFiles]:
-    """What several files hold of runs, by run. A file that holds nothing but scores of a run is none of its files, and
-    what only such files hold is no run."""
+    """Merge the parts of each run.
+
+    A file that holds only scores of a run is not listed as its file, and a run with nothing but scores is left out.
+    """
     found: dict[str, PartOfFiles] = {}
     for file, part in parts:
         its = [str(file)] if part.is_run else []
@@ -141,7 +143,7 @@ def join(parts: Iterable[PartOfFile]) -> list[PartOfFiles]:
 
 @contextmanager
 def listing_of(paths: Paths) -> Iterator[Listing]:
-    """The runs of the log at `paths`."""
+    """Open the indexes of the log at `paths`."""
     files = files_of(paths)
     folders: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
@@ -151,7 +153,7 @@ def listing_of(paths: Paths) -> Iterator[Listing]:
 
 
 def _twice(ids: Iterator[str]) -> set[str]:
-    """Those of `ids`, which are in order, that come more than once."""
+    """Ids that occur more than once in `ids`, which are sorted."""
     found, last = set(), None
     for run_id in ids:
         if run_id == last:
@@ -171,7 +173,7 @@ _heads = msgspec.json.Decoder(_Head)
 
 
 def events_of(file: Path, spans: Iterable[list[int]], run_ids: set[str]) -> Iterator[tuple[int, AnyEvent]]:
-    """The events of the runs `run_ids` within `spans` of `file`, with the numbers of their lines."""
+    """Events of the runs `run_ids` within `spans` of `file`, each with its line number."""
     decoder = decoder_of(None)
     for block in _blocks_within(file, spans):
         lines = block.data.split(b"\n")
@@ -187,7 +189,7 @@ def events_of(file: Path, spans: Iterable[list[int]], run_ids: set[str]) -> Iter
 
 
 def stretches_of_runs(paths: Paths, run_ids: set[str]) -> Iterator[tuple[Path, Iterator[Block]]]:
-    """The stretches of a log's files that hold the runs `run_ids`, file by file; other runs' lines are among them."""
+    """Stretches of the files that hold the runs `run_ids`, file by file; lines of other runs may be among them."""
     with listing_of(paths) as listing:
         parts = listing.parts(run_ids)
     for file, its in groupby(parts, itemgetter(0)):
@@ -195,7 +197,7 @@ def stretches_of_runs(paths: Paths, run_ids: set[str]) -> Iterator[tuple[Path, I
 
 
 def _blocks_within(file: Path, spans: Iterable[list[int]]) -> Iterator[Block]:
-    """The blocks of `file` within `spans`, cut at their ends."""
+    """Blocks of `file` within `spans`, cut at the ends of the spans."""
     for start, end, first_line in join_spans(spans):
         for block in blocks_of(file, start=start, line=first_line):
             if block.offset >= end:

@@ -1,4 +1,4 @@
-"""The log files of this machine as a store of runs, by way of the index beside them."""
+"""Store of runs over the log files of this machine, by their index."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .rows import AGENT, MODELS, TOOLS
 
 
 class LocalLog:
-    """Log files: a `RunStore`."""
+    """`RunStore` over log files."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._found: list[tuple[Path, RunPart]] = []  # of the last tree: its runs are asked for next
+        self._found: list[tuple[Path, RunPart]] = []  # of the last `tree`, since its runs are usually requested next
 
     def summaries(
         self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
@@ -99,7 +99,7 @@ class LocalLog:
     def state(self) -> object:
         stamps = []
         for file in files_of(self._paths):
-            with suppress(OSError):  # gone, or compressed, since it was listed
+            with suppress(OSError):  # deleted or compressed since it was listed
                 status = file.stat()
                 stamps.append((str(file), status.st_size, status.st_mtime_ns))
         return tuple(stamps)

@@ -1,4 +1,4 @@
-"""How an index keeps what a log holds of runs: as MessagePack, compressed by what parts have in common."""
+"""Storage format of an index: MessagePack, compressed with a dictionary of what parts have in common."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .parts import Facts, RunPart
 
 _T = TypeVar("_T")
 
-_COMPRESSED = b"z"  # no MessagePack of a list and no JSON begins so
+_COMPRESSED = b"z"  # prefix that neither a MessagePack list nor JSON begins with
 _DICTIONARY_BYTES = 4096
-_WINDOW = -12  # bits, of raw deflate: as long as the dictionary
+_WINDOW = -12  # window bits of raw deflate, the size of the dictionary
 
 
 def encode(thing: object) -> bytes:
@@ -39,9 +39,9 @@ decode_problems = _decoder(list[Problem])
 
 
 class PartPacker:
-    """Packs the parts of one database. Those of one log are alike: the first ones are the dictionary of all others.
+    """Encoder of the parts of one database. The first parts are the compression dictionary of all others.
 
-    A part of 1,000 bytes has 370 then; without a dictionary it would have 620.
+    A part of 1,000 bytes takes 370 with the dictionary, and 620 without.
     """
 
     def __init__(self, db: sqlite3.Connection, *, compress: bool) -> None:
@@ -51,7 +51,7 @@ class PartPacker:
         self._state: zlib._Compress | None = None
 
     def prepare(self, parts: Iterable[RunPart]) -> None:
-        """Take the dictionary from `parts` where there is none yet. Within a transaction."""
+        """Create the dictionary from `parts`, if there is none yet. Call within a transaction."""
         if self._compress and not self._load():
             dictionary = b""
             for part in parts:
@@ -92,7 +92,7 @@ class PartPacker:
 
 
 def _anonymous(part: RunPart) -> RunPart:
-    """`part` without what is its own, which a pruned log must not leave behind in a dictionary."""
+    """`part` without its ids, tags and scores, which must not survive in the dictionary after the log was pruned."""
     start = part.start and msgspec.structs.replace(
         part.start,
         root_run_id="",

@@ -1,6 +1,6 @@
-"""Parts: what one log file holds of one run, as numbers and names, enough for lists and statistics without content.
+"""Parts: numbers and names of one run in one log file, enough for lists and statistics, without content.
 
-Parts of the same run, from several files or from the same file at several times, add up: `RunPart.add`.
+Parts of a run from several files, or from several readings of one file, are merged by `RunPart.add`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sidestream.events import (
 from sidestream.log.sequence import Ranges
 
 UNKNOWN_MODEL = "unknown"
-"""Name of the model of a request that was announced by nobody, such as a tapped stream's: the answer may name it."""
+"""Model name of a request without an announced model, such as in a tapped stream; the answer may name the model."""
 
 
 class RequestFacts(msgspec.Struct, array_like=True, gc=False):
-    """One model request that is over."""
+    """Facts of one finished model request."""
 
     seq: int
     timestamp: datetime
     offset: float
-    """Of its end: seconds after the start of the run."""
+    """Offset of the end: seconds since the start of the run."""
     request: int
     model: str | None
     response_model: str | None
@@ -46,22 +46,22 @@ class RequestFacts(msgspec.Struct, array_like=True, gc=False):
     outcome: str
     duration_seconds: float
     time_to_first_token_seconds: float | None
-    """To the first token of any kind."""
+    """Seconds to the first token of any kind."""
     usage: Usage | None
     cost_usd: float | None
-    """With what failed attempts of a fallback model cost."""
+    """Cost including failed attempts of a fallback model; None if unknown."""
     unpriced: int
-    """Requests and attempts that used tokens of no known price."""
+    """Number of requests and attempts that used tokens without a known price."""
     partial: bool
-    """Whether it was cut off before its whole usage was known."""
+    """Whether the request was cut off before its whole usage was known."""
     unmeasured: bool
-    """Whether it was answered without anybody telling what it used."""
+    """Whether the request was answered but no usage was reported."""
     stalls: int
     finish_reason: str | None
 
 
 class ToolFacts(msgspec.Struct, array_like=True, gc=False):
-    """One tool call that is over."""
+    """Facts of one finished tool call."""
 
     seq: int
     timestamp: datetime
@@ -71,7 +71,7 @@ class ToolFacts(msgspec.Struct, array_like=True, gc=False):
 
 
 class BegunFacts(msgspec.Struct, array_like=True, gc=False):
-    """One model request that was sent."""
+    """Facts of one model request that was sent, finished or not."""
 
     seq: int
     model: str
@@ -79,7 +79,7 @@ class BegunFacts(msgspec.Struct, array_like=True, gc=False):
 
 
 class ErrorFacts(msgspec.Struct, array_like=True, gc=False):
-    """One thing that failed."""
+    """Facts of one error."""
 
     seq: int
     where: str
@@ -87,7 +87,7 @@ class ErrorFacts(msgspec.Struct, array_like=True, gc=False):
 
 
 class ScoreFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a score says, its comment apart."""
+    """Score without its comment."""
 
     seq: int
     timestamp: datetime
@@ -97,12 +97,12 @@ class ScoreFacts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def number(self) -> float | None:
-        """The value as a number: 1 for true, 0 for false."""
+        """Value as a number: 1 for true, 0 for false, None without a value."""
         return None if self.value is None else float(self.value)
 
 
 class Facts(msgspec.Struct, kw_only=True, array_like=True, gc=False):
-    """The single requests and tool calls of a run: the beginning of a part, which can be had without the rest."""
+    """Requests and tool calls of a run: the first fields of a part, decodable without the rest."""
 
     run_id: str
     requests: list[RequestFacts] = []
@@ -110,39 +110,39 @@ class Facts(msgspec.Struct, kw_only=True, array_like=True, gc=False):
 
 
 class RunPart(Facts, kw_only=True, array_like=True, gc=False):
-    """What a file holds of a run."""
+    """Everything that one file holds of a run, without content."""
 
     agent_name: str | None = None
     seqs: list[list[int]] = []
-    """Sequence numbers, as ranges (first, last) in order."""
+    """Sequence numbers, as sorted ranges `[first, last]`."""
     duplicates: int = 0
-    """Lines whose sequence number was there before."""
+    """Number of lines whose sequence number had occurred before."""
     chunks: int = 0
-    """Of the lines, those that are `llm_chunk`."""
+    """Number of lines that are `llm_chunk`."""
     first: datetime | None = None
     last: datetime | None = None
-    """Times of the earliest and the latest event, chunks apart."""
+    """Times of the earliest and the latest event, except chunks."""
     last_offset: float = 0.0
-    """The highest offset (of chunks, that of the last): seconds after the start of the run."""
+    """Highest offset (for chunks, that of the last): seconds since the start of the run."""
     start: AgentStart | None = None
-    """Without the prompt."""
+    """`agent_start` data without the prompt."""
     started: datetime | None = None
     end: AgentEnd | None = None
     ended: datetime | None = None
     begun: list[BegunFacts] = []
     tools_begun: list[int] = []
-    """Sequence numbers of the tool calls taken up."""
+    """Sequence numbers of the `tool_start` events."""
     retries: list[int] = []
-    """Sequence numbers."""
+    """Sequence numbers of the `retry` events."""
     errors: list[ErrorFacts] = []
     spans: list[list[int]] = []
-    """Where in the file its lines are: ranges of bytes with the number of the first line, `[start, end, line]`."""
+    """Byte ranges of the lines in the file, with the number of the first line: `[start, end, line]`."""
     last_chunk: int = -1
-    """Sequence number of its last line, if that is an `llm_chunk`."""
+    """Sequence number of the last line, if that is an `llm_chunk`, else -1."""
     tool_names: list[str] = []
     """Names of the tools called, each once, in order of their first call."""
     scores: list[ScoreFacts] = []
-    """Scores of the run, which are no events of it: a part may have nothing else."""
+    """Scores of the run. They are not events of the run itself, so that a part may consist of scores alone."""
 
     @property
     def root_run_id(self) -> str:
@@ -150,16 +150,16 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
 
     @property
     def is_run(self) -> bool:
-        """Whether there is something of the run itself, and not only what was thought of it."""
+        """Whether the part holds events of the run itself, and not only scores."""
         return bool(self.seqs)
 
     @property
     def events(self) -> int:
-        """Events, each counted once."""
+        """Number of events, without duplicates."""
         return sum([last - first + 1 for first, last in self.seqs])
 
     def add(self, other: RunPart) -> None:
-        """Merge the part of another file into this one, its spans apart. An event that is in both counts once."""
+        """Merge the part of another file into this one, except `spans`. Events in both are counted once."""
         known = Ranges(self.seqs)
         had = self.events
         new = [facts for facts in other.requests if facts.seq not in known]
@@ -175,7 +175,7 @@ class RunPart(Facts, kw_only=True, array_like=True, gc=False):
         for first, last in other.seqs:
             known.add(first, last)
         self.seqs = known.ranges
-        # An event of theirs that is not one more was there before.
+        # Events of `other` that added no new number are duplicates.
         self.duplicates += other.duplicates + other.events - (self.events - had)
         self.chunks += other.chunks
         self.agent_name = self.agent_name or other.agent_name
@@ -198,7 +198,7 @@ def _best(choose: Any, a: datetime | None, b: datetime | None) -> datetime | Non
 
 
 def join_spans(spans: Iterable[list[int]]) -> list[list[int]]:
-    """`spans` of one file in order, those that touch made one."""
+    """`spans` of one file, sorted, with touching spans merged."""
     joined: list[list[int]] = []
     for start, end, line in sorted(spans):
         if joined and start <= joined[-1][1]:
@@ -212,7 +212,7 @@ def join_spans(spans: Iterable[list[int]]) -> list[list[int]]:
 
 
 class ChunkHead(msgspec.Struct, tag_field="event_type", tag="llm_chunk", gc=False):
-    """An `llm_chunk` without its text."""
+    """`llm_chunk` event without its data."""
 
     run_id: str
     seq: int
@@ -227,16 +227,16 @@ class _Open:
     def __init__(self, part: RunPart) -> None:
         self.part = part
         self.known = Ranges(part.seqs)
-        # Numbers from `start` to before `next` have come in a row and are not in `known` yet, which has `limit` next.
+        # The numbers from `start` up to `next` are consecutive and not yet in `known`; its next member is `limit`.
         self.start = self.next = part.last_chunk + 1
         self.limit = self.known.next_after(self.next)
-        self.other = -1  # the last number that is not of an `llm_chunk`
-        self.chunk: ChunkHead | None = None  # the last
+        self.other = -1  # last number that is not of an `llm_chunk`
+        self.chunk: ChunkHead | None = None  # last chunk
         self.chunks = 0
         self.block = -1
 
     def take(self, seq: int) -> bool:
-        """Add the number `seq`; False where it has come before."""
+        """Add the number `seq`; False if it occurred before."""
         if seq == self.next != self.limit:
             self.next += 1
             return True
@@ -265,9 +265,9 @@ class _Open:
 
 
 class Gatherer:
-    """Makes parts of the events of one file, in the order of its lines.
+    """Builder of the parts of one file, fed with its events in the order of the lines.
 
-    `known` gives what the lines before hold of a run, for a file that is read on.
+    `known` returns the part that was stored for a run, if reading continues in the middle of the file.
     """
 
     def __init__(self, known: Callable[[str], RunPart | None] | None = None) -> None:
@@ -275,15 +275,15 @@ class Gatherer:
         self._known = known
 
     def parts(self) -> list[RunPart]:
-        """The parts of all runs in the file."""
+        """Parts of all runs in the file."""
         return [each.closed() for each in self._open.values()]
 
     def take(self, events: list[Any], start: int, end: int, line: int) -> None:
-        """Take in the events of a block: its bytes in the file from `start` to `end`, its first line `line`."""
+        """Add the events of the block at the bytes `start` to `end` of the file, whose first line is number `line`."""
         runs = self._open
         here: list[RunPart] = []
         run_id: str | None = None
-        for event in events:  # the one loop that is run for every line of a log
+        for event in events:  # hot loop: runs once for every line of a log
             if event.run_id != run_id:
                 run_id = event.run_id
                 run = runs.get(run_id) or self._begin(run_id)
@@ -297,7 +297,7 @@ class Gatherer:
                 if seq == run.next != run.limit:
                     run.next = seq + 1
                 elif seq == run.next - 1 != run.other:
-                    pass  # `is_next_piece`, without the call
+                    pass  # same as `is_next_piece`, without the call
                 elif not run.take(seq):
                     run.part.duplicates += 1
             elif event.__class__ is ScoreEvent:
@@ -320,10 +320,10 @@ class Gatherer:
 
 
 def as_utc(when: datetime) -> datetime:
-    """`when` in UTC, which it is in if it does not say otherwise: foreign writers may leave the `Z` out."""
+    """`when` in UTC. A time without an offset is UTC, because other writers may omit the `Z`."""
     try:
         return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-    except OverflowError:  # in the first or last hours of all time
+    except OverflowError:  # within hours of the first or last representable time
         return when.replace(tzinfo=UTC)
 
 

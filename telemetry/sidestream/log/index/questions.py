@@ -1,4 +1,4 @@
-"""SQL of the questions to an index: which runs a filter takes, and in which order."""
+"""SQL for queries to an index: conditions of a filter, and sort order."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .rows import AGENT, CONVERSATION, MODELS, NAMES, OUTCOME, SCORES, TAGS, TOO
 SortKey: TypeAlias = tuple[bool, float, str]
 
 names_in = msgspec.json.Decoder(list[str]).decode
-"""The names in a row of models or tools."""
+"""Decoder of the names in the text of models or tools."""
 _tags = msgspec.json.Decoder(dict[str, str]).decode
 _scores = msgspec.json.Decoder(list[ScoreFacts]).decode
 
 
 class Conditions:
-    """Conditions on rows of `runs`, for runs that have ended: exactly those that a filter takes.
+    """SQL conditions on rows of `runs` that select exactly the ended runs matching a filter.
 
-    Names are compared by Python, as the filter itself does, each name once and not once for each run.
+    Names are compared in Python, as `Filter.matches` does, once for each distinct name instead of once for each run.
     """
 
     def __init__(self, where: Filter | None) -> None:
         self.sql = "outcome IS NOT NULL"
         self.values: list[Value] = []
         self.functions: dict[str, Callable[[str], bool]] = {}
-        """Functions that they call, by name."""
+        """Python functions called in the SQL, by name."""
         if where is not None:
             self._add_filter(where)
 
@@ -76,9 +76,9 @@ class Conditions:
 
 
 def in_order(order: Order) -> str:
-    """`ORDER BY` of rows of `runs`: what is not known comes last, and equal ones are in the order of their ids."""
-    column = order.by  # each is one
-    # Nulls are the lowest of all, and before SQLite 3.30 there is no way to say that they come last.
+    """`ORDER BY` clause for rows of `runs`: unknown values last, ties by id."""
+    column = order.by  # the sort names are the column names
+    # SQLite sorts nulls first, and has no NULLS LAST before version 3.30.
     return f"ORDER BY {f'{column} IS NULL, {column}' if order.ascending else f'{column} DESC'}, run_id"
 
 

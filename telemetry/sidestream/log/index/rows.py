@@ -1,4 +1,4 @@
-"""Rows of an index: of each run what lists are filtered and sorted by, in columns; names are kept once, as numbers."""
+"""Rows of an index: the columns by which lists are filtered and sorted. Each name is stored once, under a number."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sidestream.log.runs.summary import RunSummary, summary_of
 from .parts import RunPart, ScoreFacts
 
 AGENT, CONVERSATION, MODELS, TOOLS, TAGS, OUTCOME, SCORES = range(7)
-"""Kinds of names: models, tools, tags and scores as JSON, all of a run's in one."""
+"""Kinds of names. Models, tools, tags and scores of a run are stored as one JSON text."""
 NAMES = ("agent", "conversation", "models", "tools", "tags", "outcome", "scores")
-"""Columns that hold numbers of names, by their kind."""
+"""Columns that hold numbers of names, by kind."""
 COLUMNS = (
     "id", "run_id", "root", "trace", "file", "is_outer", "started", "duration", "cost", "tokens", "first_token",
     "own_cost", "bounds", "attempt", "attempt_of", *NAMES,
@@ -34,14 +34,14 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Unseen:
-    """Liveness of a writer that nobody looks for: whether it lives is found out when somebody asks."""
+    """Liveness that never checks a writer. Readers determine at query time whether a run is running or lost."""
 
     def alive(self, start: AgentStart | None, files: list[str]) -> bool:
         return False
 
 
 class NameTable:
-    """Numbers of names within one transaction."""
+    """Numbers of names, within one transaction."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -58,7 +58,7 @@ class NameTable:
 
 
 def row_of(part: RunPart, run: int, file: int | None, names: NameTable) -> list[Value]:
-    """Row number `run` of what a log holds of one run: in one `file`, or in several."""
+    """Row with the id `run` for a run whose events are in `file`, or in several files if None."""
     summary = summary_of(part, [], Unseen())
     whole, own = summary.is_lower_bound("cost", with_children=True), summary.is_lower_bound("cost")
     return [
@@ -88,17 +88,17 @@ def row_of(part: RunPart, run: int, file: int | None, names: NameTable) -> list[
 
 
 def _value_of(score: ScoreFacts) -> ScoreFacts:
-    """`score` without what makes each one different, so that those that say the same are kept once."""
+    """`score` without number and time, so that equal values are stored once."""
     return msgspec.structs.replace(score, seq=0, timestamp=_EPOCH)
 
 
 def models_of(run: RunSummary) -> list[str]:
-    """The model that the agent was set to, `""` for none, then those that were asked."""
+    """Model of the agent, `""` for none, followed by the models of the requests."""
     return [run.model or "", *run.models]
 
 
 def trace_key(trace_id: str) -> str | bytes:
-    """`trace_id` as it is kept: in half the bytes."""
+    """Stored form of `trace_id`: bytes if hexadecimal, at half the size."""
     try:
         key = bytes.fromhex(trace_id)
     except ValueError:
@@ -107,12 +107,12 @@ def trace_key(trace_id: str) -> str | bytes:
 
 
 def microseconds(when: datetime | None) -> int | None:
-    """Microseconds from the beginning of 1970 to `when`."""
+    """Microseconds since 1970-01-01; None if `when` is None."""
     return None if when is None else (when - _EPOCH) // _MICROSECOND
 
 
 def joined(parts: Iterable[RunPart]) -> RunPart:
-    """What several files hold of one run, the file with its earliest event first."""
+    """Parts of one run, merged, starting with the file of its earliest event."""
     first, *others = sorted(parts, key=lambda part: (part.first is None, part.first or _EPOCH))
     for other in others:
         first.add(other)
@@ -124,6 +124,6 @@ def _json(names: object) -> str:
 
 
 def _number(value: float | None) -> float | None:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # more than a database's integers hold
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # SQLite integers have 64 bits
         return math.copysign(math.inf, value) if abs(value) > 2**1000 else float(value)
     return value

@@ -1,9 +1,9 @@
-"""Index of the log files in a folder, kept beside them, so that a question need not read them all again.
+"""Index of the log files in a folder, stored beside them, so that a query does not read the whole log again.
 
-One SQLite database a folder, in `.sidestream-index/`: of each file how far it was read, and what it holds of each run
-(`parts`: numbers and names, no content), and of each run what lists are filtered and sorted by (`runs`). A file that
-has grown is read on from there; one that was replaced is read anew. It may be deleted at any time. Where it cannot be
-written, it is in the user's cache; where not even there, in memory, for this once.
+Each folder has one SQLite database in `.sidestream-index/`: how far each file was read, the part of each run in each
+file (`parts`: numbers and names, no content), and the columns by which lists are filtered and sorted (`runs`). A file
+that has grown is read from its previous end; a replaced file is read from its beginning. Deleting the index is safe. If
+the folder is not writable, the index is stored in the user's cache, or else in memory for this process.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from .parts import Gatherer, RunPart
 from .rows import Value
 
 WORTHWHILE = 4 * 1024 * 1024
-"""Bytes of log in a folder from which an index is kept: less is read quicker than looked up."""
+"""Minimum bytes of log in a folder for a stored index: a smaller log is read faster than looked up."""
 
-_BATCH = 16 * 1024 * 1024  # bytes of log, or
-_BATCH_FILES = 200  # files, that are remembered at once
+_BATCH = 16 * 1024 * 1024  # maximum bytes of log, or
+_BATCH_FILES = 200  # maximum files, stored in one transaction
 
 _T = TypeVar("_T")
 
 
 class _Reading(msgspec.Struct):
-    """Result of reading what was new in one file."""
+    """Result of reading the new lines of one file."""
 
     before: KnownFile
     now: KnownFile
     parts: list[RunPart]
     is_replaced: bool
-    """Whether the file is another one by now, so that what was kept of it is void."""
+    """Whether the file was replaced, so that its stored parts are invalid."""
     more: bool
-    """Whether there is more to be read."""
+    """Whether the file has further lines to read."""
 
 
 class Index:
-    """Index of the log files in one folder, by run. Nothing here raises for a damaged or unwritable database."""
+    """Index of the log files in one folder. A damaged or unwritable database never raises."""
 
     def __init__(self, folder: Path, files: Iterable[Path]) -> None:
-        """Look at `files`, all of them in `folder`, and read whatever is not known of them."""
+        """Open the index and read the new lines of `files`, all of them in `folder`."""
         self._folder = folder
         self._files = list(files)
         places: list[Path] = []
@@ -74,16 +74,16 @@ class Index:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- questions ---
+    # --- queries ---
 
     @property
     def files(self) -> dict[int, Path]:
-        """The files that are asked about, in their order, by their numbers in the tables."""
+        """Queried files in their order, by their number in the tables."""
         return self._numbers
 
     @property
     def is_whole(self) -> bool:
-        """Whether the index knows of no other files than those that are asked about."""
+        """Whether all files of the index are queried."""
         return self._is_whole
 
     def ask(
@@ -93,7 +93,7 @@ class Index:
         values: Sequence[Value] = (),
         functions: Mapping[str, Callable[[str], bool]] | None = None,
     ) -> list[_T]:
-        """What `make` makes of each row of the answer. Numbers of files may be others once `sql` is called again."""
+        """Rows of the result of `sql()`, converted by `make`. `sql` is called anew when file numbers have changed."""
 
         def answer() -> list[_T]:
             for name, function in (functions or {}).items():
@@ -103,11 +103,11 @@ class Index:
         return self._safely(answer)
 
     def part(self, data: bytes) -> RunPart:
-        """The part that a row of `parts` holds. Raises what `ask` takes care of: to be called by its `make`."""
+        """Decode a row of `parts`. Errors are handled by `ask`, so call only within its `make`."""
         return self._packer.part(data)
 
     def problems(self) -> list[Problem]:
-        """What could not be read of the files."""
+        """Problems in the queried files."""
         rows = self.ask(
             lambda file, problems: (file, decode_problems(problems)), lambda: "SELECT id, problems FROM files"
         )
@@ -118,7 +118,7 @@ class Index:
             if file in self._numbers
         ]
 
-    # --- reading what is new ---
+    # --- reading of new lines ---
 
     def _update(self) -> None:
         names = {_name(file): file for file in self._files}
@@ -156,14 +156,14 @@ class Index:
         return (self._folder / file).exists() or (self._folder / f"{file}.gz").exists()
 
     def _read(self, file: Path, before: KnownFile) -> _Reading | None:
-        """Read what is new in `file`, of a long one the next batch; None where nothing is."""
+        """Read the new lines of `file`, at most one batch; None if there are none."""
         try:
             status = os.stat(file)
             compressed = is_compressed(file)
         except OSError:
             status, compressed = None, False
         fingerprint = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}" if status else ""
-        # Of a plain file, the end of a line may be missing still, and whoever was writing it may be gone now.
+        # An incomplete last line of a plain file has to be read again: its writer may be gone by now.
         if status and fingerprint == before.fingerprint and (compressed or before.size == status.st_size):
             return None
         is_replaced = before.id is None or not status or not continues(file, status.st_size, compressed, before)
@@ -205,7 +205,7 @@ class Index:
                 before, now = reading.before, reading.now
                 rows = self._db.execute("SELECT seen, size FROM files WHERE name = ?", [now.name]).fetchall()
                 if rows != ([(before.fingerprint, before.size)] if before.id is not None else []):
-                    continue  # another process has read it in the meantime
+                    continue  # another process indexed the file meanwhile
                 if before.id is not None and reading.is_replaced:
                     keeper.forget(before.id)
                 problems = encode([msgspec.structs.replace(problem, file="") for problem in now.problems])
@@ -223,8 +223,8 @@ class Index:
                 try:
                     return opened(place), place
                 except (sqlite3.OperationalError, OSError):
-                    break  # cannot be opened or written
-                except sqlite3.DatabaseError:  # is none, or another version's
+                    break  # unreadable or unwritable
+                except sqlite3.DatabaseError:  # not a database, or of another version
                     with suppress(OSError):
                         place.unlink()
         return opened(None), None
@@ -234,7 +234,7 @@ class Index:
         self._packer = PartPacker(db, compress=place is not None)
 
     def _safely(self, ask: Callable[[], _T]) -> _T:
-        """The answer, if need be that of a database in memory, for which all files are read once more."""
+        """Result of `ask`. If the database fails, falls back to one in memory, for which all files are read again."""
         try:
             return ask()
         except (sqlite3.Error, msgspec.MsgspecError, zlib.error) as error:
@@ -243,7 +243,7 @@ class Index:
             self._db.close()
             if self._place is not None and not isinstance(error, sqlite3.OperationalError):
                 with suppress(OSError):
-                    self._place.unlink()  # damaged: the next reader makes it anew
+                    self._place.unlink()  # damaged: the next reader creates a new one
             self._use(opened(None), None)
             self._update()
             return ask()

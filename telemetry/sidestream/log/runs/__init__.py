@@ -1,1 +1,1 @@
-"""Runs read from a log: summaries, trees, statistics, search, differences."""
+"""Runs of a log: summaries, trees, statistics, search, comparison."""

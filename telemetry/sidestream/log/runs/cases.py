@@ -1,4 +1,4 @@
-"""Runs as cases of a data set: what went in, what came out, and what is known of it."""
+"""Runs as cases of an evaluation data set: input, output and metadata."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .summary import RunSummary
 
 
 def cases(paths: Paths, chosen: Iterable[RunSummary]) -> list[dict[str, Json]]:
-    """A case for each run: `name`, `inputs` (the prompt), `expected_output`, `metadata`, as pydantic-evals reads them.
+    """Evaluation case for each run: `name`, `inputs` (the prompt), `expected_output`, `metadata`, as in pydantic-evals.
 
     Args:
-        paths: The log.
-        chosen: Which runs. One whose prompt is not in the log makes no case.
+        paths: the log.
+        chosen: the runs. A run whose prompt is not in the log is left out.
 
-    Raises `ConfigurationError` where none of them has its prompt in the log.
+    Raises `ConfigurationError` if the log has no prompt of any of the runs.
     """
     found = []
     empty = True

@@ -1,4 +1,4 @@
-"""Conversations of a log: the runs that an application joined by a conversation id, as one thing with turns."""
+"""Conversations of a log: runs with the same conversation id, as the turns of one conversation."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ from .summary import RunSummary, SeenOutcome, sum_usd, total_usage
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """The runs of one conversation and what they add up to. What is not known is None."""
+    """Runs of one conversation and their totals. Unknown values are None."""
 
     conversation_id: str
     turns: list[str]
-    """Ids of its outermost runs, the first turn first."""
+    """Ids of the outermost runs, in order."""
     runs: int
-    """With the sub-agents of its turns."""
+    """Number of runs, including sub-agents of the turns."""
     agents: list[str]
     """Names of the agents that answered, in order of their first turn."""
     started: datetime | None
-    """Beginning of the first turn."""
+    """Start of the first turn."""
     last: datetime | None
-    """Beginning of the latest turn."""
+    """Start of the latest turn."""
     last_outcome: SeenOutcome
-    """How the latest turn ended."""
+    """Outcome of the latest turn."""
     outcomes: dict[str, int]
-    """How many turns ended how."""
+    """Number of turns by outcome."""
     duration_seconds: float | None
-    """Time that its turns took, without the time between them."""
+    """Seconds of all turns, without the time between them."""
     usage: Usage | None
-    """Of all its runs, as `cost_usd`."""
+    """Usage of all runs; likewise `total_tokens` and `cost_usd`."""
     total_tokens: int | None
     cost_usd: float | None
     usage_is_lower_bound: bool
     cost_is_lower_bound: bool
     tags: dict[str, str]
-    """Of the latest turn."""
+    """Tags of the latest turn."""
 
     def is_lower_bound(self, figure: Figure) -> bool:
-        """Whether `usage` or `cost` is less than what was really used."""
+        """Whether the true `usage` or `cost` may be higher."""
         return self.cost_is_lower_bound if figure == "cost" else self.usage_is_lower_bound
 
     @property
     def unpriced_requests(self) -> int:
-        """1 where a cost is missing that is not known, else 0."""
+        """1 if the cost is unknown because a price is missing, else 0."""
         return int(self.cost_usd is None and self.cost_is_lower_bound)
 
 
 def conversations(
     paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
 ) -> list[Conversation]:
-    """The conversations of a log, the one with the latest turn last.
+    """Conversations of a log, sorted by the start of their latest turn.
 
-    `where` takes a conversation if it takes one of its runs; the figures are those of the whole conversation.
+    `where` selects a conversation if any of its runs matches; the totals are those of the whole conversation.
 
     Raises what `read` raises.
     """
@@ -70,7 +70,7 @@ def conversations(
 
 
 def conversations_of(every: Iterable[RunSummary], where: Filter | None = None) -> list[Conversation]:
-    """The conversations that `every`, all runs of a log, belong to."""
+    """Conversations of `every`, which are all runs of a log."""
     families: dict[str, list[RunSummary]] = defaultdict(list)
     outermost: dict[str, list[RunSummary]] = defaultdict(list)
     for run in sorted(every, key=when):

@@ -1,4 +1,4 @@
-"""Comparison of two runs: their steps, prompts, tools, tokens, time and cost."""
+"""Comparison of two runs: steps, prompts, tools, tokens, time and cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .tree import RunLog, Step
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is not the same. None where a run does not have it."""
+    """Difference between two runs or steps. None if a side lacks the value."""
 
     what: str
     a: Json
@@ -22,37 +22,37 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def difference(self) -> float | None:
-        """`b` less `a`, for numbers."""
+        """`b` minus `a`, if both are numbers."""
         if isinstance(self.a, int | float) and isinstance(self.b, int | float):
             return self.b - self.a
         return None
 
 
 class StepDiff(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of one run beside the one of the other that it answers to."""
+    """Step of one run, paired with the corresponding step of the other."""
 
     status: Literal["same", "changed", "only_a", "only_b"]
-    """`changed`: something else than its times is different."""
+    """`changed`: values other than times, tokens and cost differ."""
     depth: int
     a: Step | None = None
     b: Step | None = None
     changes: list[Change] = []
-    """Times, tokens and cost included, so there may be some where the status is `same`."""
+    """Differences, including times, tokens and cost, so that a `same` step may have some."""
 
 
 class RunDiff(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs between the runs `a` and `b`."""
+    """Differences between the runs `a` and `b`."""
 
     a: RunLog
     b: RunLog
     facts: list[Change]
-    """About the run as a whole."""
+    """Differences of the runs as a whole."""
     steps: list[StepDiff]
-    """Every step of either run, in order."""
+    """Steps of both runs, paired, in order."""
 
     @property
     def same(self) -> bool:
-        """Whether both did the same, apart from times, ids, tokens and cost."""
+        """Whether both runs did the same, apart from times, ids, tokens and cost."""
         return all(step.status == "same" for step in self.steps) and not any(
             change.what in ("agent_name", "model", "outcome", "prompt", "output") for change in self.facts
         )
@@ -78,7 +78,7 @@ _MEASURED = ("duration_seconds", "time_to_first_token_seconds", "cost_usd")
 
 
 def diff(a: RunLog, b: RunLog) -> RunDiff:
-    """Compare two runs, as `load_run` gives them. Steps are paired by what they are, in order."""
+    """Compare two runs from `load_run`. Steps are paired by kind and name, in order."""
     facts = [
         Change(what=name, a=getattr(a.summary, name), b=getattr(b.summary, name))
         for name in FACTS
@@ -125,7 +125,7 @@ def _changes(a: Step, b: Step) -> Iterator[Change]:
 
 
 def _answer(step: Step) -> str:
-    """A request's answer as one text."""
+    """Answer to a request as one text."""
     return "\n".join(
         f"{part.tool_name}({part.text or ''})" if part.kind == "tool_call" else (part.text or "") for part in step.parts
     )

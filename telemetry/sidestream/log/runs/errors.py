@@ -1,4 +1,4 @@
-"""Errors of a log, those of one kind together: by type, place, and message without what differs each time."""
+"""Errors of a log, grouped by type, place, and message without its varying parts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .filters import Filter
 from .iteration import events
 
 MAX_GROUPS = 10_000
-"""Kinds of errors that are told apart; further ones are one."""
+"""Maximum number of groups; all further kinds form one group."""
 MAX_MESSAGE = 300
-"""Characters of a message that tell kinds apart."""
+"""Maximum characters of a message that distinguish groups."""
 _VARYING = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.I), "<id>"),
     (re.compile(r"\b0x[0-9a-f]+\b", re.I), "<address>"),
@@ -30,16 +30,16 @@ _VARYING = (
 
 
 class ErrorGroup(msgspec.Struct, kw_only=True):
-    """Errors of one kind."""
+    """Group of errors of one kind."""
 
     exception_type: str | None
     where: str
-    """`model`, `tool`, `output` or `run`."""
+    """Failing component: `model`, `tool`, `output` or `run`."""
     place: str | None
-    """File and function of the application's own code that raised it, where that is known."""
+    """File and function of the application's own code that raised the error; None if unknown."""
     tool_name: str | None
     message: str
-    """With `<n>`, `<id>`, `<url>` and `<address>` for what differs."""
+    """Message with `<n>`, `<id>`, `<url>` and `<address>` in place of varying parts."""
     count: int = 0
     runs: int = 0
     agents: list[str] = []
@@ -47,11 +47,11 @@ class ErrorGroup(msgspec.Struct, kw_only=True):
     last: datetime
     last_run_id: str
     last_message: str | None = None
-    """As it was the last time; None where the content policy kept it out."""
+    """Latest message, unchanged; None if the content policy removed it."""
 
 
 def normalized(message: str) -> str:
-    """`message` without numbers, ids, addresses and URLs, which differ each time."""
+    """`message` with placeholders for numbers, ids, addresses and URLs, which vary between occurrences."""
     text = " ".join(message[: 4 * MAX_MESSAGE].split())
     for pattern, name in _VARYING:
         text = pattern.sub(name, text)
@@ -61,12 +61,12 @@ def normalized(message: str) -> str:
 def errors(
     paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
 ) -> list[ErrorGroup]:
-    """The errors of a log, those of one kind together, the kind seen last first.
+    """Errors of a log in groups, the group with the latest error first.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
-        where: of which runs; None for all.
-        on_problem: called for each line that could not be read.
+        where: filter of the runs; None for all.
+        on_problem: called for each unreadable line.
 
     Raises what `read` raises.
     """
@@ -74,7 +74,7 @@ def errors(
 
 
 def grouped(found: Iterable[AnyEvent]) -> list[ErrorGroup]:
-    """The groups of the errors among the events `found`."""
+    """Groups of the errors among the events `found`."""
     groups: dict[tuple[str | None, ...], ErrorGroup] = {}
     runs: dict[tuple[str | None, ...], set[str]] = {}
     for event in found:

@@ -1,4 +1,4 @@
-"""Filter of runs: by time, agent, model, tool, conversation, outcome, tags, cost and duration; and their order."""
+"""Filter of runs by time, agent, model, tool, conversation, outcome, tags, scores, cost and duration; sort order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .summary import RunSummary
 
 OUTCOMES: tuple[str, ...] = (*get_args(RunOutcome), "lost", "running")
-"""How a run can have ended, as readers see it."""
+"""Outcomes of runs, as readers see them."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -27,37 +27,36 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What a run must be to be taken. Whatever is not given takes every run."""
+    """Filter of runs. Each condition is optional; a run has to match all."""
 
     since: datetime | None = None
-    """Runs that began then or later."""
+    """Earliest start."""
     until: datetime | None = None
-    """Runs that began before."""
+    """Starts before this time."""
     agents: tuple[str, ...] = ()
-    """Names of agents, any of them; `*` and `?` stand for any text and any character."""
+    """Names of agents; a run matches any of them. `*` and `?` stand for any text and any character."""
     models: tuple[str, ...] = ()
-    """Names of models, likewise: a run is taken if it asked any of them."""
+    """Names of models, as patterns; a run matches if it requested any of them."""
     outcomes: tuple[str, ...] = ()
-    """Any of `OUTCOMES`."""
+    """Outcomes, out of `OUTCOMES`; a run matches any of them."""
     tags: Mapping[str, str | None] = field(default_factory=dict)
-    """All of these tags; None for any value."""
+    """Required tags with their values; None for any value."""
     conversations: tuple[str, ...] = ()
-    """Ids of conversations, as names of agents are given."""
+    """Ids of conversations, as patterns; a run matches any of them."""
     tools: tuple[str, ...] = ()
-    """Names of tools, likewise: a run is taken if it called any of them."""
+    """Names of tools, as patterns; a run matches if it called any of them."""
     min_cost: float | None = None
-    """Runs that cost so many US dollars or more, sub-agents included. A run of unknown cost is not taken."""
+    """Minimum cost in US dollars, including sub-agents. A run of unknown cost does not match."""
     slower: float | None = None
-    """Runs that took so many seconds or more."""
+    """Minimum duration in seconds."""
     outermost: bool = False
-    """Runs that no other run began, which leaves sub-agents out."""
+    """Outermost runs only, without sub-agents."""
     attempts_of: tuple[str, ...] = ()
-    """Tries of the same thing (`sidecar.attempts()`), each given by the id of the first, or by how that begins or
-    ends: any of them."""
+    """Ids of first attempts (`sidecar.attempts()`), or their beginnings or ends; a run matches any of them."""
     scores: tuple[ScoreTest, ...] = ()
-    """All of these tests of the run's scores."""
+    """Tests of the run's scores; a run has to pass all."""
     min_attempt: int | None = None
-    """Runs that are this try of something or a later one: 2 for what was tried again."""
+    """Minimum number of the attempt: 2 for retried tasks."""
 
     @classmethod
     def parse(
@@ -79,10 +78,10 @@ class Filter:
         scores: Iterable[str] = (),
         now: datetime | None = None,
     ) -> Filter:
-        """The filter that is written so: times as `parse_time` takes them, tags as `name=value` or `name`, `min_cost`
-        as `0.05` or `$0.05`, `slower` as `parse_duration` takes it.
+        """Parse the command-line form of a filter.
 
-        Raises `ConfigurationError` for what cannot be meant.
+        Times are as for `parse_time`, tags `name=value` or `name`, `min_cost` is `0.05` or `$0.05`, `slower` is as for
+        `parse_duration`. Raises `ConfigurationError` for invalid text.
         """
         outcomes = tuple(outcomes)
         if unknown := [outcome for outcome in outcomes if outcome not in OUTCOMES]:
@@ -111,7 +110,7 @@ class Filter:
         )
 
     def matches(self, run: RunSummary) -> bool:
-        """Whether `run` is taken. A run of which no time is known is of no time at all."""
+        """Whether `run` matches. A run without a known start matches no time condition."""
         if (self.since is not None or self.until is not None) and run.started is None:
             return False
         return (
@@ -133,17 +132,17 @@ class Filter:
 
 
 def matches_any(names: Iterable[str], patterns: tuple[str, ...]) -> bool:
-    """Whether one of `names` is as one of `patterns` says."""
+    """Whether any of `names` matches any of `patterns`."""
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def is_named(run_id: str | None, names: tuple[str, ...]) -> bool:
-    """Whether `run_id` is one of `names`, or begins or ends so."""
+    """Whether `run_id` equals, begins with or ends with any of `names`."""
     return run_id is not None and any(name and (run_id.startswith(name) or run_id.endswith(name)) for name in names)
 
 
 def has_tags(tags: Mapping[str, str], wanted: Mapping[str, str | None]) -> bool:
-    """Whether all the `wanted` tags are among `tags`."""
+    """Whether `tags` include all the `wanted` tags."""
     return all(name in tags and (value is None or tags[name] == value) for name, value in wanted.items())
 
 
@@ -162,7 +161,7 @@ def _parse_cost(text: float | str) -> float:
 
 
 def parse_duration(text: float | str) -> float:
-    """The seconds that `text` means: `500ms`, `2s`, `1.5m`, `1h30m`, or a number of seconds.
+    """Seconds of a duration: `500ms`, `2s`, `1.5m`, `1h30m`, or a number of seconds.
 
     Raises `ConfigurationError` for anything else.
     """
@@ -181,9 +180,9 @@ def parse_duration(text: float | str) -> float:
 
 
 def parse_time(text: str, now: datetime | None = None) -> datetime:
-    """The time that `text` means: an age (`90s`, `30m`, `2h`, `7d`, `1w`, `1h30m`), a date or a time.
+    """UTC time of an age (`90s`, `30m`, `2h`, `7d`, `1w`, `1h30m`), a date or a time.
 
-    Dates and times are ISO 8601; without an offset they are of this machine's time zone. So are `today`, `yesterday`.
+    Dates and times are ISO 8601, in the local time zone if they have no offset; also `today` and `yesterday`.
     Raises `ConfigurationError` for anything else.
     """
     now = now or datetime.now(UTC)
@@ -198,7 +197,7 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
     days_ago = {"today": 0, "yesterday": 1}.get(text.lower())
     try:
         when = datetime.fromisoformat(text) if days_ago is None else midnight - timedelta(days=days_ago)
-        return when.astimezone(UTC)  # a naive time is taken for one of this machine's zone
+        return when.astimezone(UTC)  # a time without an offset is local
     except (ValueError, OverflowError, OSError):
         raise ConfigurationError(
             f"time {text!r}: write an age such as 30m, 2h or 7d, a date such as 2026-11-20, a time such as "
@@ -216,22 +215,22 @@ _SORTS: dict[str, Callable[[RunSummary], float | None]] = {
     "first_token": lambda run: run.time_to_first_token_seconds,
 }
 SORTS: tuple[str, ...] = tuple(_SORTS)
-"""What runs are ordered by."""
+"""Names of sort orders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Order of a list of runs: the latest, longest or most expensive first. What is not known comes last."""
+    """Sort order of runs, descending by default. Unknown values come last."""
 
     by: str = "started"
-    """Any of `SORTS`."""
+    """Sort key, out of `SORTS`."""
     ascending: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Order:
-        """The order that is written so: `cost`, or `-cost` for the smallest first.
+        """Parse a sort order: `cost` for descending, `-cost` for ascending.
 
-        Raises `ConfigurationError` for what is none of `SORTS`.
+        Raises `ConfigurationError` if the name is not in `SORTS`.
         """
         by = text.strip().lower().replace("-", "_").lstrip("_")
         if by not in _SORTS:
@@ -239,10 +238,10 @@ class Order:
         return cls(by=by, ascending=text.strip().startswith("-"))
 
     def sorted(self, runs: Iterable[RunSummary]) -> list[RunSummary]:
-        """`runs` in this order; those that are equal by their ids."""
+        """`runs` in this order; ties by id."""
         return sorted(runs, key=self.key)
 
     def key(self, run: RunSummary) -> tuple[bool, float, str]:
-        """What runs in this order are sorted by, the lowest first."""
+        """Sort key of `run`, for an ascending sort."""
         value = _SORTS[self.by](run)
         return (value is None, 0.0 if value is None else value if self.ascending else -value, run.run_id)

@@ -17,12 +17,12 @@ from .summary import RunSummary
 def runs(
     paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
 ) -> list[RunSummary]:
-    """The runs of a log, the newest last.
+    """Runs of a log, sorted by start.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
-        where: which of them; None for all.
-        on_problem: called for each line that could not be read.
+        where: filter of the runs; None for all.
+        on_problem: called for each unreadable line.
 
     Raises what `read` raises.
     """
@@ -36,7 +36,7 @@ def events(
     where: Filter | None = None,
     on_problem: OnProblem | None = None,
 ) -> Iterator[AnyEvent]:
-    """The events of a log, as `read` gives them; with `where`, those of the runs that it takes.
+    """Events of a log, as `read` returns them; with `where`, only those of matching runs.
 
     Raises what `read` raises.
     """
@@ -54,5 +54,5 @@ def events(
 
 
 def when(run: RunSummary) -> tuple[float, str]:
-    """The order of runs: by the time they began."""
+    """Sort key of runs by start; unknown starts come first."""
     return (run.started.timestamp() if run.started is not None else -math.inf, run.run_id)

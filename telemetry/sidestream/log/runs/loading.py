@@ -1,4 +1,4 @@
-"""Loading one run from a log as a tree of steps: its events are found, sorted, and each is added to its step."""
+"""Loading of one run from a log as a tree of steps."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from .tree import Delta, Located, Part, RunLog, Step
 
 
 def load_run(paths: Paths, run_id: str, *, change: Callable[[AnyEvent], AnyEvent] | None = None) -> RunLog:
-    """Everything the log holds of the run `run_id` (or the one run whose id begins so) and of its sub-agents.
+    """Load the run `run_id`, or the only run whose id begins with it, with its sub-agents.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
-        run_id: the id, or how it begins.
-        change: what to make of each event first, such as one without its content.
+        run_id: the id, or its beginning.
+        change: applied to each event first, for example to remove content.
 
-    Raises `ConfigurationError` where no run, or more than one, answers to `run_id`, or a path leads nowhere.
+    Raises `ConfigurationError` if no run or several runs match `run_id`, or if a path does not exist.
     """
     store = store_of(paths)
     found = {summary.run_id: summary for summary in store.tree(run_id)} if run_id else {}
@@ -64,7 +64,7 @@ def load_run(paths: Paths, run_id: str, *, change: Callable[[AnyEvent], AnyEvent
 
 
 def find_run(paths: Paths, run_id: str, *, change: Callable[[AnyEvent], AnyEvent] | None = None) -> RunLog | None:
-    """As `load_run`, and None where the log does not hold that run."""
+    """`load_run`, or None if the log does not hold the run."""
     try:
         return load_run(paths, run_id, change=change)
     except ConfigurationError:
@@ -94,7 +94,7 @@ def _descendants(root: str, children: dict[str, list[str]]) -> set[str]:
 
 
 def _events(every: Iterable[Located]) -> dict[str, list[Located]]:
-    """The events of each run in order of `seq`, each once."""
+    """Events of each run in order of `seq`, without duplicates."""
     found: dict[str, list[Located]] = defaultdict(list)
     seen: dict[str, dict[int, Located]] = defaultdict(dict)
     for located in every:
@@ -108,7 +108,7 @@ def _events(every: Iterable[Located]) -> dict[str, list[Located]]:
 
 
 def _is_next_piece(before: Located, here: Located) -> bool:
-    """Whether `here` is a further piece of the chunk `before`, and not the same chunk once more."""
+    """Whether `here` is another piece of the chunk `before`, and not a duplicate."""
     a, b = before.event, here.event
     last_chunk = a.seq if before.file == here.file and isinstance(a.data, LLMChunk) else -1
     return (
@@ -122,7 +122,7 @@ def _is_next_piece(before: Located, here: Located) -> bool:
 
 
 def build(summary: RunSummary, events: Iterable[Located]) -> RunLog:
-    """The tree of one run, without its sub-agents, from its events in order of `seq`."""
+    """Tree of one run, without its sub-agents, from its events in order of `seq`."""
     builder = _Builder(RunLog(summary=summary))
     for located in events:
         builder.log.events.append(located)
@@ -139,7 +139,7 @@ class _Builder:
         self.tools: dict[tuple[str | None, str], list[Step]] = defaultdict(list)
         self.ended: set[int] = set()
         self.results: dict[str, Json] = {}
-        """Results of tools, by call."""
+        """Results of tools, by tool call id."""
 
     def note(self, event: AnyEvent) -> None:
         data: Any = event.data
@@ -195,7 +195,7 @@ class _Builder:
         return step
 
     def _tool(self, data: Retry | Error | Custom) -> Step | None:
-        """The tool call that `data` belongs to, if its beginning is in the log."""
+        """Tool call that `data` belongs to; None if its start is not in the log."""
         if data.tool_call_id is None or data.tool_name is None:
             return None
         steps = self.tools.get((data.tool_call_id, data.tool_name))
@@ -212,7 +212,7 @@ class _Builder:
             part = Part(index=data.part, kind=data.kind, part_kind=data.part_kind)
             self.parts[data.request, data.part] = part
             step.parts.append(part)
-        if step.time_to_first_token_seconds is None and data.text:  # until `llm_end` has the exact time
+        if step.time_to_first_token_seconds is None and data.text:  # an estimate, until `llm_end` has the exact time
             step.time_to_first_token_seconds = max(0.0, event.offset - step.start)
         part.tool_name = part.tool_name or data.tool_name
         part.tool_call_id = part.tool_call_id or data.tool_call_id
@@ -272,14 +272,14 @@ def _deltas(offset: float, data: LLMChunk) -> list[Delta]:
 
 
 def _joined(root: str, logs: dict[str, RunLog], children: dict[str, list[str]]) -> RunLog:
-    """The run `root`, with each sub-agent's run in the step that started it."""
+    """Run `root`, with each sub-agent's run attached to the step that started it."""
     todo = [logs[root]]
     joined = {root}
     while todo:
         parent = todo.pop()
         for run_id in sorted(children.get(parent.summary.run_id, []), key=lambda each: _started(logs[each])):
             if run_id in joined:
-                continue  # a circle, in a log that no writer of ours has written
+                continue  # a cycle: only in a log that another writer has damaged
             joined.add(run_id)
             child = logs[run_id]
             _hang(parent, child)
@@ -302,7 +302,7 @@ def _hang(parent: RunLog, child: RunLog) -> None:
         if step.kind == "tool" and step.tool_call_id is not None and step.tool_call_id == summary.parent_tool_call_id:
             within = step
     if within is not None:
-        # The wall clock may have been set meanwhile: a sub-agent never begins outside the tool call it is part of.
+        # The wall clock may have been changed: a sub-agent never starts outside the tool call that contains it.
         start = max(start, within.start)
         if within.duration_seconds is not None:
             start = min(start, within.start + within.duration_seconds)

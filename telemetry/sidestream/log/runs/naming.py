@@ -1,4 +1,4 @@
-"""How a single run is named: by its id, the beginning or end of it, or its trace."""
+"""Names for a single run: its id, the beginning or end of the id, or its trace."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sidestream.errors import ConfigurationError
 from .summary import RunSummary
 
 SHORTEST_ID = 4
-"""Characters of a run's id by which it is called at least; the console exporter shows as many."""
+"""Minimum characters of an id that name a run; the console exporter shows as many."""
 
 
 def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
-    """The run of `known` that is called `name`: by its id, or by how that begins or ends; or by its trace.
+    """Run of `known` with the name `name`: its id, the beginning or end of its id, or its trace.
 
-    Raises `ConfigurationError` where there is none, or more than one.
+    Raises `ConfigurationError` if no run or several runs match.
     """
     wanted = name.strip().lower()
     exact = [run for run in known if wanted in (run.run_id.lower(), run.trace_id)]
-    # Several runs share a trace: the outermost is meant.
+    # The runs of a trace share the name: prefer the outermost.
     exact = [run for run in exact if run.parent_run_id is None] or exact
     found = exact or [run for run in known if is_called(run.run_id.lower(), wanted)]
     if not found:
@@ -34,7 +34,7 @@ def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
 
 
 def called(name: str, runs: Iterable[RunSummary]) -> list[RunSummary]:
-    """The runs of the trace `name`, and those whose id is `name` or begins or ends so."""
+    """Runs of the trace `name`, and runs whose id begins or ends with `name`."""
     wanted = name.strip().lower()
     return [run for run in runs if wanted == run.trace_id or is_called(run.run_id.lower(), wanted)]
 
@@ -45,7 +45,7 @@ def is_called(run_id: str, wanted: str) -> bool:
 
 
 def id_length(shown: Iterable[RunSummary], known: Iterable[RunSummary]) -> int:
-    """Length of the id suffix that distinguishes each run of `shown` within `known`. Ids of a time begin alike."""
+    """Length of the id suffix that distinguishes each run of `shown` within `known`. Ids of one time begin alike."""
     ends = sorted({run.run_id[::-1] for run in known})
     length = SHORTEST_ID
     for run in shown:

@@ -1,4 +1,4 @@
-"""Overview of many runs for lists: how they ended, what they cost and how long they took over time, and their names."""
+"""Overview of many runs for lists: outcomes, cost and duration over time, and names for filters."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from .summary import RunSummary
 
 
 class TimeBin(msgspec.Struct, frozen=True, kw_only=True):
-    """The runs that began from `since` to before `until`, added up."""
+    """Totals of the runs that started from `since` to before `until`."""
 
     since: datetime
     until: datetime
     outcomes: dict[str, int]
-    """How many ended how, the most frequent first."""
+    """Number of runs by outcome, the most frequent first."""
     cost_usd: float | None
-    """None where none is known."""
+    """Sum in US dollars; None if no cost is known."""
     cost_bounds: int
-    """Runs whose cost is a lower bound."""
+    """Number of runs whose cost is a lower bound."""
     duration: Quantiles | None
-    """Of the runs that have ended."""
+    """Durations of the runs that are not running."""
 
 
 class RunsOverTime(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs in spans of time of the same length, from the first to the last of which a time is known."""
+    """Totals in intervals of equal length, from the first known start to the last."""
 
     bins: list[TimeBin] = []
-    """Empty where no time is known."""
+    """Empty if no start is known."""
     duration: Quantiles | None = None
-    """Of all runs that have ended."""
+    """Durations of all runs that are not running."""
 
 
 class RunNames(msgspec.Struct, frozen=True, kw_only=True):
-    """Names that filters can be given, each once and in order."""
+    """Names for filters, each once, sorted."""
 
     agents: list[str]
     models: list[str]
     tools: list[str]
 
     def and_of(self, *, agents: Iterable[str], models: Iterable[str], tools: Iterable[str]) -> RunNames:
-        """These names and others."""
+        """These names and the given ones."""
         return RunNames(
             agents=sorted({*self.agents, *agents} - {""}),
             models=sorted({*self.models, *models}),
@@ -55,20 +55,20 @@ class RunNames(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TimedRun(NamedTuple):
-    """What the overview of many runs tells of one."""
+    """Facts of one run for the overview."""
 
     at: float
-    """When it began: seconds since 1970."""
+    """Start in seconds since 1970."""
     outcome: str
     cost_usd: float | None
     is_bound: bool
     """Whether the cost is a lower bound."""
     duration_seconds: float | None
-    """None while it is running."""
+    """None while the run is running."""
 
 
 def timed(runs: Iterable[RunSummary], *, with_sub_agents: bool) -> list[TimedRun]:
-    """Those of `runs` of which a time is known; their cost with that of their sub-agents, or their own."""
+    """Facts of the runs with a known start; their cost with or without sub-agents."""
     return [
         TimedRun(
             run.started.timestamp(),
@@ -83,12 +83,12 @@ def timed(runs: Iterable[RunSummary], *, with_sub_agents: bool) -> list[TimedRun
 
 
 def over_time(runs: Iterable[RunSummary], bins: int, *, with_sub_agents: bool) -> RunsOverTime:
-    """`runs` in so many `bins`; their cost with that of their sub-agents, or their own."""
+    """`runs` in `bins` intervals; their cost with or without sub-agents."""
     return in_bins(timed(runs, with_sub_agents=with_sub_agents), bins)
 
 
 def in_bins(runs: Sequence[TimedRun], bins: int) -> RunsOverTime:
-    """`runs` in so many `bins`."""
+    """`runs` in `bins` intervals."""
     if not runs:
         return RunsOverTime()
     edges = edges_of(min(run.at for run in runs), max(run.at for run in runs), bins)
@@ -102,13 +102,13 @@ def in_bins(runs: Sequence[TimedRun], bins: int) -> RunsOverTime:
 
 
 def edges_of(first: float, last: float, bins: int) -> list[float]:
-    """Edges of `bins` spans of time, in seconds since 1970, that take in all from `first` to `last`."""
+    """Edges of `bins` intervals from `first` to `last`, in seconds since 1970."""
     size = max((last - first) / bins, 0.001)
     return [*(first + number * size for number in range(bins)), max(last, first + (bins - 1) * size) + 0.001]
 
 
 def bin_of(at: float, edges: Sequence[float]) -> int:
-    """Number of the span of time that `at` is in."""
+    """Index of the interval that contains `at`."""
     return min(len(edges) - 2, int((at - edges[0]) / (edges[1] - edges[0])))
 
 
@@ -125,7 +125,7 @@ def _bin(since: float, until: float, runs: list[TimedRun]) -> TimeBin:
 
 
 def moment(seconds: float) -> datetime:
-    """The time so many seconds after the beginning of 1970, the last one that can be told for those after it."""
+    """UTC time of Unix time `seconds`; the last representable time if `seconds` is beyond it."""
     try:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     except OverflowError:
@@ -133,7 +133,7 @@ def moment(seconds: float) -> datetime:
 
 
 def names(runs: Iterable[RunSummary]) -> RunNames:
-    """The names in `runs`."""
+    """Names that occur in `runs`."""
     every = list(runs)
     return RunNames(agents=[], models=[], tools=[]).and_of(
         agents=(run.agent_name or "" for run in every),

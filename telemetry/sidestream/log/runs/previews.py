@@ -1,4 +1,4 @@
-"""Beginnings of what runs were asked and answered, for lists: read from the log, since no index has content."""
+"""Previews of runs for lists: the beginnings of prompt and answer, read from the log because no index has content."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sidestream.log.reader import Skipped, decode_block, decoder_of
 from sidestream.terminal.text import one_line
 
 LENGTH = 160
-"""Characters of a question or an answer that are kept."""
+"""Maximum characters of a prompt or an answer."""
 
 
 class Preview(NamedTuple):
-    """Question and answer of a run, each on one line. None where the log does not have it."""
+    """Prompt and answer of a run, each shortened to one line. None if not in the log."""
 
     question: str | None = None
     answer: str | None = None
 
 
 def previews(paths: Paths, run_ids: Iterable[str], *, deadline: float = inf) -> dict[str, Preview]:
-    """Question and answer of the runs `run_ids`; of those that are found by `deadline`, a time of `time.monotonic`."""
+    """Previews of the runs `run_ids`; incomplete if `deadline`, a time of `time.monotonic`, is reached first."""
     wanted = set(run_ids)
     found: dict[str, Preview] = {}
     decoder = decoder_of(frozenset({"agent_start", "final_result"}))
@@ -47,6 +47,6 @@ def previews(paths: Paths, run_ids: Iterable[str], *, deadline: float = inf) -> 
 def _brief(value: Json) -> str | None:
     if value is None or (isinstance(value, dict) and value.keys() == {"type", "length"}):
         return None
-    if isinstance(value, list):  # a prompt of several parts: its texts
+    if isinstance(value, list):  # a prompt of several parts: join its texts
         value = " ".join(item for item in value if isinstance(item, str)) or value
     return one_line(value, LENGTH)

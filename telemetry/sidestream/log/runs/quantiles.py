@@ -1,4 +1,4 @@
-"""Quantiles of times."""
+"""Quantiles of durations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
-    """How a time in seconds is spread over those that have it."""
+    """Distribution of durations in seconds."""
 
     count: int
     mean: float
@@ -20,7 +20,7 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def quantiles(seconds: Sequence[float | None]) -> Quantiles | None:
-    """The spread of those that are known, between neighbours by straight line; None where none is."""
+    """Distribution of the known values, with linear interpolation; None if no value is known."""
     known = sorted(value for value in seconds if value is not None)
     if not known:
         return None

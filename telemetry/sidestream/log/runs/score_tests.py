@@ -1,4 +1,4 @@
-"""Test of a run's score: what `--score quality<0.5` means."""
+"""Test of a run's score, as in `--score 'quality<0.5'`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _WORDS = {"true": 1.0, "false": 0.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTest:
-    """What the latest score of a name must be. Without a comparison, that there is one."""
+    """Test of a run's latest score of a name. Without a comparison, the score only has to exist."""
 
     name: str
     comparison: Comparison | None = None
     number: float | None = None
     label: str | None = None
-    """What is compared with the label; a word that is a number is compared with either."""
+    """Expected label. A word that is a number, such as `1` or `true`, is compared with the label and with the value."""
 
     @classmethod
     def parse(cls, text: str) -> ScoreTest:
-        """The test that is written so: `quality<0.5`, `quality>=1`, `helpful=true`, `verdict=pass`, or `quality`.
+        """Parse a test: `quality<0.5`, `quality>=1`, `helpful=true`, `verdict=pass`, or `quality`.
 
-        Raises `ConfigurationError` for what cannot be meant.
+        Raises `ConfigurationError` for invalid text.
         """
         found = re.fullmatch(r"\s*([^<>=]+?)\s*(?:(<=|>=|<|>|=)\s*(.+?)\s*)?", text)
         if found is None:
@@ -60,7 +60,7 @@ class ScoreTest:
         return cls(name=name, comparison=cast(Comparison, comparison), number=number, label=label)
 
     def matches(self, scores: Iterable[ScoreFacts]) -> bool:
-        """Whether the latest score of that name, which is among `scores` if there is one, is so."""
+        """Whether `scores`, the latest of each name, contain the score and it passes the test."""
         score = next((each for each in scores if each.name == self.name), None)
         if score is None or self.comparison is None:
             return score is not None

@@ -1,6 +1,6 @@
-"""Search for text in a log: prompts, answers, thoughts, arguments, results, errors, and the names of tools.
+"""Search for text in a log: prompts, answers, thinking, arguments, results, errors, and names of tools.
 
-A streamed answer is searched as it reads, not as it came: what begins in one chunk and ends in the next is found.
+The chunks of a streamed answer are joined before the search, so that text across two chunks is found.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from .filters import Filter
 from .iteration import when
 
 CONTEXT = 60
-"""Characters shown on each side of what was found."""
+"""Characters of context on each side of a match."""
 OPEN_CHUNKS = 20_000
-"""Chunks of one answer that are kept until it ends, to be searched as one text."""
+"""Maximum chunks of one answer that are kept in memory; a longer answer is searched in pieces."""
 FEWEST_RUNS, MOST_RUNS = 50, 800
-"""Runs that are looked through at once where the newest come first: few, so that the first places are found soon."""
+"""Runs searched in one batch, newest first: few in the first batch, so that the first hits arrive soon."""
 ALL_OPEN_CHUNKS = 100_000
-"""Chunks of all answers that are kept; then the oldest is searched as far as it has come. Lost runs never end."""
+"""Maximum chunks of all unfinished answers in memory; beyond, the oldest answer is searched unfinished. Lost runs never
+finish theirs.
+"""
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """One place where the text was found."""
+    """Match of the searched text."""
 
     run_id: str
     agent_name: str | None
@@ -47,17 +49,19 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime
     offset: float
     where: str
-    """The field: `prompt`, `text`, `args.query`, `result[2].title`, `tool_name`, …"""
+    """Path of the field: `prompt`, `text`, `args.query`, `result[2].title`, `tool_name`, …"""
     excerpt: str
-    """What stands there, with some of what is around it."""
+    """Matched text with context on both sides."""
     start: int
     end: int
-    """Where in the excerpt it is."""
+    """Position of the match in `excerpt`: `excerpt[start:end]`."""
     file: str
     line: int
-    """Of an answer, where what was found begins. In a stretch with damaged lines, the first line of that stretch."""
+    """Line of the match; for an answer, of its chunk where the match begins. In a block with damaged lines, the block's
+    first line.
+    """
     name: str | None = None
-    """The model or tool that it is of, if any."""
+    """Model or tool of the event; None if it has neither."""
 
 
 def search(
@@ -71,23 +75,22 @@ def search(
     deadline: float = inf,
     on_problem: OnProblem | None = None,
 ) -> Iterator[Hit]:
-    """Every place of a log's content where `pattern` is found, in the order of the log.
+    """Search the content of a log for `pattern`; hits are in the order of the log.
 
-    Of an answer every place, found once it has ended; of any other field the first. The name of a tool is found where
-    the tool is called.
+    Every match in an answer is a hit, once the answer has ended; in any other field only the first match. The name of a
+    tool is found in its call.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
-        pattern: a text, or with `regex` a regular expression of Python's.
-        ignore_case: whether `a` finds `A`.
-        where: of which runs; None for all.
-        newest_first: the run that began last comes first, each with its places in order; the same instructions of
-            several runs are found once.
-        deadline: time of `time.monotonic` at which to stop looking, found or not.
-        on_problem: called for each line that could not be read.
+        pattern: plain text, or with `regex` a Python regular expression.
+        regex: whether `pattern` is a regular expression.
+        ignore_case: whether `a` matches `A`.
+        where: filter of the runs; None for all.
+        newest_first: order hits by run, the latest run first; the same instructions in several runs are one hit.
+        deadline: time of `time.monotonic` at which the search stops.
+        on_problem: called for each unreadable line.
 
-    Raises `ConfigurationError` for an empty or wrong pattern, and where a path leads nowhere; `UnreadableLogError` as
-    `read` does.
+    Raises `ConfigurationError` for an empty or invalid pattern, or a missing path; `UnreadableLogError` as `read` does.
     """
     if not pattern:
         raise ConfigurationError("search: give a text to look for")
@@ -105,16 +108,16 @@ def search(
 
 
 def _is_plain(text: str) -> bool:
-    """Whether every writer of JSON writes `text` as it is."""
+    """Whether `text` contains no character that a JSON writer may escape."""
     return text.isascii() and text.isprintable() and not set(text) & set('"\\/')
 
 
 _OTHER_CASES = {"i": (b"\xc4", b"\\u01"), "s": (b"\xc5", b"\\u01"), "k": (b"\xe2\x84\xaa", b"\\u212a")}
-"""How `İ`, `ı`, `ſ` and the Kelvin sign, which an ASCII letter finds where case is ignored, begin in JSON."""
+"""Byte prefixes of `İ`, `ı`, `ſ` and the Kelvin sign in JSON, which match an ASCII letter if case is ignored."""
 
 
 def _may_hold(plain: str, ignore_case: bool) -> Callable[[bytes], bool]:
-    """Tells of lines whether they may hold `plain`, from their bytes: quicker than to look at every field."""
+    """Build a fast test on raw bytes for whether a block may contain `plain`, without decoding its fields."""
     if not ignore_case:
         literal = plain.encode()
         return lambda data: literal in data
@@ -130,16 +133,16 @@ def _may_hold(plain: str, ignore_case: bool) -> Callable[[bytes], bool]:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What is looked for, and how long."""
+    """Search with its compiled pattern and its limits."""
 
     pattern: re.Pattern[str]
     may_hold: Callable[[bytes], bool] | None
-    """Test whether the pattern may be in the bytes of a block; None where its fields have to be decoded."""
+    """Test whether the bytes of a block may contain the pattern; None if every block has to be decoded."""
     deadline: float
     on_problem: OnProblem | None
 
     def through(self, stretches: Iterable[Stretch], wanted: set[str] | None) -> Iterator[Hit]:
-        """The places in blocks of files, of the runs `wanted` or of all."""
+        """Hits in the blocks of `stretches`, in the runs `wanted` or in all."""
         pattern, may_hold = self.pattern, self.may_hold
         everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
         answers = _Answers(pattern)
@@ -147,7 +150,7 @@ class _Search:
             for block in blocks:
                 if time.monotonic() > self.deadline:
                     return
-                # What is not in the bytes can still be in an answer, across two chunks.
+                # A match can span two chunks of an answer without being in the bytes of any block.
                 decoder = everything if may_hold is None or may_hold(block.data) else answers_only
                 events = decode_block(block, decoder, file, self.on_problem)
                 whole = len(events) == block.lines
@@ -166,7 +169,7 @@ class _Search:
 
 
 def _newest_first(store: RunStore, look: _Search, where: Filter | None) -> Iterator[Hit]:
-    """The places run by run, the run that began last first, by way of where the index says that a run's lines are."""
+    """Hits run by run, the latest run first, reading only the lines of each run."""
     every = (run for run, _ in store.summaries(where, on_problem=look.on_problem))
     order = sorted(every, key=when, reverse=True)
     instructions: set[tuple[str, str | None]] = set()
@@ -188,7 +191,7 @@ def _newest_first(store: RunStore, look: _Search, where: Filter | None) -> Itera
 
 
 class _Answers:
-    """Chunks of the answers that have not ended."""
+    """Chunks of unfinished answers."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern

@@ -1,4 +1,4 @@
-"""What a request sent to its model, as its own run tells it."""
+"""Messages and settings that a request sent to its model, from the events of its own run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sidestream.events import Json, LLMEnd, LLMStart
 from .tree import Sent
 
 SentMessage: TypeAlias = dict[str, Json]
-"""A message: `kind` (`request`, `response`) and `parts`, as pydantic-ai names them. `missing`: not in the log."""
+"""Message: `kind` (`request` or `response`, `missing` if not in the log) and `parts`, named as in pydantic-ai."""
 
 
 def sent_of(start: LLMStart, prompt: Json, results: dict[str, Json]) -> Sent:
-    """What `start` tells, with the content that other events of its run tell: the prompt, and `results` of calls."""
+    """Sent messages of `start`, completed with content of other events: the prompt, and `results` of calls."""
     new = start.sent if isinstance(start.sent, list) else []
     return Sent(
         messages=start.messages,
@@ -43,7 +43,7 @@ def _with_content(message: SentMessage, prompt: Json, results: dict[str, Json]) 
 
 
 def details_of(end: LLMEnd) -> dict[int, dict[str, Json]]:
-    """What `end` tells of the answer's parts, by their index."""
+    """Recorded details of the answer's parts, by index of the part."""
     found: dict[int, dict[str, Json]] = {}
     for each in end.part_details if isinstance(end.part_details, list) else ():
         if isinstance(each, dict) and isinstance(index := each.get("part"), int):

@@ -1,4 +1,4 @@
-"""Messages of a request, put together from the places that tell them: itself, requests before, other runs."""
+"""Complete messages of a request, assembled from the request itself, earlier requests, and other runs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .sent import SentMessage
 from .tree import Part, RunLog, Sent, Step
 
 Load: TypeAlias = Callable[[str], RunLog | None]
-"""Finds a run by its id; None where the log does not hold it."""
+"""Loads a run by its id; returns None if the log does not hold the run."""
 
 _PART_KINDS = {"text": "text", "thinking": "thinking", "tool_call": "tool-call"}
 
 
 def sent_messages(run: RunLog, request: int, paths: Paths = "runs/") -> list[SentMessage]:
-    """All messages of a request of `run`, history included.
+    """All messages of a request of `run`, including the history.
 
     Args:
-        run: The run, as `load_run` gives it.
-        request: Number of the request: 1 for the first.
-        paths: The log that holds the runs before it, whose messages are its history.
+        run: the run, from `load_run`.
+        request: number of the request: 1 for the first.
+        paths: the log that holds the earlier runs whose messages are the history.
 
-    Raises `ConfigurationError` where the run has no such request. A message that the log does not hold is one of
-    `kind` `missing`, with the `run_id` that had it.
+    Raises `ConfigurationError` if the run has no such request. A message that the log does not hold is returned with
+    `kind` `missing` and the `run_id` of its run.
     """
     messages = Conversations(run, lambda run_id: find_run(paths, run_id)).messages(run.summary.run_id, request)
     if messages is None:
@@ -37,7 +37,7 @@ def sent_messages(run: RunLog, request: int, paths: Paths = "runs/") -> list[Sen
 
 
 class Conversations:
-    """Lists of messages of a run and of those that it refers to, each put together once."""
+    """Message lists of a run and of the runs it refers to, each assembled once."""
 
     def __init__(self, run: RunLog, load: Load) -> None:
         self._load = load
@@ -45,12 +45,12 @@ class Conversations:
         self._lists: dict[tuple[str, int], list[SentMessage]] = {}
 
     def messages(self, run_id: str, request: int) -> list[SentMessage] | None:
-        """The messages of a request; None where the log does not hold it."""
+        """Messages of a request; None if the log does not hold the request."""
         if self._step(run_id, request) is None:
             return None
         todo = [(run_id, request)]
         opened = set[tuple[str, int]]()
-        while todo:  # a conversation of many runs is as deep as it is long
+        while todo:  # a stack instead of recursion: a conversation of many runs would exceed the recursion limit
             wanted = todo[-1]
             opened.add(wanted)
             step = self._step(*wanted)
@@ -59,7 +59,8 @@ class Conversations:
                 todo.pop()
                 continue
             needed = [(each.run_id or wanted[0], each.request) for each in step.sent.history]
-            missing = [each for each in needed if each not in self._lists and each not in opened]  # a circle ends
+            # `opened` ends a cycle
+            missing = [each for each in needed if each not in self._lists and each not in opened]
             if missing:
                 todo += missing
                 continue
@@ -83,7 +84,7 @@ class Conversations:
         return [*messages, *new]
 
     def _stretch(self, run_id: str, history: History) -> Iterator[SentMessage]:
-        """The messages that `history` names, of the run `run_id`."""
+        """Messages of the run `run_id` to which `history` refers."""
         step = self._step(run_id, history.request)
         listed = [*self._lists.get((run_id, history.request), []), *([] if step is None else [answer_of(step)])]
         for index in range(history.start or 0, (history.start or 0) + history.count):
@@ -91,12 +92,12 @@ class Conversations:
 
 
 def request_of(run: RunLog, request: int) -> Step | None:
-    """The step of a request of `run`."""
+    """Step of a request of `run`; None if not in the log."""
     return next((step for step in run.steps if step.kind == "request" and step.request == request), None)
 
 
 def answer_of(step: Step) -> SentMessage:
-    """The answer to a request as a message."""
+    """Answer to a request, as a message."""
     parts = sorted(step.parts, key=lambda part: part.index or 0)
     return {"kind": "response", "parts": [_part(part) | step.part_details.get(part.index or 0, {}) for part in parts]}
 

@@ -1,6 +1,6 @@
-"""Statistics: what the runs of a log did, used and cost, by agent, model, tool, hour, day and tag.
+"""Statistics of the runs of a log by agent, model, tool, hour, day and tag.
 
-A run's own cost is summed, never its cost with sub-agents: each sub-agent is a run of the log itself.
+Totals sum each run's own cost, never its cost with sub-agents, because each sub-agent is a run of the log itself.
 """
 
 from __future__ import annotations
@@ -24,51 +24,50 @@ from .summary import TOKENS, RunSummary, sum_usd
 
 
 class ScoreSums(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the latest scores of one name of several runs come to."""
+    """Distribution of the latest scores of one name over several runs."""
 
     count: int
-    """Runs that have it."""
+    """Number of runs with the score."""
     mean: float | None = None
-    """Of those with a value; true counts as 1."""
+    """Mean of the values, true as 1; None if no score has a value."""
     min: float | None = None
     max: float | None = None
     labels: dict[str, int] = {}
-    """How many have which label."""
+    """Number of runs by label."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What several runs, requests or tool calls have in common, and what they add up to."""
+    """Totals of a group of runs, model requests or tool calls."""
 
     name: str | None
-    """Of the agent, model or tool, or the tag's value; the hour (UTC), as `2026-11-20T09:00Z`, or the day (UTC); None
-    where it has none."""
+    """Agent, model, tool, tag value, hour (UTC) as `2026-11-20T09:00Z`, or day (UTC); None if a run has none."""
     count: int
-    """Runs, model requests or tool calls, as the table says."""
+    """Number of runs, model requests or tool calls in the group."""
     outcomes: dict[str, int]
-    """How many of them ended how."""
+    """Number by outcome."""
     usage: Usage | None = None
     total_tokens: int | None = None
     cost_usd: float | None = None
-    """None where nothing was priced."""
+    """Cost in US dollars; None if no request was priced."""
     unpriced_requests: int = 0
-    """Requests that used tokens of which no price is known."""
+    """Number of requests that used tokens without a known price."""
     partial_requests: int = 0
-    """Requests that were cut off before their whole usage was known."""
+    """Number of requests that were cut off before their whole usage was known."""
     unmeasured_requests: int = 0
-    """Requests that were answered without anybody telling what they used."""
+    """Number of requests that were answered but reported no usage."""
     unended_runs: int = 0
-    """Runs whose end is not in the log: what they used since their last whole request is not known."""
+    """Number of runs without an end in the log, whose usage after the last whole request is unknown."""
     duration: Quantiles | None = None
     time_to_first_token: Quantiles | None = None
-    """Of runs: of their first request."""
+    """Time to the first token; for runs, of their first request."""
     scores: dict[str, ScoreSums] = {}
-    """Of runs: what was thought of them, by name of the score."""
+    """Scores of the runs by name."""
     requests: int | None = None
     tool_calls: int | None = None
     retries: int | None = None
 
     def is_lower_bound(self, figure: Figure) -> bool:
-        """Whether the sum of `usage` or `cost` is less than what was really used."""
+        """Whether the true `usage` or `cost` may be higher than the sum."""
         return self.unended_runs > 0 or counts_are_bounds(
             figure,
             partial=self.partial_requests,
@@ -78,29 +77,29 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """The statistics of a log."""
+    """Statistics of a log."""
 
     total: Group
-    """Of runs."""
+    """All runs."""
     by_agent: list[Group]
-    """Of runs, the most expensive agent first."""
+    """Runs by agent, the most expensive agent first."""
     by_model: list[Group]
-    """Of model requests."""
+    """Model requests by model, the most expensive model first."""
     by_tool: list[Group]
-    """Of tool calls, the most used tool first."""
+    """Tool calls by tool, the most used tool first."""
     by_hour: list[Group]
-    """Of runs, by the hour in which they began."""
+    """Runs by the hour (UTC) of their start."""
     by_day: list[Group]
-    """Of runs, by the day (UTC) in which they began."""
+    """Runs by the day (UTC) of their start."""
     by_attempt: list[Group]
-    """Of runs that are tries of something (`sidecar.attempts()`), by which try they are: `1`, `2` …"""
+    """Runs that are attempts (`sidecar.attempts()`), by the number of the attempt: `1`, `2` …"""
     by_tag: dict[str, list[Group]]
-    """Of runs, for each tag that was asked for, by its value."""
+    """Runs by value, for each requested tag."""
     missing_events: int
-    """Events that are not in the log."""
+    """Number of events that are not in the log."""
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for notebooks."""
         from sidestream.log.html import statistics_html
 
         return statistics_html(self)
@@ -113,9 +112,9 @@ def statistics(
     tags: Iterable[str] = (),
     on_problem: OnProblem | None = None,
 ) -> Statistics:
-    """The statistics of those runs of a log that `where` takes, by the values of `tags` as well.
+    """Statistics of the runs that match `where`, also by the values of `tags`.
 
-    Raises `ConfigurationError` where a path leads nowhere.
+    Raises `ConfigurationError` if a path does not exist.
     """
     total, missing = _Tally(), 0
     agents, hours, days, attempts, models, tools = (defaultdict[str | None, _Tally](_Tally) for _ in range(6))
@@ -160,7 +159,7 @@ def _groups(tallies: dict[str | None, _Tally]) -> list[Group]:
 
 
 class _Tally:
-    """Adds up what a group has in common."""
+    """Accumulator of the totals of one group."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -181,7 +180,7 @@ class _Tally:
             self.first_tokens.append(first_token)
 
     def add_run(self, run: RunSummary) -> None:
-        # How long a run takes is not known before it is over.
+        # The duration of a run in progress is not final, and would bias the quantiles.
         duration = None if run.outcome == "running" else run.duration_seconds
         self.add(run.outcome, duration, run.time_to_first_token_seconds)
         self.add_used(run.usage, run.total_tokens, run.cost_usd)

@@ -1,4 +1,4 @@
-"""Summary of one run: who, when, how it ended, what it used and cost, and whether all of it is in the log."""
+"""Summary of one run: identity, times, outcome, usage, cost, and completeness of its log."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from sidestream.events.bounds import Figure
 from sidestream.log.index.parts import UNKNOWN_MODEL, RunPart, ScoreFacts
 
 SeenOutcome: TypeAlias = RunOutcome | Literal["lost", "running"]
-"""How a run ended, as a reader sees it: `lost` if there is no `agent_end` and its writer is gone, `running` if not."""
+"""Outcome of a run for readers: without an `agent_end`, `lost` if the writer is gone, else `running`."""
 
 
 TOKENS = [name for name in Usage.__struct_fields__ if name.endswith("_tokens")]
-"""The fields of `Usage` that are counts of tokens."""
+"""Fields of `Usage` that are token counts."""
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """One run. What is not known is None. Seconds, tokens, US dollars."""
+    """Summary of one run in seconds, tokens and US dollars. Unknown values are None."""
 
     run_id: str
     agent_name: str | None = None
     outcome: SeenOutcome
     success: bool | None = None
-    """None while it is running."""
+    """None while the run is in progress."""
     started: datetime | None = None
-    """UTC. Where the beginning is not in the log: when the run was first seen."""
+    """Start (UTC). If the start is not in the log, the time of the first event."""
     ended: datetime | None = None
-    """None while it is running. Of a lost run: when it was last seen."""
+    """End (UTC). None while the run is in progress; for a lost run, the time of its last event."""
     duration_seconds: float | None = None
-    """Of a run that is lost or running: up to the last that was seen of it."""
+    """Duration; for a lost run or a run in progress, up to the last event."""
     model: str | None = None
-    """The model the agent was set to, else the first that was asked."""
+    """Model of the agent, or else of the first request."""
     models: list[str] = []
-    """Models that were asked, in order."""
+    """Models of the requests, each once, in order."""
     providers: list[str] = []
     parent_run_id: str | None = None
     parent_tool_call_id: str | None = None
@@ -50,79 +50,79 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     mode: str | None = None
     tags: dict[str, str] = {}
     attempt: int | None = None
-    """Which try of the same thing it is, 1 for the first, where the application says so (`sidecar.attempts()`)."""
+    """Number of the attempt, 1 for the first, if the application marks attempts (`sidecar.attempts()`)."""
     attempt_of: str | None = None
-    """Id of the first of them."""
+    """Id of the first attempt."""
     scores: list[ScoreFacts] = []
-    """What was thought of it: the latest of each name, by name. Those before are in its events."""
+    """Latest score of each name, sorted by name. Earlier scores are in the events."""
     host: str | None = None
     pid: int | None = None
     exception_type: str | None = None
-    """What ended it, or else what failed last."""
+    """Exception that ended the run, or else of the last error."""
     error_where: str | None = None
-    """Where the last error was: `model`, `tool`, `output` or `run`."""
+    """Component of the last error: `model`, `tool`, `output` or `run`."""
     errors: int = 0
     requests: int = 0
     tool_calls: int = 0
     tools: list[str] = []
-    """Names of the tools that were called, in order of their first call."""
+    """Names of the tools called, each once, in order of the first call."""
     failed_tool_calls: int = 0
-    """Tool calls whose outcome is `failed`, `invalid` or `unknown`."""
+    """Number of tool calls with outcome `failed`, `invalid` or `unknown`."""
     retries: int = 0
     sub_agents: int = 0
     usage: Usage | None = None
-    """Of its own requests. Of a run without an end: of those that are over, so a lower bound."""
+    """Usage of the run's own requests. Without an end, of finished requests only, so a lower bound."""
     total_tokens: int | None = None
     cost_usd: float | None = None
-    """Of its own requests: sum this one over runs, never `cost_usd_with_children`."""
+    """Cost of the run's own requests. For totals over runs, sum this field, never `cost_usd_with_children`."""
     usage_with_children: Usage | None = None
     cost_usd_with_children: float | None = None
-    """With all sub-agents; None where there were none."""
+    """Cost including all sub-agents; None if there were none."""
     unpriced_requests: int = 0
-    """Own requests that used tokens of which no price is known."""
+    """Number of own requests that used tokens without a known price."""
     partial_requests: int = 0
-    """Own requests that were cut off before their whole usage was known."""
+    """Number of own requests that were cut off before their whole usage was known."""
     unmeasured_requests: int = 0
-    """Own requests that were answered without anybody telling what they used."""
+    """Number of own requests that were answered but reported no usage."""
     incomplete_sub_agents: int = 0
-    """Sub-agents that were still going on at the end, or whose own figures are lower bounds."""
+    """Number of sub-agents that were still running at the end, or whose own totals are lower bounds."""
     time_to_first_token_seconds: float | None = None
-    """Of the first request."""
+    """Time to the first token of the first request."""
     stalls: int = 0
     events: int = 0
-    """Events that are in the log, each counted once."""
+    """Number of events in the log, without duplicates."""
     chunks: int = 0
-    """Lines that are `llm_chunk`. With none, the missing events were perhaps never wanted (`chunks=none`)."""
+    """Number of `llm_chunk` lines. If 0, missing events may be chunks that were not logged (`chunks=none`)."""
     missing: int = 0
-    """Sequence numbers that are not there, up to the highest that is."""
+    """Number of missing sequence numbers below the highest."""
     duplicates: int = 0
-    """Lines that are there more than once."""
+    """Number of duplicate lines."""
     files: list[str] = []
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for notebooks."""
         from sidestream.log.html import runs_html
 
         return runs_html([self])
 
     @property
     def whole_cost_usd(self) -> float | None:
-        """Cost with sub-agents, where there were any."""
+        """Cost including sub-agents, if there were any."""
         return self.cost_usd if self.cost_usd_with_children is None else self.cost_usd_with_children
 
     @property
     def whole_tokens(self) -> int | None:
-        """Tokens with those of sub-agents, where there were any."""
+        """Tokens including sub-agents, if there were any."""
         return self.total_tokens if self.usage_with_children is None else self.usage_with_children.total_tokens
 
     @property
     def score_values(self) -> dict[str, bool | float | str]:
-        """Value of each score by name; its label where it has none."""
+        """Value of each score by name, or else its label."""
         values = {each.name: each.label if each.value is None else each.value for each in self.scores}
         return {name: value for name, value in values.items() if value is not None}
 
     def is_lower_bound(self, figure: Figure, *, with_children: bool = False) -> bool:
-        """Whether `usage` or `cost` is less than what was really used; of a run without an end it may always be."""
+        """Whether the true `usage` or `cost` may be higher. Always true without an end."""
         return self.outcome in ("running", "lost") or counts_are_bounds(
             figure,
             partial=self.partial_requests,
@@ -133,14 +133,14 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class Liveness(Protocol):
-    """Tells whether the writer of a run without an end is still there."""
+    """Check whether the writer of a run without an end is alive."""
 
     def alive(self, start: AgentStart | None, files: list[str]) -> bool:
-        """Whether the process that wrote `start`, and its run into `files`, can still write more of the run."""
+        """Whether the process that wrote `start` into `files` can still write more of the run."""
 
 
 def summary_of(part: RunPart, files: Iterable[str], writers: Liveness) -> RunSummary:
-    """Summary of one run from what the log holds of it."""
+    """Summary of one run, from its merged part."""
     files, events = list(files), part.events
     start = part.start or AgentStart(root_run_id=part.run_id)
     end = part.end or _end_so_far(part)
@@ -204,13 +204,13 @@ def summary_of(part: RunPart, files: Iterable[str], writers: Liveness) -> RunSum
 
 
 def latest_scores(scores: Iterable[ScoreFacts]) -> list[ScoreFacts]:
-    """The latest of each name, by name."""
+    """Latest score of each name, sorted by name."""
     found = {each.name: each for each in sorted(scores, key=lambda each: (each.timestamp, each.seq))}
     return [found[name] for name in sorted(found)]
 
 
 def _end_so_far(part: RunPart) -> AgentEnd:
-    """Totals of a run without an end: of what is over, so lower bounds. Its outcome only says that it has none."""
+    """Totals of the finished requests of a run without an end, so lower bounds. The outcome is a placeholder."""
     return AgentEnd(
         outcome="abandoned",
         success=False,
@@ -224,7 +224,7 @@ def _end_so_far(part: RunPart) -> AgentEnd:
 
 
 def _models(part: RunPart) -> list[str]:
-    """Requested models, in order; where the request names none, those that the answers name."""
+    """Models of the requests in order; if a request has no announced model, the models of the answers."""
     asked = list(dict.fromkeys([facts.model for facts in part.begun]))
     if UNKNOWN_MODEL in asked:
         return list(dict.fromkeys([facts.model for facts in part.requests if facts.model])) or asked
@@ -243,13 +243,13 @@ def _after(start: datetime | None, seconds: float) -> datetime | None:
 
 
 def sum_usd(costs: Iterable[float | None]) -> float | None:
-    """The sum of what is known; None where nothing is."""
+    """Sum of the known costs; None if all are unknown."""
     known = [cost for cost in costs if cost is not None]
     return round(math.fsum(known), 12) if known else None
 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:
-    """The sum, the provider's own counters apart; a count that nobody gave is absent."""
+    """Sum of the known token counts, without provider-specific details; a count that no usage has stays None."""
     known = [usage for usage in usages if usage is not None]
     if len(known) < 2:
         return known[0] if known else None

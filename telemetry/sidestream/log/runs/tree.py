@@ -1,7 +1,7 @@
-"""One run, whole: its steps as a tree with their times, what was said, what was used, and its sub-agents within.
+"""Whole run as a tree of steps, with times, content, usage, and the runs of its sub-agents.
 
-A step is a model request, a tool call, a sub-agent's run, a retry, an error, the application's own event, or the final
-result. Times are seconds on the clock of the run they belong to; `RunLog.start` sets a sub-agent's clock by the root's.
+A step is a model request, a tool call, a sub-agent's run, a retry, an error, a custom event, or the final result. Times
+are seconds since the start of the step's own run; `RunLog.start` is the offset of a sub-agent's run from the root run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ StepKind: TypeAlias = Literal["request", "tool", "run", "retry", "error", "custo
 
 
 class Located(msgspec.Struct, frozen=True, gc=False):
-    """An event, and where it stands."""
+    """Event with its location in the log."""
 
     event: AnyEvent
     file: str
@@ -27,16 +27,16 @@ class Located(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
-    """One piece of a streamed answer, as it came."""
+    """Piece of a streamed answer, as received."""
 
     at: float
-    """Seconds after the start of the run."""
+    """Seconds since the start of the run."""
     text: str | None
-    """None where the content policy kept it out."""
+    """None if the content policy removed the text."""
 
 
 class Part(msgspec.Struct, kw_only=True):
-    """One part of an answer: a text, a thought, or the arguments of a tool call."""
+    """Part of an answer: text, thinking, or the arguments of a tool call."""
 
     index: int | None
     kind: ChunkKind
@@ -44,25 +44,25 @@ class Part(msgspec.Struct, kw_only=True):
     tool_name: str | None = None
     tool_call_id: str | None = None
     text: str | None = None
-    """The deltas, joined; None where the content policy kept them out."""
+    """Joined text of the deltas; None if the content policy removed it."""
     whole: Json = None
-    """Of kind `other`: what came in one piece, and may be no text."""
+    """Content of a part of kind `other`, received in one piece, not necessarily text."""
     deltas: list[Delta] = []
 
 
 class Sent(msgspec.Struct, kw_only=True):
-    """What a request sent to its model, as far as the log knows: see `sent_messages` for all of it."""
+    """Messages and settings that a request sent to its model, as far as its run records them: see `sent_messages`."""
 
     messages: int | None = None
-    """How many messages."""
+    """Number of messages."""
     history: list[History] = []
-    """Those that stand elsewhere in the log."""
+    """References to messages that are recorded elsewhere in the log."""
     new: list[Json] = []
-    """The others, in order, each a dict with `kind` and `parts`."""
+    """All other messages in order, each a dict with `kind` and `parts`."""
     rewritten: bool = False
-    """Whether messages of the request before are gone or have changed."""
+    """Whether messages of the previous request were removed or changed."""
     instructions: Json = None
-    """Where they are new; likewise the tools."""
+    """Instructions; None if unchanged since the previous request. The same holds for `tools`."""
     tools: Json = None
     tools_digest: str | None = None
     output_mode: str | None = None
@@ -71,19 +71,19 @@ class Sent(msgspec.Struct, kw_only=True):
 
 
 class Step(msgspec.Struct, kw_only=True):
-    """One thing that happened in a run. What is not known, or does not apply, is None."""
+    """Step of a run. Unknown and inapplicable values are None."""
 
     kind: StepKind
     name: str
-    """The model, the tool, the agent, the cause of the retry, the type of the exception, the custom event's name."""
+    """Model, tool, agent, cause of the retry, type of the exception, or name of the custom event."""
     seq: int
-    """Of its first event."""
+    """Sequence number of the first event."""
     start: float
-    """Seconds after the start of the run."""
+    """Seconds since the start of the run."""
     duration_seconds: float | None = None
-    """None for what takes no time, and where the end is not in the log."""
+    """None for steps without duration, and if the end is not in the log."""
     outcome: str | None = None
-    """As in `llm_end`, `tool_end` or `agent_end`; None where the end is not in the log."""
+    """Outcome of the `llm_end`, `tool_end` or `agent_end`; None if the end is not in the log."""
     request: int | None = None
     """Number of the request: 1 for the first."""
     tool_call_id: str | None = None
@@ -99,82 +99,82 @@ class Step(msgspec.Struct, kw_only=True):
     time_to_first_token_seconds: float | None = None
     exception_type: str | None = None
     where: str | None = None
-    """Of an error: `model`, `tool`, `output` or `run`."""
+    """Failing component of an error: `model`, `tool`, `output` or `run`."""
     input: Json = None
-    """Content: a request's instructions (where they are new), a tool call's arguments, a sub-agent's prompt."""
+    """Content: instructions of a request (if new), arguments of a tool call, prompt of a sub-agent."""
     output: Json = None
-    """Content: a tool's result, the final result, the message to the model in a retry, a custom event's payload."""
+    """Content: result of a tool, final result, message to the model in a retry, payload of a custom event."""
     error: Json = None
-    """Content: the text of what failed."""
+    """Content: message of the error."""
     sent: Sent | None = None
-    """Of a request."""
+    """Messages of a request."""
     parts: list[Part] = []
-    """Of a request: the answer."""
+    """Parts of the answer to a request."""
     part_details: dict[int, dict[str, Json]] = {}
-    """Of a request: what is known of the answer's parts beside their content, by index."""
+    """Details of the answer's parts other than content, by index of the part."""
     frames: list[Frame] = []
-    """Of an error, and of the request or tool that raised it: the calls that it went through, the innermost last."""
+    """Stack frames of an error, and of the request or tool that raised it, the innermost last."""
     chain: list[Raised] = []
-    """Likewise: what it was raised from, or is a group of."""
+    """Causes of an error, or members of its exception group; likewise for the request or tool that raised it."""
     children: list[Step] = []
-    """What happened within it, in order."""
+    """Steps within this step, in order."""
     run: RunLog | None = None
-    """Of a sub-agent."""
+    """Run of a sub-agent."""
 
 
 class RunLog(msgspec.Struct, kw_only=True):
-    """Everything the log holds of one run."""
+    """Everything in the log about one run."""
 
     summary: RunSummary
     start: float = 0.0
-    """Seconds after the start of the root run that was loaded; 0 for itself."""
+    """Seconds since the start of the loaded root run; 0 for the root run."""
     prompt: Json = None
     output: Json = None
     steps: list[Step] = []
-    """In order of their start."""
+    """Steps in order of their start."""
     events: list[Located] = []
-    """This run's own, in order of `seq`, each once."""
+    """Events of this run without sub-agents, in order of `seq`, without duplicates."""
     scores: list[ScoreEvent] = []
-    """What was thought of it, in order of time, earlier scores of the same name included."""
+    """Scores of the run in order of time, including earlier scores of the same name."""
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for notebooks."""
         from sidestream.log.html import run_html
 
         return run_html(self)
 
     def walk(self) -> Iterator[tuple[int, RunLog, Step]]:
-        """Every step with its depth and its run, sub-agents' steps included, in order."""
+        """All steps in order, each with its depth and its run, including steps of sub-agents."""
         yield from _walk(self, self.steps, 0)
 
     def runs(self) -> Iterator[RunLog]:
-        """This run, and every sub-agent's run below it."""
+        """This run, and the run of every sub-agent below it."""
         yield self
         for _, _, step in self.walk():
             if step.run is not None:
                 yield step.run
 
     def messages(self) -> list[Message]:
-        """The conversation, as it was streamed: this run's own, without its sub-agents'."""
+        """Conversation of this run as it was streamed, without sub-agents."""
         return _messages(self)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of a conversation."""
+    """Message of a conversation."""
 
     role: Literal[
         "instructions", "user", "assistant", "thinking", "tool_call", "tool_result", "retry", "error", "output"
     ]
     at: float
-    """Seconds after the start of the run: of an answer, of its first piece."""
+    """Seconds since the start of the run; for an answer, of its first piece."""
     content: Json
-    """None where the content policy kept it out."""
+    """None if the content policy removed the content."""
     name: str | None = None
-    """The model or the tool."""
+    """Model or tool."""
     tool_call_id: str | None = None
     outcome: str | None = None
     deltas: list[Delta] = []
-    """Of what was streamed."""
+    """Deltas of a streamed message."""
 
 
 def _walk(run: RunLog, steps: list[Step], depth: int) -> Iterator[tuple[int, RunLog, Step]]:
@@ -215,7 +215,7 @@ def _messages(run: RunLog) -> list[Message]:
                 messages.append(Message(role="output", at=step.start, content=step.output))
             case _:
                 pass
-    # A request's instructions come before the prompt that it answers.
+    # Instructions come before the prompt at the same time.
     return sorted(messages, key=lambda message: (message.at, message.role != "instructions"))
 
 
