@@ -1,1 +1,1 @@
-"""A run as it happens: its requests, tools, totals, content, prices and sampling, as events."""
+"""Recording of runs: requests, tools, totals, content, prices and sampling, from raw records to events."""

@@ -1,4 +1,4 @@
-"""Assembler: raw records of many runs in, events out."""
+"""Assembler: turns the raw records of many runs into events."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from .run import Run
 from .sent import Histories
 
 MAX_NAMES = 1_000
-"""Models without a price whose names are remembered."""
+"""Maximum number of unpriced model names to remember."""
 MAX_SCORED = 500
-"""Runs that began last, which a score finds again."""
+"""Number of most recently started runs to remember for scores."""
 
 
 class _Begun(NamedTuple):
-    """What a score takes over from its run."""
+    """Attributes of a run that its scores inherit."""
 
     agent_name: str | None
     trace_id: str | None
 
 
 class RunAssembler:
-    """Makes events of raw records. An ordinary object that one thread feeds: no lock, no clock, no I/O.
+    """Builds events from raw records. Not thread-safe: fed by one thread, without clock or I/O of its own.
 
     Args:
-        wanted: Whether a payload is to be told at all. What is not takes no sequence number.
-        stall_seconds: A wait for the provider between two chunks that counts as a stall.
-        chunk_seconds: For how long deltas are gathered into one `llm_chunk`: 0 tells each by itself, None whole parts.
-        report_child: Takes the beginning and the end of a sub-agent, where another assembler has its parent.
+        wanted: Predicate for payloads; rejected payloads produce no event and take no sequence number.
+        stall_seconds: Minimum wait for the provider between two chunks, in seconds, that counts as a stall.
+        chunk_seconds: Seconds for which deltas are collected into one `llm_chunk`; 0: one event per delta; None: one
+            event per part.
+        report_child: Receives the start and end of sub-agents if another assembler handles the parent run.
     """
 
     def __init__(
@@ -58,24 +59,24 @@ class RunAssembler:
         self._begun: dict[str, _Begun] = {}
         self._told: list[StreamEvent] = []
         self.unpriced_requests = 0
-        """Requests, failed attempts included, that used tokens of a model without a known price."""
+        """Number of model calls, failed attempts included, with token usage but no known price."""
         self.unpriced_models: set[str] = set()
 
     def feed(self, record: AnyRecord, emit: Callable[[StreamEvent], None]) -> None:
-        """Take the next record, in the order in which records were noted; tell `emit` what became of it."""
+        """Process the next record, in the order of recording, and pass the resulting events to `emit`."""
         try:
             self._apply(record)
         finally:
             self._emit(emit)
 
     def flush_stale(self, now_ns: int, emit: Callable[[StreamEvent], None]) -> None:
-        """Tell the deltas of streams that stand still at the monotonic time `now_ns`."""
+        """Emit the collected deltas of stalled streams, as of the monotonic time `now_ns`."""
         for run in list(self._runs.values()):
             run.flush_stale(now_ns)
         self._emit(emit)
 
     def forget_runs(self) -> None:
-        """In a forked child: the runs in progress are the parent's, and so is what was counted."""
+        """Discard runs in progress and counters in a forked child, since they belong to the parent process."""
         self._runs.clear()
         self._begun.clear()
         self._told.clear()
@@ -113,7 +114,7 @@ class RunAssembler:
             return
         run = self._runs.get(record.run)
         if run is None:
-            return  # a teardown that goes on after the run is over
+            return  # late teardown after the end of the run
         if isinstance(record, RequestEnded):
             record = msgspec.structs.replace(record, facts=known(record.facts))
         unpriced = run.unpriced

@@ -1,6 +1,6 @@
-"""Content policies: what people and models wrote is let out only as each exporter's policy allows.
+"""Content policies: restrict the texts of people and models in an event to what an exporter may see.
 
-`apply_policy()` runs beside the exporters and strips, shortens or redacts the content of an event.
+`apply_policy()` runs in the worker threads, and removes, truncates or redacts the content of an event.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from sidestream.events import Error, Json, LLMChunk, LLMEnd, Payload, StreamEven
 from .snapshot import TOO_DEEP, snapshot
 
 Redactor: TypeAlias = Callable[[str], str]
-"""Given by the user: takes a text, returns what may be shown of it."""
+"""Function of the user: takes a text, returns its exportable form."""
 
 REDACTION_FAILED = "[redaction failed]"
 UNKNOWN_TOOL = "unknown_tool"
-"""The name of a tool that the model made up, where content may not be seen."""
+"""Replacement for a tool name invented by the model, if content is not exported."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContentPolicy:
-    """How much content an exporter may see: `none`, `metadata` (type and length), `truncated(n)`, `full`."""
+    """Amount of content visible to an exporter: `none`, `metadata` (type and length), `truncated(n)`, `full`."""
 
     mode: Literal["none", "metadata", "truncated", "full"]
     limit: int = 0
-    """Characters kept of each text, for `truncated`."""
+    """Maximum number of characters of each text, for `truncated`."""
 
     @classmethod
     def parse(cls, value: str | ContentPolicy) -> ContentPolicy:
-        """The policy written as `value`. Raises `ConfigurationError` for one that does not exist."""
+        """Parse `value`. Raises `ConfigurationError` if there is no such policy."""
         if isinstance(value, ContentPolicy):
             return value
         match = re.fullmatch(r"(none|metadata|full)|truncated[(:](\d+)\)?", value.strip().lower())
@@ -54,7 +54,7 @@ FULL = ContentPolicy("full")
 
 
 def apply_policy(event: StreamEvent, policy: ContentPolicy, redact: Redactor | None) -> StreamEvent:
-    """`event` with its content redacted and cut as `policy` says; the same object where nothing changes."""
+    """Redact and truncate the content of `event` according to `policy`. Returns the same object if nothing changes."""
     if policy.mode == "full" and redact is None:
         return event
     data: Payload = event.data
@@ -74,7 +74,7 @@ def _payload(data: Payload, policy: ContentPolicy, redact: Redactor | None) -> P
     if getattr(data, "invented", None):
         changes["tool_name"] = _show_name(data["tool_name"], policy, redact)
     if changes and type(data) is LLMChunk and "text" in changes:
-        # The pieces no longer add up to the text that is shown.
+        # The pieces do not add up to the changed text.
         changes["lengths"] = None
     if type(data) is Error and data.chain:
         changes["chain"] = [_payload(raised, policy, redact) for raised in data.chain]
@@ -84,7 +84,7 @@ def _payload(data: Payload, policy: ContentPolicy, redact: Redactor | None) -> P
 
 
 def _show_name(name: str, policy: ContentPolicy, redact: Redactor | None) -> str:
-    """The name of a tool that the model made up; another name is the application's own, and no content."""
+    """Exportable form of a tool name invented by the model. Names of the application's tools are not content."""
     if policy.mode in ("none", "metadata"):
         return UNKNOWN_TOOL
     shown = _show(name, policy, redact)
@@ -103,7 +103,7 @@ def _show(value: Json, policy: ContentPolicy, redact: Redactor | None) -> Json:
         if redact is not None:
             value = _redacted(value, redact)
         return _truncated(value, policy.limit) if policy.mode == "truncated" else value
-    except RecursionError:  # an event that a caller made itself, for snapshots are bounded
+    except RecursionError:  # only events made by the caller; snapshots are bounded
         return TOO_DEEP
 
 

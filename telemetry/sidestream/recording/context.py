@@ -1,4 +1,4 @@
-"""The current run: what the code that is running belongs to, by a context variable."""
+"""Context variable for the current run: the run and the tool call to which the running code belongs."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 
 class Link(msgspec.Struct, frozen=True):
-    """What the current code runs inside: an observed run, and the tool call within it, if any."""
+    """Position of the current code: an observed run, and possibly a tool call within the run."""
 
     run: RunRecorder
     tool_call_id: str | None = None
     outer: Link | None = None
-    """What this is inside of; with two sidecars on one agent, the other's link to the same run."""
+    """Link of the enclosing code. With two sidecars on one agent, the other sidecar's link to the same run."""
     via: Literal["tool", "output", "stream"] = "tool"
-    """What of the run this is: a tool call, an output function or validator, or the stream that was tapped."""
+    """Kind of the position: a tool call, an output function or validator, or a tapped stream."""
     span: int = 0
-    """Number of its span within the run: that of the tool call, or else 0, the run's own."""
+    """Number of the span within the run: that of the tool call, or 0 for the run itself."""
     around: SpanContext | None = None
-    """The span that was current where it began. Within, it stands for our own, which need not be in the context."""
+    """Span that was current at the start. Used as the parent in place of Sidestream's span, which may not be in the
+    context."""
     requests: Callable[[], RunRecorder] | None = None
-    """Gives the run whose requests the calls of models made here are: the code is an agent's own loop. None: such a
-    call is a run of its own, as that of a tool's code is."""
+    """Returns the run that records model calls made here, if the code is an agent's own loop. None: each model call
+    is recorded as a run of its own, as in the code of a tool."""
     tells: tuple[str, ...] = ()
-    """Beginnings of the names of modules whose calls of models the source of the run tells itself, since it reads them
-    from the stream of an SDK; an empty one is those of all modules."""
+    """Prefixes of module names whose model calls the source of the run already records from an SDK's stream. The
+    empty prefix matches all modules."""
 
 
 current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
-"""Restored with `set(previous)`, never `reset(token)`: a run that the garbage collector tears down ends in another
-context, where `reset` raises."""
+"""Restored with `set(previous)`, never with `reset(token)`: `reset` raises in another context, such as that of the"""
 
 told_outside: ContextVar[bool] = ContextVar("sidestream_told_outside", default=False)
-"""Whether somebody further out tells the calls of models made here: a tapped stream's run, or another SDK's call."""
+"""Whether an outer recorder already records the model calls made here: a tapped stream's run, or another SDK's call."""
 
 
 def enclosing(owner: object) -> Link | None:
-    """The innermost run in progress that the current code is inside of, among those that `owner` observes."""
+    """Innermost enclosing run in progress that `owner` observes; None outside of a run."""
     link = current.get()
     while link is not None and link.run.owner is not owner:
         link = link.outer

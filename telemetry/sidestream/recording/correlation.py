@@ -1,12 +1,12 @@
-"""An application's own log lines, stamped with the run they were written in.
+"""Correlation: adds the ids of the current run to the application's own log lines.
 
     structlog.configure(processors=[sidestream.logs.add_run, ...])
 
     handler.addFilter(sidestream.logs.RunFilter())
     handler.setFormatter(logging.Formatter("%(levelname)s %(sidestream_run_id)s %(message)s"))
 
-A line is inside a run where it is written by what the run calls: tools, sub-agents, a tapped generator. (And, as the
-context of a run is its caller's, in the body of `async with agent.iter()` or `run_stream()`.)
+A run covers the log lines of everything called from it: tools, sub-agents, a tapped generator. The body of `async with
+agent.iter()` or `run_stream()` is covered too, because both share the context of the caller.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _EventDict = TypeVar("_EventDict", bound=MutableMapping[str, Any])
 
 @dataclass(frozen=True, slots=True)
 class CurrentRun:
-    """The run that the current code runs inside."""
+    """Run to which the current code belongs."""
 
     run_id: str
     root_run_id: str
-    """The run at the top: itself, unless it is a sub-agent's."""
+    """Id of the root run; equal to `run_id` unless the run is a sub-agent's."""
     agent: str | None
     tool_call_id: str | None
-    """The tool call within the run that the code belongs to, if any."""
+    """Tool call within the run to which the code belongs; None outside of a tool."""
     trace_id: str | None
-    """In hex."""
+    """OpenTelemetry trace id in hex; None before the run has started."""
 
 
 def current_run() -> CurrentRun | None:
-    """The observed run that the current code runs inside, or None."""
+    """Return the observed run to which the current code belongs, or None."""
     link = current.get()
     while link is not None and link.run.ended:
-        link = link.run.parent  # code that outlives its run belongs to the one around it
+        link = link.run.parent  # code that outlives its run belongs to the enclosing run
     if link is None:
         return None
     run = link.run
@@ -49,9 +49,9 @@ def current_run() -> CurrentRun | None:
 
 
 def add_run(logger: Any, method_name: str, event_dict: _EventDict) -> _EventDict:
-    """structlog processor: adds `run_id`, `root_run_id`, `agent`, `tool_call_id` and `trace_id`, inside a run.
+    """structlog processor: adds `run_id`, `root_run_id`, `agent`, `tool_call_id` and `trace_id` inside a run.
 
-    Absent ones are left out, and a key that the line has already is left as it is. Never raises.
+    Skips values that are None and keys that the event dict already has. Never raises.
     """
     try:
         run = current_run()
@@ -60,26 +60,27 @@ def add_run(logger: Any, method_name: str, event_dict: _EventDict) -> _EventDict
                 value = getattr(run, name)
                 if value is not None:
                     event_dict.setdefault(name, value)
-    except Exception as error:  # a log line is worth more than its stamp
+    except Exception as error:  # a failure here must not lose the log line
         _not_stamped(error)
     return event_dict
 
 
 class RunFilter(logging.Filter):
-    """Lets every record pass, with `sidestream_run_id`, `…_root_run_id`, `…_agent`, `…_tool_call_id`, `…_trace_id`.
+    """Adds `sidestream_run_id`, `…_root_run_id`, `…_agent`, `…_tool_call_id` and `…_trace_id` to every log record.
 
-    What is absent is an empty string, so that a format may name them outside a run too. Give it to a handler, which
-    sees the records of all loggers; before a queue, to the `QueueHandler`. A record is stamped once. Never raises.
+    Missing values are empty strings, so that a format string also works outside of a run. Add the filter to a handler,
+    which receives the records of all loggers; with a queue, to the `QueueHandler`. Each record is stamped once. Never
+    raises.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Stamp `record`; always True."""
+        """Stamp `record`; always returns True."""
         try:
             if not hasattr(record, "sidestream_run_id"):
                 run = current_run()
                 for name in CurrentRun.__slots__:
                     setattr(record, f"sidestream_{name}", getattr(run, name, None) or "")
-        except Exception as error:  # a log line is worth more than its stamp
+        except Exception as error:  # a failure here must not lose the log line
             _not_stamped(error)
         return True
 

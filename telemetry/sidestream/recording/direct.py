@@ -1,4 +1,4 @@
-"""Assembling on the spot: for streams that tell each event as it comes, and for tests and made-up runs."""
+"""Direct assembly of events in the recording thread: for streams with immediate events, tests and synthetic runs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .records import AnyRecord
 
 
 class DirectAssembly:
-    """Feeds an assembler with each record at once, in the thread that notes it.
+    """Feeds each record to an assembler at once, in the recording thread.
 
-    A record that is noted while another is being taken, by another thread, a signal handler or the garbage collector,
-    waits in the queue for whoever is taking that one.
+    A record appended during the processing of another one (by another thread, a signal handler or the garbage
+    collector) is queued for the thread that is processing.
     """
 
     def __init__(self, assembler: RunAssembler, emit: Callable[[StreamEvent], None]) -> None:
@@ -26,12 +26,13 @@ class DirectAssembly:
         self._lock = threading.Lock()
 
     def append(self, record: AnyRecord) -> None:
-        """Take `record`."""
+        """Record `record`, and process all queued records."""
         self._records.append(record)
         self._drain()
 
     def _drain(self) -> None:
-        # Looked at again after the lock is released: a record may have come in between, to somebody who found it taken.
+        # Check the queue again after releasing the lock: another thread may have queued a record and found the lock
+        # taken.
         while self._records and self._lock.acquire(blocking=False):
             try:
                 while self._records:
@@ -40,8 +41,8 @@ class DirectAssembly:
                 self._lock.release()
 
     def flush_stale(self, now_ns: int) -> None:
-        """Tell the deltas that have been gathered for long, as of the monotonic time `now_ns`."""
-        if self._lock.acquire(blocking=False):  # else somebody is at it
+        """Emit deltas that have been collected for too long, as of the monotonic time `now_ns`."""
+        if self._lock.acquire(blocking=False):  # otherwise another thread is already processing
             try:
                 self.assembler.flush_stale(now_ns, self._emit)
             finally:

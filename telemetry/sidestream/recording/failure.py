@@ -1,4 +1,4 @@
-"""Exceptions as data: a kept exception object would keep its frames alive."""
+"""Exceptions as plain data, since an exception object would keep the variables of its frames alive."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from .snapshot import safe_str, type_name
 Link: TypeAlias = Literal["cause", "context", "member"]
 
 OUTERMOST, INNERMOST = 8, 32
-"""Frames kept of a traceback, from either end."""
+"""Number of frames kept from the outer and the inner end of a traceback."""
 MAX_FRAMES = 10_000
-"""Frames that are looked at: a recursion may be deep."""
+"""Maximum number of frames to visit, since a recursion may be deep."""
 MAX_CHAIN = 16
-"""Exceptions told behind one: causes, contexts, and members of groups."""
+"""Maximum number of linked exceptions to record: causes, contexts, and members of groups."""
 _OWN = ("sidestream.", "sidestream_exporters.")
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "\\site-packages\\")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Type, message and place of an exception, taken down when it is raised."""
+    """Type, message and traceback of an exception."""
 
     type: str
-    """Qualified name; builtins bare."""
+    """Qualified name; without module for builtins."""
     message: str
     frames: tuple[Frame, ...] = ()
-    """Where it was raised, the innermost call last; without any value."""
+    """Traceback without values, the innermost frame last."""
     chain: tuple[Raised, ...] = ()
-    """What it was raised from, or is a group of."""
+    """Linked exceptions: causes, contexts and members of a group."""
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """`error` as data, a group with the texts of its members."""
+        """Convert `error` without its traceback; the message of a group includes those of its members."""
         text = safe_str(error)
         if isinstance(error, BaseExceptionGroup):
             members = (cls.of(member) for member in error.exceptions)
@@ -47,13 +47,13 @@ class Failure:
 
     @classmethod
     def traced(cls, error: BaseException) -> Failure:
-        """`error` as data, with its frames and what is behind it."""
+        """Convert `error` with its frames and linked exceptions."""
         plain = cls.of(error)
         return cls(plain.type, plain.message, frames_of(error.__traceback__), tuple(_behind(error)))
 
 
 def frames_of(trace: TracebackType | None) -> tuple[Frame, ...]:
-    """The calls that `trace` went through, our own left out, the innermost last."""
+    """Frames of `trace` without those of Sidestream, the innermost last."""
     first: list[TracebackType] = []
     last: deque[TracebackType] = deque(maxlen=INNERMOST)
     for _ in range(MAX_FRAMES):
@@ -80,7 +80,7 @@ def _frame(trace: TracebackType) -> Frame:
 
 
 def _behind(error: BaseException) -> Iterator[Raised]:
-    """What `error` was raised from, and the members of groups, each before what is behind it in turn."""
+    """Causes, contexts and group members of `error`, depth first."""
     seen = {id(error)}
     todo: deque[tuple[Link, BaseException]] = deque(_next(error))
     for _ in range(MAX_CHAIN):

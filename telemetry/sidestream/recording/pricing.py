@@ -1,8 +1,7 @@
-"""What a request cost, in US dollars, and who says so.
+"""Cost of requests in US dollars, with the source of each amount.
 
-In this order: what the provider reported; the user's own price for the model; the estimate from genai-prices' offline
-snapshot, which pydantic-ai has already filled in. A model that none of them knows has no cost, and neither has a
-request whose tokens nobody counted: absent, never zero.
+Order of precedence: the provider's report; the user's price for the model; the estimate of genai-prices' offline list,
+which pydantic-ai has already computed. The cost of an unknown model or of unmeasured tokens is absent, never zero.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An amount with its provenance."""
+    """Amount in US dollars and its source."""
 
     usd: Decimal
     source: CostSource
     version: str | None = None
-    """Of the price list, for `genai-prices`."""
+    """Version of the price list; None for other sources than `genai-prices`."""
 
 
 def price_list_version() -> str:
-    """The version of the price list that estimates come from now: the package's, or the time of an updated list."""
+    """Version of the price list in use: that of the package, or the time of an automatic update."""
     import genai_prices
     from genai_prices.data_snapshot import get_snapshot
 
@@ -44,15 +43,15 @@ def price_list_version() -> str:
 
 
 class Pricing:
-    """Prices requests.
+    """Calculates the cost of requests.
 
     Args:
-        overrides: The user's prices by model name (`gpt-5`, or `openai:gpt-5` for one provider's alone), as it is asked
-            for or as the provider calls it in its answer (`gpt-5-2025-08-07`).
-        on_error: Told of a price of the user's that raises.
+        overrides: Prices of the user by model name (`gpt-5`, or `openai:gpt-5` for a single provider), matched against
+            both the requested name and the name in the response (`gpt-5-2025-08-07`).
+        on_error: Called with the exception of a user's price that raises.
 
     Raises:
-        ConfigurationError: a price that cannot be used.
+        ConfigurationError: a price is invalid.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Pricing:
         for name, price in self._overrides.items():
             _check(name, price)
         self._estimating: set[tuple[str | None, str]] = set()
-        """Endpoint and model whose filled cost has been seen to be the estimate, not a gateway's report."""
+        """Endpoints and models whose `usage.cost` has proved to be the estimate, and not a report of a gateway."""
 
     def cost(
         self,
@@ -78,22 +77,22 @@ class Pricing:
         details: Mapping[str, Any] | None = None,
         estimate: Any = None,
     ) -> Cost | None:
-        """The cost of a request, or None where it is not known.
+        """Return the cost of a request; None if unknown.
 
         Args:
-            usage: The provider library's usage object, with `cost` as it filled it.
-            model: Name of the model that answered.
-            asked: Name of the model that was asked, which may be the shorter one.
+            usage: Usage object of the provider library, with its `cost`.
+            model: Name of the model in the response.
+            asked: Requested name of the model, possibly shorter.
             provider: Name of the provider.
-            provider_url: Its base URL.
-            details: The provider's extras; OpenRouter reports its charge there.
-            estimate: Computes the genai-prices estimate (a `Decimal`) anew; called once for each endpoint and model.
+            provider_url: Base URL of the provider.
+            details: Provider-specific details; OpenRouter reports its charge there.
+            estimate: Recomputes the genai-prices estimate (a `Decimal`); called once per endpoint and model.
         """
         reported = _reported(details)
         if reported is not None:
             return Cost(reported, "provider")
         if not usage.has_values():
-            return None  # an estimate of no tokens is 0, which nobody has said
+            return None  # the estimate for no tokens is 0, although the cost is unknown
         filled: Decimal | None = usage.cost
         if filled is not None and not self._is_estimate(filled, (provider_url, model or ""), estimate):
             return Cost(filled, "provider")
@@ -101,9 +100,9 @@ class Pricing:
         if override is not None:
             try:
                 return Cost(override.calc_price(usage)["total_price"], "override")
-            except ValueError:  # counts that contradict each other: more tokens from the cache than there were
+            except ValueError:  # contradictory counts, such as more cached tokens than input tokens
                 return None
-            except Exception as error:  # a calculation of the user's own
+            except Exception as error:  # raised by a price calculation of the user
                 self._on_error(error)
                 return None
         return None if filled is None else Cost(filled, "genai-prices", price_list_version())
@@ -112,35 +111,35 @@ class Pricing:
         return self._overrides.get(f"{provider}:{model}") or self._overrides.get(model or "")
 
     def _is_estimate(self, filled: Decimal, endpoint: tuple[str | None, str], estimate: Any) -> bool:
-        # A gateway's reported cost and the estimate arrive in the same field. Computing the estimate again takes
-        # 80 µs, so an endpoint that was seen to leave the field to the estimate is taken to go on doing so.
+        # The cost reported by a gateway and the estimate share one field. Recomputing the estimate takes 80 µs, so an
+        # endpoint seen once to carry the estimate is assumed to always carry it.
         if endpoint in self._estimating:
             return True
         try:
             same: bool = estimate is None or estimate() == filled
-        except LookupError:  # the list does not know the model, so the cost is none of its estimates
+        except LookupError:  # an unlisted model has no estimate, so the cost is the provider's
             return False
-        except Exception as error:  # it cannot be told: what may be an estimate is not called the provider's
+        except Exception as error:  # undecided: do not attribute to the provider an amount that may be an estimate
             self._on_error(error)
             return True
-        if same and filled and len(self._estimating) < 1_000:  # a zero of both says nothing
+        if same and filled and len(self._estimating) < 1_000:  # zero on both sides proves nothing
             self._estimating.add(endpoint)
         return same
 
 
 class CacheEffect(NamedTuple):
-    """What the provider's prompt cache did to the cost of a request, in US dollars; its saving is the difference."""
+    """Effect of the provider's prompt cache on the cost of a request, in US dollars. Net saving: `saved - spent`."""
 
     saved: float
-    """By reading: what was read would have cost so much more as plain input."""
+    """Additional cost of the cache reads if they were plain input."""
     spent: float
-    """On writing: what was written cost so much more than plain input."""
+    """Additional cost of the cache writes compared to plain input."""
 
 
 def cache_effect(usage: Usage, *, model: str, provider: str | None) -> CacheEffect | None:
-    """What the provider's cache saved and cost, by genai-prices' estimate.
+    """Estimate the effect of the provider's prompt cache with genai-prices.
 
-    None where that cannot be told. Takes about 0.3 ms, so it is not for the caller's path.
+    None if the model is not listed or the counts are contradictory. Takes about 0.3 ms, too long for the caller's path.
     """
     from genai_prices import Usage as Counts
 
@@ -151,7 +150,7 @@ def cache_effect(usage: Usage, *, model: str, provider: str | None) -> CacheEffe
             price.calc_price(Counts(**{**counts, **dict.fromkeys(left_out, 0)}))["total_price"]
             for left_out in ((), _CACHE_READS, _CACHE_WRITES)
         )
-    except (LookupError, ValueError):  # not listed, or counts that contradict each other
+    except (LookupError, ValueError):  # not listed, or contradictory counts
         return None
     return CacheEffect(float(unread - actual), float(actual - unwritten))
 
@@ -159,12 +158,12 @@ def cache_effect(usage: Usage, *, model: str, provider: str | None) -> CacheEffe
 _CACHE_READS = ("cache_read_tokens", "cache_audio_read_tokens")
 _CACHE_WRITES = ("cache_write_tokens", "cache_write_1h_tokens")
 _PRICED = tuple(name for name in Usage.__struct_fields__ if name.endswith("_tokens") and name != "reasoning_tokens")
-"""Reasoning is output like any other."""
+"""Reasoning tokens are left out, because output tokens already include them."""
 
 
 @lru_cache(maxsize=256)
 def _listed_price(provider: str | None, model: str) -> ModelPrice:
-    """The price of `model` as of now. Raises `LookupError` where it is not listed."""
+    """Current price of `model`. Raises `LookupError` if the model is not listed."""
     from genai_prices import Usage as Counts
     from genai_prices import calc_price
 
@@ -177,17 +176,17 @@ def _check(name: str, price: object) -> None:
     if not isinstance(price, ModelPrice):
         raise ConfigurationError(f"prices[{name!r}]: must be a genai_prices.types.ModelPrice, not {price!r}")
     if type(price) is not ModelPrice:
-        return  # one with a calculation of its own, which may need more than is at hand here
+        return  # a custom calculation may need values that are missing here
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # a price key that does not exist
+            warnings.simplefilter("error", UserWarning)  # an unknown price key
             price.calc_price(Usage(input_tokens=1, output_tokens=1))
     except Exception as error:
         raise ConfigurationError(f"prices[{name!r}]: {error}") from None
 
 
 def _reported(details: Mapping[str, Any] | None) -> Decimal | None:
-    """What OpenRouter charged, and with the caller's own key what the provider behind it charges as well."""
+    """Charge reported by OpenRouter; with the caller's own key (BYOK), plus the charge of the upstream provider."""
     if not details:
         return None
     charged = _decimal(details.get("cost"))

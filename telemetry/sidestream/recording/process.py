@@ -1,4 +1,4 @@
-"""Identity of a process among those that write a log."""
+"""Identity of the process that writes events."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that observes runs."""
+    """Process that observes runs."""
 
     pid: int
     host: str
     identity: str | None = None
-    """`ProcessIdentity`, written."""
+    """String form of the `ProcessIdentity`; None if the system provides none."""
 
 
 def this_process() -> Process:
-    """This one, also after a fork."""
+    """Return the current process; correct after a fork."""
     return _process(os.getpid())
 
 
@@ -33,20 +33,20 @@ def _process(pid: int) -> Process:
 
 @cache
 def hostname() -> str:
-    """This machine's name."""
+    """Host name of this machine."""
     return socket.gethostname()
 
 
 class ProcessIdentity(NamedTuple):
-    """What tells a process from every other of its machine: a number alone comes again, and is another in a container.
+    """Identity that distinguishes a process from all others on its machine, despite reused pids and PID namespaces.
 
-    No clock that can be set has a part in it. Written as `boot/namespace/started`.
+    Independent of adjustable clocks. String form: `boot/namespace/started`.
     """
 
     boot: str
-    """Id of the machine's boot; containers of one machine share it."""
+    """Id of the machine's boot; shared by the containers of a machine."""
     namespace: str
-    """Id of the PID namespace in which the process has its number."""
+    """Id of the PID namespace of the process."""
     started: int
     """Clock ticks from the boot to the start of the process."""
 
@@ -55,14 +55,14 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> ProcessIdentity | None:
-        """The identity that is written `text`; None where that is none."""
+        """Parse the string form; None if invalid."""
         boot, _, rest = (text or "").partition("/")
         namespace, _, started = rest.partition("/")
         return cls(boot, namespace, int(started)) if started.isdecimal() and started.isascii() else None
 
 
 def process_identity() -> ProcessIdentity | None:
-    """Identity of this process, also after a fork; None where the system does not tell it (only Linux does)."""
+    """Identity of the current process, correct after a fork; None on systems other than Linux."""
     return _identity(os.getpid())
 
 
@@ -78,11 +78,11 @@ def _identity(pid: int) -> ProcessIdentity | None:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Clock ticks from the boot to the start of the process `pid`; None where there is none, or nobody tells."""
+    """Clock ticks from the boot to the start of the process `pid`; None if there is no such process, or no `/proc`."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return None
 
 
-this_process()  # read from /proc now: later it would be an event loop that waits for it
+this_process()  # read /proc at import time, so that no event loop has to wait for the read

@@ -1,4 +1,4 @@
-"""The port through which sources of runs reach the sidecar that they report to."""
+"""Interface between the sources of runs and the sidecar."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from .run_recorder import RunRecorder
 
 
 class Recorder(Protocol):
-    """What a source of runs needs of the sidecar that it reports to."""
+    """Interface of the sidecar for a source of runs."""
 
     pricing: Pricing
 
     @property
     def active(self) -> bool:
-        """Whether anyone listens: False once the sidecar is closed."""
+        """Whether recording is on; False once the sidecar is closed."""
         ...
 
     @property
     def wants_content(self) -> bool:
-        """Whether any exporter may see content, so that it has to be taken down."""
+        """Whether any exporter's policy allows content, so that content has to be recorded."""
         ...
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder: ...
     def close_run(self, run: RunRecorder) -> None: ...
     def trouble(self, error: Exception) -> None:
-        """Count a failure of our own."""
+        """Count an internal failure."""
         ...
 
 
 def safely(recorder: Recorder, call: Callable[..., Any], *args: Any) -> Any:
-    """`call(*args)`, or None where that raises: whatever of ours fails inside a hook is counted, and no more."""
+    """Return `call(*args)`; count an exception and return None, so that no hook fails because of Sidestream."""
     try:
         return call(*args)
     except Exception as error:

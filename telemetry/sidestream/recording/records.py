@@ -1,10 +1,10 @@
-"""Raw records: what the caller's path notes of a run, for a `RunAssembler` to make events of.
+"""Raw records: facts noted on the caller's path, from which a `RunAssembler` makes events.
 
     path:       RunStarted  RequestStarted  Pulled  PartStarted  …  RequestEnded  ToolStarted  ToolEnded  …  RunEnded
     assembler:  agent_start llm_start               llm_chunk    …  llm_end …     tool_start   tool_end   …  agent_end
 
-A record holds plain values: no object of pydantic-ai's, no exception, nothing that the program may still change. What
-is known whole on the path is there as the payload of its event. Times are monotonic nanoseconds.
+Records hold plain values only: no pydantic-ai objects, no exceptions, nothing that the program may still mutate. Facts
+complete on the path are stored as the payload of their event. Times are monotonic nanoseconds.
 """
 
 from __future__ import annotations
@@ -34,44 +34,44 @@ from .totals import Totals
 
 
 class Deltas:
-    """Consecutive deltas of one part: the caller's path adds, the assembler takes away.
+    """Consecutive deltas of one part: appended by the caller's path, removed by the assembler.
 
-    The path adds three items at once, `noted += (text, asked, came)`, which is atomic.
+    The path appends three items in one atomic operation: `noted += (text, asked, came)`.
     """
 
     __slots__ = ("index", "noted", "tool_call_id", "tool_name")
 
     def __init__(self, index: int, tool_name: str | None = None, tool_call_id: str | None = None) -> None:
         self.index = index
-        """Of the part within the answer."""
+        """Index of the part within the answer."""
         self.noted: list[Any] = []
-        """For each delta: its text, when it was asked for, when it came."""
+        """Three items per delta: text, time of the pull, time of arrival."""
         self.tool_name = tool_name
-        """As far as it has arrived: it may come in pieces too."""
+        """Tool name received so far, since providers may stream the name in pieces."""
         self.tool_call_id = tool_call_id
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Base of the records."""
+    """Base class of the records."""
 
     run: int
     """Key of the run, unique within the process."""
     at: int
-    """When it happened."""
+    """Monotonic time in nanoseconds."""
 
 
 class RunStarted(Record, frozen=True, kw_only=True, gc=False):
     wall: int
-    """The wall clock at `at`, in Unix nanoseconds."""
+    """Wall clock at `at`, in Unix nanoseconds."""
     run_id: str
     agent_name: str | None
     parent: int | None
-    """Key of the run that this one is a part of."""
+    """Key of the parent run; None for a root run."""
     data: AgentStart
 
 
 class Happened(Record, frozen=True, kw_only=True, gc=False):
-    """Something that is an event as it stands: `retry`, `final_result`, `error`, `custom`."""
+    """Payload of a complete event: `retry`, `final_result`, `error` or `custom`."""
 
     data: Payload
 
@@ -96,16 +96,16 @@ class RunEnded(Record, frozen=True, kw_only=True, gc=False):
 
 
 class ChildStarted(Record, frozen=True, kw_only=True, gc=False):
-    """A sub-agent of the run begins, whether or not anybody waits for its end. Made by the assembler of its run."""
+    """Start of a sub-agent, in the foreground or background. Created by the assembler of the sub-agent's run."""
 
 
 class ChildEnded(Record, frozen=True, kw_only=True, gc=False):
-    """A sub-agent of the run is over. Made by the assembler of its run."""
+    """End of a sub-agent. Created by the assembler of the sub-agent's run."""
 
     totals: Totals
-    """What it and its own sub-agents used."""
+    """Totals of the sub-agent, including its own sub-agents."""
     complete: bool
-    """Whether that is all, and not a lower bound."""
+    """Whether `totals` are exact, and not lower bounds."""
 
 
 class RequestStarted(Record, frozen=True, kw_only=True, gc=False):
@@ -113,42 +113,42 @@ class RequestStarted(Record, frozen=True, kw_only=True, gc=False):
     span: int
     data: LLMStart
     tools: tuple[str, ...] | None = None
-    """Names of the tools that the model was given, where known."""
+    """Names of the tools offered to the model; None if unknown."""
     sent: Sent | None = None
-    """What was sent, where known, if an exporter may see it."""
+    """Messages and tools of the request; None if unknown, or if no exporter may see content."""
 
 
 class RequestRecord(Record, frozen=True, kw_only=True, gc=False):
-    """Base of what happens within a model request."""
+    """Base class of the records within a model request."""
 
     request: int
-    """1 for the first of the run."""
+    """Number of the request within the run, from 1."""
 
 
 class StreamOpened(RequestRecord, frozen=True, kw_only=True, gc=False):
-    """The answer's stream was open, at `at`, with nobody pulling from it yet."""
+    """Opening of the answer's stream, before the first pull."""
 
 
 class Pulled(RequestRecord, frozen=True, kw_only=True, gc=False):
-    """Something else than a further delta of the part at hand was asked for at `asked`, and came at `at`."""
+    """Pull at `asked` and arrival at `at` of an event that is not a further delta of the current part."""
 
     asked: int
     chunk: bool
-    """Whether it opened a part or carried a piece of one."""
+    """Whether the event opened a part or carried a piece of a part."""
 
 
 class PartStarted(RequestRecord, frozen=True, kw_only=True, gc=False):
     kind: ChunkKind
     part_kind: str | None = None
     named: bool = False
-    """Whether its beginning has content already, as that of a tool call has the tool's name."""
+    """Whether the start of the part already carries content, such as the name of a tool."""
     text: str | None = None
-    """What came with its beginning."""
+    """Text that arrived with the start of the part."""
     deltas: Deltas
 
 
 class PartResumed(RequestRecord, frozen=True, kw_only=True, gc=False):
-    """A delta of another part than the one at hand: of one still open, closed before, or whose start nobody saw."""
+    """Delta of a part other than the current one: still open, closed before, or without a recorded start."""
 
     kind: ChunkKind
     text: str | None = None
@@ -160,40 +160,40 @@ class PartEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
 
 
 class PartWhole(RequestRecord, frozen=True, kw_only=True, gc=False):
-    """A part that came in one piece."""
+    """Part that arrived in one piece."""
 
     data: LLMChunk
 
 
 class StreamClosed(RequestRecord, frozen=True, kw_only=True, gc=False):
-    """The stream is over, however it ended."""
+    """End of the stream, regardless of the outcome."""
 
 
 class RequestEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
     outcome: RequestOutcome
     over: int
-    """When the request was over, which may be known later."""
+    """End of the request, possibly earlier than `at`."""
     facts: AnyFacts
     failure: Failure | None = None
     start_known: bool = True
-    """Whether the request was seen being sent. Without that, its time to first token is unknown."""
+    """Whether the sending of the request was observed; otherwise the time to first token is unknown."""
     answer: NewMessage | None = None
-    """The answer as a message, as the history holds it from then on."""
+    """Answer as a message, as it will appear in the history."""
 
 
 class Scored(msgspec.Struct, frozen=True, gc=False):
-    """A run is judged, be it in progress, over, or another process's."""
+    """Score of a run in progress, of a finished run, or of another process's run."""
 
     run_id: str
     wall: int
-    """When, in Unix nanoseconds."""
+    """Unix time in nanoseconds."""
     data: Score
     run: int = -1
-    """No key: it need not be a run of this process."""
+    """No key, because the run may belong to another process."""
 
 
 class FlushDeltas(msgspec.Struct, frozen=True, gc=False):
-    """Deltas that are still being gathered are wanted now, those of every run."""
+    """Request to emit the collected deltas of all runs now."""
 
 
 AnyRecord: TypeAlias = (

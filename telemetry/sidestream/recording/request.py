@@ -1,11 +1,11 @@
-"""State of one model request within a run: its parts, its times, how it ended.
+"""State of one model request within a run: parts, times and outcome.
 
     sent (t0)      stream open     first event            last event
       |---------------|- - - - - - - |------ … ------------|
                         hold   wait     hold   wait  …
 
-A pull lasts from the moment an event is asked for until it comes: the provider's time (`wait`). What lies between an
-event and the next pull is the consumer's (`hold`). Times are monotonic nanoseconds, and all of them are given.
+`wait` is the time from a pull to the arrival of the event, spent by the provider. `hold` is the time from the arrival
+to the next pull, spent by the consumer. Times are monotonic nanoseconds, taken from the records.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ from .records import (
 from .response import NOTHING_KNOWN, ResponseFacts, known
 
 WAITED_NS = 10_000_000
-"""A pull that took longer waited for the provider, so that what it brought has just arrived; a shorter one may only
-have been preempted."""
+"""Nanoseconds above which a pull must have waited for the provider, so that its event has just arrived. A shorter"""
 MAX_DELTAS = 256
-"""Deltas of one `llm_chunk`."""
+"""Maximum number of deltas in one `llm_chunk`."""
 
 
 class Part:
-    """A part of the answer, and its deltas that no `llm_chunk` has told yet."""
+    """Part of the answer, with the deltas not yet emitted as an `llm_chunk`."""
 
     __slots__ = (
         "awaiting",
@@ -68,10 +67,10 @@ class Part:
         self.awaiting = True
         """Whether the first non-empty piece is still to come."""
         self.due = due
-        """The first delta from then on sends all that are gathered."""
+        """Time from which the next delta triggers the emission of all collected ones."""
 
     def chunk(self, request: int) -> LLMChunk:
-        """The gathered deltas as one event."""
+        """Make one event of the collected deltas."""
         start = self.times[0]
         return LLMChunk(
             request=request,
@@ -87,7 +86,7 @@ class Part:
 
 
 class Request:
-    """One model request: takes its records, tells its events."""
+    """One model request: consumes records, emits events."""
 
     __slots__ = (
         "_chunk_ns",
@@ -118,34 +117,35 @@ class Request:
     ) -> None:
         self.number = start.request
         self.cost_usd: Decimal | None = None
-        """The exact cost, once the request is over."""
+        """Exact cost; None if unknown or before the end of the request."""
         self._start = start
         self._start_known = True
         self._t0 = t0
         self._tell = tell
         self._stall_ns = stall_ns
         self._chunk_ns = chunk_ns
-        """For how long deltas are gathered; None gathers whole parts."""
+        """Nanoseconds for which deltas are collected; None: until the end of the part."""
         self._parts: dict[int, Part] = {}
         self._closed: dict[int, Part] = {}
         self._part: Part | None = None
-        """The part that `_deltas` belong to."""
+        """Part to which `_deltas` belongs."""
         self._deltas: Deltas | None = None
-        """Where the caller's path puts the deltas of the part at hand."""
+        """Deltas of the current part, appended by the caller's path."""
         self._chunks = 0
         self._wait = 0
         self._hold = 0
         self._hold_at_wait = 0
-        """`_hold` when a pull last had to wait for the provider."""
+        """Value of `_hold` at the last pull that had to wait for the provider."""
         self._last = t0
-        """Time of the last event that is accounted for."""
+        """Time of the last event included in the sums."""
         self._gap_max = 0
         self._stalls = 0
         self._first: int | None = None
         self._first_by_kind: dict[ChunkKind, int] = {}
 
     def apply(self, record: RequestRecord) -> LLMEnd | None:
-        """Take `record`, and before it the deltas that came before it. Returns the end, if it is that."""
+        """Process `record`, after the deltas before it. Returns the payload of `llm_end` for the last record, else
+        None."""
         self._take_deltas(record.at)
         match record:
             case Pulled():
@@ -210,9 +210,9 @@ class Request:
                 self._part = self._deltas = None
 
     def _tell_hidden(self, part: Part, now: int) -> None:
-        """Thinking that the provider hides is one empty piece, from its beginning to its end at `now`.
+        """Represent hidden thinking by empty pieces at its start and at its end `now`.
 
-        Else seconds of thought would look like a slow provider.
+        Otherwise seconds of thinking would look like a slow provider.
         """
         if not part.times:
             part.texts, part.times = [""], [part.opened]
@@ -229,9 +229,9 @@ class Request:
     # --- deltas ---
 
     def _take_deltas(self, until: int | None = None) -> None:
-        """Take what the caller's path has gathered meanwhile, up to the time `until`; tell as much of it as is due.
+        """Process deltas that the caller's path has added up to the time `until`; emits those that are due.
 
-        (The path may have gone on to further deltas since it noted the record that is being taken.)
+        The path may already have added deltas later than the current record.
         """
         deltas, part = self._deltas, self._part
         if deltas is None or part is None:
@@ -257,7 +257,7 @@ class Request:
             start = end
 
     def _end_of_slice(self, part: Part, texts: list[str], times: list[int], start: int) -> int:
-        """Up to where deltas go into the books at once: to the next one that is due, or that says the first word."""
+        """End index of the next slice of deltas: after the first non-empty text, or the first delta that is due."""
         end = len(times)
         if part.awaiting:
             end = next((i + 1 for i in range(start, end) if texts[i]), end)
@@ -267,7 +267,7 @@ class Request:
         return end
 
     def _gather_first(self, text: str | None, now: int) -> None:
-        """What came with the beginning of a part, whose times are accounted for."""
+        """Collect the text from the start of a part; its times are already accounted for."""
         if text:
             self._gather([text], [now])
         self._flush_if_due(now)
@@ -294,7 +294,7 @@ class Request:
             part.texts, part.times = [], []
 
     def flush_stale(self, now: int) -> None:
-        """Tell the deltas that have waited for long: those of a stream that stands still."""
+        """Emit deltas that have been collected for too long, because their stream has stalled."""
         self._take_deltas()
         if self._chunk_ns is not None:
             for part in list(self._parts.values()):
@@ -311,10 +311,10 @@ class Request:
                 self._first_by_kind[part.kind] = self._arrival(now)
 
     def _arrival(self, now: int) -> int:
-        """Nanoseconds from sending the request to the arrival of what was pulled at `now`.
+        """Nanoseconds from sending the request to the arrival of the event pulled at `now`.
 
-        Where the pull had to wait, that is exact. Where it did not, the piece had been there for at most as long as
-        the consumer was busy with something else, and that time is the consumer's.
+        Exact if the pull had to wait. Otherwise the event arrived while the consumer was busy, so the consumer's time
+        since the last wait is subtracted.
         """
         return now - self._t0 - (self._hold - self._hold_at_wait)
 
@@ -343,7 +343,7 @@ class Request:
         facts: ResponseFacts = NOTHING_KNOWN,
         failure: Failure | None = None,
     ) -> LLMEnd:
-        """The request is over since `over` (`at` unless given), recorded `at`. Emits what is left of its parts."""
+        """End the request at `over` (default `at`), recorded at `at`. Emits the remaining deltas of its parts."""
         self._take_deltas(at)
         self._close_parts(at)
         cost = facts.cost

@@ -1,4 +1,4 @@
-"""Recorder of one model request: what the source of its run reports to. This is the caller's path."""
+"""Recorder of one model request, called by the source of the run. Runs on the caller's path."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ monotonic_ns = time.monotonic_ns
 class RequestRecorder:
     """Recorder of one model request.
 
-    The deltas of a part are added to the `Deltas` that the part was opened with: two looks at the clock, and no call.
+    Deltas of a part are appended directly to the `Deltas` of the part: two clock readings, and no call.
     """
 
     __slots__ = (
@@ -78,22 +78,22 @@ class RequestRecorder:
         self._append = append
         self._wall = wall
         self.at = at
-        """When it began."""
+        """Start of the request, in monotonic nanoseconds."""
         self.sent = False
-        """Whether `send` has recorded it."""
+        """Whether `send` has recorded the request."""
         self._key = run.key
         self._now = run.now
         self._parts: dict[int, Deltas] = {}
         self.run = run
         self.number = number
         self.span = span
-        """Number of its span within the run."""
+        """Number of the request's span within the run."""
         self.model = model
         self.streaming = streaming
         self.stream_opened_ns: int | None = None
-        """When the stream was last known to be open with nobody pulling from it."""
+        """Last time at which the stream was open without a pull; None if not yet open."""
         self.failure: Failure | None = None
-        """The error that came through the stream; the hook around the request only sees a cancellation then."""
+        """Error raised by the stream. The hook around the request sees only a cancellation in this case."""
         self.done = False
 
     def send(
@@ -107,7 +107,7 @@ class RequestRecorder:
         tools: tuple[str, ...] | None = None,
         sent: Sent | None = None,
     ) -> None:
-        """The request is sent, with `tools` by name; `model` where it is another than it began with."""
+        """Record the sending of the request. `tools`: names; `model`: given if different from the initial name."""
         self.sent = True
         self.model = model or self.model
         data = LLMStart(
@@ -128,14 +128,14 @@ class RequestRecorder:
     # --- streaming ---
 
     def begin_stream(self, at: int | None = None) -> None:
-        """Somebody begins to pull: what has passed since the stream was open, or `at`, is the consumer's time."""
+        """Record the first pull: the time since the opening of the stream (or `at`) counts as the consumer's."""
         at = at or self.stream_opened_ns or self._now()
         self._append(StreamOpened(run=self._key, at=at, request=self.number))
 
     def pulled(self, t_pull: int, t: int, *, chunk: bool) -> None:
-        """An event that is no further delta of the part at hand was asked for at `t_pull` and came at `t`.
+        """Record an event, pulled at `t_pull` and received at `t`, that is not a further delta of the current part.
 
-        `chunk`: it opened a part or carried a piece of one.
+        `chunk`: whether the event opened a part or carried a piece of a part.
         """
         self._append(Pulled(run=self._key, at=t, request=self.number, asked=t_pull, chunk=chunk))
 
@@ -151,9 +151,9 @@ class RequestRecorder:
         named: bool = False,
         text: str | None = None,
     ) -> Deltas:
-        """A part begins at `t`, with `text`; returns where its further deltas go.
+        """Record the start of a part at `t` with `text`; returns the `Deltas` for its further deltas.
 
-        `named`: its beginning says something already, as that of a tool call says the tool's name.
+        `named`: whether the start already carries content, such as the name of a tool.
         """
         deltas = self._parts[index] = Deltas(index, tool_name, tool_call_id)
         self._append(
@@ -171,7 +171,7 @@ class RequestRecorder:
         return deltas
 
     def part(self, index: int) -> Deltas:
-        """Where deltas of the part `index` go once it is resumed; what is known of its tool is known there."""
+        """Return new `Deltas` for resuming the part `index`, with its known tool name and call id."""
         before = self._parts.get(index)
         deltas = self._parts[index] = Deltas(index)
         if before is not None:
@@ -179,15 +179,16 @@ class RequestRecorder:
         return deltas
 
     def resume_part(self, deltas: Deltas, kind: ChunkKind, t: int, text: str | None = None) -> None:
-        """A delta of another part than the one at hand: of one still open, closed before, or whose start nobody saw."""
+        """Record a delta of a part other than the current one: still open, closed before, or without a recorded
+        start."""
         self._append(PartResumed(run=self._key, at=t, request=self.number, kind=kind, text=text, deltas=deltas))
 
     def close_part(self, index: int, t: int) -> None:
-        """The part is complete."""
+        """Record the end of a part."""
         self._append(PartEnded(run=self._key, at=t, request=self.number, index=index))
 
     def close_parts(self) -> None:
-        """The stream is over, however it ended."""
+        """Record the end of the stream, regardless of the outcome."""
         self._append(StreamClosed(run=self._key, at=self._now(), request=self.number))
 
     def whole(
@@ -201,7 +202,7 @@ class RequestRecorder:
         tool_name: str | None = None,
         tool_call_id: str | None = None,
     ) -> None:
-        """A part came in one piece, as all parts of an answer that is not streamed do."""
+        """Record a part in one piece, such as each part of an answer without streaming."""
         data = LLMChunk(
             request=self.number,
             part=index,
@@ -225,7 +226,7 @@ class RequestRecorder:
         start_known: bool = True,
         answer: NewMessage | None = None,
     ) -> None:
-        """The request is over, as of the monotonic time `at` (ns). A second call does nothing."""
+        """Record the end of the request at the monotonic time `at` (ns). Idempotent."""
         if self.done:
             return
         self.done = True

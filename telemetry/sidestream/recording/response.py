@@ -1,4 +1,4 @@
-"""What is known of a model's answer once it is over: identity, usage and cost."""
+"""Facts of a finished model response: identity, usage and cost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .pricing import Cost
 
 
 class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of one answer, as plain values."""
+    """Facts of one response, as plain values."""
 
     usage: Usage | None = None
     usage_source: UsageSource = "none"
     cost: Cost | None = None
     unpriced: bool = False
-    """Whether tokens were used and no price is known."""
+    """Whether tokens were used, and no price is known."""
     attempts: list[Attempt] = []
-    """The models that a fallback model moved on from."""
+    """Failed attempts of a fallback model."""
     response_model: str | None = None
     response_id: str | None = None
     provider: str | None = None
@@ -37,9 +37,9 @@ class ResponseFacts(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING_KNOWN = ResponseFacts()
 
 AnyFacts: TypeAlias = ResponseFacts | Callable[[], ResponseFacts]
-"""Facts, or what works them out of values that nothing can change any more, off the caller's path. Never raises."""
+"""Facts, or a function that computes them off the caller's path from immutable values. The function never raises."""
 
 
 def known(facts: AnyFacts) -> ResponseFacts:
-    """The facts themselves."""
+    """Return the facts, computing them if necessary."""
     return facts if isinstance(facts, ResponseFacts) else facts()

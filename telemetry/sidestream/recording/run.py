@@ -1,6 +1,6 @@
-"""State of one run: its sequence numbers, its open requests and tools, its totals, its outcome.
+"""State of one run: sequence numbers, open requests and tools, totals, and outcome.
 
-A `Run` takes raw records, one after the other, and tells events. It has no clock, no lock, and does no I/O.
+A `Run` consumes raw records in order and emits events, without clock, lock or I/O.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ _WITH_TOOL = frozenset({LLMChunk, ToolStart, ToolEnd, Retry, Error})
 
 
 class Run:
-    """One run, from its `RunStarted` on. Events leave through `sink` in the order of `seq`.
+    """One run, from its `RunStarted`. Emits events to `sink` in the order of `seq`.
 
     Args:
-        wanted: Whether a payload is to be told at all. What is not takes no sequence number.
-        stall_ns: A wait between two chunks that counts as a stall.
-        chunk_ns: For how long deltas are gathered into one `llm_chunk`; None gathers whole parts.
-        histories: Messages that are recorded already.
+        wanted: Predicate for payloads; rejected payloads produce no event and take no sequence number.
+        stall_ns: Minimum wait between two chunks, in nanoseconds, that counts as a stall.
+        chunk_ns: Nanoseconds for which deltas are collected into one `llm_chunk`; None: until the end of the part.
+        histories: Messages that are already recorded.
     """
 
     __slots__ = (
@@ -109,23 +109,23 @@ class Run:
         self._start = start
         self._t0 = start.at
         self._wall = start.wall - start.at
-        """What the wall clock is ahead of the monotonic one."""
+        """Offset of the wall clock from the monotonic clock, in nanoseconds."""
         self._seq = 0
         self.parent = start.parent
         self.open: dict[int, Request] = {}
         """Requests in progress, by number."""
         self.ended = False
         self.everything = Totals()
-        """What the run and its sub-agents used, once it has ended."""
+        """Totals of the run including its sub-agents; complete once the run has ended."""
         self.complete = False
-        """Whether that is all, and not a lower bound."""
+        """Whether `everything` is exact, and not a lower bound."""
         self.unpriced = 0
-        """Requests, failed attempts included, that used tokens of which no price is known."""
+        """Number of model calls, failed attempts included, with token usage but no known price."""
         self._sent = SentBook(start.run_id, histories or Histories())
         self._known = KnownContent(start.data.prompt)
         self._tools: dict[int, tuple[ToolStart, int]] = {}
         self._tool_names: set[str] | None = None
-        """Tools that the model was given, where that is known: another name is one that it made up."""
+        """Names of the tools offered to the model; None if unknown. Any other tool name was invented by the model."""
         self._requests = self._tool_calls = self._retries = self._partial = self._unmeasured = 0
         self._children = self._unended_children = self._incomplete_children = 0
         self._totals = Totals()
@@ -133,7 +133,7 @@ class Run:
         self._tell(start.data, start.at)
 
     def _tell(self, data: Payload, at: int) -> None:
-        """Send `data` as the run's next event, as of the monotonic time `at`."""
+        """Emit `data` as the next event of the run, at the monotonic time `at`."""
         if self._wanted is not None and not self._wanted(data):
             return
         if self._tool_names is not None and type(data) in _WITH_TOOL:
@@ -152,17 +152,17 @@ class Run:
         )
 
     def _marked(self, data: Any) -> Payload:
-        """`data`, marked where the name of its tool is none of those that the model was given."""
+        """Mark `data` as `invented` if its tool was not offered to the model."""
         name: str | None = data.tool_name
         known = self._tool_names
         if known is not None and getattr(data, "executed_by", None) is not None:
-            known.add(name or "")  # the provider's own
+            known.add(name or "")  # tools of the provider are not in the request's list
         own = name is None or known is None or name in known or getattr(data, "part_kind", None) is not None
         marked: Payload = data if own else msgspec.structs.replace(data, invented=True)
         return marked
 
     def apply(self, record: AnyRecord) -> None:
-        """Take the next record of this run."""
+        """Process the next record of this run."""
         if isinstance(record, RequestRecord):
             self._in_request(record)
             return
@@ -191,7 +191,7 @@ class Run:
                 self._end(record)
 
     def flush_stale(self, now: int) -> None:
-        """Tell the deltas of streams that stand still."""
+        """Emit the collected deltas of stalled streams."""
         for request in list(self.open.values()):
             request.flush_stale(now)
 
@@ -201,7 +201,7 @@ class Run:
     # --- requests ---
 
     def _request_started(self, record: RequestStarted) -> None:
-        self._wall = record.wall - record.at  # steps of the wall clock, and sleep of the machine, show from here on
+        self._wall = record.wall - record.at  # follows clock adjustments and suspends of the machine
         self._requests += 1
         if record.tools is not None:
             self._tool_names = (self._tool_names or set()).union(record.tools)
@@ -216,7 +216,7 @@ class Run:
     def _in_request(self, record: RequestRecord) -> None:
         request = self.open.get(record.request)
         if request is None:
-            return  # a teardown that goes on after the request is over
+            return  # late teardown after the end of the request
         end = request.apply(record)
         if end is not None:
             if isinstance(record, RequestEnded) and record.answer is not None:
@@ -224,7 +224,7 @@ class Run:
             self._request_ended(end, request.cost_usd, record.at)
 
     def _request_ended(self, end: LLMEnd, usd: Decimal | None, at: int) -> None:
-        """Take a request that is over into the totals of the run, and tell the progress."""
+        """Add a finished request to the totals of the run, and emit `progress`."""
         del self.open[end.request]
         self._tell(end, at)
         self._totals.add(end.usage, usd)
@@ -247,7 +247,7 @@ class Run:
     def _tool_ended(self, record: ToolEnded) -> None:
         start, t0 = self._tools.pop(record.span, (None, 0))
         if start is None:
-            return  # it has ended before
+            return  # already ended
         failure = record.failure
         result = unpack(record.result)
         if result is not None and start.tool_call_id is not None:
@@ -269,7 +269,7 @@ class Run:
     # --- the end ---
 
     def _end(self, record: RunEnded) -> None:
-        """The run is over: whatever is still open ends now, then comes `agent_end`."""
+        """End everything still open, then emit `agent_end`."""
         at, outcome = record.at, record.outcome
         for request in list(self.open.values()):
             end = request.end("interrupted" if outcome == "abandoned" else "cancelled", at)

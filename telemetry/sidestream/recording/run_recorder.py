@@ -1,8 +1,8 @@
-"""Recorder of one run: what its source reports to.
+"""Recorder of one run, called by the source of the run.
 
-This is the caller's path. A recorder looks at the clock and appends a raw record, which is atomic: every method may be
-called from any thread, from a signal handler, and by the garbage collector in the middle of another call. It answers
-only what must be known at once: ids, the parent, whether the trace is sampled.
+Runs on the caller's path. A recorder reads the clock and appends a raw record, which is atomic: every method may be
+called from any thread, from a signal handler, or by the garbage collector during another call. A recorder returns only
+facts required immediately: ids, the parent, the sampling decision.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class RunRecorder:
     """Recorder of one run.
 
     Args:
-        append: Takes each record.
-        owner: The sidecar (or other recorder) whose run this is.
-        parent: What the run was started inside of.
-        attempt: Which try of the same thing it is, and the id of the first; None where it is none.
-        remote: The span of the program that started this one.
-        clock: Monotonic nanoseconds.
-        wall: Unix nanoseconds.
-        process: Who observes the run; this process unless given.
+        append: Receives each record.
+        owner: Sidecar (or other recorder) that observes the run.
+        parent: Link to the enclosing run; None for a root run.
+        attempt: Number of the attempt and id of the first attempt; None outside of `attempts()`.
+        remote: Span of the program that started this process.
+        clock: Returns monotonic nanoseconds.
+        wall: Returns Unix nanoseconds.
+        process: Process that observes the run; default: the current one.
     """
 
     __slots__ = (
@@ -116,7 +116,7 @@ class RunRecorder:
         self.depth: int = parent.run.depth + 1 if parent else 0
         self.trace_id: str | None = None
         self.sampled: bool | None = None
-        """Whether the trace is kept. None: there is no exporter of spans, so nobody asks."""
+        """Whether the trace is sampled; None if no exporter sends spans."""
         self.instrumented = False
         self.ended = False
         self._tags = tags
@@ -129,7 +129,7 @@ class RunRecorder:
         self._errors: set[int] = set()
 
     def append(self, record: AnyRecord) -> None:
-        """Note `record`."""
+        """Append `record`."""
         self._append(record)
 
     def now(self) -> int:
@@ -146,7 +146,8 @@ class RunRecorder:
         caller: SpanRef | OwnSpan | None = None,
         instrumented: bool = False,
     ) -> None:
-        """The run begins, inside the span `caller`. `instrumented`: others make spans of what happens in it."""
+        """Record the start of the run inside the span `caller`. `instrumented`: whether other code makes spans for
+        the run."""
         parent = self.parent
         if parent is None:
             caller = caller or self._remote
@@ -193,21 +194,22 @@ class RunRecorder:
         )
 
     def span(self, number: int) -> OwnSpan | None:
-        """The span `number` of this run: 0 is its own, a request and a tool call have theirs."""
+        """Span `number` of this run: 0 for the run itself, others for requests and tool calls. None before the
+        start."""
         return OwnSpan(self.trace_id, self.run_id, number, self.sampled) if self.trace_id else None
 
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
-        """The run is over, and with it whatever of it is still open. A second call does nothing."""
+        """Record the end of the run, and of everything still open within it. Idempotent."""
         if not self.ended:
             self.ended = True
             self._append(RunEnded(run=self.key, at=self._clock(), outcome=outcome, failure=failure))
 
     def disown(self) -> None:
-        """In a forked child: this run is the parent's to tell."""
+        """Stop recording in a forked child, because the run belongs to the parent process."""
         self._append = _nowhere
         self.ended = True
 
-    # --- what a run consists of ---
+    # --- parts of a run ---
 
     def request(
         self,
@@ -221,14 +223,14 @@ class RunRecorder:
         settings: dict[str, Json] | None = None,
         tools: tuple[str, ...] | None = None,
     ) -> RequestRecorder:
-        """A model request is sent, at the monotonic time `at` (now unless given), with `tools` by name."""
+        """Record the sending of a model request at the monotonic time `at` (default: now). `tools`: names."""
         request = self.open_request(model=model, streaming=streaming, at=at)
         request.send(provider=provider, messages=messages, instructions=instructions, settings=settings, tools=tools)
         return request
 
     def open_request(self, *, model: str, streaming: bool, at: int | None = None) -> RequestRecorder:
-        """A model request begins, of which `RequestRecorder.send` tells once it is known what is sent."""
-        self._errors.clear()  # what failed before has been dealt with, and its id may come again
+        """Record the start of a model request whose content `RequestRecorder.send` adds later."""
+        self._errors.clear()  # earlier errors have been handled, and their ids may be reused
         now = self._clock()
         at = now if at is None else at
         wall = self._wall() - (now - at)
@@ -245,9 +247,9 @@ class RunRecorder:
         *,
         by_provider: bool = False,
     ) -> int:
-        """A tool call is taken up; returns the number of its span, under which it ends.
+        """Record the start of a tool call; returns the number of its span for `tool_end`.
 
-        `by_provider`: the provider executes it, on its own servers.
+        `by_provider`: whether the tool runs on the provider's servers.
         """
         span = next(self._spans)
         data = ToolStart(
@@ -269,7 +271,7 @@ class RunRecorder:
         failure: Failure | None = None,
         executed: bool = True,
     ) -> None:
-        """The tool call `span` is over. Does nothing for one that has ended before."""
+        """Record the end of the tool call `span`. The first end counts; later ones are ignored."""
         now = self._clock()
         self._append(
             ToolEnded(
@@ -287,7 +289,7 @@ class RunRecorder:
         tool_call_id: str | None = None,
         message: Json = None,
     ) -> None:
-        """The model is asked again."""
+        """Record a retry: a message sends the model back to try again."""
         self._happened(
             Retry(
                 cause=cause,
@@ -300,7 +302,7 @@ class RunRecorder:
         )
 
     def final_result(self, output: Json, output_type: str | None) -> None:
-        """The output of the run is known."""
+        """Record the output of the run."""
         self._happened(FinalResult(output=output, output_type=output_type))
 
     def error(
@@ -313,7 +315,7 @@ class RunRecorder:
         tool_name: str | None = None,
         tool_call_id: str | None = None,
     ) -> None:
-        """Something failed. `identity` is the exception's `id()` while it is on its way: it is recorded once."""
+        """Record an error. `identity`: `id()` of the propagating exception, so that each exception is recorded once."""
         if identity is not None:
             if identity in self._errors:
                 return
@@ -332,13 +334,13 @@ class RunRecorder:
         )
 
     def knows(self, error: BaseException) -> bool:
-        """Whether `error` has been told already, as a failure of a part of this run."""
+        """Whether `error` is already recorded as the failure of a part of this run."""
         return id(error) in self._errors
 
     def custom(
         self, name: str, payload: Json = None, *, tool_name: str | None = None, tool_call_id: str | None = None
     ) -> None:
-        """An event of the application's own."""
+        """Record a custom event of the application."""
         self._happened(Custom(name=name, payload=payload, tool_name=tool_name, tool_call_id=tool_call_id))
 
     def _happened(self, data: Retry | FinalResult | Error | Custom) -> None:
@@ -346,4 +348,4 @@ class RunRecorder:
 
 
 def _nowhere(record: AnyRecord) -> None:
-    """Takes the records of a run that is another process's."""
+    """Discard the records of a run that belongs to another process."""

@@ -1,4 +1,4 @@
-"""A span of a run of ours as OpenTelemetry's context holds it. Imported with the first span that stands there."""
+"""OpenTelemetry span object for a span of an observed run. Imported on first use."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class RunSpan(NonRecordingSpan):
-    """Span that records nothing and has the ids of one that is made of events later.
+    """Non-recording span with the ids of a span that is built from events later.
 
-    The ids are worked out when they are asked for: most of what runs inside makes no span of its own.
+    The ids are derived on first access, because most code inside a run makes no spans.
 
     Args:
         span: The ids.
-        before: The context that it stands in from now on, whose span may be of the same trace.
+        before: Previous context; provides the trace state if its span belongs to the same trace.
     """
 
     def __init__(self, span: SpanRef | OwnSpan, before: Context) -> None:

@@ -1,7 +1,7 @@
-"""Which traces are kept: the decision that is taken where a trace begins.
+"""Head sampling: the decision at the start of a trace whether to keep it.
 
-The samplers, their names and their arithmetic are those of OpenTelemetry's SDK, so that an application's own spans and
-Sidestream's are kept or let go together.
+Samplers, names and arithmetic are those of OpenTelemetry's SDK, so that the spans of the application and of Sidestream
+are sampled together.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 
 HeadSampler: TypeAlias = Callable[[str, bool | None], bool]
-"""Takes a trace id (32 hex digits) and whether the parent span is sampled (None: there is no parent)."""
+"""Function of a trace id (32 hex digits) and the parent's sampling decision (None: no parent)."""
 
 
 def always(trace_id: str, parent_sampled: bool | None) -> bool:
-    """Keeps every trace."""
+    """Keep every trace."""
     return True
 
 
 def never(trace_id: str, parent_sampled: bool | None) -> bool:
-    """Keeps none."""
+    """Drop every trace."""
     return False
 
 
 def head_sampler(environment: Mapping[str, str] | None = None) -> HeadSampler:
-    """The sampler that `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` ask for.
+    """Make the sampler configured by `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
 
-    `always_on`, `always_off`, `traceidratio` (the argument is the share that is kept, from 0 to 1; without one, all),
-    and each with `parentbased_` in front, which asks the parent first. Unset: `parentbased_always_on`.
+    `always_on`, `always_off`, `traceidratio` (argument: the ratio of kept traces from 0 to 1, default 1), and each of
+    them prefixed with `parentbased_`, which follows the parent's decision first. Default: `parentbased_always_on`.
     (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/)
 
-    Args:
-        environment: Where the variables are looked up: `os.environ`, unless given.
+    The specified `jaeger_remote` and `xray` are not implemented: the default is used instead, with a logged warning.
 
-    `jaeger_remote` and `xray`, which the specification knows and this does not, are said and taken for unset.
+    Args:
+        environment: Mapping that holds the variables; default `os.environ`.
 
     Raises:
-        ConfigurationError: there is no such sampler, or the argument is not a share.
+        ConfigurationError: unknown sampler, or an argument outside of 0 to 1.
     """
     environment = os.environ if environment is None else environment
     name = environment.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
@@ -64,13 +64,13 @@ def head_sampler(environment: Mapping[str, str] | None = None) -> HeadSampler:
 
 
 def by_trace_id(share: float) -> HeadSampler:
-    """Keeps `share` (0 to 1) of all traces: always the same ones, in every process."""
+    """Keep the ratio `share` (0 to 1) of all traces, identical in every process."""
     bound = round(share * 2**64)
     return lambda trace_id, parent_sampled: int(trace_id[-16:], 16) < bound
 
 
 def parent_based(root: HeadSampler) -> HeadSampler:
-    """As the parent was decided; `root` decides where there is none."""
+    """Follow the parent's decision; use `root` without a parent."""
     return lambda trace_id, parent: root(trace_id, None) if parent is None else parent
 
 

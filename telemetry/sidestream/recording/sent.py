@@ -1,12 +1,11 @@
-"""What a model was sent, told once: messages that the log holds already are named, and only new ones are written.
+"""Sent messages: recorded once, and referred to by later requests.
 
     request 1     [user]                             sent: user
     request 2     [user, answer 1, tool result]      history: 2 of request 1        sent: tool result
     another run   [user, answer 1, …, user]          history: 4 of request 2 there  sent: user
 
-A list of messages is that of a request, with its answer after them. The caller's path numbers each message that it
-has not seen before, and passes it on once; messages that come back as other objects (from a database) are known by
-what they say.
+A message list consists of the messages of a request and its answer. The caller's path numbers each new message and
+passes it on once. Messages that return as other objects (from a database) are recognised by their content.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from sidestream.events import History, Json, LLMStart
 from .snapshot import unpack
 
 MAX_MESSAGES = 20_000
-"""Messages that are remembered, of all runs; beyond, those that were named longest ago are forgotten."""
+"""Number of messages to remember, over all runs; beyond, the least recently used are forgotten."""
 _USUAL = {"outcome": "success", "scope": "conversation"}
-"""What goes without saying."""
+"""Default values, omitted from the log."""
 UNKNOWN: dict[str, Json] = {"kind": "unknown"}
-"""Stands for a message that has been forgotten here and was not passed on again."""
+"""Placeholder for a message that was forgotten here, and not passed on again."""
 
 
 class Mark(msgspec.Struct, gc=False):
-    """What the caller's path keeps of a message that it has passed on, for as long as the program keeps the message."""
+    """Marker that the caller's path keeps for a message it has passed on, for the lifetime of the message."""
 
     number: int
-    """Unique within the process. Messages that say the same come to have that of the first."""
+    """Unique within the process. Messages with equal content share the number of the first."""
     used: int = 0
-    """The newest number when the message was last sent."""
+    """Newest number when the message was last sent."""
 
 
 class NewMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message as the caller's path noted it: plain values, and what is not plain packed."""
+    """Message recorded by the caller's path: plain values, others packed."""
 
     mark: Mark
     kind: str
     parts: tuple[tuple[Sequence[str], Sequence[Any]], ...]
-    """For each part, the names of its fields, and their values."""
+    """Names and values of the fields of each part."""
 
     def plain(self) -> dict[str, Json]:
-        """The message as JSON data."""
+        """Convert the message to JSON data."""
         return {"kind": self.kind, "parts": [_plain_part(*part) for part in self.parts]}
 
 
@@ -62,21 +61,21 @@ def _plain_part(names: Sequence[str], values: Sequence[Any]) -> dict[str, Json]:
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one request sends, as the caller's path noted it."""
+    """Content of one request, as recorded by the caller's path."""
 
     same: int
-    """So many of the messages are, from the first, those of the request before and its answer."""
+    """Number of leading messages equal to those of the previous request and its answer."""
     rest: tuple[Mark | NewMessage, ...]
-    """The others: the mark of one that was passed on before, or a new one."""
+    """Remaining messages: the mark of a known message, or a new message."""
     tools: Any = None
-    """Tool definitions, packed, where they may have changed."""
+    """Packed tool definitions; None if unchanged."""
     output_mode: str | None = None
     output_schema: Any = None
-    """Packed, with `tools`."""
+    """Packed; present together with `tools`."""
 
 
 class _List:
-    """The messages of a run's latest request, and its answer."""
+    """Messages of a run's latest request, and its answer."""
 
     __slots__ = ("numbers", "request", "run_id")
 
@@ -87,17 +86,17 @@ class _List:
 
 
 class Histories:
-    """The messages that a log holds, and in which run each stands. Fed by one thread."""
+    """Index of the messages in the log by run and position. Fed by one thread."""
 
     def __init__(self, max_messages: int = MAX_MESSAGES) -> None:
         self._max = max_messages
         self._places: dict[int, tuple[_List, int]] = {}
-        """List that holds each message, and its index there: the latest list that does."""
+        """Latest list that holds each message, and the index within the list."""
         self._numbers: dict[tuple[int, int], int] = {}
-        """Number of the first message that said the same."""
+        """Number of the first message with equal content, by hash and length of the content."""
 
     def number(self, message: NewMessage, plain: Json) -> int:
-        """The number of the first message that said what `message` says, which is `plain`: its own from now on."""
+        """Number of the first message with the content `plain`; assigned to `message` as well."""
         try:
             encoded = msgspec.json.encode(plain)
         except Exception:  # lone surrogates
@@ -112,14 +111,14 @@ class Histories:
         return first
 
     def place(self, number: int) -> tuple[_List, int] | None:
-        """Where the message stands, if the log holds it."""
+        """List and index of the message; None if the log does not hold the message."""
         return self._places.get(number)
 
     def put(self, listed: _List, start: int) -> None:
-        """The messages of `listed` from `start` on stand there."""
+        """Register the messages of `listed` from the index `start`."""
         places = self._places
         for index, number in enumerate(islice(listed.numbers, start, None), start):
-            places.pop(number, None)  # so that it is the newest
+            places.pop(number, None)  # reinserted as the most recently used
             places[number] = (listed, index)
         self._forget(places)
 
@@ -130,11 +129,11 @@ class Histories:
 
 
 class SentBook:
-    """Tells what the requests of one run sent.
+    """Describes the content of each request of one run.
 
     Args:
-        run_id: The run.
-        histories: The messages that the log holds.
+        run_id: Id of the run.
+        histories: Messages that the log holds.
     """
 
     __slots__ = ("_before", "_digest", "_histories", "_list", "_run_id")
@@ -144,11 +143,11 @@ class SentBook:
         self._histories = histories
         self._list = _List(run_id, 0, [])
         self._before = 0
-        """Messages of the request before, without its answer."""
+        """Number of messages of the previous request, without its answer."""
         self._digest: str | None = None
 
     def told(self, start: LLMStart, sent: Sent, known: KnownContent) -> LLMStart:
-        """`start` with what was sent."""
+        """Add the sent messages and tools to `start`."""
         same = min(sent.same, len(self._list.numbers))
         rest, written = list[int](), dict[int, dict[str, Json]]()
         for item in sent.rest:
@@ -160,7 +159,7 @@ class SentBook:
                 number = item.number
             rest.append(number)
         history = [History(request=self._list.request, count=same)] if same else []
-        # The last message is what the request is about, and written even where somebody has said the same before.
+        # Always write the last message, the subject of the request, even if an equal message is in the log.
         named = self._named(rest[:-1] if rest and rest[-1] in written else rest, same)
         covered = {at for each in named for at in range(each.at or 0, (each.at or 0) + each.count)}
         history += named
@@ -186,9 +185,9 @@ class SentBook:
         )
 
     def answered(self, message: NewMessage) -> list[dict[str, Json]] | None:
-        """The answer to the latest request, which stands after its messages from now on.
+        """Append the answer to the messages of the latest request.
 
-        Returns what the chunks of the answer do not tell of its parts.
+        Returns details of its parts that the chunks do not carry; None if there are none.
         """
         plain = message.plain()
         self._list.numbers.append(self._histories.number(message, plain))
@@ -197,13 +196,13 @@ class SentBook:
         for index, part in enumerate(plain["parts"]):
             further = {name: value for name, value in part.items() if name not in _IN_CHUNKS}
             if isinstance(part.get("args"), dict):
-                further["args_type"] = "object"  # and no text that a model wrote piece by piece
+                further["args_type"] = "object"  # as opposed to text that the model wrote piece by piece
             if further:
                 details.append({"part": index, **further})
         return details or None
 
     def _named(self, numbers: Sequence[int], offset: int) -> list[History]:
-        """The stretches of `numbers` that the log holds, in their order. `offset`: messages that stand before them."""
+        """Ranges of `numbers` that the log holds, in order. `offset`: number of messages before `numbers`."""
         found: list[History] = []
         index = len(numbers) - 1
         while index >= 0:
@@ -228,7 +227,7 @@ class SentBook:
         return found[::-1]
 
     def _tools(self, sent: Sent) -> dict[str, Any]:
-        """The tool definitions and the output, where they have changed."""
+        """Tool definitions and output schema; only their digest if unchanged."""
         if sent.tools is None:
             return {"tools_digest": self._digest, "output_mode": sent.output_mode}
         tools, schema = unpack(sent.tools), unpack(sent.output_schema)
@@ -245,10 +244,9 @@ class SentBook:
 
 
 class KnownContent:
-    """Content that other events of a run have told, so that what was sent refers to it.
+    """Content in other events of a run, replaced by references in the sent messages.
 
-    A part whose content stands elsewhere in the run says where: `"as_in": "agent_start"` is the prompt, and
-    `"as_in": "tool_end"` the result of the call with the same id.
+    `"as_in": "agent_start"` refers to the prompt, and `"as_in": "tool_end"` to the result of the call with the same id.
     """
 
     __slots__ = ("prompt", "results")
@@ -256,10 +254,10 @@ class KnownContent:
     def __init__(self, prompt: Json) -> None:
         self.prompt = prompt
         self.results: dict[str, Json] = {}
-        """By tool call: results since the last request."""
+        """Results since the last request, by tool call id."""
 
     def referring(self, message: dict[str, Json]) -> dict[str, Json]:
-        """`message`, with references in place of what has been told."""
+        """Replace known content in `message` by references."""
         if message["kind"] != "request":
             return message
         return {**message, "parts": [self._part(part) for part in message["parts"]]}
@@ -278,7 +276,7 @@ class KnownContent:
 
 _NOTHING = object()
 _IN_CHUNKS = frozenset({"part_kind", "content", "args", "tool_name", "tool_call_id"})
-"""Fields of an answer's part that its chunks tell."""
+"""Fields of an answer's part that its chunks carry."""
 
 
 def _as_in(part: dict[str, Json], event_type: str) -> dict[str, Json]:

@@ -1,10 +1,11 @@
-"""Snapshots: any value as plain JSON data, in bounded time and size, without a word of the value's own code.
+"""Snapshots: conversion of any value to plain JSON data, in bounded time and size, without calling the value's own
+code.
 
-    pack(value)      on the caller's path: C code copies what is made of plain types alone
+    pack(value)      on the caller's path: C code copies values of plain types
     unpack(packed)   anywhere: JSON data of at most `MAX_ITEMS` items, `MAX_DEPTH` levels, `MAX_CHARACTERS` of text
-    snapshot(value)  both at once
+    snapshot(value)  both steps
 
-Values of other types (models, dataclasses, dates, media …) are walked on the path under the same bounds.
+Values of other types (models, dataclasses, dates, media …) are converted on the path within the same bounds.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ import msgspec
 from sidestream.events import Json
 
 MAX_DEPTH = 100
-"""Levels of lists and dicts. Most JSON readers give up somewhere below 250 or 1,000, and then at the whole line."""
+"""Maximum nesting of lists and dicts. Most JSON readers reject a whole line beyond 250 or 1,000 levels."""
 MAX_ITEMS = 20_000
-"""Items of lists and dicts in one value, each counted as often as it is referred to: shared references multiply."""
+"""Maximum number of items of lists and dicts in one value. Shared references count each time, as in the JSON."""
 MAX_CHARACTERS = 10_000_000
-"""Characters of text within one list or dict. A text that is the value itself is kept whole: it is not copied."""
+"""Maximum number of characters within one list or dict. Unlimited for a plain string, which is not copied."""
 SHORT = 100
-"""Characters of Base64 that are no picture and no sound."""
+"""Maximum length of a Base64 text that is not regarded as media."""
 TOO_DEEP = "[nested too deep]"
 TOO_LARGE = "[too large to be recorded]"
 CIRCULAR = "[refers to itself]"
@@ -42,7 +43,7 @@ _AS_TEXT = (Decimal, UUID, PurePath)
 
 
 class Packed:
-    """A value that nothing can change any more, still to be unpacked."""
+    """Immutable packed value for `unpack`."""
 
     __slots__ = ("data",)
 
@@ -51,12 +52,12 @@ class Packed:
 
 
 def snapshot(value: Any) -> Json:
-    """`value` as plain JSON data that shares nothing mutable with it. Never raises an `Exception`."""
+    """Convert `value` to plain JSON data without shared mutable state. Never raises an `Exception`."""
     return unpack(pack(value))
 
 
 def pack(value: Any) -> Any:
-    """`value` in a form that nothing can change later: text and numbers as they are, else a `Packed` or JSON data."""
+    """Convert `value` to an immutable form: a string or number as is, else a `Packed` or new JSON data."""
     kind = type(value)
     if kind in _SCALARS:
         return value
@@ -64,15 +65,15 @@ def pack(value: Any) -> Any:
         if len(value) > MAX_ITEMS:
             return _Walk().walk(value, 0)
         try:
-            # Knows plain types alone, runs nobody's code, and writes a shared reference once.
+            # marshal accepts plain types only, calls no foreign code, and writes a shared reference once.
             return Packed(marshal.dumps(value))
-        except ValueError:  # another type is within, or it is nested too deep
+        except ValueError:  # contains another type, or is nested too deep
             pass
     return _Walk().walk(value, 0)
 
 
 def unpack(packed: Any) -> Json:
-    """JSON data of what `pack` returned."""
+    """Convert a result of `pack` to JSON data."""
     if type(packed) is not Packed:
         return packed if type(packed) is not str or packed[:5] != "data:" else _embedded(packed) or packed
     plain = marshal.loads(packed.data)
@@ -80,7 +81,7 @@ def unpack(packed: Any) -> Json:
 
 
 def _fits(plain: Any) -> bool:
-    """Whether `plain`, of plain types alone, is JSON data within the bounds as it is; five times as fast as a walk."""
+    """Whether `plain`, made of plain types, is valid JSON data within the bounds. Five times as fast as a walk."""
     items, characters = MAX_ITEMS, MAX_CHARACTERS
     level = [plain]
     for _ in range(MAX_DEPTH):
@@ -112,7 +113,7 @@ def _fits(plain: Any) -> bool:
 
 
 class _Walk:
-    """One walk through a value, with what is left of its bounds."""
+    """Conversion of one value, with the remaining item and character budget."""
 
     __slots__ = ("around", "characters", "items")
 
@@ -120,7 +121,7 @@ class _Walk:
         self.items = MAX_ITEMS
         self.characters = MAX_CHARACTERS
         self.around: set[int] = set()
-        """Ids of the values that the present one is within."""
+        """Ids of the enclosing values, for detecting cycles."""
 
     def walk(self, value: Any, depth: int) -> Json:
         kind = type(value)
@@ -181,11 +182,11 @@ class _Walk:
             return self._known(value, depth)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # a property or serializer of the value's own, in any language
+        except BaseException as error:  # raised by a property or serializer of the value, in any language
             return f"<{type_name(value)} that raises {type(error).__qualname__}>"
 
     def _known(self, value: Any, depth: int) -> Json:
-        """The types that are known by what they hold. Of all others, the name: their `repr` is somebody's code."""
+        """Convert known types by their content; others become the type's name, because `repr` is foreign code."""
         if isinstance(value, bytes | bytearray | memoryview):
             return {"kind": "bytes", "bytes": len(value)}
         if isinstance(value, Enum):
@@ -206,16 +207,16 @@ class _Walk:
             return self._dict(zip(names, tuple.__iter__(value), strict=False), depth)
         for collection in _COLLECTIONS:
             if isinstance(value, collection):
-                return self._list(collection.__iter__(value), depth)  # not that of a subclass
+                return self._list(collection.__iter__(value), depth)  # bypasses overrides in subclasses
         if isinstance(value, BaseException):
             return f"{type_name(value)}: {safe_str(value)}"
         if isinstance(value, type):
             return f"<class {value.__qualname__}>"
         if (media := _media(value)) is not None:
             return media
-        dump = getattr(type(value), "model_dump", None)  # a pydantic model; its fields may be hidden or renamed
+        dump = getattr(type(value), "model_dump", None)  # a pydantic model; its fields may be excluded or renamed
         if dump is not None:
-            if not _is_bounded(value, self.items):  # which a dump is not: it writes shared references out
+            if not _is_bounded(value, self.items):  # a dump is unbounded, because it expands shared references
                 self.items = 0
                 return f"<{type_name(value)}> {TOO_LARGE}"
             return self.walk(dump(value, warnings=False), depth)
@@ -235,7 +236,7 @@ _COLLECTIONS: tuple[Any, ...] = (list, tuple, set, frozenset, deque)
 
 
 def _is_bounded(model: Any, items: int) -> bool:
-    """Whether a pydantic model holds at most `items` items, each counted as often as it is referred to."""
+    """Whether a pydantic model holds at most `items` items; shared references count each time."""
     level: list[Any] = [model]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
@@ -252,7 +253,7 @@ def _is_bounded(model: Any, items: int) -> bool:
 
 
 def _held(value: Any) -> tuple[int, Iterable[Any]]:
-    """What a dump of `value` goes into, and how much that is."""
+    """Number and values of the items of `value` that a dump includes."""
     if isinstance(value, dict):
         return dict.__len__(value), dict.values(value)
     for collection in _COLLECTIONS:
@@ -266,7 +267,7 @@ def _held(value: Any) -> tuple[int, Iterable[Any]]:
 
 
 def _media(value: object) -> Json:
-    """What a picture, a sound or a document is, and how long or where. Their bytes are nobody's log."""
+    """Kind, media type, and size or URL of media. Their bytes are never logged."""
     data, kind = getattr(value, "data", None), getattr(value, "kind", "binary")
     if isinstance(data, bytes) and isinstance(media_type := getattr(value, "media_type", None), str):
         return {"kind": kind, "media_type": media_type, "bytes": len(data)}
@@ -276,14 +277,14 @@ def _media(value: object) -> Json:
 
 
 def _embedded(text: str) -> Json:
-    """What a `data:` URL holds, if `text` is one with content in Base64."""
+    """Media type and size of a `data:` URL with Base64 content; None for other texts."""
     if text[:5] != "data:" or (comma := text.find(";base64,", 5, 200)) < 0:
         return None
     return {"kind": "data-url", "media_type": text[5:comma], "bytes": (len(text) - comma - 8) * 3 // 4}
 
 
 def _is_base64(value: dict[Any, Any]) -> bool:
-    """Whether `value` is media as providers and MCP servers write it: its Base64 beside its type."""
+    """Whether `value` is media in the form of providers and MCP servers: Base64 data with a media type."""
     data = value.get("data")
     return (
         type(data) is str
@@ -295,13 +296,13 @@ def _is_base64(value: dict[Any, Any]) -> bool:
 
 
 def type_name(value: object) -> str:
-    """The type of `value` with its module, which built-in ones do without."""
+    """Qualified name of the type of `value`, without module for builtins."""
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def safe_str(value: object) -> str:
-    """`str(value)`, or a note with its type where that raises."""
+    """Return `str(value)`, or a placeholder with the type if `str` raises."""
     try:
         return str(value)
     except (KeyboardInterrupt, SystemExit, GeneratorExit):

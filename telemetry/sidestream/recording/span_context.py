@@ -1,7 +1,7 @@
-"""The OpenTelemetry context: the span that a run begins in, and the spans of ours that others begin inside of.
+"""OpenTelemetry context: the enclosing span of a run, and Sidestream's own spans for nested code.
 
-Spans are built from events, later and elsewhere. What stands in the context meanwhile is their ids alone, in a span
-that records nothing. No token is kept: what is torn down elsewhere than it was set up could not be undone with one.
+Spans are built later, from events. In the meantime the context holds a non-recording span with their ids. Context
+tokens are not kept, because they are invalid if a run ends in another context.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class SpanRef(NamedTuple):
-    """A span, by its ids in hex."""
+    """Span ids in hex."""
 
     trace_id: str
     span_id: str
     sampled: bool | None = None
-    """Whether its trace is kept; None where nobody has decided."""
+    """Whether the trace is sampled; None if undecided."""
 
 
 class OwnSpan:
-    """A span of a run that is observed here: like a `SpanRef`, whose id is worked out when it is asked for."""
+    """Span of an observed run: like `SpanRef`, with an id derived on access."""
 
     __slots__ = ("_number", "_run_id", "sampled", "trace_id")
 
@@ -43,13 +43,13 @@ class OwnSpan:
 
     @property
     def span_id(self) -> str:
-        """The id, which follows from the run and the number."""
+        """Span id in hex, derived from the run and the number."""
         return span_id_of(self._run_id, self._number)
 
 
 @cache
 def _api() -> tuple[ModuleType, ModuleType]:
-    """OpenTelemetry's modules `context` and `trace`: an import statement on the caller's path costs microseconds."""
+    """Modules `context` and `trace` of OpenTelemetry, cached because an import statement takes microseconds."""
     from opentelemetry import context, trace
 
     return context, trace
@@ -63,21 +63,21 @@ def _run_span() -> type[RunSpan]:
 
 
 def current_span_context() -> SpanContext | None:
-    """The span that the current code is inside of, as OpenTelemetry has it."""
+    """Current OpenTelemetry span context; None if OpenTelemetry is not imported."""
     if "opentelemetry.trace" not in sys.modules:
-        return None  # then there is none
+        return None  # no span without the library
     _, trace = _api()
     context: SpanContext = trace.get_current_span().get_span_context()
     return context
 
 
 def current_span() -> SpanRef | None:
-    """The span that the current code is inside of."""
+    """Ids of the current OpenTelemetry span; None outside of a span."""
     return span_ref(current_span_context())
 
 
 def span_of_environment() -> SpanRef | None:
-    """The span that `TRACEPARENT` names: that of the program which started this one.
+    """Span of the parent process from `TRACEPARENT`; None if unset or malformed.
 
     (https://opentelemetry.io/docs/specs/otel/context/env-carriers/)
     """
@@ -95,22 +95,22 @@ def span_of_environment() -> SpanRef | None:
 
 
 def span_ref(span: SpanContext | None) -> SpanRef | None:
-    """The ids of `span`; None where it is none."""
+    """Ids of `span`; None if `span` is missing or invalid."""
     if span is None or not span.is_valid:
         return None
     return SpanRef(f"{span.trace_id:032x}", f"{span.span_id:016x}", span.trace_flags.sampled)
 
 
 def is_recording(tracer: Any) -> bool:
-    """Whether spans of `tracer` (pydantic-ai's, for a run) go anywhere."""
+    """Whether spans of `tracer` (pydantic-ai's tracer of a run) are recorded."""
     _, trace = _api()
-    if isinstance(tracer, trace.ProxyTracer):  # asks the global provider, if there is one by now
+    if isinstance(tracer, trace.ProxyTracer):  # delegates to the global provider once there is one
         return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     return tracer is not None and not isinstance(tracer, trace.NoOpTracer)
 
 
 class ActiveSpan:
-    """Active span: makes `span` the current one until `leave`. Everything else in the context stays."""
+    """Current span of the context until `leave()`. Other context values stay unchanged."""
 
     __slots__ = ("_after", "_before", "_span")
 
@@ -122,10 +122,10 @@ class ActiveSpan:
         context.attach(self._after)
 
     def leave(self) -> None:
-        """Restore the previous span. No-op in any other context, and when called again."""
+        """Restore the previous span. No-op in any other context, and on further calls."""
         context, trace = _api()
         now = context.get_current()
         if now is self._after:
             context.attach(self._before)
-        elif trace.get_current_span(now) is self._span:  # with something added, and left there
+        elif trace.get_current_span(now) is self._span:  # keep values that were added to the context meanwhile
             context.attach(trace.set_span_in_context(trace.get_current_span(self._before), now))

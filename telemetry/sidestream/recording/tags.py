@@ -1,4 +1,4 @@
-"""Tags of a run, and which runs try the same thing: what a program may say of it, within bounds."""
+"""Tags and attempts: labels that a program attaches to runs, within bounds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from types import FrameType
 from sidestream.errors import ConfigurationError
 
 MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 32, 64, 256
-"""Tags of a run; characters of a tag's name and of its value."""
+"""Maximum number of tags per run; maximum characters of a tag's name and of its value."""
 
 
 def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """`tags` within bounds; a value that is too long is cut, for it may come with each request.
+    """Validate `tags`; a value that is too long is truncated, because it may come from a request.
 
-    Raises `ConfigurationError` for what is wrong in the program itself.
+    Raises `ConfigurationError` for an error of the program: too many tags, an invalid name, a value that is not a
+    string.
     """
     if len(tags) > MAX_TAGS:
         raise ConfigurationError(f"tags: {len(tags)} are too many, there may be {MAX_TAGS}")
@@ -32,7 +33,7 @@ def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 class Attempts:
-    """Runs that try the same thing, one after the other or at once."""
+    """Counter of runs that attempt the same task, in sequence or concurrently."""
 
     __slots__ = ("_first", "_numbers")
 
@@ -41,7 +42,7 @@ class Attempts:
         self._first: str | None = None
 
     def next(self, run_id: str) -> tuple[int, str]:
-        """The number of the run that starts now, and the id of the first one."""
+        """Number of the next attempt, and the run id of the first."""
         number = next(self._numbers)
         if self._first is None:
             self._first = run_id
@@ -49,15 +50,16 @@ class Attempts:
 
 
 class TagsHere:
-    """Tags of the runs that start in the current context, by blocks within blocks.
+    """Tags for runs that start in the current context, from nested `with` blocks.
 
-    A context variable that an async generator sets is its consumer's, too, whenever the generator stands at a `yield`:
+    A context variable set by an async generator is visible to its consumer while the generator is suspended at a
+    `yield`:
 
         async def answers(tenant):
             with sidecar.tags(tenant=tenant):
-                yield ...   # here the consumer goes on, and its own runs are not the tenant's
+                yield ...   # here the consumer runs, and its own runs must not get this tag
 
-    So a block that an async generator opened holds while that generator is at work, or awaits what it started.
+    Therefore a block in an async generator applies only while the generator runs or awaits.
     """
 
     def __init__(self, tags: Mapping[str, str]) -> None:
@@ -65,11 +67,11 @@ class TagsHere:
         self._block: ContextVar[_Block] = ContextVar("sidestream_tags", default=outermost)
 
     def get(self) -> Mapping[str, str]:
-        """The tags of a run that starts now."""
+        """Tags for a run that starts now."""
         return self._here().tags
 
     def attempts(self) -> Attempts | None:
-        """What a run that starts now is a try of, if anybody has said that it is one."""
+        """Attempt counter for a run that starts now; None outside of `attempts()`."""
         return self._here().attempts
 
     def _here(self) -> _Block:
@@ -80,7 +82,7 @@ class TagsHere:
 
     @contextmanager
     def block(self, tags: Mapping[str, str], opener: FrameType, *, attempts: Attempts | None = None) -> Iterator[None]:
-        """Add `tags`, or `attempts`, within a `with` block that the code of the frame `opener` opens."""
+        """Apply `tags` or `attempts` within a `with` block opened by the frame `opener`."""
         before, here = self._block.get(), self._here()
         leaking = opener if _leaks(opener) else None
         block = _Block(checked_tags({**here.tags, **tags}), before, leaking, attempts or here.attempts)
@@ -93,7 +95,7 @@ class TagsHere:
 
 
 class _Block:
-    """Tags, and the async generator that they belong to, if they do."""
+    """Tags of one `with` block, and the async generator that opened it, if any."""
 
     __slots__ = ("_generator", "_open", "attempts", "outer", "tags")
 
@@ -114,13 +116,13 @@ class _Block:
         return self._open and (self._generator is None or not _stands_at_yield(self._generator))
 
     def close(self) -> None:
-        """The block is over, also for contexts that another task's closing of its generator does not reach."""
+        """End the block, also in contexts that the generator's teardown in another task does not reach."""
         self._open = False
-        self._generator = None  # whose variables must not live on for our sake
+        self._generator = None  # releases the variables of the generator
 
 
 def _leaks(opener: FrameType) -> bool:
-    """Whether strangers see a context variable set in `opener`: an async generator, unless it makes a `with` block."""
+    """Whether other code sees a context variable set in `opener`: an async generator that is not a context manager."""
     if not opener.f_code.co_flags & CO_ASYNC_GENERATOR:
         return False
     driver = opener.f_back
@@ -131,9 +133,9 @@ _YIELD_VALUE, _RESUME, _AFTER_YIELD = opmap["YIELD_VALUE"], opmap["RESUME"], 1
 
 
 def _stands_at_yield(generator: FrameType) -> bool:
-    """Whether the generator of this frame has given its consumer an item, as opposed to running, or awaiting.
+    """Whether the generator of this frame is suspended at a `yield`, as opposed to running or awaiting.
 
-    Both suspend it at a YIELD_VALUE; the argument of the RESUME that follows tells them apart (module `dis`).
+    Both suspensions stop at a YIELD_VALUE; the argument of the following RESUME distinguishes them (see module `dis`).
     """
     code, at = generator.f_code.co_code, generator.f_lasti
     suspended = 0 <= at < len(code) - 3 and code[at] == _YIELD_VALUE and code[at + 2] == _RESUME

@@ -1,4 +1,4 @@
-"""Token and cost totals of a run and of its sub-agents."""
+"""Token and cost totals of a run, with or without its sub-agents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TOKENS = tuple(name for name in Usage.__struct_fields__ if name.endswith("_toke
 
 @dataclass(slots=True)
 class Totals:
-    """What was used and paid, summed."""
+    """Sums of usage and cost."""
 
     tokens: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int | float] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""Usage: the one reader of what a request used, for agents and tapped streams alike.
+"""Usage normalisation for agents and tapped streams.
 
-Counts have genai-prices' names, which are pydantic-ai's too. Absent is not zero: a gateway that does not count answers
-with zeros, and those are no usage.
+Counts use the names of genai-prices, which are also pydantic-ai's. Absent is not zero: gateways that do not count
+report zeros, which are treated as no usage.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _REASONING = ("reasoning_tokens", "thoughts_tokens")
 
 
 def usage_of(counts: Mapping[str, object], details: Mapping[str, object] | None = None) -> Usage | None:
-    """The usage in `counts` and the provider's own `details`; None where neither has any.
+    """Build the usage from `counts` and the provider's own `details`; None if both are empty or zero.
 
-    Values that are no numbers (providers send flags among them) are left out, so that every line can be read again.
+    Values that are not counts are left out (providers send flags among them), so that every line can be decoded.
     """
     known: dict[str, int] = {}
     further: dict[str, int | float] = {}
@@ -38,21 +38,21 @@ def usage_of(counts: Mapping[str, object], details: Mapping[str, object] | None 
         return None
     if "reasoning_tokens" not in known and (reasoning := next((own[name] for name in _REASONING if own.get(name)), 0)):
         known["reasoning_tokens"] = int(reasoning)
-    if "input_tokens" in known or "output_tokens" in known:  # of the two, the other was counted as well, and is zero
+    if "input_tokens" in known or "output_tokens" in known:  # the absent one was counted, as zero
         known.setdefault("input_tokens", 0)
         known.setdefault("output_tokens", 0)
     return Usage(**known, counts=further or None, details=own or None)
 
 
 def raw_usage(answer: Any, *, provider: str, flavor: str = "default") -> Usage | None:
-    """The usage in a provider's raw answer or chunk (a mapping), as genai-prices reads it.
+    """Extract the usage from a provider's raw answer or chunk (a mapping) with genai-prices.
 
-    None where the provider is not known, or the answer has no usage that can be read.
+    None if the provider is unknown, or the answer has no readable usage.
 
     Args:
-        answer: The answer as JSON data.
-        provider: genai-prices' name of the provider: `openai`, `anthropic`, `google`, …
-        flavor: The provider's API, where it has several: `chat`, `responses`, `embeddings`.
+        answer: Answer as JSON data.
+        provider: Name of the provider in genai-prices: `openai`, `anthropic`, `google`, …
+        flavor: API of the provider, if there are several: `chat`, `responses`, `embeddings`.
     """
     from genai_prices.data_snapshot import get_snapshot
 
@@ -65,8 +65,8 @@ def raw_usage(answer: Any, *, provider: str, flavor: str = "default") -> Usage |
 
 
 def _number(value: object) -> int | float | None:
-    """`value`, where it is a count: a finite number that is not negative."""
-    if type(value) is int:  # the usual case, and no bool
+    """Return `value` if it is a count: finite and not negative; otherwise None."""
+    if type(value) is int:  # the common case, and not a bool
         return value if value >= 0 else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
