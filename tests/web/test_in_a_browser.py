@@ -13,11 +13,12 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from sidestream.events import AgentStart
+from sidestream.events import AgentStart, encode_line
 from sidestream.log import load_run
 from sidestream.recording.process import hostname
 from sidestream.web.app import make_app
 from sidestream.web.standalone import standalone_page
+from tests.support.log_builder import scored
 from tests.support.loopback import served
 from tests.support.run_events import ask, chunk
 from tests.support.web_log import (
@@ -120,7 +121,8 @@ class TestLive:
             with open(file, "ab") as log:
                 log.write(b"".join(lines))
 
-        with served(make_app([str(tmp_path)])) as address:
+        app = make_app([str(tmp_path)], scores=True)
+        with served(app) as address:
             page.goto(f"{address}/runs/live-run")
             expect(page.locator("h1")).to_contain_text("running")
             expect(page.locator(".said")).to_have_text("First ")
@@ -130,8 +132,12 @@ class TestLive:
             expect(page.locator(".said")).to_have_text("First second.")
             expect(page.locator(".row.here")).to_have_count(1)
             assert page.locator(".turn.user").evaluate("element => element.mine"), "what did not change was made anew"
+            page.locator("textarea").fill("half a thought")
+            write(encode_line(scored("live-run", "helpful", 0.4)))
+            expect(page.locator("#scores")).to_contain_text("helpful 0.4")
             write(*events[4:])
             expect(page.locator("h1")).to_contain_text("completed")
+            expect(page.locator("textarea")).to_have_value("half a thought")
             expect(page.locator("#live")).to_be_hidden()
             page.goto("about:blank")
 

@@ -119,7 +119,7 @@ class TestHeaders:
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
 
     def test_let_no_cache_keep_what_people_wrote(self, pages: TestClient) -> None:
         assert pages.get("/").headers["cache-control"] == "no-store"

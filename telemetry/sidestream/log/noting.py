@@ -61,6 +61,12 @@ class ScoreWriter:
             raise OutputError(f"the score cannot be written: {error}") from None
         return shown
 
+    def may_write(self, run: RunSummary) -> bool:
+        """Whether the system lets this user write where a score of `run` would go. ClickHouse is not asked."""
+        if addresses_among(self._paths):
+            return True
+        return bool(run.files) and os.access(self._place(run), os.W_OK)
+
     def close(self) -> None:
         """Close all opened files."""
         while self._open:
@@ -73,9 +79,13 @@ class ScoreWriter:
             return f"clickhouse:?{urlencode(options)}", str(Address.parse(addresses[0]))
         if not run.files:
             raise ConfigurationError(f"score: no file of run {run.run_id} is known")
+        place = self._place(run)
+        return f"jsonl:?{urlencode({'path': str(place)})}", str(place)
+
+    def _place(self, run: RunSummary) -> Path:
+        """Folder in which scores of `run` get a file of their own, or the shared file that holds the run."""
         file = Path(run.files[-1])
         given = [self._paths] if isinstance(self._paths, str | os.PathLike) else list(self._paths)
         in_folder = any(os.path.isdir(os.path.expanduser(path)) for path in given)
         own = in_folder or pid_in_name(file.name) is not None or file.suffix != ".jsonl"
-        place = file.parent if own else file
-        return f"jsonl:?{urlencode({'path': str(place)})}", str(place)
+        return file.parent if own else file

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from sidestream.errors import ConfigurationError
 from sidestream.log import Filter, Order
 
-FIELDS = ("agent", "model", "tool", "outcome", "tag", "conversation", "since", "until", "min_cost", "slower")
+FIELDS = ("agent", "model", "tool", "outcome", "tag", "conversation", "since", "until", "min_cost", "slower", "score")
 PRESETS = (("1 hour", "1h"), ("today", "today"), ("24 hours", "24h"), ("7 days", "7d"), ("30 days", "30d"))
 """Ranges of time that are a click away."""
 
@@ -66,6 +66,7 @@ def filter_of(request: Request) -> Filter:
         tools=given("tool"),
         min_cost=last("min_cost"),
         slower=last("slower"),
+        scores=given("score"),
     )
 
 
@@ -90,6 +91,11 @@ def order_of(request: Request) -> Order:
 def is_filtered(request: Request) -> bool:
     """Whether the query asks for some runs and not for all."""
     return any(value.strip() for name in FIELDS for value in request.query_params.getlist(name))
+
+
+def runs_with_score(test: str) -> str:
+    """Address of the list of all runs, sub-agents included, whose scores pass `test`."""
+    return "/?" + urlencode({"score": test, "runs": "all"})
 
 
 def link(request: Request, **changes: object) -> str:

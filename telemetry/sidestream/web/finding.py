@@ -12,7 +12,7 @@ from sidestream.log import Filter, Hit, previews, search
 from sidestream.terminal.numbers import counted
 
 from .catalogue import Catalogue
-from .filters import FIELDS, filter_or_problem, is_filtered, link, page_of
+from .filters import FIELDS, filter_or_problem, is_filtered, link, page_of, runs_with_score
 from .views import PREVIEW_SECONDS, not_found, page
 
 MAX_HITS = 200
@@ -87,4 +87,4 @@ def conversation_view(request: Request) -> Response:
         return not_found(request, "No run in this log belongs to that conversation.")
     asked = previews(catalogue.paths, conversation.turns, deadline=time.monotonic() + 4 * PREVIEW_SECONDS)
     turns = [run for run_id in conversation.turns if (run := catalogue.run(run_id)) is not None]
-    return page("talk.html", q="", conversation=conversation, turns=turns, previews=asked)
+    return page("talk.html", q="", conversation=conversation, turns=turns, previews=asked, score_link=runs_with_score)

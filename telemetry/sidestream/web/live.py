@@ -37,8 +37,8 @@ def live_run(request: Request) -> StreamingResponse:
     return _events(look)
 
 
-def _state(run: RunSummary) -> tuple[str, int, str]:
-    return (run.run_id, run.events, run.outcome)
+def _state(run: RunSummary) -> tuple[str, int, str, list[int]]:
+    return (run.run_id, run.events, run.outcome, [score.seq for score in run.scores])
 
 
 def _events(look: Callable[[], tuple[object, bool]]) -> StreamingResponse:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from html import escape
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -23,11 +24,14 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; frame-ancestors 'none'"
 )
 
+SCORES = re.compile(r"/runs/[^/]+/scores")
+"""Path of the one form that writes."""
+
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer", a browser sends a form without its origin
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -47,12 +51,14 @@ class Guard:
     Args:
         app: what to guard.
         token: must be given once in the URL (`?token=`), then a cookie has it; None where no token is asked for.
+        takes_scores: whether forms of these pages may be sent: a person's score of a run.
         any_host: whether the `Host` may be any name. On loopback it may not, since whoever points a name of his own at
             127.0.0.1 could read the pages as his own site.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str | None, any_host: bool) -> None:
+    def __init__(self, app: ASGIApp, *, token: str | None, any_host: bool, takes_scores: bool = False) -> None:
         self._app = app
+        self._takes_scores = takes_scores
         self._token = token
         self._any_host = any_host
         # Cookies are shared by all ports of a machine: two servers must not overwrite each other's.
@@ -75,12 +81,15 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if scope["method"] not in ("GET", "HEAD"):
+        is_form = scope["method"] == "POST" and self._takes_scores and bool(SCORES.fullmatch(scope["path"]))
+        if not is_form and scope["method"] not in ("GET", "HEAD"):
             return PlainTextResponse("These pages only read.\n", 405, {"Allow": "GET, HEAD"})
         if not self._any_host and not _names_loopback(headers.get("host", "")):
             return PlainTextResponse("Not a name of this machine: open http://127.0.0.1 instead.\n", 421)
         if not _comes_from_here(headers):
             return PlainTextResponse("Another site may link to these pages, not load them.\n", 403)
+        if is_form and not _is_own_form(headers):
+            return PlainTextResponse("Only a form of these pages can be sent here.\n", 403)
         if self._token is None:
             return None
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -112,6 +121,17 @@ def _comes_from_here(headers: Headers) -> bool:
         return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     origin = headers.get("origin")
     return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def _is_own_form(headers: Headers) -> bool:
+    """Whether a page of this very server sends the request, and the browser says so."""
+    origin = headers.get("origin")
+    return (
+        headers.get("sec-fetch-site", "same-origin") == "same-origin"
+        and origin is not None
+        and urlsplit(origin).netloc == headers.get("host")
+        and headers.get("content-type", "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    )
 
 
 def _cookie(headers: Headers, name: str) -> str:

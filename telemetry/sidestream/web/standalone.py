@@ -29,6 +29,7 @@ def standalone_page(run_log: RunLog) -> str:
         q="",
         page=run_page(run_log, rows=None),
         parent=None,
+        score_token="",
         max_text=None,
         folded_text=FOLDED_TEXT,
         events=[(located, as_json(located), False) for located in all_events(run_log)],

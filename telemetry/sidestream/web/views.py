@@ -17,8 +17,9 @@ from sidestream.log.runs.filters import OUTCOMES
 
 from .catalogue import Catalogue
 from .charts import BINS, charts
-from .filters import PRESETS, filter_or_problem, is_filtered, link, order_of, page_of
+from .filters import PRESETS, filter_or_problem, is_filtered, link, order_of, page_of, runs_with_score
 from .run_page import FOLDED_TEXT, MAX_TEXT, all_events, as_json, as_line, run_page
+from .scoring import Scoring
 from .templating import asset, render
 from .waterfall import MAX_ROWS, duration, waterfall
 
@@ -101,6 +102,7 @@ def runs_page(request: Request) -> Response:
         pages=here.pages(found.total),
         paths=catalogue.paths,
         link=lambda **changes: link(request, **changes),
+        score_link=lambda test: link(request, score=test, page=None),
     )
 
 
@@ -114,12 +116,15 @@ def run_view(request: Request) -> Response:
         return summary
     rows = None if request.query_params.get("steps") == "all" else MAX_ROWS
     catalogue: Catalogue = request.app.state.catalogue
+    scoring: Scoring | None = request.app.state.scoring
     return page(
         "run.html",
         q="",
         page=run_page(_load(request, summary), rows=rows),
         parent=catalogue.run(summary.parent_run_id) if summary.parent_run_id else None,
         neighbours=catalogue.neighbours(summary),
+        score_link=runs_with_score,
+        score_token=scoring.token(summary.run_id) if scoring is not None and scoring.is_possible(summary) else "",
         max_text=MAX_TEXT,
         folded_text=FOLDED_TEXT,
         events=None,

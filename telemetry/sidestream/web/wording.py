@@ -8,8 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sidestream.events import Verdict, verdict_of
+from sidestream.events import Score, Verdict, verdict_of
 from sidestream.events.traceback import place_of, traceback_lines
+from sidestream.log import ScoreFacts
 from sidestream.terminal import numbers
 from sidestream.terminal.text import one_line, sanitize
 
@@ -128,6 +129,12 @@ def place(step: Any) -> str:
     return "" if found is None else f"{found.file}:{found.line} in {found.function}"
 
 
+def score_test(score: Score | ScoreFacts) -> str:
+    """Filter, as `--score` takes it, that runs with an equal score pass."""
+    value = score.label if score.value is None else score.value
+    return f"{score.name}={str(value).lower() if isinstance(value, bool) else value}"
+
+
 FILTERS = {
     "ago": ago,
     "as_text": as_text,
@@ -138,6 +145,8 @@ FILTERS = {
     "money": money,
     "place": place,
     "plural": numbers.counted,
+    "score_test": score_test,
+    "score_value": numbers.humanize_score,
     "seconds": seconds,
     "short_class": short_class,
     "short_count": short_count,

@@ -30,12 +30,13 @@ def serve(
             help="Ask for this in the first address. Made up where HOST is not local and none is given.",
         ),
     ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="No buttons that score a run.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Browse the runs of a log: filters, charts, a timeline and the conversation of each run, live and replayed.
 
-    The pages read the log and change nothing. They answer to this machine alone unless HOST says otherwise, and then
-    only to those who have the token.
+    They answer to this machine alone unless HOST says otherwise, and then only to those who have the token. The pages
+    read the log; all that they write are your scores of runs, as `sidestream note` does, and only where HOST is local.
 
     Example:  sidestream serve runs/ --open
 
@@ -56,7 +57,7 @@ def serve(
         raise ConfigurationError("serve: the token must be 16 or more letters, digits, and . _ ~ -")
     if token is None and not local:
         token = secrets.token_urlsafe(24)
-    app = make_app(paths or ["runs/"], token=token, any_host=not local)
+    app = make_app(paths or ["runs/"], token=token, any_host=not local, scores=local and not read_only)
     listener = _listen(host, port)
     address = f"http://{_in_url(host)}:{listener.getsockname()[1]}/" + (f"?token={token}" if token else "")
     print(f"Sidestream: {address}   (stop with Ctrl-C)", file=sys.stderr, flush=True)
@@ -74,6 +75,9 @@ def serve(
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
+    finally:
+        if app.state.scoring is not None:
+            app.state.scoring.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

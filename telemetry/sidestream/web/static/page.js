@@ -189,7 +189,7 @@ function foldName(fold) {
   return `${owner.id} ${all("details", owner).indexOf(fold)}`;
 }
 
-const LIVE = ["facts", "fall", "turns", "usage", "about", "charts", "count", "table", "timing"];
+const LIVE = ["facts", "fall", "turns", "scores", "usage", "about", "charts", "count", "table", "timing"];
 
 function takeOver(fresh) {
   const follow = innerHeight + scrollY >= document.body.scrollHeight - 80 && scrollY > 0;
@@ -241,6 +241,7 @@ const keys = {
   f: foldTools,
   t: switchTheme,
   u: () => { if (one(".brand[href]")) location.href = "/"; },
+  s: () => one("#judge .thumbs button")?.focus(),
   x: () => { one("tr.here .choose input")?.click(); },
   c: () => { const button = one("#compare-button"); if (button && !button.disabled) button.click(); },
   "[": () => one(".neighbours [rel=prev]")?.click(),
@@ -255,7 +256,7 @@ const keys = {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || one("dialog[open]")) return;
-  if (event.key === "Escape" && document.activeElement?.matches("input, select")) return document.activeElement.blur();
+  if (event.key === "Escape" && document.activeElement?.matches("input, select, textarea")) return document.activeElement.blur();
   if (event.target.closest("input:not([type=checkbox]), select, textarea")) return;
   if (event.key === " " && one("#play") && !event.target.closest("button, summary, input")) { event.preventDefault(); play(); return; }
   if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && view.to - view.from < 1) { event.preventDefault(); pan(event.key === "ArrowLeft" ? -0.2 : 0.2); return; }
