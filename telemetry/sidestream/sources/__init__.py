@@ -1,1 +1,1 @@
-"""Where runs come from: pydantic-ai agents, tapped streams, and the adapters for other SDKs."""
+"""Sources of runs: pydantic-ai agents, SDKs, and streams tapped with adapters."""

@@ -1,13 +1,13 @@
-"""Whether a limit of time has cancelled a task: `asyncio.timeout`, `asyncio.wait_for`, anyio's `fail_after` and others.
+"""Detection of tasks cancelled by a time limit: `asyncio.timeout`, `asyncio.wait_for`, anyio's `fail_after` and others.
 
-A limit cancels the task that entered it, and nothing of the cancellation says so. The limit itself knows; it stands on
-the stack of the coroutine, or in the exit stack or generator, that entered it:
+A limit cancels the task that entered it, and the cancellation carries no reason. The limit object knows; the search
+finds the object on the stack of the coroutine that entered it, or in an exit stack or generator there:
 
-    task ── coroutine ──awaits──▶ coroutine ──awaits──▶ …        each with what it has entered
-      └──── callback of gather(), wait() or a TaskGroup ──▶ the task that waits for this one, if it is cancelled too
+    task ── coroutine ──awaits──▶ coroutine ──awaits──▶ …        each with the context managers it has entered
+      └──── callback of gather(), wait() or a TaskGroup ──▶ the task waiting for this one, if cancelled too
 
-It may be asked of a suspended task, and of the current one while a `CancelledError` is on its way out: the coroutines
-further out have not been resumed by then.
+Works for suspended tasks, and for the current task during the propagation of a `CancelledError`, while the outer
+coroutines are still suspended.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from typing import Any
 from sidestream.stdlib_compat import done_callbacks, waits_in_vain
 
 MAX_STEPS = 1_000
-"""Coroutines, and things that tasks wait by, that are looked at before the search is given up."""
+"""Maximum number of coroutines and callbacks to visit in one search."""
 
 _SUSPENDED = (types.AsyncGeneratorType, types.CoroutineType, types.GeneratorType)
 _STEPS = frozenset(("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"))
-"""Types, nameless in Python, of what stands between a coroutine and the generator that it awaits a step of."""
+"""Names of built-in types between a coroutine and the generator whose step it awaits."""
 
 
 def is_timed_out(task: asyncio.Task[Any] | None) -> bool:
-    """Whether a limit around what `task` does, or around what waits for it, has expired."""
+    """Whether a time limit around `task`, or around a task waiting for it, has expired."""
     tasks = [] if task is None else [task]
     seen: set[int] = set()
     while tasks and len(seen) < MAX_STEPS:
@@ -52,7 +52,7 @@ def is_timed_out(task: asyncio.Task[Any] | None) -> bool:
 
 
 def is_time_out(error: BaseException) -> bool:
-    """Whether `error`, which is being raised in the current task, is a cancellation by a limit of time."""
+    """Whether `error`, propagating in the current task, is a cancellation by a time limit."""
     if not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()
@@ -61,10 +61,10 @@ def is_time_out(error: BaseException) -> bool:
 
 
 class Interruptible:
-    """Awaits what it is given, and notes at once whether it is a limit of time that interrupts it.
+    """Awaits an awaitable, and records at the moment of a cancellation whether a time limit caused it.
 
-    A client that closes its connection awaits something on the way out of a cancellation. By the time that the
-    exception has passed it, the coroutines further out have been resumed, and nobody can tell what they have entered.
+    A client may await while handling a cancellation, for example to close its connection. Afterwards the outer
+    coroutines have been resumed, and their entered context managers are no longer visible.
     """
 
     __slots__ = ("_steps",)
@@ -91,7 +91,7 @@ class Interruptible:
                 with suppress(Exception):
                     _interrupted[task] = task.cancelling(), is_timed_out(task)
         throw = getattr(self._steps, "throw", None)
-        if throw is None:  # a plain iterator, as `await` allows it
+        if throw is None:  # a plain iterator, which `await` accepts
             raise error[0]
         return throw(*error)
 
@@ -101,17 +101,17 @@ class Interruptible:
 
 
 _interrupted: weakref.WeakKeyDictionary[asyncio.Task[Any], tuple[int, bool]] = weakref.WeakKeyDictionary()
-"""By task: how many cancellations had been asked for when it was interrupted last, and whether by a limit of time."""
+"""State at the last cancellation of a task: number of cancellation requests, and whether a time limit caused it."""
 
 
 def pass_on(task: asyncio.Task[Any] | None, to: asyncio.Task[Any]) -> None:
-    """Note that `to` is being cancelled on behalf of `task`, which may be gone by the time that somebody asks."""
+    """Record that `to` is cancelled on behalf of `task`, which may no longer exist when the cause is examined."""
     if is_timed_out(task):
         _timed_out.add(to)
 
 
 _timed_out: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
-"""Tasks that a limit of time is known to have cancelled."""
+"""Tasks known to be cancelled by a time limit."""
 
 
 def _has_expired(limit: Any) -> bool:
@@ -121,7 +121,7 @@ def _has_expired(limit: Any) -> bool:
 
 
 def _limits_around(coroutine: Any, seen: set[int]) -> Iterator[Any]:
-    """Limits that `coroutine`, and what it awaits, have entered and not left."""
+    """Time limits that `coroutine` and the coroutines awaited by it have entered and not left."""
     anyio: Any = sys.modules.get("anyio")
     kinds: tuple[type, ...] = (asyncio.Timeout, anyio.CancelScope) if anyio is not None else (asyncio.Timeout,)
     todo = [coroutine]
@@ -139,7 +139,7 @@ def _limits_around(coroutine: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def _entered(awaiting: Any) -> Iterator[Any]:
-    """What may have been entered by a suspended coroutine or generator."""
+    """Objects that a suspended coroutine or generator references, and may have entered."""
     for held in gc.get_referents(awaiting):
         manager = held.__self__ if isinstance(held, types.MethodType) else held
         yield manager
@@ -149,7 +149,7 @@ def _entered(awaiting: Any) -> Iterator[Any]:
 
 
 def _awaited(awaiting: Any) -> Iterator[Any]:
-    """What a suspended coroutine or asynchronous generator waits for."""
+    """Objects that a suspended coroutine or asynchronous generator awaits."""
     for name in ("cr_await", "ag_await", "gi_yieldfrom"):
         if (awaited := getattr(awaiting, name, None)) is not None:
             yield awaited
@@ -157,15 +157,15 @@ def _awaited(awaiting: Any) -> Iterator[Any]:
     if isinstance(awaiting, Interruptible):
         yield awaiting._steps
         return
-    # A step of a generator refers to it and to nothing else that waits. A coroutine that passes an exception on counts
-    # as running, and has no `cr_await` in Python 3.12 and later.
+    # A generator step references only its generator among suspended objects. A coroutine that propagates an exception
+    # counts as running, and has no `cr_await` in Python 3.12 and later.
     for each in gc.get_referents(awaiting):
         if isinstance(each, _SUSPENDED) or type(each).__name__ in _STEPS:
             yield each
 
 
 def _waiters(task: asyncio.Task[Any], seen: set[int]) -> Iterator[asyncio.Task[Any]]:
-    """Tasks that wait for `task`: by `await`, `wait()`, `gather()`, `shield()` or in a `TaskGroup`."""
+    """Tasks waiting for `task`: by `await`, `wait()`, `gather()`, `shield()` or in a `TaskGroup`."""
     todo: list[Any] = list(done_callbacks(task))
     while todo and len(seen) < MAX_STEPS:
         each = todo.pop()
@@ -181,7 +181,7 @@ def _waiters(task: asyncio.Task[Any], seen: set[int]) -> Iterator[asyncio.Task[A
             todo.extend((each.func, *each.args))
         elif isinstance(each, types.MethodType | types.BuiltinMethodType):
             todo.append(each.__self__)
-        elif isinstance(each, types.FunctionType):  # a closure over the future that is waited for
+        elif isinstance(each, types.FunctionType):  # a closure over the awaited future
             todo.extend(held for cell in each.__closure__ or () for held in gc.get_referents(cell))
         elif isinstance(each, asyncio.TaskGroup):
             todo.append(getattr(each, "_parent_task", None))

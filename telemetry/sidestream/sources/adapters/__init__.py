@@ -1,1 +1,1 @@
-"""What the items of a stream mean, by SDK."""
+"""Adapters that interpret the items of a stream, by SDK."""

@@ -1,4 +1,4 @@
-"""Adapter for the AG-UI protocol: an agent's run as its front end receives it."""
+"""Adapter for the AG-UI protocol between an agent and its front end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .fields import field, plain, word
 
 
 class AgUi:
-    """Items are events of AG-UI: those of `ag-ui-protocol`, or their dicts, as they are sent.
+    """Items are AG-UI events: objects of `ag-ui-protocol`, or their dicts in wire format.
 
-    The protocol has neither model nor usage, nor the time at which a tool begins. So a request begins with the
-    run, or after the results of tools, and a tool's call has no duration.
+    The protocol contains no model, no usage, and no start time of tools. A request therefore starts with the run or
+    after the results of tools, and tool calls have no duration.
     """
 
     def __init__(self) -> None:
         self._tools: dict[str, str] = {}
-        """By id of a call: the tool's name."""
+        """Tool names by tool call id."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
@@ -40,7 +40,7 @@ class AgUi:
             case "TOOL_CALL_ARGS":
                 record.tool_call(call_id, delta or "")
             case "TOOL_CALL_RESULT":
-                record.request_end()  # the answer that called it is over
+                record.request_end()  # the answer with the tool call is complete
                 record.tool_end(self._tools.get(call_id, "unknown"), field(item, "content"), tool_call_id=call_id)
             case "RUN_STARTED":
                 record.promise_end()

@@ -1,4 +1,4 @@
-"""Adapter for Anthropic's messages."""
+"""Adapter for Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TYPES = {"message_start", "content_block_start", "content_block_delta", "conten
 
 
 class Anthropic:
-    """Items are the events of Anthropic's messages: the client's objects, its helper's events, or their dicts.
+    """Items are events of Anthropic's Messages API: objects of the client, events of its helper, or their dicts.
 
-    What the helper adds (`text`, `input_json`, …) repeats it and is skipped.
+    Additional events of the helper (`text`, `input_json`, …) repeat the content and are skipped.
     """
 
     def __init__(self) -> None:
@@ -24,13 +24,13 @@ class Anthropic:
         self._usage = UsageSoFar("anthropic", required=("input_tokens", "output_tokens"))
         self._counts: dict[str, Any] = {}
         self._server_tools: dict[Any, tuple[str, str | None, list[str]]] = {}
-        """By index of the block: name, id and pieces of the arguments of a tool that the provider executes."""
+        """Name, id and argument pieces of a tool executed by the provider, by index of the block."""
         self._running: dict[str | None, str] = {}
-        """By id: the name of such a tool while its result is awaited."""
+        """Names of tools executed by the provider that have no result yet, by id."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such an event."""
+        """Whether `item` is an event of Anthropic's Messages API."""
         return field(item, "type") in _TYPES
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
@@ -62,7 +62,7 @@ class Anthropic:
         if kind == "tool_use":
             record.tool_call(index, tool_name=name, tool_call_id=id)
         elif kind in ("thinking", "redacted_thinking"):
-            record.thinking("", index)  # also where it stays hidden: time passes
+            record.thinking("", index)  # also if hidden, because thinking takes time
         elif kind in ("server_tool_use", "mcp_tool_use"):
             self._server_tools[index] = (name, id, [])
         elif isinstance(kind, str) and kind.endswith("_tool_result"):
@@ -92,19 +92,19 @@ class Anthropic:
             record.tool_start(name, "".join(pieces) or None, tool_call_id=id)
 
     def _count(self, usage: Any) -> None:
-        """Counts are of the answer so far; those that are not repeated still hold."""
+        """Update the cumulative counts of the answer; omitted counts stay valid."""
         counts = plain(usage)
         if isinstance(counts, dict):
             self._counts |= counts
             self._usage.keep(_with_compaction(self._counts))
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used."""
+        """Record the usage."""
         self._usage.report(record)
 
 
 def _with_compaction(counts: dict[str, Any]) -> dict[str, Any]:
-    """The passes that compact a long history are billed too, and are not in the counts of the answer."""
+    """Add the passes that compact a long history: they are billed, but missing in the counts of the answer."""
     passes = counts.get("iterations")
     passes = [each for each in passes if isinstance(each, dict)] if isinstance(passes, list) else []
     more = [each for each in passes if each.get("type") == "compaction"]

@@ -1,4 +1,4 @@
-"""Choice of an adapter by a stream's items."""
+"""Choice of an adapter from the items of a stream."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from .json import name_of
 from .protocol import Adapter
 
 MAX_NAMES = 100
-"""Distinct kinds of unrecognized items that are counted apart."""
+"""Maximum number of kinds of unrecognized items with separate counts."""
 
 
 class ByItem:
-    """Reads a stream with the first of `adapters` that recognizes one of its items.
+    """Reads a stream with the first adapter of `adapters` that recognizes an item.
 
-    Until then, items are counted by kind: the first of a kind is a `custom` event, and the counts are one at the end.
+    Unrecognized items are counted by kind: the first of each kind is recorded as a `custom` event, and the counts as
+    one `custom` event at the end.
 
     Args:
-        adapters: Classes of adapters; one that has a static method `recognizes(item)` can be chosen.
+        adapters: Classes of adapters; candidates have a static method `recognizes(item)`.
     """
 
     def __init__(self, adapters: Iterable[Callable[..., Any]]) -> None:
@@ -29,7 +30,7 @@ class ByItem:
         self._chosen: Adapter | None = None
         self._unknown: dict[str, int] = {}
         self._first: tuple[Any, Any] | None = None
-        """The first item and its kind, if no adapter recognizes it: the next one may decide the adapter."""
+        """First item and its snapshot, if unrecognized: the next item may determine the adapter for both."""
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if self._chosen is None:
@@ -39,13 +40,13 @@ class ByItem:
                 return
             self._chosen = chosen()
             if self._first is not None:
-                self._chosen(self._first[0], record)  # an item of that adapter without content
+                self._chosen(self._first[0], record)  # an item without content in the chosen adapter's format
                 self._first = None
         self._chosen(item, record)
 
     def _unknown_item(self, item: Any, record: StreamRecorder) -> None:
         if self._first is None and not self._unknown:
-            self._first = item, snapshot(item)  # as it is now, should the stream use the same object again
+            self._first = item, snapshot(item)  # a snapshot, because the stream may reuse the object
             return
         self._tell_first(record)
         self._count(name_of(item), item, record)
@@ -63,7 +64,7 @@ class ByItem:
             record.custom(name, item)
 
     def end(self, record: StreamRecorder) -> None:
-        """Record the held item, and the count of each unrecognized kind, where it has grown since."""
+        """Record the held item, and the counts of unrecognized kinds with more than one item."""
         self._tell_first(record)
         if any(count > 1 for count in self._unknown.values()):
             record.custom("unknown_items", self._unknown)

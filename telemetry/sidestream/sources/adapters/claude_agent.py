@@ -1,4 +1,4 @@
-"""Adapter for the Claude Agent SDK: the messages of a query, or the lines of its command-line program."""
+"""Adapter for the Claude Agent SDK: messages of a query, or output lines of the command-line program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS = {
     "ResultMessage": "result",
     "StreamEvent": "stream_event",
 }
-"""Kinds of the SDK's messages, as the program that it runs calls them; every other is `system`."""
+"""Message types of the SDK in the vocabulary of the command-line program; all others are `system`."""
 _BLOCKS = {
     "TextBlock": "text",
     "ThinkingBlock": "thinking",
@@ -31,33 +31,34 @@ _BLOCKS = {
 }
 _INPUT = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
 _TOLD = ("num_turns", "duration_ms", "duration_api_ms", "total_cost_usd", "terminal_reason")
-"""What a result says of the whole. Its cost is an estimate by a price list of the program's own, and told as such."""
+"""Fields of a result to record. `total_cost_usd` is an estimate of the command-line program, recorded as a field
+only."""
 
 
 class ClaudeAgent:
-    """Items are the messages of `query()` and `receive_response()`, or the dicts of `--output-format stream-json`.
+    """Items are messages of `query()` and `receive_response()`, or dicts of `--output-format stream-json`.
 
-    An answer of the model is one request, though its blocks may come as messages of their own; its tools begin when it
-    is over and end with their results. A message that comes as a whole was sent before its output was counted: the last
-    answer has what the result counts beyond the others.
+    An answer of the model is one request, even if its blocks arrive as separate messages. Its tools start when the
+    answer is complete, and end with their results. A whole message is sent before its output is counted, so the last
+    answer gets the output tokens that the result counts beyond the other answers.
     """
 
     def __init__(self) -> None:
         load_price_list()
         self._id: Any = None
-        """Id of the answer at hand; None between answers."""
+        """Id of the current answer; None between answers."""
         self._events: Anthropic | None = None
-        """What reads the answer at hand, where it comes as events."""
+        """Reader of the current answer, if streamed as events."""
         self._usage: Usage | None = None
         self._earlier: list[Usage] = []
-        """Usage of the answers before that at hand."""
+        """Usage of the answers before the current one."""
         self._calls: list[Any] = []
-        """Calls of tools in the answer at hand, which begin when it is over."""
+        """Tool calls of the current answer, which start when the answer is complete."""
         self._tools: dict[Any, str] = {}
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such a message. Dicts begin with that of the session."""
+        """Whether `item` is a message of the SDK, or the dict of the session's start."""
         if isinstance(item, dict):
             return item.get("type") == "system" and item.get("subtype") == "init" and "session_id" in item
         return type(item).__module__.startswith("claude_agent_sdk.")
@@ -69,10 +70,10 @@ class ClaudeAgent:
         match kind:
             case "system" if field(item, "subtype") == "init":
                 record.promise_end()
-            case "stream_event" if not is_below:  # a sub-agent's come as whole messages too
+            case "stream_event" if not is_below:  # events of sub-agents are skipped, because whole messages follow
                 self._event(field(item, "event"), record)
             case "assistant" if self._events is not None and not is_below:
-                self._note_calls(message)  # the rest has come as events
+                self._note_calls(message)  # the rest was streamed as events
             case "assistant":
                 self._answer(message, record)
             case "user":
@@ -89,7 +90,7 @@ class ClaudeAgent:
         self._over(record)
         self._id = field(message, "message_id", "id")
         if record.outcome == "completed":
-            record.outcome = None  # that was an answer before this one
+            record.outcome = None  # belonged to the previous answer
         record.provider_is("anthropic")
         record.response(response_model=field(message, "model"), response_id=self._id)
 
@@ -104,7 +105,7 @@ class ClaudeAgent:
         id = field(message, "message_id", "id")
         if self._id is None or id is None or id != self._id:
             self._begin(message, record)
-            record.start_known = False  # it comes as a whole, and nobody knows when its first token did
+            record.start_known = False  # a whole message: the time of its first token is unknown
         for block in _blocks(message):
             match _kind(block):
                 case "text":
@@ -168,7 +169,8 @@ class ClaudeAgent:
             record.outcome = "completed"
 
     def _count_output(self, total: Usage | None) -> None:
-        """Give the answer at hand the output of `total` that the others lack, if all of them are in it."""
+        """Assign the output tokens of `total` that the earlier answers lack to the current answer, if the inputs
+        match."""
         last = self._usage
         if total is None or last is None:
             return
@@ -179,7 +181,7 @@ class ClaudeAgent:
             self._usage = msgspec.structs.replace(last, output_tokens=output)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used by an answer that did not come to its end."""
+        """Record the usage of an incomplete answer."""
         if self._events is not None:
             self._events.end(record)
         elif self._usage is not None:

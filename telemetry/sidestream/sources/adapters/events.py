@@ -1,4 +1,4 @@
-"""Adapter for Sidestream's own events, as another process sends them."""
+"""Adapter for Sidestream events from another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class Events:
-    """Items are `StreamEvent`s. Those of the first run are recorded; its sub-agents are left out."""
+    """Items are `StreamEvent`s. Only events of the first run are recorded; those of sub-agents are skipped."""
 
     def __init__(self) -> None:
         self._run_id: str | None = None
@@ -30,7 +30,7 @@ class Events:
         if event.run_id != self._run_id:
             return
         facts: dict[str, Any]
-        match getattr(event.data, "struct", event.data):  # the streaming functions give dicts around them
+        match getattr(event.data, "struct", event.data):  # the streaming functions wrap payloads in dicts
             case payloads.LLMChunk(text=str(piece)) as chunk:
                 names = {"tool_name": chunk.tool_name, "tool_call_id": chunk.tool_call_id, "part_kind": chunk.part_kind}
                 record.piece(chunk.kind, chunk.part, piece, names)

@@ -1,4 +1,4 @@
-"""Reading a provider's items: fields of the client's objects or of dicts, and usage."""
+"""Access to fields and usage in a provider's items, either objects of the client or dicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NONE: Mapping[str, Any] = {}
 
 
 def fields(value: Any) -> Mapping[str, Any]:
-    """The fields of an object of the client's, or of a dict: one call for several, on the caller's path."""
+    """Return the fields of a client's object or a dict: one call for several fields, on the caller's path."""
     if isinstance(value, dict):
         return value
     extra = getattr(value, "__pydantic_extra__", value)
@@ -24,7 +24,7 @@ def fields(value: Any) -> Mapping[str, Any]:
 
 
 class _Attributes(Mapping[str, Any]):
-    """The attributes of an object, by name."""
+    """Attributes of an object as a mapping; missing ones are None."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -40,9 +40,9 @@ class _Attributes(Mapping[str, Any]):
 
 
 def field(value: Any, name: str, alias: str | None = None) -> Any:
-    """The field `name` of an object or a dict, or else `alias`; None where it is missing.
+    """Return the field `name` of an object or a dict, else the field `alias`; None if both are missing.
 
-    A field that the client's models do not declare is among their extras, where a miss costs a tenth of `getattr`'s.
+    Looks up undeclared fields in the pydantic extras, where a miss costs a tenth of `getattr`.
     """
     found = _field(value, name)
     return found if found is not None or alias is None else _field(value, alias)
@@ -62,7 +62,7 @@ def _field(value: Any, name: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """`value`, a dict or an object of the client's, as JSON data with the names that the provider's API has.
+    """Convert a dict or an object of the client to JSON data with the field names of the provider's API.
 
     Fields that are None are left out.
     """
@@ -76,13 +76,13 @@ def plain(value: Any) -> Any:
 
 
 class UsageSoFar:
-    """Usage of one answer, of which a stream may say more with each item. The last that counts is read, at the end.
+    """Usage of one answer, possibly updated by several items. The last non-zero report is used, at the end.
 
     Args:
-        provider: genai-prices' name of the provider whose form the usage has.
-        key: Where the usage stands in that provider's answers.
-        flavor: The provider's API, where it has several.
-        required: Counts that the form must have.
+        provider: Name in genai-prices of the provider whose format the usage has.
+        key: Key of the usage in the provider's answers.
+        flavor: API of the provider, if there are several.
+        required: Counts that the format requires.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class UsageSoFar:
         self._raw: Any = None
 
     def keep(self, raw: Any) -> None:
-        """Take usage as the stream reports it; zeros are no usage, and replace no known count."""
+        """Store usage from the stream; all-zero reports are ignored."""
         counts = raw if isinstance(raw, dict) else getattr(raw, "__dict__", {})
         if any(type(count) is int and count for count in counts.values()):
             self._raw = raw
 
     def report(self, record: StreamRecorder, cost: Cost | None = None) -> None:
-        """Report the usage to `record`, if there is any, with the provider's own `cost`."""
+        """Record the usage, if any, with the provider's own `cost`."""
         raw, self._raw = self._raw, None
         if raw is not None:
             usage = raw_usage({self._key: {**self._nothing, **plain(raw)}, "model": ""}, **self._form)
@@ -109,6 +109,6 @@ class UsageSoFar:
 
 
 def word(value: Any) -> str | None:
-    """A word of the provider's, given as text or as a member of an enumeration; None for anything else."""
+    """Text of a string or a string enumeration member; None for anything else."""
     value = getattr(value, "value", value)
     return value if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Adapter for Google's Gemini."""
+"""Adapter for Google's Gemini API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .prices import load_price_list
 
 
 class Google:
-    """Items are the responses of Gemini's `generate_content_stream`: the client's objects, or the API's dicts."""
+    """Items are responses of Gemini's `generate_content_stream`: objects of the client, or dicts of the API."""
 
     def __init__(self) -> None:
         load_price_list()
@@ -23,7 +23,7 @@ class Google:
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such a response."""
+        """Whether `item` is a response of Gemini."""
         has_model = field(item, "model_version", "modelVersion") is not None
         return isinstance(field(item, "candidates"), list) and has_model
 
@@ -73,5 +73,5 @@ class Google:
             record.piece("other", (index, "media"), "", {"part_kind": media_type or "media"})
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used."""
+        """Record the usage."""
         self._usage.report(record)

@@ -1,4 +1,4 @@
-"""Adapter for Google's Agent Development Kit: the events of a runner."""
+"""Adapter for Google's Agent Development Kit: events of a runner."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from .google import Google
 
 
 class GoogleAdk:
-    """Items are the events of `run_async` and `run`, or their dicts, as ADK's server sends them.
+    """Items are events of `run_async` and `run`, or their dicts in the wire format of ADK's server.
 
-    An answer of a model is its partial events, if there are any, and the whole one after them. The tools that it calls
-    begin then, and end with their responses. Another agent that goes on is a `custom` event.
+    An answer of a model consists of optional partial events and one whole event. Its tools start after the whole event,
+    and end with their responses. A hand-off to another agent is recorded as a `custom` event.
     """
 
     def __init__(self) -> None:
         self._answer: Google | None = None
-        """What reads the answer at hand; None between answers."""
+        """Reader of the current answer; None between answers."""
         self._has_parts = False
-        """Whether partial events have brought the texts of the answer at hand."""
+        """Whether partial events have delivered the texts of the current answer."""
         self._agent: str | None = None
         self._tools: dict[Any, str] = {}
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such an event."""
+        """Whether `item` is an event of ADK."""
         has_id = isinstance(field(item, "invocation_id", "invocationId"), str)
         return has_id and isinstance(field(item, "author"), str)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         author = field(item, "author")
         if author == "user":
-            return  # what was asked
+            return  # the prompt
         before, self._agent = self._agent, author
         if before not in (None, author):
             record.custom("handoff", {"from": before, "to": author})
@@ -52,7 +52,7 @@ class GoogleAdk:
             head = {"modelVersion": model, "usageMetadata": used}
             self._piece(parts, head, None if is_partial else finish, is_partial, record)
         elif text := "".join(text for part in parts if isinstance(text := field(part, "text"), str)):
-            record.custom("message", {"agent": author, "text": text})  # by an agent that asks no model
+            record.custom("message", {"agent": author, "text": text})  # by an agent without a model
         if (code := word(field(item, "error_code", "errorCode"))) is not None:
             record.error(safe_str(field(item, "error_message", "errorMessage") or code), code, "model")
             self._over("error", record)
@@ -62,11 +62,11 @@ class GoogleAdk:
             self._answer = Google()
             self._has_parts = False
             if record.outcome == "completed":
-                record.outcome = None  # that was an answer before this one
+                record.outcome = None  # belonged to the previous answer
             model = head["modelVersion"]
             record.response(response_model=model)
             record.answer_begins()
-            if isinstance(model, str) and model.startswith("gemini"):  # other providers' have names of their own
+            if isinstance(model, str) and model.startswith("gemini"):  # other providers' models have prefixed names
                 record.provider_is("google")
         calls = [part for part in parts if field(part, "function_call", "functionCall") is not None]
         if is_partial:
@@ -76,7 +76,7 @@ class GoogleAdk:
             told = calls if self._has_parts else list(parts)
             finish = finish or "STOP"
             if not self._has_parts:
-                record.start_known = False  # it came as a whole, and nobody knows when its first token did
+                record.start_known = False  # a whole answer: the time of its first token is unknown
         self._answer({"candidates": [{"content": {"parts": told}, "finishReason": finish}], **head}, record)
         if not is_partial:
             self._over("ok", record)
@@ -101,6 +101,6 @@ class GoogleAdk:
         record.tool_end(name, given, tool_call_id=call_id, outcome="failed" if failed else "ok")
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used by an answer that did not come to its end."""
+        """Record the usage of an incomplete answer."""
         if self._answer is not None:
             self._answer.end(record)

@@ -1,4 +1,4 @@
-"""Adapter for LangGraph: `stream` and `astream` in their modes, and `astream_events`."""
+"""Adapter for LangGraph: all modes of `stream` and `astream`, and `astream_events`."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from .prices import load_price_list
 
 MODES = ("messages", "updates", "values", "custom", "tasks", "debug", "checkpoints")
 PROVIDERS = {"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "amazon_bedrock": "aws"}
-"""LangChain's names of providers in genai-prices', where they differ."""
+"""Provider names of LangChain that differ in genai-prices."""
 _EVENT_PREFIXES = ("on_chain_", "on_chat_model_", "on_tool_", "on_llm_", "on_retriever_", "on_prompt_", "on_parser_")
 
 
 class LangGraph:
-    """Items are what a graph streams: LangChain's messages, alone or in updates, values and tasks, or its events.
+    """Items are the output of a graph: LangChain messages, alone or in updates, values and tasks, or LangChain events.
 
-    Each message of a model is a request, with the times that its mode shows: tokens in `messages` and in events, whole
-    messages elsewhere. Requests of nodes that run side by side are told one after the other.
+    Each message of a model is a request. Its times depend on the mode: tokens in `messages` and in events, whole
+    messages otherwise. Requests of concurrent nodes are recorded one after the other.
     """
 
     def __init__(self) -> None:
         load_price_list()
         self._seen: set[Any] = set()
-        """Ids of the messages that have been told."""
+        """Ids of recorded messages."""
         self._open: Any = None
-        """Id of the message, or of the run of a model, that is being told."""
+        """Id of the message, or of the model's run, being recorded."""
         self._counts: dict[str, Any] = {}
         self._has_parts = False
-        """Whether anything of the message at hand has been told."""
+        """Whether a piece of the current message has been recorded."""
         self._node: Any = None
         self._is_first = True
         self._calls: dict[Any, Any] = {}
-        """Keys of the tool calls of the message at hand, by their index."""
+        """Keys of the current message's tool calls, by index."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such an item. Values of a graph whose state has no messages are not known by themselves."""
+        """Whether `item` is such output. Values of a graph whose state has no messages cannot be recognized."""
         if isinstance(item, Mapping) and str(item.get("event")).startswith(_EVENT_PREFIXES):
             return "run_id" in item
         if isinstance(item, Mapping) and item.get("type") in ("task", "task_result", "checkpoint"):
@@ -80,7 +80,7 @@ class LangGraph:
     def _begin(self, id: Any, metadata: Any, record: StreamRecorder, **facts: Any) -> None:
         self._close(record)
         if record.outcome == "completed":
-            record.outcome = None  # that was a message before this one
+            record.outcome = None  # belonged to the previous message
         self._open, self._counts, self._calls, self._has_parts = id, {}, {}, False
         self._seen.add(id)
         provider = metadata.get("ls_provider")
@@ -115,7 +115,7 @@ class LangGraph:
             self._counts[name] = self._counts.get(name, 0) + count
 
     def _over(self, message: Any, record: StreamRecorder) -> None:
-        """The message is complete."""
+        """Record the end of a message."""
         about = field(message, "response_metadata") or {}
         record.response(
             response_model=about.get("model_name") or about.get("model"),
@@ -157,14 +157,14 @@ class LangGraph:
         for message in _messages(payload):
             kind, id = field(message, "type"), field(message, "id")
             if mode == "values" and self._is_first:
-                self._seen.add(id if kind != "tool" else ("tool", field(message, "tool_call_id")))  # what was given
+                self._seen.add(id if kind != "tool" else ("tool", field(message, "tool_call_id")))  # input of the graph
             elif kind == "tool":
                 self._tool_result(message, record)
             elif kind == "ai" and id not in self._seen:
                 about = field(message, "response_metadata") or {}
                 named = {"ls_provider": about.get("model_provider"), "ls_model_name": about.get("model_name")}
                 self._begin(id, named, record)
-                record.start_known = False  # it came as a whole, and nobody knows when its first token did
+                record.start_known = False  # a whole message: the time of its first token is unknown
                 self._piece(message, record)
                 self._over(message, record)
 
@@ -210,13 +210,13 @@ class LangGraph:
                 record.custom(name, data)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used by a message that did not come to its end."""
+        """Record the usage of an incomplete message."""
         if self._open is not None and any(self._counts.values()):
             record.usage(Usage(**self._counts))
 
 
 def _unwrapped(item: Any) -> tuple[str | None, Any]:
-    """The mode of an item, as far as it shows, and what it holds: items are alone, or with their mode or namespace."""
+    """Mode (None if not evident) and payload of an item, which may be wrapped with its mode or namespace."""
     if not isinstance(item, tuple):
         return None, item
     if len(item) == 2 and isinstance(item[1], Mapping) and "langgraph_node" in item[1]:
@@ -231,7 +231,7 @@ def _unwrapped(item: Any) -> tuple[str | None, Any]:
 
 
 def _mode_of(payload: Mapping[str, Any]) -> str:
-    """The mode that an item alone shows by its keys."""
+    """Mode of an unwrapped item, according to its keys."""
     if payload.keys() >= {"type", "payload"}:
         return "debug"
     if payload.keys() >= {"id", "name"}:
@@ -240,7 +240,7 @@ def _mode_of(payload: Mapping[str, Any]) -> str:
 
 
 def _messages(payload: Any) -> Iterator[Any]:
-    """LangChain's messages in a state, or in the updates of nodes."""
+    """LangChain messages in a state, or in the updates of nodes."""
     if not isinstance(payload, Mapping):
         return
     for value in payload.values():
@@ -255,7 +255,7 @@ def _is_chunk(message: Any) -> bool:
 
 
 def _usage(counts: Any) -> dict[str, int]:
-    """LangChain's usage by the log's names."""
+    """Convert LangChain's usage to the names of the log."""
     given, taken = field(counts, "input_token_details") or {}, field(counts, "output_token_details") or {}
     found = {
         "input_tokens": field(counts, "input_tokens"),

@@ -1,4 +1,4 @@
-"""Adapter for Mistral's client, whose events hold chunks in the form of OpenAI's chat completions."""
+"""Adapter for Mistral's client, whose events contain chunks in the format of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .openai_chat import OpenAIChat
 
 
 class Mistral(OpenAIChat):
-    """Items are the events of Mistral's `chat.stream` and `chat.stream_async`."""
+    """Items are events of Mistral's `chat.stream` and `chat.stream_async`."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such an event."""
+        """Whether `item` is an event of Mistral's client."""
         return isinstance(field(field(item, "data"), "choices"), list)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:

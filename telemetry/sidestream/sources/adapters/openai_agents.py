@@ -1,4 +1,4 @@
-"""Adapter for the OpenAI Agents SDK: the events of a streamed run."""
+"""Adapter for the OpenAI Agents SDK: events of a streamed run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _OVER = ("response.completed", "response.incomplete", "response.failed", "respon
 
 
 class OpenAIAgents:
-    """Items are the events of `stream_events()`: requests, the tools between them, and hand-offs as `custom` events.
+    """Items are events of `stream_events()`: requests, the tools between them, and hand-offs as `custom` events.
 
-    A tool begins when the SDK tells that the model has called it, and ends with its output.
+    A tool starts when the SDK reports the model's call, and ends with its output.
     """
 
     def __init__(self) -> None:
         self._answer = OpenAIResponses()
         self._tools: dict[str | None, str] = {}
-        """Names of the tools that are being executed, by the call's id."""
+        """Names of running tools, by tool call id."""
         self._agent: str | None = None
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such an event."""
+        """Whether `item` is an event of `stream_events()`."""
         return field(item, "type") in _TYPES
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
@@ -46,7 +46,7 @@ class OpenAIAgents:
         if kind == "response.created":
             self._answer = OpenAIResponses()
             if record.outcome == "completed":
-                record.outcome = None  # that was an answer before this one
+                record.outcome = None  # belonged to the previous answer
         self._answer(event, record)
         if kind in _OVER:
             self._answer.end(record)
@@ -55,12 +55,12 @@ class OpenAIAgents:
     def _item(self, name: Any, item: Any, record: StreamRecorder) -> None:
         raw = field(item, "raw_item")
         call_id = field(raw, "call_id")
-        if name == "tool_called" and field(raw, "type") == "function_call":  # others, the provider executes
+        if name == "tool_called" and field(raw, "type") == "function_call":  # the provider executes other tools
             self._tools[call_id] = field(raw, "name")
             record.tool_start(field(raw, "name"), field(raw, "arguments"), tool_call_id=call_id)
         elif name == "tool_output" and call_id in self._tools:
             record.tool_end(self._tools.pop(call_id), field(item, "output"), tool_call_id=call_id)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used by an answer that did not come to its end."""
+        """Record the usage of an incomplete answer."""
         self._answer.end(record)

@@ -1,4 +1,4 @@
-"""Adapter for OpenAI's chat completions, and for the many gateways that speak them."""
+"""Adapter for OpenAI's chat completions, and for compatible gateways."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .prices import load_price_list
 
 
 class OpenAIChat:
-    """Items are chunks of OpenAI's chat completions: the client's objects, its helper's events, or their dicts."""
+    """Items are chunks of OpenAI's chat completions: objects of the client, events of its helper, or their dicts."""
 
     def __init__(self) -> None:
-        load_price_list()  # before the stream flows; the first time takes as long as importing pydantic
+        load_price_list()  # in advance, because the first use takes as long as importing pydantic
         self._complete: dict[Hashable, bool] = {}
-        """By choice that has begun: whether its finish reason has come."""
+        """Whether the finish reason has arrived, by index of each started choice."""
         self._usage = UsageSoFar("openai", flavor="chat", required=("prompt_tokens", "completion_tokens"))
         self._cost: Cost | None = None
         self._calls: dict[Hashable, list[_Call]] = {}
-        """By choice: its tool calls, in the order in which they began."""
+        """Tool calls by choice, in order of their start."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such a chunk. Azure's first chunk has an empty list of choices and nothing else."""
+        """Whether `item` is a chunk. The first chunk of Azure consists of an empty list of choices."""
         return field(item, "object") == "chat.completion.chunk" or isinstance(field(_chunk(item), "choices"), list)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
@@ -56,7 +56,7 @@ class OpenAIChat:
             response_model=chunk.get("model"),
             response_id=chunk.get("id"),
             service_tier=chunk.get("service_tier"),
-            served_by=chunk.get("provider"),  # OpenRouter's word for whom it asked
+            served_by=chunk.get("provider"),  # OpenRouter's field for the upstream provider
         )
 
     def _choice(self, choice: Mapping[str, Any], record: StreamRecorder) -> None:
@@ -85,7 +85,7 @@ class OpenAIChat:
                 record.answer_complete(reason)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used."""
+        """Record the usage."""
         self._usage.report(record, self._cost)
 
     def _tool_call(self, choice: Hashable, call: Any, record: StreamRecorder) -> None:
@@ -99,7 +99,7 @@ class OpenAIChat:
 
 
 class _Call:
-    """A tool call that is being written."""
+    """Tool call in progress."""
 
     __slots__ = ("has_args", "id", "index", "name", "number")
 
@@ -109,10 +109,10 @@ class _Call:
 
 
 def _find(calls: list[_Call], index: int | None, id: str | None, name: str | None, args: str) -> _Call:
-    """The call that a piece belongs to: the last one of its index (where it has one), unless it begins another.
+    """Find or add the call to which a piece belongs: by default the last call with the same index.
 
-    Some gateways give every call the index 0, or none; then another id, or another name, begins another call. Some
-    repeat id and name with each piece.
+    Some gateways number every call 0, or not at all; another id or name then starts another call. Some gateways repeat
+    id and name in each piece.
     """
     last = next((call for call in reversed(calls) if index is None or call.index == index), None)
     if last is not None and id:
@@ -128,7 +128,7 @@ def _find(calls: list[_Call], index: int | None, id: str | None, name: str | Non
 
 
 def _contents(contents: Any, index: Any, record: StreamRecorder) -> None:
-    """Content in parts of their own types, as Mistral's models that think give it."""
+    """Record content in typed parts, the format of Mistral's thinking models."""
     for part in contents:
         if thinking := field(part, "thinking"):
             record.thinking("".join(field(each, "text") or "" for each in thinking), index)
@@ -137,19 +137,19 @@ def _contents(contents: Any, index: Any, record: StreamRecorder) -> None:
 
 
 def _chunk(item: Any) -> Any:
-    """The chunk itself: the client's `.stream()` helper gives it within an event of type `chunk`."""
+    """Unwrap a chunk, which the client's `.stream()` helper delivers within an event of type `chunk`."""
     return field(item, "chunk") if field(item, "type") == "chunk" else item
 
 
 def _error(error: Any, record: StreamRecorder) -> None:
-    """An error that came within the stream, after HTTP 200."""
+    """Record an error within the stream, after HTTP 200."""
     if record.outcome != "error":
         code = field(error, "type") or field(error, "code")
         record.error(safe_str(field(error, "message") or error), str(code or "Error"), "model")
 
 
 def _charged(used: Any) -> Cost | None:
-    """What OpenRouter charged; with the caller's own key, what the provider behind it charges as well."""
+    """Charge reported by OpenRouter; with the caller's own key (BYOK), plus the charge of the upstream provider."""
     amounts = [field(used, "cost")]
     if field(used, "is_byok") is True:
         amounts.append(field(field(used, "cost_details"), "upstream_inference_cost"))

@@ -11,21 +11,21 @@ from .fields import UsageSoFar, field, plain
 from .prices import load_price_list
 
 _RESULTS = ("output", "outputs", "results", "result", "action", "error")
-"""Fields of a provider-side tool's item that hold its result."""
+"""Fields that may hold the result in an item of a provider tool."""
 
 
 class OpenAIResponses:
-    """Items are the events of OpenAI's Responses API: the client's objects, its helper's events, or their dicts."""
+    """Items are events of OpenAI's Responses API: objects of the client, events of its helper, or their dicts."""
 
     def __init__(self) -> None:
         load_price_list()
         self._usage = UsageSoFar("openai", flavor="responses", required=("input_tokens", "output_tokens"))
         self._calls = False
-        """Whether the model calls a tool of the caller's."""
+        """Whether the model has called a tool of the caller."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such an event."""
+        """Whether `item` is an event of the Responses API."""
         kind = field(item, "type")
         return isinstance(kind, str) and kind.startswith("response.")
 
@@ -67,7 +67,7 @@ class OpenAIResponses:
             self._calls = True
             record.tool_call(index, tool_name=field(item, "name"), tool_call_id=field(item, "call_id"))
         elif kind == "reasoning":
-            record.thinking("", index)  # also where it stays hidden: time passes
+            record.thinking("", index)  # also if hidden, because thinking takes time
         elif _is_of_provider(kind):
             record.tool_start(_tool_name(kind, item), field(item, "arguments"), tool_call_id=field(item, "id"))
 
@@ -97,7 +97,7 @@ class OpenAIResponses:
             record.error(message, str(field(error, "code") or "Error"), "model")
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used."""
+        """Record the usage."""
         self._usage.report(record)
 
 
@@ -108,5 +108,5 @@ def _is_of_provider(kind: Any) -> bool:
 
 
 def _tool_name(kind: str, item: Any) -> str:
-    """`web_search` of a `web_search_call`; of an `mcp_call` the tool's own name."""
+    """Name of a tool: `web_search` for a `web_search_call`; the tool's own name for an `mcp_call`."""
     return field(item, "name") or kind.removesuffix("_call")

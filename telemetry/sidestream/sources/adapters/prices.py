@@ -1,4 +1,4 @@
-"""Having the price list ready before a stream flows."""
+"""Preloading of the price list before a stream starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 @cache
 def load_price_list() -> None:
-    """Have genai-prices' list ready: the first use takes as long as importing pydantic, and no stream waits for it."""
+    """Load the price list of genai-prices. The first use takes as long as importing pydantic; no stream should wait."""
     from genai_prices import Usage, calc_price
 
     with suppress(LookupError):

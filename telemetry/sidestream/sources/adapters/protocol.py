@@ -1,4 +1,4 @@
-"""Adapter protocol: what reads the items of a tapped stream."""
+"""Protocol of adapters, which interpret the items of a tapped stream."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from sidestream.sources.tap.recorder import StreamRecorder
 
 
 class Adapter(Protocol):
-    """Says what the items of a stream mean: a function `(item, record)`, or a class, made anew for each stream.
+    """Interprets the items of a stream: a function `(item, record)`, or a class, instantiated for each stream.
 
         def my_adapter(item, record):
             if item["type"] == "token":
                 record.text(item["text"])
 
-    It is called on the caller's path, once for each item, so it should do little. What it raises is counted
-    (`SidecarStats.recording_errors`) and changes nothing for the caller. An adapter that has a method `end(record)` is
-    called there once, when the stream is over or left.
+    Called once for each item on the caller's path, so an adapter should be fast. Exceptions are counted
+    (`SidecarStats.recording_errors`) and never reach the caller. An optional method `end(record)` is called once, when
+    the stream ends or is left.
     """
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None: ...

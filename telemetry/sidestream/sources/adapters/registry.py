@@ -1,7 +1,7 @@
-"""Adapters by name: those that are built in, those that are installed, and the choice by a stream's items.
+"""Registry of adapters: built-in, installed, and chosen by the items of a stream.
 
-A third party's adapter is a function (or class) named under the entry-point group `sidestream.adapters`. A class that
-has a static method `recognizes(item)` is chosen by the items, before those that are built in.
+Third-party adapters are functions or classes in the entry-point group `sidestream.adapters`. Installed classes with a
+static method `recognizes(item)` take part in the choice, before the built-in adapters.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "text": Text,
     "vercel": Vercel,
 }
-"""Adapters, in the order in which `recognizes` is called."""
+"""Built-in adapters, in the order of their calls to `recognizes`."""
 
 
 # --- look-up by name -----------------------------------------------------------------------------------------------
 
 
 def available_adapters() -> list[str]:
-    """Names of the adapters that are built in or installed, sorted."""
+    """Names of the built-in and installed adapters, sorted."""
     return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))})
 
 
 def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
-    """The adapter meant by `choice`: a name, an adapter itself, or None to choose by the items.
+    """Return the adapter for `choice`: a name, an adapter, or None for a choice by the items.
 
-    Raises `ConfigurationError` where there is none of that name, or it cannot be called.
+    Raises `ConfigurationError` if no adapter has the name, or the adapter is not callable.
     """
     if choice is None:
         return ByItem((*_installed(), *BUILT_IN.values()))
@@ -86,7 +86,7 @@ def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
 
 @cache
 def _installed() -> list[Callable[..., Any]]:
-    """The adapters that are installed and can recognize an item. One that does not import is said, and left out."""
+    """Installed adapters with `recognizes`. An adapter that fails to import is logged and left out."""
     found = []
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:

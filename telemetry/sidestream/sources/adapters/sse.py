@@ -1,4 +1,4 @@
-"""Adapter for server-sent events: a provider's HTTP answer as it is, without the provider's client."""
+"""Adapter for server-sent events: the HTTP response of a provider, without the provider's client."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from .vercel import Vercel
 
 _FIELDS = ("data:", "event:", "id:", "retry:")
 MAX_EVENT = 16_000_000
-"""Characters of an event; of a longer one nothing is kept, for it may never end."""
+"""Maximum number of characters of an event. A longer one is discarded, because an event may never end."""
 
 
 class ServerSentEvents:
-    """Items are server-sent events with JSON in them, whose own form is found out as that of any stream is.
+    """Items are server-sent events with JSON data, whose format is recognized from the data.
 
-    They may be pieces of the body (`str`, or UTF-8 bytes, cut anywhere), its lines without their ends (as HTTP clients'
-    `iter_lines()` gives them), or objects with `event` and `data` (as those of `httpx-sse`).
+    Accepts pieces of the body (`str`, or UTF-8 bytes, split anywhere), lines without line ends (from `iter_lines()` of
+    HTTP clients), and objects with `event` and `data` (such as those of `httpx-sse`).
     """
 
     def __init__(self) -> None:
         self._read = ByItem((OpenAIChat, OpenAIResponses, Anthropic, Google, AgUi, Vercel))
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._rest = ""
-        """The beginning of a line that has not come to its end."""
+        """Beginning of an incomplete line."""
         self._lines: bool | None = None
-        """Whether items are lines; None while that is not known."""
+        """Whether items are lines; None if unknown yet."""
         self._event, self._data, self._size = "", list[str](), 0
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` can be the first of such a stream. One that begins with a comment may as well be a text."""
+        """Whether `item` can start a stream of events. A leading comment is not recognized, because it may be plain
+        text."""
         if isinstance(item, bytes):
             item = item[:8].decode("utf-8", "replace")
         if isinstance(item, str):
@@ -52,7 +53,8 @@ class ServerSentEvents:
             return
         text = item if isinstance(item, str) else self._decode(item)
         if self._lines is None:
-            # A line has no end and is followed by another; a piece that is cut just so is followed by its rest.
+            # Distinguish lines from pieces: a line is followed by another field or an empty line, a piece by the rest
+            # of its line.
             if "\n" in text or "\r" in text:
                 self._lines = False
             elif self._rest and (text.startswith(_FIELDS) or not text):
@@ -98,7 +100,7 @@ class ServerSentEvents:
         self._read(item, record)
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what is left: the last event may have no empty line after it."""
+        """Process the rest, since the last event may lack an empty line."""
         if self._rest:
             self._line(self._rest, record)
         self._line("", record)

@@ -12,7 +12,7 @@ class Text:
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such a piece."""
+        """Whether `item` is a piece of text."""
         return isinstance(item, str | bytes)
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:

@@ -1,4 +1,4 @@
-"""Adapter for the UI message stream of Vercel's AI SDK: an agent's run as its front end receives it."""
+"""Adapter for the UI message stream of Vercel's AI SDK, between an agent and its front end."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _TYPES = {"start-step", "text-start", "text-delta", "reasoning-start", "reasonin
 
 
 class Vercel:
-    """Items are the chunks of a UI message stream: objects, or their dicts, as they are sent.
+    """Items are chunks of a UI message stream: objects, or their dicts in wire format.
 
-    The protocol has neither model nor usage, nor the time at which a tool begins. So a step is a request, and a
-    tool's call has no duration.
+    The protocol contains no model, no usage, and no start time of tools. Each step is therefore a request, and tool
+    calls have no duration.
     """
 
     def __init__(self) -> None:
         self._tools: dict[str, str] = {}
-        """By id of a call: the tool's name."""
+        """Tool names by tool call id."""
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` is such a chunk."""
+        """Whether `item` is a chunk of a UI message stream."""
         kind = word(field(item, "type"))
         return kind in _TYPES or (kind == "start" and field(item, "message_id", "messageId") is not None)
 
@@ -65,12 +65,12 @@ class Vercel:
                 record.tool_call(call_id, tool_name=name, tool_call_id=call_id)
             case "tool-input-delta":
                 record.tool_call(call_id, field(item, "input_text_delta", "inputTextDelta") or "")
-            case "tool-input-available" if call_id not in self._tools:  # it came in one piece
+            case "tool-input-available" if call_id not in self._tools:  # the call arrived in one piece
                 self._tools[call_id] = name = field(item, "tool_name", "toolName")
                 args = json.dumps(plain(field(item, "input")))
                 record.tool_call(call_id, args, tool_name=name, tool_call_id=call_id)
             case "tool-output-available" if not field(item, "preliminary"):
-                record.request_end()  # the answer that called it is over
+                record.request_end()  # the answer with the tool call is complete
                 record.tool_end(name, plain(field(item, "output")), tool_call_id=call_id)
             case "tool-output-error":
                 record.request_end()

@@ -1,1 +1,2 @@
-"""pydantic-ai agents as a source of runs. The only package, with `testing` and the demo, that imports pydantic-ai."""
+"""pydantic-ai agents as a source of runs. Apart from `testing` and the demo, the only package that imports
+pydantic-ai."""

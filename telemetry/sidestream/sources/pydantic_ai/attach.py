@@ -1,4 +1,4 @@
-"""Adding an observer to agents that exist, and taking it away."""
+"""Attaching observers to existing agents, and detaching them."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 def attach(agent: Any, observer: Observer) -> None:
-    """Add `observer` to an existing agent, so that no other capability is touched. Twice is once.
+    """Add `observer` to an existing agent, and leave all other capabilities untouched. Idempotent.
 
-    Raises `ConfigurationError` where `agent` is not a pydantic-ai agent.
+    Raises `ConfigurationError` if `agent` is not a pydantic-ai agent.
     """
     if not any(capability is observer for capability in _root_capability(agent).capabilities):
         change_capabilities(agent, lambda present: placed(present, [observer]))
 
 
 def detach(agent: Any, observer: Observer) -> None:
-    """Undo `attach`. Runs in progress go on being observed."""
+    """Undo `attach`. Runs in progress stay observed to their end."""
     if any(capability is observer for capability in _root_capability(agent).capabilities):
         change_capabilities(agent, lambda present: [each for each in present if each is not observer])
 
 
 def placed(present: Sequence[Any], observers: Sequence[Observer]) -> list[Any]:
-    """`observers` where `get_ordering` would have put them: behind Instrumentation, in front of everything else."""
+    """Insert `observers` at the position that `get_ordering` requests: after Instrumentation, before all others."""
     place = max((i for i, each in enumerate(present, 1) if isinstance(each, Instrumentation)), default=0)
     return [*present[:place], *observers, *present[place:]]
 
@@ -54,13 +54,14 @@ def _root_capability(agent: Any) -> Any:
 
 
 def change_capabilities(agent: Any, change: Callable[[Sequence[Any]], list[Any]]) -> None:
-    """Give the agent the capabilities that `change` makes of those it has, from the next run on.
+    """Replace the capabilities of the agent by the result of `change`, from the next run on.
 
-    Raises `ConfigurationError` where `agent` is not a pydantic-ai agent.
+    Raises `ConfigurationError` if `agent` is not a pydantic-ai agent.
     """
     root = _root_capability(agent)
     holder = compat.unwrapped(agent)
-    # A run that is just starting looks at the list twice, and fails if it has changed in between: it keeps the old one.
+    # A starting run reads the list twice, and fails if the list changes in between; therefore replace the root by a
+    # copy.
     replaces = compat.has_root(holder, root)
     changed = copy.copy(root) if replaces else root
     for name, present in compat.hook_lists(root):
@@ -69,30 +70,31 @@ def change_capabilities(agent: Any, change: Callable[[Sequence[Any]], list[Any]]
         compat.set_root(holder, changed)
 
 
-# --- for the time of a stream ----------------------------------------------------------------------------------------
+# --- temporary observers of streams ----------------------------------------------------------------------------------
 
 
 @dataclass
 class TemporaryObservers:
-    """Observers that an agent has while streams of it are in progress."""
+    """Observers of an agent for the duration of its streams."""
 
     before: Any
-    """The agent's root capability without them."""
+    """Root capability of the agent without these observers."""
     needed: Counter[int] = field(default_factory=Counter)
-    """By the id of an observer: how many runs in progress need it."""
+    """Number of runs in progress that need an observer, by the observer's id."""
 
 
 _lock = threading.RLock()
 _temporary: dict[int, TemporaryObservers] = {}
-"""By the id of the agent."""
+"""Temporary observers by the id of the agent."""
 
 
 @contextmanager
 def attached(agent: Any, observers: Sequence[Observer]) -> Iterator[Sequence[Observer]]:
-    """Have `observers` in the agent while it runs; yields those that the run itself has to bring.
+    """Attach `observers` to the agent for the duration of the block; yields the observers to pass to the run instead.
 
-    In the agent, for a capability that a run brings has pydantic-ai ask all others for their tools and settings again.
-    Under `override(spec=…)` with capabilities, which hides the agent's own, it does that in any case.
+    Attaching is preferred, because a capability passed to a run makes pydantic-ai recompute the tools and settings of
+    all others. Under `override(spec=…)` with capabilities, which hides those of the agent, the observers are passed to
+    the run.
     """
     core = core_of(agent)
     if compat.effective_root(core) is not core.root_capability:
@@ -120,12 +122,12 @@ def attached(agent: Any, observers: Sequence[Observer]) -> Iterator[Sequence[Obs
 
 
 def effective_capabilities(agent: Any) -> Sequence[Any]:
-    """Capabilities that a run of `agent` in this context has, without those that the run itself brings."""
+    """Capabilities of the agent for a run in the current context, without those passed to the run."""
     return compat.effective_root(core_of(agent)).capabilities  # type: ignore[no-any-return]
 
 
 def core_of(agent: Any) -> Any:
-    """The agent that any wrappers are around. Raises `ConfigurationError` where there is none."""
+    """Agent inside all wrappers. Raises `ConfigurationError` if `agent` is not a pydantic-ai agent."""
     core = compat.unwrapped(agent)
     if not compat.owns_root(core):
         raise ConfigurationError(f"cannot stream {type(agent).__qualname__!r}: it is not a pydantic-ai agent")

@@ -1,9 +1,9 @@
-"""Whether it was the caller that ended a run: by leaving, by cancelling, by a limit of time, or with an error.
+"""Detection of runs that their caller ended: by leaving, cancellation, a time limit, or an error.
 
-The run of `run_stream_events()` is a background task that is cancelled whether its consumer leaves or is cancelled, so
-the hooks see the same. What tells the two apart is the exception with which the context around the events is left, and
-nothing but that context sees it. Its `__aexit__` is therefore watched while at least one sidecar is open. Where
-pydantic-ai has no such class, a consumer that leaves while an event is in flight reads as cancelled.
+`run_stream_events()` runs in a background task, which is cancelled both when its consumer leaves and when the consumer
+is cancelled, so the hooks cannot distinguish the two. Only the context manager around the events sees the exception of
+the consumer. Its `__aexit__` is therefore wrapped while at least one sidecar is open. If the class does not exist in
+the installed pydantic-ai, a consumer that leaves during an event is recorded as cancelled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sidestream.diagnostics import warn_once
 from . import compat
 
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""A consumer that leaves with one of these was made to. The last comes from a signal handler, mostly."""
+"""Exceptions that interrupt a consumer, as opposed to leaving voluntarily. SystemExit mostly comes from signal
+handlers."""
 
 _listeners: list[Callable[[str, bool], None]] = []
 _lock = threading.Lock()
@@ -30,7 +31,7 @@ _original: Any = None
 
 
 def listen(listener: Callable[[str, bool], None]) -> None:
-    """Have `listener(run_id, of_its_own_accord)` called before a run is torn down because its consumer leaves."""
+    """Call `listener(run_id, of_its_own_accord)` before a run is torn down because its consumer leaves."""
     global _original
     with _lock:
         _listeners.append(listener)
@@ -48,7 +49,7 @@ def listen(listener: Callable[[str, bool], None]) -> None:
 
 
 def stop_listening(listener: Callable[[str, bool], None]) -> None:
-    """Undo `listen`; with the last listener, the class is as it was."""
+    """Undo `listen`; restores the class after the last listener."""
     global _original
     with _lock:
         if listener in _listeners:
@@ -59,7 +60,7 @@ def stop_listening(listener: Callable[[str, bool], None]) -> None:
 
 
 def after_fork() -> None:
-    """In a forked child: the lock may have been held at the fork."""
+    """Replace the lock in a forked child, since another thread may have held the lock at the fork."""
     global _lock
     _lock = threading.Lock()
 
@@ -71,16 +72,16 @@ def _tell(context: Any, exc_type: type[BaseException] | None) -> None:
             accord = exc_type is None or not issubclass(exc_type, _INTERRUPTED)
             for listener in list(_listeners):
                 listener(run_id, accord)
-    except Exception as error:  # another pydantic-ai than the one this was written for: see above for what is lost
+    except Exception as error:  # unknown version of pydantic-ai; the module docstring states the loss
         kind = type(error).__qualname__
         warn_once("cannot tell who ended a streamed run", kind, exception=kind)
 
 
 def raised_by_consumer(error: BaseException) -> bool:
-    """Whether `error` was raised by the code inside the caller's `async with agent.run_stream()` or `iter()`.
+    """Whether code inside the caller's `async with agent.run_stream()` or `iter()` raised `error`.
 
-    Such an error is thrown into pydantic-ai's context managers, so in its traceback the last line of pydantic-ai's is
-    a `yield`, and all that follows is the caller's. In an error of the run's own, pydantic-ai *calls* what fails.
+    Such an error is thrown into pydantic-ai's context managers: in the traceback, the last frame of pydantic-ai is at a
+    `yield`, followed by frames of the caller. For an error of the run, the last frame of pydantic-ai is at a call.
     """
     last: types.TracebackType | None = None
     trace = error.__traceback__
@@ -92,27 +93,28 @@ def raised_by_consumer(error: BaseException) -> bool:
 
 
 def is_cancelled(caller: asyncio.Task[Any] | None, leaving: bool | None) -> bool:
-    """Whether a run that is being torn down is so because somebody cancelled its caller.
+    """Whether the teardown of a run results from a cancellation of its caller.
 
     Args:
-        caller: The task that began the run.
-        leaving: How the consumer of `run_stream_events()` left, as far as it has.
+        caller: Task that started the run.
+        leaving: How the consumer of `run_stream_events()` left; None if unknown.
     """
     if leaving is not None or caller is None:
         return leaving is False
     if not _is_pydantic_ai(caller):
         return caller.cancelling() > 0
-    # The task behind `run_stream_events()`, cancelled in any case. Its consumer has not come to leave: it was cancelled
-    # on the way in, or with every other task of a program that is interrupted; or there is no consumer any more.
+    # The caller is the task behind `run_stream_events()`, which is always cancelled. Its consumer never left the
+    # context: the consumer was cancelled on entry, together with all tasks of an interrupted program, or no longer
+    # exists.
     try:
         tasks = asyncio.all_tasks()
-    except RuntimeError:  # the garbage collector, with no loop running
+    except RuntimeError:  # garbage collection without a running loop
         return False
     return any(task.cancelling() and not _is_pydantic_ai(task) for task in tasks)
 
 
 def _is_pydantic_ai(task: asyncio.Task[Any]) -> bool:
-    """Whether `task` is one that pydantic-ai, or a library that it uses, has made for itself."""
+    """Whether pydantic-ai, or a library that pydantic-ai uses, created `task`."""
     code = getattr(task.get_coro(), "cr_code", None)
     return code is not None and code.co_filename.startswith(_library_folders())
 

@@ -1,12 +1,12 @@
-"""The pydantic-ai capability: its hooks, and the run recorder that they report to.
+"""The pydantic-ai capability: hooks that report to the recorder of a run.
 
-The observer is present but passive. Four rules keep it so, each of which has broken an agent when it was not kept:
+The observer is passive. A violation of any of these four rules has broken an agent:
 
-- It has an event wrapper and says it has none. The chain calls every wrapper of a stream that exists anyway; only the
-  decision to *make* a request a streaming one asks the property.
-- `for_run` returns `self`. A copy would make pydantic-ai extract every other capability's tools and settings anew.
-- It overrides only hooks that pass everything through, `on_run_error` among them, which raises the same object again.
-- Whatever of ours fails inside a hook is counted and swallowed, and no exception object is ever kept.
+- The event wrapper exists, but `has_wrap_run_event_stream` is False. pydantic-ai calls the wrapper for every stream
+  anyway; the property only decides whether a request is *made* streaming.
+- `for_run` returns `self`. A copy would make pydantic-ai recompute the tools and settings of every other capability. -
+Only hooks that pass everything through are overridden; `on_run_error` raises the same object again. - Failures of
+Sidestream inside a hook are counted and swallowed, and no exception object is kept.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from .tool_calls import tool_done, tool_failed, tool_invalid, tool_start
 
 
 class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
-    """Observes every run of the agents it is attached to, and changes nothing."""
+    """Passive capability that observes every run of the attached agents."""
 
-    # An agent has one capability of an id: attached twice, an observer is there once, and those of two sidecars both.
+    # An agent keeps one capability per id: attaching twice has no effect, and the observers of two sidecars coexist.
     id: str | None = "sidestream"
 
     def __init__(self, recorder: Recorder, id: str = "sidestream") -> None:
@@ -61,7 +61,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         return None
 
     def get_ordering(self) -> CapabilityOrdering:
-        # Outermost, to see what the caller sees; inside Instrumentation, whose span is then current in our hooks.
+        # Outermost, to see the caller's view; inside Instrumentation, so that its span is current in the hooks.
         return CapabilityOrdering(position="outermost", wrapped_by=[Instrumentation])
 
     @property
@@ -69,10 +69,11 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         return False
 
     def listens_to(self, event: Any) -> bool:
-        return False  # asked of each event of a stream; it has no `on_event`, and finding that out takes a while
+        return False  # called for each event of a stream; the default searches for an `on_event`, which is slow
 
     def for_run(self, ctx: Any) -> Coroutine[Any, Any, AbstractCapability[Any]]:
-        # Called by the task that begins the run, and awaited by another. No hook runs in the former.
+        # The task that starts the run calls this method, and another task awaits the result. No hook runs in the
+        # former.
         caller = self._try(asyncio.current_task)
         if caller is not None:
             self._callers[ctx.run_id] = caller
@@ -82,14 +83,14 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         return RealtimeObserver(self) if getattr(ctx, "realtime", False) else self
 
     def left(self, run_id: str | None, of_its_own_accord: bool) -> None:
-        """Told by the watch around `run_stream_events()`, before the run it leaves is torn down."""
+        """Record how the consumer leaves `run_stream_events()`. Called before the teardown of the run."""
         state = self._runs.get(run_id)
         if state is not None:
             state.leaving = of_its_own_accord
             state.consumer = asyncio.current_task()
 
     def forget_runs(self) -> None:
-        """In a forked child: the parent's runs are not ours to end."""
+        """Discard the runs in progress in a forked child, because they belong to the parent process."""
         self._runs.clear()
 
     def _try(self, call: Callable[..., Any], *args: Any) -> Any:
@@ -101,8 +102,8 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         state: RunState | None = self._try(self._open, ctx) if self._recorder.active else None
         if state is None:
             return await handler()
-        # No context variable is set here: pydantic-ai would carry it into the caller's context, and take it back with a
-        # token, which raises where the run is closed in another context than the one it was opened in.
+        # Set no context variable here: pydantic-ai would copy the value into the caller's context and reset the value
+        # with a token, which raises if the run is closed in another context.
         try:
             result = await handler()
         except BaseException as error:
@@ -140,7 +141,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         raise error
 
     def _forget(self, state: RunState) -> None:
-        if not state.run.ended:  # ending it failed: it ends all the same, with what is certain
+        if not state.run.ended:  # closing the run failed: record the end with the facts that are certain
             state.run.end("error")
         if self._runs.get(state.run.run_id) is state:
             del self._runs[state.run.run_id]
@@ -159,8 +160,8 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         except Exception as error:
             self._recorder.trouble(error)
             return await handler(request_context)
-        # Streaming, this task is the hook's alone, and pydantic-ai takes the context from here to where it asks the
-        # provider, which is the consumer's task.
+        # For a stream, this task belongs to the hook alone, and pydantic-ai copies the context from here to the request
+        # in the consumer's task.
         inside = state.inside = state.enter(request.span)
         try:
             response = await WatchedRequest(handler(request_context), state, request, request_context)
@@ -252,7 +253,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         try:
             return await handler(output)
         except (ToolRetryError, ModelRetry, ValidationError):
-            raise  # the model is asked again, as the next request records
+            raise  # a retry, which the next request records
         except Exception as error:
             self._try(self._output_failed, state, error)
             raise
@@ -266,10 +267,10 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
 
 
 class RealtimeObserver(AbstractCapability[Any]):
-    """The hooks that a realtime session calls, lent from the observer.
+    """Capability for a realtime session, with the hooks of an observer.
 
-    A class of its own, for a session warns about graph hooks that it never calls, and applies an event wrapper only if
-    one is announced. It streams anyway.
+    Separate from the observer, because a session warns about graph hooks that it never calls, and applies an event
+    wrapper only if `has_wrap_run_event_stream` is True. A session always streams, so True changes nothing.
     """
 
     def __init__(self, observer: Observer) -> None:

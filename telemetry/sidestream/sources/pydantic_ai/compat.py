@@ -1,7 +1,6 @@
-"""Private names of pydantic-ai that the observer uses: one function each, and a probe with what is lost without it.
+"""Private names of pydantic-ai: one function for each, and a probe that states the loss without the name.
 
-Every function works where its name is gone, with the loss that the name's probe states, except `root_of` and
-`set_root`, without which no existing agent can be observed: those raise.
+Every function works without its name, with the loss that the probe states.
 """
 
 from __future__ import annotations
@@ -22,12 +21,11 @@ from sidestream.diagnostics import Probe, warn_missing
 
 _LIBRARY = ("pydantic_ai", "pydantic_graph")
 _HOOK_LISTS = ("capabilities", "_dispatch")
-"""Lists of a root capability that a run reads its hooks from. Releases from 2.63 on dispatch from the second, which is
-derived from the first when the root is made."""
+"""Attributes of a root capability from which a run reads its hooks. Since 2.63, runs use `_dispatch`, derived from"""
 
 
 class SafeAtRuntime:
-    """Mark of a capability that durable execution admits at run time; it refuses capabilities without the mark."""
+    """Marker for durable execution, which refuses unmarked capabilities at run time."""
 
     _safe_at_runtime: ClassVar[bool] = True
 
@@ -36,19 +34,19 @@ class SafeAtRuntime:
 
 
 def unwrapped(agent: Any) -> Any:
-    """The agent inside all `WrapperAgent`s."""
+    """Agent inside all `WrapperAgent`s."""
     while (wrapped := getattr(agent, "wrapped", None)) is not None:
         agent = wrapped
     return agent
 
 
 def owns_root(agent: Any) -> bool:
-    """Whether `agent` holds its root capability itself, so that `set_root` replaces it."""
+    """Whether `agent` holds its own root capability, which `set_root` can replace."""
     return hasattr(agent, "_root_capability")
 
 
 def has_root(agent: Any, root: Any) -> bool:
-    """Whether `root` is the very object that `agent` holds as its root capability."""
+    """Whether `root` is the root capability object of `agent`."""
     return getattr(agent, "_root_capability", None) is root
 
 
@@ -58,13 +56,13 @@ def set_root(agent: Any, root: Any) -> None:
 
 
 def effective_root(agent: Any) -> Any:
-    """Root capability of an unwrapped agent in this context: that of an `override(spec=…)`, if there is one."""
+    """Root capability of an unwrapped agent in the current context: that of an `override(spec=…)`, if active."""
     effective = getattr(agent, "_effective_root_capability", None)
     return agent.root_capability if effective is None else effective()
 
 
 def hook_lists(root: Any) -> Iterator[tuple[str, Any]]:
-    """The lists of `root` that hold its capabilities, by the attribute's name."""
+    """Names and values of the attributes of `root` that list its capabilities."""
     for name in _HOOK_LISTS:
         if hasattr(root, name):
             yield name, getattr(root, name)
@@ -73,11 +71,11 @@ def hook_lists(root: Any) -> Iterator[tuple[str, Any]]:
 # --- a request ---
 
 PREPARES_WITHIN_REQUEST = hasattr(ModelRequestNode, "_apply_before_model_request")
-"""Whether history processors and other hooks prepare a request within `wrap_model_request`, and not before it."""
+"""Whether hooks such as history processors prepare a request inside `wrap_model_request`, rather than before."""
 
 
 def current_run_context() -> Any:
-    """The context of the run that a model is asked by; None outside of one."""
+    """Context of the run that makes the current model request; None outside of a run."""
     try:
         from pydantic_ai._run_context import get_current_run_context
     except ImportError:
@@ -89,40 +87,40 @@ def current_run_context() -> Any:
 
 
 def own_limit_expired(ctx: Any) -> bool:
-    """Whether the run of the `RunContext` was cancelled by its own `timeout`."""
+    """Whether the run's own `timeout` cancelled the run."""
     return bool(getattr(getattr(ctx, "_cancellation", None), "timed_out", False))
 
 
 def stream_events_class() -> Any:
-    """The class of the context that `run_stream_events()` returns; None where it has another name."""
+    """Class of the context manager returned by `run_stream_events()`; None if the name does not exist."""
     return getattr(abstract, "_RunStreamEventsContext", None)
 
 
 def run_id_of(stream_events: Any) -> str | None:
-    """Id of the run behind an instance of `stream_events_class()`; None before it has begun."""
+    """Id of the run behind an instance of `stream_events_class()`; None before the start of the run."""
     binding = getattr(getattr(stream_events, "_iterator", None), "_binding", None)
     return getattr(getattr(binding, "agent_run", None), "run_id", None)
 
 
 def infer_name(agent: Any, frame: FrameType) -> None:
-    """Name a nameless agent after the variable that holds it in the caller of `frame`."""
+    """Name an unnamed agent after the variable that holds it in the caller of `frame`."""
     infer = getattr(agent, "_infer_name", None)
     if infer is not None and agent.name is None:
         infer(frame)
 
 
 def is_library_frame(trace: TracebackType) -> bool:
-    """Whether the code of pydantic-ai itself runs in the frame of `trace`."""
+    """Whether the frame of `trace` executes code of pydantic-ai."""
     return str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_LIBRARY)
 
 
 def is_at_yield(trace: TracebackType) -> bool:
-    """Whether the frame of `trace` stands at a `yield`, by its source text: its caller's code was running."""
+    """Whether the frame of `trace` is at a `yield`, according to its source text."""
     return linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno).lstrip().startswith("yield")
 
 
 def wrap_event_iterator(stream: Any, wrap: Callable[[Any], Any]) -> None:
-    """Have the events of a `StreamedResponse`, once somebody asks for them, pass through what `wrap` makes of them."""
+    """Pass the events of a `StreamedResponse` through `wrap`, once they are iterated."""
     events = getattr(stream, "_get_event_iterator", None)
     if events is not None:
         stream._get_event_iterator = lambda: wrap(events())
@@ -132,7 +130,7 @@ def wrap_event_iterator(stream: Any, wrap: Callable[[Any], Any]) -> None:
 
 
 def probes() -> list[Probe]:
-    """One probe for each private name, against the installed version."""
+    """Probes of all private names in the installed version."""
     from pydantic_ai import direct
 
     context, events = stream_events_class(), abstract.__dict__.get("AgentRunEvents")
@@ -186,13 +184,13 @@ def probes() -> list[Probe]:
 
 
 def warn_of_missing() -> None:
-    """Warn, once a process, of each private name that pydantic-ai or Python does not have in the installed version."""
+    """Log a warning, once per process, for each missing private name of pydantic-ai and the standard library."""
     warn_missing("pydantic-ai", probes)
     warn_missing("the standard library", stdlib_compat.probes)
 
 
 def _replaces_root() -> bool:
-    # Not a made agent: under `install()` making one would attach an observer to it.
+    # Avoid the constructor: under `install()`, a constructed agent would be observed.
     agent: Any = object.__new__(Agent)
     root = CombinedCapability[Any]([])
     set_root(agent, root)
@@ -200,7 +198,8 @@ def _replaces_root() -> bool:
 
 
 def _knows_hook_lists() -> bool:
-    # A third list would hide the observer from runs. `_instruction_sources` may: the observer has no instructions.
+    # A third list might hide the observer from runs. `_instruction_sources` is harmless: the observer has no
+    # instructions.
     member = _Member()
     lists = [
         name
@@ -216,4 +215,4 @@ def _binds(context: Any, events: Any) -> bool:
 
 
 class _Member(AbstractCapability[Any]):
-    """Capability without hooks, to see where a root capability keeps its members."""
+    """Capability without hooks, for finding the attributes that list the members of a root capability."""

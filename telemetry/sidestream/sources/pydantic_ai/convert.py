@@ -1,4 +1,4 @@
-"""pydantic-ai's objects as plain values: strings and numbers that nothing can change later."""
+"""Conversion of pydantic-ai's objects to immutable plain values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidestream.recording.usage import usage_of
 from .fields import fields_of, rebuilt
 
 GENERATED_WITHIN = 5.0
-"""Seconds: a UUID7 no older than this, in a run that did not bring it along, was made up for the run."""
+"""Maximum age in seconds of a UUID7 that is regarded as generated for the run, unless the history contains it."""
 
 _SETTINGS = (
     "max_tokens",
@@ -33,14 +33,14 @@ _SETTINGS = (
     "parallel_tool_calls",
     "service_tier",
 )
-"""Settings worth a record. Not headers, bodies or stop sequences, which may hold secrets or content."""
+"""Model settings to record. Excludes headers, bodies and stop sequences, which may hold secrets or content."""
 
 
-# --- what is asked -------------------------------------------------------------------------------------------------
+# --- requests --------------------------------------------------------------------------------------------------------
 
 
 def model_name(model: Any) -> str | None:
-    """The name of `model`; of one that falls back on others, that of the first, for it is asked first."""
+    """Name of `model`; for a fallback model, the name of its first model, which is requested first."""
     name = getattr(model, "model_name", None)
     models = getattr(model, "models", None)
     if isinstance(name, str) and name.startswith("fallback:") and models:
@@ -49,34 +49,34 @@ def model_name(model: Any) -> str | None:
 
 
 def tool_names(parameters: Any) -> tuple[str, ...]:
-    """Names of the tools, and of the tools for output, that a model is given."""
+    """Names of the function and output tools offered to a model."""
     return tuple(tool.name for tool in (*parameters.function_tools, *parameters.output_tools))
 
 
 def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:
-    """The plain numbers and names among the model settings."""
+    """Recordable model settings: numbers, booleans and strings."""
     if not values:
         return None
     return {name: values[name] for name in _SETTINGS if isinstance(values.get(name), str | int | float | bool)} or None
 
 
 def system_prompts(messages: Sequence[Any], run_id: str) -> str | None:
-    """The system prompts that this run brought, from its first request on."""
+    """System prompts of this run, as sent with its first request."""
     own = [message for message in messages if message.run_id in (run_id, None)]
     texts = [part.content for part in _parts(own) if part.part_kind == "system-prompt"]
     return "\n\n".join(text for text in texts if text) or None
 
 
 def instructions(messages: Sequence[Any], system_prompts: str | None) -> str | None:
-    """What the model is told to be: the system prompts of the run, and the instructions of the last message."""
+    """Instructions to the model: the system prompts of the run, and the instructions of the last message."""
     last: str | None = getattr(messages[-1], "instructions", None) if messages else None
     return f"{system_prompts}\n\n{last}" if system_prompts and last else system_prompts or last or None
 
 
 def retries(messages: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Why the model is asked again, from the message that asks it: the fields of `Retry` for each reason.
+    """Fields of a `Retry` for each reason in the message that sends the model back.
 
-    That message is the one place with the reason in every mode, for tools, outputs and unknown tools alike.
+    Only this message holds the reason in every mode, for tools, outputs and unknown tools alike.
     """
     for part in _parts(messages[-1:]):
         retry = getattr(part, "retry", None)
@@ -98,9 +98,9 @@ def _parts(messages: Sequence[Any]) -> Iterator[Any]:
 
 
 def conversation_id(value: str | None, history: Sequence[Any]) -> str | None:
-    """`value` if the application gave the conversation's id, None if pydantic-ai made the id up for this run.
+    """Return `value` if the application set the conversation id; None if pydantic-ai generated the id for this run.
 
-    It is known if the history brought it, or if it does not look like a UUID7 made just now.
+    An id in the history, or one that is not a UUID7 made just now, comes from the application.
     """
     if value is None or any(getattr(message, "conversation_id", None) == value for message in history):
         return value
@@ -113,15 +113,15 @@ def conversation_id(value: str | None, history: Sequence[Any]) -> str | None:
 
 
 def run_result(event: Any) -> Any | None:
-    """The run's result, where `event` is the last one of `run_stream_events()`; else None."""
+    """Result of the run if `event` is the last event of `run_stream_events()`; else None."""
     return event.result if isinstance(event, AgentRunResultEvent) else None
 
 
-# --- what is answered ----------------------------------------------------------------------------------------------
+# --- responses -------------------------------------------------------------------------------------------------------
 
 
 def usage(value: Any) -> Usage | None:
-    """A `RequestUsage` or `RunUsage`; None where the provider gave no numbers at all."""
+    """Usage in a `RequestUsage` or `RunUsage`; None if the provider reported no numbers."""
     return None if value is None else usage_of(vars(value), value.details)
 
 
@@ -130,7 +130,7 @@ _DETAILS = (
     *("moderation", "safety_ratings", "content_filters", "content_filter_result", "block_reason"),
     *("container_id", "conversation_id", "server_tool_use"),
 )
-"""Of a provider's details, those that are no content and no secret."""
+"""Keys of provider details that hold neither content nor secrets."""
 
 
 _COPIED_APART = frozenset({"parts", "metadata", "usage", "provider_details"})
@@ -139,7 +139,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 class ResponseCopy:
-    """A `ModelResponse` as it was, without its parts: taken apart on the caller's path, put together off it."""
+    """Copy of a `ModelResponse` without its parts: read on the caller's path, rebuilt off the path."""
 
     __slots__ = ("_details", "_kind", "_usage", "_usage_details", "_usage_kind", "_values")
 
@@ -154,7 +154,7 @@ class ResponseCopy:
         self._details = details and dict(details)
 
     def response(self) -> Any:
-        """The response."""
+        """Rebuild the response."""
         names = fields_of(self._usage_kind, _NONE).names
         usage = rebuilt(
             self._usage_kind, {**dict(zip(names, self._usage, strict=True)), "details": self._usage_details}
@@ -165,7 +165,7 @@ class ResponseCopy:
 
 
 def shallow_copy(response: Any) -> ResponseCopy | None:
-    """`response` as it is now, without its parts; None where something within could still change."""
+    """Copy `response` without its parts; None if it holds values that may still be mutated."""
     details = response.provider_details
     if getattr(response, "failed_attempts", None) or (details and not _PLAIN.issuperset(map(type, details.values()))):
         return None
@@ -173,7 +173,7 @@ def shallow_copy(response: Any) -> ResponseCopy | None:
 
 
 def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> ResponseFacts:
-    """What a `ModelResponse` to a request of the model `asked` says of it."""
+    """Facts of a `ModelResponse` to a request for the model `asked`."""
     used = usage(response.usage)
     source: UsageSource = "none" if used is None else "partial" if partial else "provider"
     details: Mapping[str, Any] = response.provider_details or {}
@@ -209,11 +209,11 @@ def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str
 
 @lru_cache(maxsize=256)
 def server_of(url: str | None) -> tuple[str | None, int | None]:
-    """Host and port that `url` leads to: neither user, password, path nor query, which may hold a secret."""
+    """Host and port of `url`, without user, password, path or query, which may hold secrets; None if invalid."""
     try:
         parts = urlsplit(url or "")
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    except ValueError:  # no URL, or a port that is none
+    except ValueError:  # not a URL, or an invalid port
         return None, None
     return (parts.hostname, port) if parts.hostname else (None, None)
 
@@ -223,7 +223,7 @@ def _text(value: object) -> str | None:
 
 
 def attempts(values: Sequence[Any] | None, pricing: Pricing) -> list[Attempt]:
-    """The models that a fallback model moved on from."""
+    """Failed attempts of a fallback model."""
     return [_attempt(value, pricing) for value in values or ()]
 
 

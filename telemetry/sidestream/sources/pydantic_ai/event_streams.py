@@ -1,4 +1,4 @@
-"""The event streams of a run, passed on as they are, with what goes by noted in passing."""
+"""Pass-through wrappers of the event streams of a run, which record the events."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ DELTAS: dict[type, ChunkKind] = {TextPartDelta: "text", ThinkingPartDelta: "thin
 async def observe_model_stream(
     state: RunState, request: RequestRecorder, stream: AsyncIterable[Any]
 ) -> AsyncIterator[Any]:
-    """The events of one answer, as they are, with each delta's text and times noted in passing."""
-    # This is the caller's path. For a delta of the part at hand: two looks at the clock and one addition.
+    """Yield the events of one answer unchanged, and record the text and times of each delta."""
+    # This is the caller's path. A delta of the current part costs two clock readings and one list addition.
     now = monotonic_ns
     iterator = stream.__aiter__()
     pull = iterator.__anext__
@@ -83,9 +83,9 @@ async def observe_model_stream(
 def _other_event(
     state: RunState, request: RequestRecorder, deltas: Deltas, event: Any, t_pull: int, t: int
 ) -> Deltas | None:
-    """Something else than one more of `deltas`; returns where the deltas that are expected next go."""
+    """Record an event that is not a further delta of the current part; returns the `Deltas` expected next."""
     kind = type(event)
-    if state.inside is not None:  # pydantic-ai brought it here for the provider's sake; it is not for the consumer
+    if state.inside is not None:  # set for the provider's spans; the consumer must not see the span
         state.inside.leave()
     request.pulled(t_pull, t, chunk=kind is PartStartEvent or kind is PartDeltaEvent)
     if kind is PartStartEvent:
@@ -115,7 +115,7 @@ def _part_begins(state: RunState, request: RequestRecorder, index: int, begun: A
             t,
             tool_name=begun.tool_name,
             tool_call_id=begun.tool_call_id,
-            named=True,  # its name is the first thing a model says of a tool call
+            named=True,  # the tool's name is the first token of a tool call
             text=args_text(begun.args),
         )
     if kind != "other":
@@ -125,7 +125,7 @@ def _part_begins(state: RunState, request: RequestRecorder, index: int, begun: A
     text = getattr(begun, "transcript", None)
     deltas = request.open_part(index, kind, t, part_kind=part_kind, text=text, **names)
     whole = getattr(begun, "args", None) or getattr(begun, "content", None)
-    if getattr(begun, "part_kind", None) == RETURN:  # whole from its beginning, and its end is not always told
+    if getattr(begun, "part_kind", None) == RETURN:  # complete from the start; an end event may never follow
         part_is_complete(state, begun)
     if whole is not None or names:
         request.whole(index, kind, snapshot(whole), t, part_kind=part_kind, **names)
@@ -133,9 +133,9 @@ def _part_begins(state: RunState, request: RequestRecorder, index: int, begun: A
 
 
 def _stream_over(state: RunState, request: RequestRecorder, t_pull: int, error: BaseException) -> None:
-    request.pulled(t_pull, monotonic_ns(), chunk=False)  # the last wait, which may have been the longest
+    request.pulled(t_pull, monotonic_ns(), chunk=False)  # the final wait, possibly the longest
     request.close_parts()
-    # A limit of the caller's own stops the stream too, and is no fault of the provider.
+    # A usage limit of the caller stops the stream as well, and is not the provider's error.
     if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration | UsageLimitExceeded):
         failure = Failure.traced(error)
         request.failure = failure
@@ -143,14 +143,14 @@ def _stream_over(state: RunState, request: RequestRecorder, t_pull: int, error: 
 
 
 async def observe_tool_stream(state: RunState, stream: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """The events of handling an answer; they alone show tools that were never executed."""
+    """Yield the events of handling an answer, the only record of tools that are never executed."""
     iterator = stream.__aiter__()
     try:
         async for event in iterator:
             try:
                 kind = type(event)
                 if kind is FunctionToolResultEvent and event.part.tool_call_id in state.settled:
-                    pass  # told where it was executed
+                    pass  # already recorded by the execution hook
                 elif kind is not FunctionToolCallEvent or event.args_valid is False:
                     _tool_event(state, event)
             except Exception as error:
@@ -186,14 +186,14 @@ def _tool_event(state: RunState, event: Any) -> None:
 
 
 def deferred(state: RunState, requests: Any) -> None:
-    """Tools that are left to the application, or to somebody's approval (`DeferredToolRequests`)."""
+    """Record tool calls deferred to the application or an approval (`DeferredToolRequests`)."""
     for call in (*requests.calls, *requests.approvals):
         if call.tool_call_id not in state.settled:
             _never_executed(state, call, "deferred")
 
 
 def _calls_refused(state: RunState) -> None:
-    """The run ends over calls that could not be made; of an unknown tool, nothing else has been seen."""
+    """Record the refused calls when the run ends. For a call of an unknown tool, no other event exists."""
     for call in state.refused:
         if call.tool_call_id not in state.settled:
             _never_executed(state, call, "unknown")

@@ -1,4 +1,4 @@
-"""Model requests: the records of a request that is sent, answered, or fails."""
+"""Model requests: records of sending, answers and failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .run_state import RunState
 
 
 def begin_request(state: RunState, ctx: Any, request_context: Any) -> RequestRecorder:
-    """A request begins; tell what the model is asked again for."""
+    """Record the start of a request, and the retries that caused it."""
     state.messages = ctx.messages
     state.settled.clear()
     state.refused.clear()
@@ -41,7 +41,7 @@ def begin_request(state: RunState, ctx: Any, request_context: Any) -> RequestRec
 
 
 def send_request(state: RunState, request: RequestRecorder, request_context: Any) -> None:
-    """Tell what is sent, as history processors and other hooks have left it."""
+    """Record the sent request, after history processors and other hooks."""
     messages = request_context.messages
     if request.number == 1:
         state.system_prompts = convert.system_prompts(messages, state.run.run_id)
@@ -61,26 +61,26 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
 
 
 def request_done(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
-    """Tell the answer."""
+    """Record the answer."""
     if not request.streaming:
         _parts_unstreamed(state, request, response)
     answer_is_complete(state)
     complete = response.state == "complete"
     facts = response_facts(state, request, response, partial=not complete)
-    # Not complete: the caller broke out of `run_stream()`, or the provider is still at work (suspended).
+    # Incomplete: the caller left `run_stream()`, or the provider continues in the background (suspended).
     left: RequestOutcome = "error" if request.failure else "interrupted"
     outcome: RequestOutcome = "ok" if complete or response.state == "suspended" else left
     request.end(outcome, facts, answer=answer_message(state, response))
 
 
 def answer_message(state: RunState, response: ModelResponse) -> NewMessage | None:
-    """`response` as the histories of later requests hold it, if any exporter may see it."""
+    """Record of `response` for the histories of later requests; None if no exporter may see content."""
     return state.outgoing.answer(response) if state.recorder.wants_content else None
 
 
 def response_facts(state: RunState, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> AnyFacts:
-    """What `response` says of the request, its price included: worked out later, where nothing of it can change."""
-    # Of a fallback, the model that was asked first is not the one that answered, and its price is another.
+    """Facts of `response` including its cost, computed later from an immutable copy if possible."""
+    # For a fallback, the first requested model did not answer, and must not determine the price.
     asked = None if getattr(response, "failed_attempts", None) else request.model
     copy = convert.shallow_copy(response)
     if copy is None:
@@ -89,7 +89,7 @@ def response_facts(state: RunState, request: RequestRecorder, response: ModelRes
 
 
 class _LaterFacts:
-    """Facts of an answer, worked out when they are asked for."""
+    """Callable that computes the facts of an answer on first use."""
 
     __slots__ = ("_asked", "_copy", "_partial", "_recorder")
 
@@ -130,15 +130,15 @@ def _parts_unstreamed(state: RunState, request: RequestRecorder, response: Model
 
 
 def request_failed(state: RunState, request: RequestRecorder, error: BaseException) -> None:
-    """Tell how the request ended that raised `error`."""
+    """Record the end of the request that raised `error`."""
     if isinstance(error, SkipModelRequest):
         facts = response_facts(state, request, error.response, partial=False)
         request.end("skipped", facts, answer=answer_message(state, error.response))
     elif isinstance(error, ModelRetry):
         request.end("retry", failure=Failure.of(error))
     elif isinstance(error, asyncio.CancelledError | GeneratorExit):
-        # Streaming: the stream failed or its consumer stopped, so pydantic-ai cancelled this hook's task. What was
-        # used until then is in the history once the run unwinds.
+        # The stream failed or its consumer stopped, so pydantic-ai cancelled the task of this hook. The usage so far
+        # appears in the history once the run unwinds.
         if state.run.ended or not request.streaming:
             request.end("cancelled")
         else:
@@ -154,12 +154,12 @@ def request_failed(state: RunState, request: RequestRecorder, error: BaseExcepti
 
 
 class WatchedRequest:
-    """Awaits `awaitable`, the request itself, and notes each time it is suspended.
+    """Awaits the request `awaitable`, and observes its suspensions.
 
-    - Other hooks and history processors have prepared the request once its context holds another list of messages than
-      it began with. At the first suspension after that the model has been asked, and nothing has come back yet.
-    - A streaming request is suspended for the last time when its stream is open and the consumer may start to pull.
-      What passes from then to the first pull is the consumer's time, and nothing else tells it.
+    - Other hooks and history processors replace the list of messages in the request context. The first suspension
+      afterwards means that the request has been sent and no answer has arrived.
+    - A streaming request is suspended for the last time when its stream is open and the consumer may start to pull. The
+      time from then to the first pull belongs to the consumer; no hook reports it.
     """
 
     __slots__ = ("_awaitable", "_context", "_messages", "_request", "_state")
@@ -198,5 +198,5 @@ class WatchedRequest:
             response: ModelResponse = stop.value
             return response
         finally:
-            if not request.sent:  # it never waited for anything, or failed before it was sent
+            if not request.sent:  # never suspended, or failed before sending
                 self._send()

@@ -1,7 +1,7 @@
-"""What a run sends to its model, noted on the caller's path: only what is new, and as little of it as can be.
+"""Sent messages of a run, recorded on the caller's path: only new ones, at minimal cost.
 
-A message is known by identity: pydantic-ai and programs pass the same objects on from request to request and from run
-to run. What was not seen before is copied, one list for each part, with values that may change later packed.
+Messages are recognised by identity, because pydantic-ai and programs pass the same objects from request to request and
+from run to run. A new message is copied to one list per part, with mutable values packed.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ from .fields import fields_of
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _LEFT_OUT = frozenset({"timestamp", "metadata", "dynamic_ref"})
-"""Fields of a part that no model is sent."""
+"""Fields of a part that are not sent to models."""
 FEW = 32
-"""Messages that may be gone before they are looked for."""
+"""Minimum number of messages between two searches for dead references."""
 
 
 class KnownMessages:
-    """Marks of the messages that have been passed on, for as long as the program keeps them."""
+    """Marks of messages already passed to the assembler, for the lifetime of each message."""
 
     __slots__ = ("_known", "_limit", "_newest", "_numbers")
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[weakref.ref[Any], Mark]] = {}
-        """By the message's id, which another message has once this one is gone."""
+        """Reference and mark by the message's id, which may be reused after the message is gone."""
         self._limit = FEW
         self._numbers = itertools.count(1)
         self._newest = 0
 
     def mark(self, message: Any) -> Mark | None:
-        """The mark of `message`, if it was passed on."""
+        """Mark of `message`; None if the message is new, or may have been forgotten by the assembler."""
         known = self._known.get(id(message))
         if known is None or known[0]() is not message:
             return None
         mark, newest = known[1], self._newest
-        if newest - mark.used > MAX_MESSAGES // 2:  # the assembler may have forgotten it
+        if newest - mark.used > MAX_MESSAGES // 2:  # the assembler may have forgotten the message
             return None
         mark.used = newest
         return mark
 
     def new(self, message: Any) -> NewMessage:
-        """`message` as it is passed on, with a mark of its own."""
-        # One call for all of it: this is the caller's path, and a call costs more than what it does here.
+        """Convert a new `message` to a record, with a new mark."""
+        # Inlined, because this is the caller's path, and calls would cost more than the work done here.
         self._newest = number = next(self._numbers)
         mark = Mark(number, number)
         known = self._known
@@ -64,7 +64,8 @@ class KnownMessages:
         return NewMessage(mark, message.kind, tuple(parts))
 
     def _forget(self) -> None:
-        """Drop messages that are gone. Done once as many have come as were alive: a message costs no more for it."""
+        """Drop dead references. Runs after as many new messages as there were live ones, so the cost per message is
+        constant."""
         for key, (reference, _) in list(self._known.items()):
             if reference() is None:
                 self._known.pop(key, None)
@@ -74,19 +75,19 @@ class KnownMessages:
 
 
 class Outgoing:
-    """What the requests of one run send, each compared with the one before."""
+    """Messages and tools sent by one run, relative to its previous request."""
 
     __slots__ = ("_known", "_messages", "_schemas")
 
     def __init__(self, known: KnownMessages) -> None:
         self._known = known
         self._messages: list[Any] = []
-        """The messages of the request before, and its answer."""
+        """Messages of the previous request, and its answer."""
         self._schemas: list[Any] | None = None
-        """What the definitions of the tools consist of, as of the request before."""
+        """Components of the tool definitions in the previous request."""
 
     def request(self, messages: Sequence[Any], parameters: Any) -> Sent:
-        """What the request with `messages` sends."""
+        """Content of the request with `messages`, relative to the previous request."""
         before = self._messages
         same = len(before)
         if same > len(messages) or not all(map(is_, before, messages)):
@@ -97,7 +98,7 @@ class Outgoing:
         for message in messages[same:]:
             rest.append(known.mark(message) or known.new(message))
         self._messages = list(messages)
-        # The definitions are new objects for each request; what they hold is not, unless it has changed.
+        # Tool definitions are new objects in each request, but their components are identical unless changed.
         schemas: list[Any] = [parameters.output_object, *parameters.native_tools]
         for tool in parameters.function_tools:
             schemas += (tool.name, tool.parameters_json_schema, tool.description)
@@ -110,18 +111,18 @@ class Outgoing:
         return Sent(same=same, rest=tuple(rest), tools=tools, output_mode=parameters.output_mode, output_schema=schema)
 
     def answer(self, response: Any) -> NewMessage:
-        """The answer to that request, as the history will hold it."""
+        """Record of the answer, as the history will hold it."""
         self._messages.append(response)
         return self._known.new(response)
 
 
 def plain_message(message: Any) -> dict[str, Json]:
-    """A message as the log has it."""
+    """Convert a message to the form used in the log."""
     return KnownMessages().new(message).plain()
 
 
 def tool_definitions(parameters: Any) -> list[dict[str, Any]]:
-    """The tools that a model is given, as values that can be packed."""
+    """Definitions of the tools offered to a model, as packable values."""
     functions = [("function", tool) for tool in parameters.function_tools]
     outputs = [("output", tool) for tool in parameters.output_tools]
     found: list[dict[str, Any]] = []
@@ -140,11 +141,11 @@ def tool_definitions(parameters: Any) -> list[dict[str, Any]]:
 
 
 _SECRETS = frozenset({"authorization_token", "headers"})
-"""Options of a provider's own tools that are nobody's log."""
+"""Options of provider tools that hold secrets, and are never logged."""
 
 
 def output_schema(parameters: Any) -> dict[str, Any] | None:
-    """The schema of a structured output that the model is given otherwise than as a tool."""
+    """Schema of a structured output that is not requested through a tool; None if there is none."""
     described = parameters.output_object
     if described is None:
         return None

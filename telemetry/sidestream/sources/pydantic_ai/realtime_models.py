@@ -1,4 +1,4 @@
-"""Realtime models of pydantic-ai that are spoken to without an agent: what a connection used is on the books."""
+"""Realtime models of pydantic-ai without an agent: records the usage of each connection."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import convert
 
 
 def patch_realtime(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the realtime models that `module` defines, once it is imported."""
+    """Observe the realtime models defined in `module`, once it is imported."""
 
     def make(original: Any) -> Callable[..., Any]:
         @asynccontextmanager
@@ -51,7 +51,7 @@ def _begin(observation: Observation, model: Any, kwargs: dict[str, Any], caller:
     while caller is not None and caller.f_globals.get("__name__") == "contextlib":
         caller = caller.f_back
     if caller is not None and str(caller.f_globals.get("__name__")).startswith("pydantic_ai."):
-        return None  # a session of an agent, whose observer tells it
+        return None  # a session of an agent, which the agent's observer records
     messages = kwargs.get("messages")
     asked = Asked(
         model=convert.model_name(model) or "unknown",
@@ -62,13 +62,13 @@ def _begin(observation: Observation, model: Any, kwargs: dict[str, Any], caller:
 
 
 def _listen(recorder: Recorder, call: ModelCall, connection: Any) -> None:
-    """Have what the connection brings pass by: all ways of reading it go through its `frames`."""
+    """Observe all messages of the connection: every way of reading goes through `frames`."""
     connection.frames = partial(_Frames, recorder, call, connection.frames)
     call.opened()
 
 
 class _Frames(AsyncIterator[Any]):
-    """Iterator over what a connection brings."""
+    """Pass-through iterator over the frames of a connection."""
 
     def __init__(self, recorder: Recorder, call: ModelCall, frames: Callable[[], Any]) -> None:
         self._recorder = recorder
@@ -85,19 +85,19 @@ class _Frames(AsyncIterator[Any]):
 
 
 class Used:
-    """Adapter for what a realtime connection brings: what is used, response by response, adds up."""
+    """Adapter for realtime connections: adds up the usage of all responses."""
 
     def __init__(self) -> None:
         self._total: Any = None
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
-        for event in item:  # a frame has several
+        for event in item:  # a frame holds several events
             event = event.event if type(event).__name__ == "StaleEvent" else event
             if type(event).__name__ == "SessionUsage":
                 self._total = event.usage if self._total is None else self._total + event.usage
 
     def end(self, record: StreamRecorder) -> None:
-        """Tell what was used."""
+        """Record the total usage."""
         used = None if self._total is None else convert.usage(self._total)
         if used is not None:
             usd = getattr(self._total, "cost", None)

@@ -1,6 +1,6 @@
-"""Calls of models whose results are no answers: embeddings and images.
+"""Model calls without a text answer: embeddings and images.
 
-Patched while pydantic-ai is being imported; what needs the whole of it is imported at the first call.
+Patched during the import of pydantic-ai; modules that need the whole package are imported at the first call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sidestream.sources.sdk.whole import one_item
 
 
 def patch_results(cls: Any, name: str, patches: Patches, observation: Observation) -> None:
-    """Observe the method `name` of `Embedder` or `ImageGenerator`, which asks a model and returns its result."""
+    """Observe the method `name` of `Embedder` or `ImageGenerator`, which calls a model and returns the result."""
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
         from .without_agent import Answers

@@ -1,4 +1,4 @@
-"""The end of a run: its outcome, and the records of requests that were cut off with it."""
+"""End of a run: the outcome, and the records of interrupted requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .run_state import RunState
 
 
 def close_run(state: RunState, ctx: Any, result: Any, error: BaseException | None) -> None:
-    """Tell the end of a run that returned `result` or raised `error`."""
+    """Record the end of a run that returned `result` or raised `error`."""
     run = state.run
     outcome: RunOutcome = "completed" if error is None else _outcome(state, ctx, error)
     state.safely(_end_interrupted, state, result, outcome)
@@ -29,13 +29,13 @@ def close_run(state: RunState, ctx: Any, result: Any, error: BaseException | Non
         state.safely(_session_used, state, ctx, "ok" if error is None else "cancelled")
     if error is None:
         if result is not None:
-            if isinstance(result.output, DeferredToolRequests):  # `run_stream()` shows no event of them
+            if isinstance(result.output, DeferredToolRequests):  # `run_stream()` emits no event for them
                 state.safely(deferred, state, result.output)
             run.final_result(state.content(result.output), type(result.output).__name__)
         run.end(outcome)
         return
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        # Of an error, the part of the run that it came from has told already.
+        # An error is already recorded by the part of the run that failed.
         run.end(outcome, _failure_behind(state) if outcome == "error" else None)
         return
     failure = Failure.traced(error) if outcome == "error" else Failure.of(error)
@@ -45,7 +45,7 @@ def close_run(state: RunState, ctx: Any, result: Any, error: BaseException | Non
 
 
 def _session_used(state: RunState, ctx: Any, outcome: RequestOutcome) -> None:
-    """A realtime session is recorded as one request: it has no others, and its tokens are paid for all the same."""
+    """Record the usage of a realtime session as one request, because a session has no requests of its own."""
     used = convert.usage(ctx.usage)
     if used is None:
         return
@@ -74,11 +74,11 @@ def _outcome(state: RunState, ctx: Any, error: BaseException) -> RunOutcome:
 
 
 def _stopped(state: RunState, ctx: Any) -> RunOutcome:
-    """The outcome of a run that did not fail by itself, and was ended from outside.
+    """Outcome of a run that was stopped from outside.
 
-    `on_run_error` tells a cancellation from a consumer that leaves, but for three cases: a task that is cancelled
-    in its first turns, a program that is interrupted (`asyncio.run` cancels every task then), and a program that
-    caught the provider's error and left the stream.
+    `on_run_error` distinguishes a cancellation from a leaving consumer, except in three cases: a task cancelled before
+    its first await, an interrupted program (`asyncio.run` cancels every task), and a program that caught the provider's
+    error and left the stream.
     """
     cancelled = caller_exit.is_cancelled(state.caller, state.leaving)
     if _failure_behind(state) is not None and not cancelled:
@@ -111,6 +111,6 @@ def _end_interrupted(state: RunState, result: Any, run_outcome: RunOutcome) -> N
 
 
 def _failure_behind(state: RunState) -> Failure | None:
-    """What failed before a run was ended from outside: the provider's stream, or a tool that let a cancellation out."""
+    """Failure before the run was stopped from outside: in the provider's stream, or a cancellation raised by a tool."""
     broken = state.request.failure if state.request is not None else None
     return broken or state.leaked

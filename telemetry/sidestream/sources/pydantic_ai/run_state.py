@@ -1,4 +1,4 @@
-"""State of one observed run for the hooks: what they must find again, beside its recorder."""
+"""State of one observed run, shared by the hooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .outgoing import Outgoing
 
 
 class RunState:
-    """State of one run, from hook to hook."""
+    """State of one run between hooks."""
 
     __slots__ = (
         "caller",
@@ -46,45 +46,46 @@ class RunState:
         self.run = run
         self.outgoing = outgoing
         self.request: RequestRecorder | None = None
-        """The request whose stream is being read, or the last one."""
+        """Request whose stream is being read, or the last request."""
         self.inside: ActiveSpan | None = None
-        """The span of that request, while the provider's own spans are to find it."""
+        """Active span of the request, for the provider's own spans."""
         self.messages: Sequence[Any] = ()
-        """The run's live history as of the last request (the one that `wrap_run` is given goes stale)."""
+        """Live history of the run as of the last request. The history passed to `wrap_run` becomes stale."""
         self.model: Any = None
-        """The model that the last request began with."""
+        """Model of the last request, before other hooks may have replaced it."""
         self.interrupted: list[tuple[RequestRecorder, int]] = []
-        """Requests cut off in mid-stream: pydantic-ai commits their partial response after their hook has ended."""
+        """Requests interrupted in mid-stream: pydantic-ai commits their partial response after the end of their
+        hook."""
         self.system_prompts: str | None = None
         self.instructions: str | None = None
-        """What the model was last told to be."""
+        """Instructions of the last request."""
         self.failed = False
-        """Whether `on_run_error` fired: a failure or a cancellation, as opposed to the caller leaving early."""
+        """Whether `on_run_error` was called: a failure or cancellation, as opposed to a caller that leaves early."""
         self.consumer_raised = False
         self.leaving: bool | None = None
-        """How the consumer of `run_stream_events()` left: True of its own accord, False because it was cancelled."""
+        """How the consumer of `run_stream_events()` left: True: voluntarily; False: cancelled; None: not left."""
         self.caller: asyncio.Task[Any] | None = None
-        """The task that began the run: the program's, or pydantic-ai's own behind `run_stream_events()`."""
+        """Task that started the run: the program's, or pydantic-ai's own behind `run_stream_events()`."""
         self.consumer: asyncio.Task[Any] | None = None
-        """The task that left `run_stream_events()`."""
+        """Task that left `run_stream_events()`."""
         self.leaked: Failure | None = None
-        """A cancellation that a tool let out though nobody had cancelled it."""
+        """Cancellation raised by a tool although the task was not cancelled."""
         self.provider_tools: dict[str, int] = {}
-        """Spans of tool calls that the provider is executing, by the call's id."""
+        """Spans of tool calls in progress at the provider, by tool call id."""
         self.refused: list[Any] = []
-        """Calls of tools that pydantic-ai will not execute as they are."""
+        """Tool calls that pydantic-ai refuses to execute."""
         self.settled: set[str] = set()
-        """Tool calls whose end has been told, so that their result event adds nothing."""
+        """Ids of tool calls already recorded, whose result event adds nothing."""
 
     @property
     def request_streams(self) -> bool:
-        """Whether the answer at hand comes piece by piece, so that times within it are known."""
+        """Whether the current answer is streamed, so that times within the answer are known."""
         return self.request is not None and self.request.streaming
 
     def enter(self, number: int) -> ActiveSpan | None:
-        """Have the spans that others make from now on be children of the run's span `number`.
+        """Make the run's span `number` the parent of spans that other libraries create from now on.
 
-        Only where it will be exported, and where pydantic-ai's own span of the same thing is not current already.
+        No-op returning None if no exporter sends spans, or if pydantic-ai's own span is already current.
         """
         run = self.run
         if run.sampled is None or run.instrumented:
@@ -104,9 +105,9 @@ class RunState:
             self.recorder.trouble(error)
 
     def safely(self, call: Callable[..., Any], *args: Any) -> Any:
-        """`safely` with this run's recorder."""
+        """Call `recording.recorder.safely` with this run's recorder."""
         return safely(self.recorder, call, *args)
 
     def content(self, value: Any) -> Any:
-        """`value` taken down as JSON, if any exporter may see it."""
+        """Snapshot of `value`; None if no exporter may see content."""
         return snapshot(value) if self.recorder.wants_content else None

@@ -1,4 +1,4 @@
-"""Tool calls: the records of a call that is taken up, refused, done, or fails."""
+"""Tool calls: records of starts, refusals, results and failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .run_state import RunState
 
 
 def tool_invalid(state: RunState | None, ctx: Any, call: Any, error: Exception) -> None:
-    """Tell a call whose arguments were refused: it is never executed."""
+    """Record a call with invalid arguments, which is never executed."""
     if state is not None:
         state.settled.add(call.tool_call_id)
         run = state.run
@@ -26,23 +26,23 @@ def tool_invalid(state: RunState | None, ctx: Any, call: Any, error: Exception) 
 
 
 def tool_start(state: RunState, ctx: Any, call: Any, args: Any) -> int:
-    """Tell that a call is taken up; returns the number of its span."""
+    """Record the start of a call; returns the number of its span."""
     state.settled.add(call.tool_call_id)
     told = pack(args) if state.recorder.wants_content else None
     return state.run.tool_start(call.tool_name, call.tool_call_id, told, ctx.retry + 1)
 
 
 def tool_done(state: RunState, span: int, result: Any) -> None:
-    """Tell what the call `span` returned."""
+    """Record the result of the call `span`."""
     state.run.tool_end(span, "ok", result=pack(result) if state.recorder.wants_content else None)
 
 
 def tool_failed(state: RunState, span: int, call: Any, error: BaseException) -> None:
-    """Tell how the call `span` ended that raised `error`."""
+    """Record the end of the call `span` that raised `error`."""
     run = state.run
     outcome: ToolOutcome
     match error:
-        case asyncio.CancelledError() if not _is_cancelled():  # as the scopes of a library let it out
+        case asyncio.CancelledError() if not _is_cancelled():  # raised by a cancel scope of a library
             state.leaked = Failure.of(error)
             outcome = "failed"
         case asyncio.CancelledError() | GeneratorExit():
@@ -66,6 +66,6 @@ def tool_failed(state: RunState, span: int, call: Any, error: BaseException) -> 
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody has cancelled the current task."""
+    """Whether the current task has been cancelled."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

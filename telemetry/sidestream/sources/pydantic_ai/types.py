@@ -1,4 +1,4 @@
-"""Public types of pydantic-ai that Sidestream's own signatures name."""
+"""Public types of pydantic-ai in the signatures of Sidestream."""
 
 from __future__ import annotations
 

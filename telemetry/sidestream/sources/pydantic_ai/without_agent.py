@@ -1,4 +1,4 @@
-"""Calls of models by pydantic-ai without an agent: `pydantic_ai.direct`; and what all answers there say."""
+"""Model calls of pydantic-ai without an agent (`pydantic_ai.direct`), and the adapter for their answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .event_streams import args_text
 
 
 def patch_direct(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe `pydantic_ai.direct`: each of its functions asks for its model there."""
+    """Observe `pydantic_ai.direct`, whose functions all obtain their model from `_prepare_model`."""
 
     def make(original: Any) -> Callable[..., Any]:
         def prepare_model(*args: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,8 @@ def patch_direct(module: ModuleType, patches: Patches, observation: Observation)
 
 
 class ObservedModel(WrapperModel):
-    """Model whose requests are told. Lives for one call of `pydantic_ai.direct`, which keeps it to itself."""
+    """Model whose requests are recorded. Lives for one call of `pydantic_ai.direct`, which does not expose the
+    model."""
 
     def __init__(self, wrapped: Any, observation: Observation) -> None:
         super().__init__(wrapped)
@@ -93,7 +94,7 @@ class ObservedModel(WrapperModel):
 
 
 class _SeenStream:
-    """The stream of an answer: its events are reported as somebody reads them, and its facts once it is left."""
+    """Observed stream of an answer: records events as they are read, and facts at the end."""
 
     def __init__(self, call: ModelCall, stream: Any) -> None:
         self._call = call
@@ -110,7 +111,7 @@ class _SeenStream:
             self._failure = Failure.of(error)
 
     def over(self, error: BaseException | None) -> None:
-        """The stream has been left, by `error` or not. Keeps nothing of `error`."""
+        """Record the end of the stream, caused by `error` if given. Keeps no reference to `error`."""
         call, response = self._call, self._stream.get()
         complete = response.state == "complete"
         call.adapter.facts(response, call)
@@ -126,7 +127,7 @@ class _SeenStream:
 
 
 class _Events(AsyncIterator[Any]):
-    """Iterator over the events of a stream, each of which is reported to its call."""
+    """Pass-through iterator over the events of a stream, which records each event."""
 
     def __init__(self, call: ModelCall, iterator: Any, failed: Callable[[BaseException], None]) -> None:
         self._call = call
@@ -148,7 +149,7 @@ class _Events(AsyncIterator[Any]):
 
 
 class Answers:
-    """Adapter for what pydantic-ai's models give: responses, the events of their streams, embeddings, images."""
+    """Adapter for results of pydantic-ai's models: responses, events of their streams, embeddings, images."""
 
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
@@ -190,7 +191,7 @@ class Answers:
                 record.tool_call(index, args, tool_name=delta.tool_name_delta, tool_call_id=delta.tool_call_id)
 
     def facts(self, response: Any, record: StreamRecorder) -> None:
-        """Tell what is known of a model's response."""
+        """Record the facts of a model's response."""
         facts = convert.response_facts(response, self._pricing, partial=False)
         record.response(
             response_model=facts.response_model,
@@ -203,14 +204,14 @@ class Answers:
             record.usage(facts.usage, facts.cost)
 
     def _result(self, result: Any, record: StreamRecorder) -> None:
-        """Tell what is known of embeddings or images."""
+        """Record the facts of embeddings or images."""
         record.response(
             response_model=result.model_name, response_id=result.provider_response_id, provider=result.provider_name
         )
         record.answer_complete("stop")
         used, usd = convert.usage(result.usage), result.usage.cost
         cost = None if usd is None else Cost(usd, "genai-prices", price_list_version())
-        with suppress(LookupError, AssertionError):  # a model without a price
+        with suppress(LookupError, AssertionError):  # a model without a known price
             cost = cost or Cost(result.cost().total_price, "genai-prices", price_list_version())
         if used is not None:
             record.usage(used, cost)

@@ -1,1 +1,1 @@
-"""Source of runs: the SDKs of model providers and of other agents, observed without a line in the program."""
+"""SDKs of model providers and agents as sources of runs, observed without changes in the program."""

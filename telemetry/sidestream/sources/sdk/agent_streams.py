@@ -1,4 +1,4 @@
-"""Agents whose SDK gives one stream of all that happens: each stream is a run, and an adapter reads it."""
+"""Runs of agents whose SDK exposes one stream of events, which an adapter reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .generators import apassed_on, begun
 
 
 class Begun(NamedTuple):
-    """What is known of a run when it begins."""
+    """Facts of a run at its start."""
 
     name: str | None
     prompt: Any = None
@@ -35,14 +35,14 @@ def observed_stream(
     about: Callable[[Any, tuple[Any, ...], dict[str, Any]], Begun],
     tells: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
-    """A wrapper for a method that is an asynchronous generator, whose items `adapter` reads.
+    """Wrap a method that is an asynchronous generator, and record its items with an adapter.
 
     Args:
         original: The method.
-        observation: The observation of the SDKs.
-        adapter: Made anew for each stream.
-        about: Takes the object, the arguments and the keyword arguments of a call.
-        tells: As in `Link`: modules of the SDK that ask models, which the items tell of.
+        observation: Observation of the SDKs.
+        adapter: Factory for the adapter of each stream.
+        about: Returns the facts of a call from the object, the arguments and the keyword arguments.
+        tells: As in `Link`: modules of the SDK whose model calls appear in the stream.
     """
     recorder = observation.recorder
 
@@ -60,7 +60,7 @@ def observed_stream(
 
 
 class AgentStream:
-    """Run of one such stream."""
+    """Run of one observed stream."""
 
     def __init__(
         self, recorder: Recorder, adapter: Adapter, about: Begun, outer: Link | None, tells: tuple[str, ...]
@@ -95,9 +95,9 @@ class AgentStream:
         self._run.raised(error)
 
     def came(self, item: Any) -> None:
-        """`item` has come."""
+        """Record `item`."""
         self._run.item(item, self._t_pull)
 
     def left(self) -> None:
-        """Nobody will ask for more."""
+        """Record that the consumer has left the stream."""
         safely(self._recorder, self._run.end, "abandoned")

@@ -1,4 +1,4 @@
-"""Calls of models through an SDK: each a request of the agent run that it is made in, or a run of its own."""
+"""Model calls through an SDK, recorded as requests of the enclosing agent run, or as runs of their own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from sidestream.sources.tap.tapped_run import TappedRun
 from sidestream.sources.time_limits import Interruptible
 
 _MODELS = "pydantic_ai.models."
-"""Modules of pydantic-ai that ask for an agent, whose observer tells its requests."""
+"""Modules of pydantic-ai that make requests for an agent, whose observer records the requests."""
 
 
 class Asked(NamedTuple):
-    """What an SDK is asked, as plain values or the caller's own, of which a snapshot is taken."""
+    """Facts of a request to an SDK: plain values, or objects of the caller to be snapshotted."""
 
     model: str
     provider: str | None = None
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 
 class Observation:
-    """Observation of the SDKs by one sidecar, from `install()` to `uninstall()`."""
+    """Observation of the SDKs by one sidecar, between `install()` and `uninstall()`."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -47,18 +47,19 @@ class Observation:
             ("sidestream.sources.pydantic_ai.capability", "wrap_model_request"),
             ("sidestream.sources.pydantic_ai.event_streams", "observe_model_stream"),
         }
-        """Functions that tell the calls of models made in them, by module and name; None stands for all of a module."""
+        """Module and name of functions that already record the model calls made in them; None: all functions of the
+        module."""
 
     @property
     def active(self) -> bool:
-        """Whether anybody listens. A wrapper that could not be taken away passes on once nobody does."""
+        """Whether recording is on. Wrappers that cannot be removed only forward the call once recording is off."""
         return self.on and self.recorder.active
 
     def _is_told(self) -> bool:
-        """Whether a function that tells this call is on the stack.
+        """Whether a function on the stack already records this call.
 
-        A context variable would cost every request of an agent, and pydantic-ai asks for a stream in another context
-        than that of the hook around the request.
+        A context variable would slow down every request of an agent, and would be lost: pydantic-ai opens a stream in
+        another context than that of the request hook.
         """
         tellers = self.tellers
         frame: FrameType | None = sys._getframe(1)
@@ -78,10 +79,10 @@ class Observation:
         streaming: bool,
         is_untold: bool = False,
     ) -> ModelCall | None:
-        """A model is asked now. Returns None where nobody listens, or somebody further out tells it.
+        """Start recording a model call. Returns None if recording is off, or if outer code already records the call.
 
-        `items`: makes of an answer that comes at once the items that its stream would have brought.
-        `is_untold`: no function on the stack tells the call, so that nobody need look.
+        `items`: converts an answer without streaming to the items of a stream. `is_untold`: skips the search of the
+        stack for a function that already records the call.
         """
         if not self.active or told_outside.get() or (not is_untold and self._is_told()):
             return None
@@ -101,7 +102,7 @@ class Observation:
 
 
 def _is_within(modules: tuple[str, ...]) -> bool:
-    """Whether a function of one of `modules`, by the beginning of its name, is on the stack."""
+    """Whether a function on the stack is in a module whose name starts with one of `modules`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith(modules):
@@ -111,7 +112,7 @@ def _is_within(modules: tuple[str, ...]) -> bool:
 
 
 class ModelCall(TappedRun):
-    """Recorder of one call. Unless the call is a run of its own, only its request is told, in the run of the caller."""
+    """Recorder of one model call. A call within the run of its caller is recorded as a request only."""
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class ModelCall(TappedRun):
         self._is_run = is_run
         self._is_over = False
         self._whole: dict[tuple[Any, ...], tuple[list[str], dict[str, str | None]]] = {}
-        """Of an answer that comes at once: the texts of its parts, with their names."""
+        """Texts and names of the parts of an answer without streaming."""
         told = recorder.wants_content and asked.instructions is not None
         self.request_start(
             asked.model,
@@ -145,43 +146,43 @@ class ModelCall(TappedRun):
 
     @property
     def recorder(self) -> Recorder:
-        """The recorder of the sidecar."""
+        """Recorder of the sidecar."""
         return self._recorder
 
     @property
     def adapter(self) -> Any:
-        """What reads its answer."""
+        """Adapter that reads the answer."""
         return self._adapter
 
     def opened(self) -> None:
-        """The stream is there to be read."""
+        """Record the opening of the stream."""
         super().opened()
         if self._request is not None:
             self._request.begin_stream(self._opened)
 
     def item(self, item: Any, t_pull: int) -> None:
-        """`item` of the stream, asked for at `t_pull` (monotonic ns), has just come."""
+        """Record `item` of the stream, pulled at `t_pull` (monotonic ns) and received now."""
         if not self._is_over:
             super().item(item, t_pull)
 
     def answered(self, answer: Any) -> None:
-        """The answer came at once."""
+        """Record an answer without streaming."""
         try:
             self._t = self._t_pull = monotonic_ns()
             for item in self._items(answer):
                 self._adapter(item, self)
         except Exception as error:
             self._recorder.trouble(error)
-        self._complete = None  # it is there as a whole, whether or not it says so
+        self._complete = None  # a whole answer is complete, whether or not its finish reason says so
         self.end("completed")
 
     def unread(self) -> None:
-        """The answer is there, and nobody but the caller can read it: its usage stays unknown."""
+        """End a call whose answer only the caller can read; its usage stays unknown."""
         self.outcome = "completed"
         self.end("completed")
 
     def piece(self, kind: Any, key: Any, text: str, names: dict[str, str | None] | None = None) -> None:
-        """A piece of an answer, of any kind."""
+        """Record a piece of an answer, of any kind."""
         if self._streaming:
             super().piece(kind, key, text, names)
             return
@@ -198,7 +199,7 @@ class ModelCall(TappedRun):
         super()._close_parts()
 
     def request_end(self, outcome: RequestOutcome = "ok", failure: Failure | None = None) -> None:
-        """The model's answer is over."""
+        """Record the end of the model's answer."""
         self._tell_whole()
         super().request_end(outcome, failure)
 
@@ -213,7 +214,7 @@ class ModelCall(TappedRun):
             self._request.whole(index, kind, "".join(texts), now, **names)
 
     def raised(self, error: BaseException) -> None:
-        """The call, or its stream, raised `error`, be it for the stream's end. Keeps nothing of `error`."""
+        """Record `error`, raised by the call or its stream (including StopIteration). Keeps no reference to `error`."""
         if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
             failure = Failure.of(error)
             request = self._request
@@ -223,7 +224,7 @@ class ModelCall(TappedRun):
             super().raised(error)
 
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
-        """The call is over, or nobody will ask for more of its stream. A second call does nothing."""
+        """End the call, or the reading of its stream. Idempotent."""
         if self._is_over:
             return
         self._is_over = True
@@ -233,22 +234,23 @@ class ModelCall(TappedRun):
             self.finish(outcome, failure)
 
     def left(self) -> None:
-        """Nobody will ask for more of the stream."""
+        """Record that the consumer has left the stream."""
         safely(self._recorder, self.end, "abandoned")
 
 
 Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], "ModelCall | None"]
-"""Takes the arguments of a function; gives the call that it makes, or None where nobody is to know of it."""
+"""Function from the arguments of an SDK's function to the recorder of the call, or to None if the call is not
+recorded."""
 Answered: TypeAlias = Callable[["ModelCall", Any, dict[str, Any]], Any]
-"""Takes the call, what the function returned, and its keyword arguments; gives what the caller gets."""
+"""Function from the recorder, the result and the keyword arguments of a call to the result for the caller."""
 
 
 def around(
     original: Any, observation: Observation, begin: Begin, answered: Answered, *, tells: bool = False
 ) -> Callable[..., Any]:
-    """A wrapper for a function of an SDK, async if that is, that tells its calls.
+    """Wrap a function of an SDK, sync or async, and record its calls.
 
-    `tells`: the function goes through another SDK that may be observed, whose calls are these very ones.
+    `tells`: whether the function uses another SDK, possibly observed, whose calls must not be recorded a second time.
     """
     recorder = observation.recorder
 
@@ -274,7 +276,7 @@ def around(
 
 
 class _Asking:
-    """Context manager around an SDK's function: tells what it raises; other SDKs below do not tell it too."""
+    """Context manager around an SDK's function: records exceptions, and suppresses recording by other SDKs below."""
 
     __slots__ = ("_call", "_outside", "_tells")
 
@@ -306,7 +308,7 @@ def _handed_on(recorder: Recorder, answered: Answered, call: ModelCall, answer: 
 
 
 def settings_of(values: Mapping[str, Any]) -> dict[str, Json] | None:
-    """The plain numbers and names among the settings of a request."""
+    """Recordable settings of a request: numbers, booleans and strings."""
     found = {_SETTINGS[name]: value for name in _SETTINGS if isinstance(value := values.get(name), str | int | float)}
     return found or None
 
@@ -324,11 +326,11 @@ _SETTINGS = {
     "parallel_tool_calls": "parallel_tool_calls",
     "service_tier": "service_tier",
 }
-"""Settings worth a record, in the SDKs' words and in the log's. Not headers, bodies or stop sequences."""
+"""Settings to record: names in the SDKs, and in the log. Excludes headers, bodies and stop sequences."""
 
 
 def text_of(content: Any) -> Any:
-    """`content` of a message: its text where it is nothing but text, else as it is."""
+    """Text of a message's `content` if all parts are texts; else `content` unchanged."""
     if isinstance(content, Sequence) and not isinstance(content, str | bytes) and content:
         texts = [part.get("text") if isinstance(part, Mapping) else getattr(part, "text", None) for part in content]
         known = [text for text in texts if isinstance(text, str)]

@@ -1,4 +1,4 @@
-"""Claude Agent SDK: each `query()`, and each `receive_response()` of a client, is a run, which its messages tell."""
+"""Claude Agent SDK: each `query()`, and each `receive_response()` of a client, is a run read from its messages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .calls import Observation
 from .patching import Patches
 
 NAME = "claude"
-"""Name of the runs: the SDK's agents have none."""
+"""Agent name of the runs, because the SDK's agents have no names."""
 ASKED = "_sidestream_prompt"
-"""Attribute of a client: what it was asked last."""
+"""Attribute of a client that holds its last prompt."""
 
 
 def patch_query(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe what `query()` goes through, which a program may have imported by name before."""
+    """Observe the implementation of `query()`, which also covers `query` imported by name earlier."""
     patches.wrap(
         module.InternalClient,
         "process_query",
@@ -29,7 +29,7 @@ def patch_query(module: ModuleType, patches: Patches, observation: Observation) 
 
 
 def patch_client(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the client of conversations."""
+    """Observe the client for conversations."""
 
     def asking(original: Any) -> Callable[..., Any]:
         async def query(self: Any, *args: Any, **kwargs: Any) -> Any:

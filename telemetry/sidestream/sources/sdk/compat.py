@@ -1,6 +1,6 @@
-"""Private names of SDKs that their observers use, with a probe for each SDK that is installed.
+"""Private names of SDKs used by their observers, with a probe for each installed SDK.
 
-An SDK is not imported to be probed, which may take seconds: its source text is looked at.
+Probes search the source text of an SDK, because an import may take seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from sidestream.diagnostics import Probe
 
 
 class _Name(NamedTuple):
-    """A private name, and how the source text of its file shows it."""
+    """Private name, and the text that proves its existence in the source file."""
 
     library: str
     file: str
-    """Path within the folder that holds the library's packages."""
+    """Path relative to the folder that holds the library's packages."""
     name: str
     text: str
     lost: str
@@ -72,19 +72,21 @@ _NAMES = [
 
 
 def exception_of(task: asyncio.Task[Any]) -> BaseException | None:
-    """What a task that is over has raised, without asyncio taking note that it was asked."""
+    """Exception of a finished task, without marking the exception as retrieved in asyncio."""
     error = getattr(task, "_exception", None)
     return error if isinstance(error, BaseException) else None
 
 
 def stored_exception(result: Any) -> BaseException | None:
-    """What a streamed result of the OpenAI Agents SDK keeps for whoever reads its events."""
+    """Exception that a streamed result of the OpenAI Agents SDK stores for the reader of its events; None if there
+    is none."""
     error = getattr(result, "_stored_exception", None)
     return error if isinstance(error, BaseException) else None
 
 
 def register_configure_hook(variable: ContextVar[Any]) -> Callable[[], None]:
-    """Have LangChain take a callback handler from `variable`. Returns the function that undoes it."""
+    """Register `variable` as a source of callback handlers in LangChain. Returns a function that undoes the
+    registration."""
     context = import_module("langchain_core.tracers.context")
     context.register_configure_hook(variable, inheritable=True)
 
@@ -96,7 +98,7 @@ def register_configure_hook(variable: ContextVar[Any]) -> Callable[[], None]:
 
 
 def probes() -> list[Probe]:
-    """One probe for each private name of an SDK that is installed."""
+    """Probes of all private names of the installed SDKs."""
     folders: dict[str, list[Path]] = {}
     found = []
     for name in _NAMES:
@@ -113,7 +115,7 @@ def probes() -> list[Probe]:
 
 
 def _home(name: _Name) -> str:
-    """The folder that shows that the library is installed; `google` and `agents` may be somebody else's."""
+    """Path that proves the installation of the library; other libraries may provide `google` or `agents` as well."""
     return {"google-genai": "google/genai", "openai-agents": "agents/run_config.py"}.get(
         name.library, name.file.partition("/")[0]
     )

@@ -1,4 +1,4 @@
-"""Generators that stand for an SDK's own: what it gives is handed on as it is, and a run begins and ends with it."""
+"""Pass-through generators around an SDK's generators, each recording a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sidestream.recording.recorder import Recorder, safely
 
 
 class StreamedRun(Protocol):
-    """Run of a stream. As a context manager, it stands around each step that its consumer asks for.
+    """Run of a stream; as a context manager, it encloses each step of the generator.
 
-    Only then are context variables set: between the steps, a plain generator shares its caller's context.
+    Context variables are set only during a step, because a plain generator shares its caller's context between steps.
     """
 
     def __enter__(self) -> None: ...
@@ -23,14 +23,14 @@ class StreamedRun(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
     def came(self, item: Any) -> None:
-        """`item` has come."""
+        """Record `item`."""
 
     def left(self) -> None:
-        """Nobody will ask for more."""
+        """Record that the consumer has left the stream."""
 
 
 def passed_on(stream: Any, begin: Callable[[], StreamedRun]) -> Generator[Any, Any, Any]:
-    """Gives what the generator `stream` gives; the run begins with its first step."""
+    """Yield the items of the generator `stream`; the run starts with the first step."""
     run = begin()
     try:
         with run:
@@ -55,10 +55,11 @@ def passed_on(stream: Any, begin: Callable[[], StreamedRun]) -> Generator[Any, A
 
 
 async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGenerator[Any, Any]:
-    """The same for an asynchronous generator."""
+    """Yield the items of the asynchronous generator `stream`; the run starts with the first step."""
     run = begin()
     try:
-        # The event loop closes at its end each generator that it knows of, all at once: it knows this one alone.
+        # Hide `stream` from the event loop, which at shutdown closes all known generators at once; only this wrapper is
+        # known.
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, None)
         pull = stream.__anext__()
@@ -75,7 +76,7 @@ async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGene
                 run.left()
                 raise
             except BaseException as error:
-                if isinstance(error, asyncio.CancelledError):  # what closes it, at the end of the loop, is cancelled
+                if isinstance(error, asyncio.CancelledError):  # by the shutdown of the event loop
                     run.left()
                 with run:
                     item = await stream.athrow(error)
@@ -87,7 +88,7 @@ async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGene
 
 
 def begun(recorder: Recorder, make: Callable[[Link | None], StreamedRun]) -> StreamedRun:
-    """The run that `make` makes within the link it is given, unless somebody further out tells the stream."""
+    """Start a run with `make`, or a no-op run if outer code already records the stream or `make` fails."""
     outer = enclosing(recorder)
     if told_outside.get() or (outer is not None and "" in outer.tells):
         return _NoRun()
@@ -96,7 +97,7 @@ def begun(recorder: Recorder, make: Callable[[Link | None], StreamedRun]) -> Str
 
 
 class _NoRun:
-    """Stands for a run that somebody further out tells, or that could not be begun."""
+    """No-op run: already recorded by outer code, or failed to start."""
 
     def __enter__(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""SDK of Google's Gemini: what `generate_content` and `generate_content_stream` ask, in both of its clients."""
+"""Google's Gemini SDK: requests of `generate_content` and `generate_content_stream`, in both clients."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .whole import one_item
 
 STREAMING = "_generate_content_stream"
 ASKING = ("_generate_content", STREAMING)
-"""Methods that send one request each. The public ones around them may send several, where they call functions."""
+"""Methods that send exactly one request. The public methods may send several if they call functions."""
 
 
 def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the SDK once `google.genai.models` is imported."""
+    """Observe the SDK after the import of `google.genai.models`."""
     for name in ASKING:
 
         def make(original: Any, streaming: bool = name == STREAMING) -> Callable[..., Any]:
@@ -46,6 +46,6 @@ def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
         call.opened()
         return SeenAsyncIterator(call.recorder, call, answer)
     if hasattr(answer, "__next__"):
-        return SeenIterator(call.recorder, call, answer)  # its request is sent when the first item is asked for
+        return SeenIterator(call.recorder, call, answer)  # the request is sent at the first pull
     call.answered(answer)
     return answer

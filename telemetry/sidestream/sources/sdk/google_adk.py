@@ -1,4 +1,4 @@
-"""Google's Agent Development Kit: each `run_async` of a runner is a run, which its events tell."""
+"""Google's Agent Development Kit: each `run_async` of a runner is a run read from its events."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .calls import Observation, text_of
 from .patching import Patches
 
 _MODELS = "google.adk.models."
-"""Modules that ask models, through SDKs that may be observed too. A tool that asks one itself does so elsewhere."""
+"""Modules that make requests through other observed SDKs. Model calls in tools come from other modules."""
 
 
 def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the SDK once `google.adk.runners` is imported. `run` goes through `run_async`, as do agents as tools."""
+    """Observe the SDK after the import of `google.adk.runners`. `run` and agents as tools use `run_async` as well."""
     patches.wrap(
         module.Runner,
         "run_async",

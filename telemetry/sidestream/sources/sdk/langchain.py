@@ -1,4 +1,4 @@
-"""LangChain's callbacks as they reach the nodes of a graph: nodes, tools, and requests that no SDK of a model tells."""
+"""LangChain callbacks within a graph: record nodes, tools, and requests that no observed SDK records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .whole import one_item
 
 
 class Answer(LangGraph):
-    """Adapter for one answer of a chat model, in the form of LangChain's events."""
+    """Adapter for one answer of a chat model, in the form of LangChain events."""
 
     def __init__(self, run_id: Any) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Answer(LangGraph):
 
 
 class _Asking:
-    """One call of a model: told by the SDK that it goes through, or else by what LangChain says of it."""
+    """One model call, recorded by the SDK below, or else from LangChain's callbacks."""
 
     def __init__(self, callbacks: GraphCallbacks, run_id: Any, asked: Asked) -> None:
         self._callbacks = callbacks
@@ -50,7 +50,7 @@ class _Asking:
         return self._callbacks.run
 
     def _told(self, streaming: bool) -> ModelCall | None:
-        """The call that is told here; None where the SDK of the model tells it."""
+        """Recorder of the call; None if the SDK of the model records the call."""
         if self._call is None and not self._is_told:
             about: dict[str, Any] = {"streaming": streaming, "is_run": False, "at": self._started}
             recorder, run = self._callbacks.recorder, self._callbacks.run
@@ -60,19 +60,19 @@ class _Asking:
         return self._call
 
     def piece(self, message: Any) -> None:
-        """A piece of the answer has come."""
+        """Record a piece of the answer."""
         if not self._is_told and (call := self._told(streaming=True)) is not None:
             call.item({"event": "on_chat_model_stream", "run_id": self._run_id, "data": {"chunk": message}}, self._t)
             self._t = monotonic_ns()
 
     def answered(self, message: Any) -> None:
-        """The answer is there as a whole."""
+        """Record a complete answer."""
         self._restore()
         if (call := self._told(streaming=False)) is not None:
             call.answered({"event": "on_chat_model_end", "run_id": self._run_id, "data": {"output": message}})
 
     def raised(self, error: BaseException) -> None:
-        """The call has raised `error`. Keeps nothing of it."""
+        """Record `error`, raised by the call. Keeps no reference to `error`."""
         self._restore()
         if (call := self._told(streaming=False)) is not None:
             call.raised(error)
@@ -83,13 +83,13 @@ class _Asking:
 
 
 class GraphCallbacks:
-    """What LangChain's callbacks say of one graph's run.
+    """Receiver of LangChain's callbacks for the run of one graph.
 
     Args:
-        recorder: The sidecar's.
-        run: The run of the graph.
-        link: What the graph's own code runs inside.
-        answer_of: Makes of the state that a graph ends with what it gives.
+        recorder: Recorder of the sidecar.
+        run: Run of the graph.
+        link: Link of the graph's own code.
+        answer_of: Converts the final state of a graph to its answer.
     """
 
     def __init__(self, recorder: Recorder, run: RunRecorder, link: Link, answer_of: Callable[[Any], Json]) -> None:
@@ -98,21 +98,22 @@ class GraphCallbacks:
         self._outer = link.outer
         self._answer_of = answer_of
         self._graph: Any = None
-        """LangChain's id of the graph's run: the first that it reports."""
+        """LangChain's id of the graph's run: the first reported id."""
         self.is_timed_out = False
-        """Whether a limit of time has cancelled a part of the graph: its callers' tasks are still suspended then."""
+        """Whether a time limit has cancelled a part of the graph. At that point the callers' tasks are still
+        suspended."""
         self._is_interrupted = False
         self._models: dict[Any, _Asking] = {}
         self._tools: dict[Any, tuple[int, Link, Link | None]] = {}
 
     def link_with(self, **more: Any) -> Link:
-        """A link to the graph's run with `more` said of where in the run it is."""
+        """Make a link to the graph's run, with the fields `more`."""
         return Link(self.run, outer=self._outer, around=current_span_context(), **more)
 
     # --- nodes ---
 
     def chain_start(self, run_id: Any, name: Any, metadata: Any) -> None:
-        """The graph, a node or a part of one begins."""
+        """Record the start of a node. Starts of the graph itself, and of parts of nodes, are ignored."""
         if self._graph is None:
             self._graph = run_id
         elif isinstance(name, str) and field(metadata, "langgraph_node") == name:
@@ -120,13 +121,13 @@ class GraphCallbacks:
             self.run.custom("node", {"node": name} if step is None else {"node": name, "step": step})
 
     def chain_end(self, run_id: Any, outputs: Any) -> None:
-        """The graph, a node or a part of one is over."""
+        """Record the result of the graph. Ends of nodes are ignored."""
         if run_id == self._graph and not self._is_interrupted:
             content = self._answer_of(outputs) if self.recorder.wants_content else None
             self.run.final_result(content, type(outputs).__name__)
 
     def chain_error(self, run_id: Any, error: BaseException) -> None:
-        """The graph, a node or a part of one has raised; told are the interrupts, which are no errors of the run."""
+        """Record an interrupt of the graph. Other errors are recorded by the run."""
         self.is_timed_out = self.is_timed_out or is_time_out(error)
         if type(error).__name__ == "GraphInterrupt" and not self._is_interrupted:
             self._is_interrupted = True
@@ -136,7 +137,7 @@ class GraphCallbacks:
     # --- models ---
 
     def model_start(self, run_id: Any, messages: Any, serialized: Any, metadata: Any, params: Any) -> None:
-        """A model is about to be asked, in the current context."""
+        """Prepare the recording of a model call, made in the current context."""
         provider = field(metadata, "ls_provider")
         body = {"model": field(metadata, "ls_model_name") or field(serialized, "name"), "tools": field(params, "tools")}
         asked = ask_chat(body, PROVIDERS.get(provider, provider))
@@ -150,25 +151,25 @@ class GraphCallbacks:
         self._models[run_id] = _Asking(self, run_id, asked)
 
     def model_piece(self, run_id: Any, chunk: Any) -> None:
-        """A model has given a piece of its answer."""
+        """Record a piece of a model's answer."""
         if (asking := self._models.get(run_id)) is not None and (message := field(chunk, "message")) is not None:
             asking.piece(message)
 
     def model_end(self, run_id: Any, response: Any) -> None:
-        """A model has answered."""
+        """Record a model's answer."""
         if (asking := self._models.pop(run_id, None)) is not None:
             first = next((each for some in field(response, "generations") or () for each in some), None)
             asking.answered(field(first, "message") or {"type": "ai", "content": field(first, "text")})
 
     def model_error(self, run_id: Any, error: BaseException) -> None:
-        """A model's call has failed, or was given up."""
+        """Record the failure or cancellation of a model call."""
         if (asking := self._models.pop(run_id, None)) is not None:
             asking.raised(error)
 
     # --- tools ---
 
     def tool_start(self, run_id: Any, serialized: Any, given: Any, call_id: Any) -> None:
-        """A tool is about to be executed, in the current context."""
+        """Record the start of a tool, executed in the current context."""
         call_id = call_id if isinstance(call_id, str) else None
         arguments = snapshot(given) if self.recorder.wants_content else None
         span = self.run.tool_start(str(field(serialized, "name") or "tool"), call_id, arguments)
@@ -177,13 +178,13 @@ class GraphCallbacks:
         current.set(link)
 
     def tool_end(self, run_id: Any, output: Any) -> None:
-        """A tool has been executed."""
+        """Record the end of a tool."""
         content = field(output, "content") if field(output, "type") == "tool" else plain(output)
         result = snapshot(content) if self.recorder.wants_content else None
         self._tool_over(run_id, "failed" if field(output, "status") == "error" else "ok", result=result)
 
     def tool_error(self, run_id: Any, error: BaseException) -> None:
-        """A tool has raised, be it to interrupt the graph."""
+        """Record the exception of a tool, which may be an interrupt of the graph."""
         if any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__):
             self._tool_over(run_id, "deferred")
         else:
@@ -199,16 +200,16 @@ class GraphCallbacks:
 
 
 def handler_class(base: Any, innermost: ContextVar[Any]) -> Any:
-    """The class of LangChain's callback handlers that report to a `GraphCallbacks`.
+    """Make the class of LangChain callback handlers that report to a `GraphCallbacks`.
 
     Args:
-        base: The base of all handlers.
-        innermost: Holds the handler of the graph that the current code is a part of. A graph within a node inherits
-            the handlers of the one around it, which have nothing to tell then.
+        base: Base class of all handlers.
+        innermost: Handler of the graph to which the current code belongs. A nested graph inherits the handlers of the
+            outer graph, which must ignore its callbacks.
     """
 
     class Handler(base):  # type: ignore[misc]
-        run_inline = True  # in the context of what it is told of, so that what is set there holds
+        run_inline = True  # in the calling context, so that context variables set here take effect
         ignore_retriever = True
         ignore_retry = True
         ignore_custom_event = True
@@ -217,10 +218,10 @@ def handler_class(base: Any, innermost: ContextVar[Any]) -> Any:
             self._to = callbacks
 
         def __deepcopy__(self, memo: Any) -> Any:
-            return self  # a program may copy its configuration, as it can without this handler
+            return self  # a program may deep-copy its configuration
 
         def __reduce__(self) -> Any:
-            return base, ()  # or send it to another process
+            return base, ()  # a program may pickle its configuration
 
         def _tell(self, call: Callable[..., Any], *args: Any) -> None:
             if innermost.get() is self:

@@ -1,9 +1,8 @@
-"""LangGraph: each run of a graph is a run, a graph within a node is a run below it, and tools are tool calls.
+"""LangGraph: each graph execution is a run, a nested graph is a sub-run, and tools are tool calls.
 
-`Pregel.stream` and `astream`, through which every way of running a graph goes, begin and end the run. What happens in
-between, LangChain's own callbacks tell (`langchain.py`): LangChain takes their handler from a context variable that is
-set while the graph works. Requests are told where they are made, by the SDK of the model; those of a model that none
-observes, by the callbacks.
+`Pregel.stream` and `astream`, used by every way of running a graph, start and end the run. In between, LangChain's
+callbacks report the events (`langchain.py`): LangChain takes the handler from a context variable set during the steps
+of the graph. Requests are recorded by the SDK of the model, or else from the callbacks.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from .langchain import GraphCallbacks, handler_class
 from .patching import Patches
 
 _handler: ContextVar[Any] = ContextVar("sidestream_langgraph", default=None)
-"""The callback handler of the graph that the current code is a part of. LangChain asks it for each of its managers."""
+"""Callback handler of the graph to which the current code belongs; LangChain reads it for each callback manager."""
 
 
 def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the SDK once the module that defines `Pregel` is imported; versions before 0.6 have it in the package."""
+    """Observe the SDK after the import of the module that defines `Pregel` (before 0.6: the package itself)."""
     pregel = getattr(module, "Pregel", None)
     if pregel is None or pregel.__module__ != module.__name__:
         return
-    callbacks = importlib.import_module("langchain_core.callbacks")  # which LangGraph has imported
+    callbacks = importlib.import_module("langchain_core.callbacks")  # already imported by LangGraph
     handler = handler_class(callbacks.BaseCallbackHandler, _handler)
     patches.at_undo(register_configure_hook(_handler))
     for name in ("stream", "astream"):
@@ -65,7 +64,7 @@ def _streaming(original: Any, handler: Any, observation: Observation) -> Callabl
 
 
 class GraphRun:
-    """One run of a graph, as its generator steps through it."""
+    """Run of a graph, driven by the steps of its generator."""
 
     def __init__(
         self, recorder: Recorder, graph: Any, given: Any, config: Any, handler: Any, outer: Link | None
@@ -99,10 +98,10 @@ class GraphRun:
             safely(self._recorder, self._raised, error)
 
     def _raised(self, error: BaseException) -> None:
-        """The stream raised `error`, be it for its end. Keeps nothing of `error`."""
+        """Record `error`, raised by the stream (including StopIteration). Keeps no reference to `error`."""
         kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "langgraph.errors"}
         if isinstance(error, StopIteration | StopAsyncIteration) or kinds & {"GraphInterrupt", "ParentCommand"}:
-            self._end("completed")  # by one of the latter two, the graph hands over to the one around it
+            self._end("completed")  # the last two exceptions return control to the outer graph
         elif "GraphDrained" in kinds:
             self._end("cancelled")
         elif isinstance(error, Exception):
@@ -114,10 +113,10 @@ class GraphRun:
             self._end("abandoned" if isinstance(error, GeneratorExit) else "timed_out" if timed_out else "cancelled")
 
     def came(self, item: Any) -> None:
-        """`item` has come, of which the callbacks have told."""
+        """Ignore `item`: the callbacks have recorded the event."""
 
     def left(self) -> None:
-        """Nobody will ask for more."""
+        """Record that the consumer has left the stream."""
         safely(self._recorder, self._end, "abandoned")
 
     def _end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
@@ -126,7 +125,7 @@ class GraphRun:
 
 
 def _asked(given: Any) -> Any:
-    """What a graph is asked: the last message where its state has messages, else what it is given."""
+    """Prompt of a graph: the last message of the input state, or else the whole input."""
     messages = field(given, "messages") if not isinstance(given, str) else None
     if not isinstance(messages, list | tuple) or not messages:
         return messages or _plain(given)
@@ -135,7 +134,7 @@ def _asked(given: Any) -> Any:
 
 
 def _answered(state: Any) -> Json:
-    """What a graph gives: its structured answer, or the text of its last message, or else its state."""
+    """Answer of a graph: the structured response, the text of the last message, or else the whole state."""
     if (structured := field(state, "structured_response")) is not None:
         return snapshot(structured)
     messages = field(state, "messages") if isinstance(state, Mapping) else None
@@ -144,7 +143,7 @@ def _answered(state: Any) -> Json:
 
 
 def _plain(state: Any) -> Any:
-    """A state without what its names hide: those with two underscores are LangGraph's own."""
+    """State without LangGraph's internal entries, whose names start with two underscores."""
     if not isinstance(state, Mapping):
         return state
     return {name: value for name, value in state.items() if not str(name).startswith("__")}

@@ -1,4 +1,4 @@
-"""litellm: `completion`, `embedding` and their async forms, whoever the provider behind them is."""
+"""litellm: `completion`, `embedding` and their async forms, for all providers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .streams import HoldsCall, closing
 from .whole import UsageAlone, chat_items, one_item
 
 STREAM = "CustomStreamWrapper"
-"""Class of its streams."""
+"""Class name of litellm's streams."""
 HELD = "_sidestream_call"
-"""Attribute of a stream's object that holds its call."""
+"""Attribute of a stream that holds its call."""
 PROVIDERS = {
     "gemini": "google",
     "vertex_ai": "google",
@@ -34,11 +34,11 @@ PROVIDERS = {
     "xai": "x-ai",
     "moonshot": "moonshotai",
 }
-"""litellm's names of providers in genai-prices', where they differ."""
+"""Provider names of litellm that differ in genai-prices."""
 
 
 class LiteLLM(OpenAIChat):
-    """Items are litellm's chunks: OpenAI's, with the usage of all providers."""
+    """Adapter for litellm's chunks: OpenAI's format, with the usage of all providers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class LiteLLM(OpenAIChat):
 
 class _Usage(UsageSoFar):
     def keep(self, raw: Any) -> None:
-        """Writes to the cache stand beside the counts that OpenAI has."""
+        """Move cache writes into the prompt details, where genai-prices expects them."""
         counts = plain(raw)
         written = counts.get("cache_creation_input_tokens") if isinstance(counts, dict) else None
         if written:
@@ -57,7 +57,7 @@ class _Usage(UsageSoFar):
 
 
 def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe litellm once it is imported. What `litellm.main` has under the same names may be another function."""
+    """Observe litellm after its import. `litellm.main` may hold different functions under the same names."""
     main = sys.modules.get("litellm.main")
     for name in ("completion", "acompletion", "embedding", "aembedding"):
 
@@ -70,7 +70,7 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
 
 
 def patch_streams(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the streams once their module is imported."""
+    """Observe the streams after the import of their module."""
     cls = getattr(module, STREAM)
     for name in ("__next__", "__anext__"):
         patches.wrap(cls, name, _next)
@@ -103,17 +103,17 @@ def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
 
 
 class _Held(HoldsCall):
-    """Holds the call of a stream; as a context manager, it stands around the pull of an item."""
+    """Holder of a stream's call; as a context manager, it encloses the pull of an item."""
 
     def __init__(self, call: ModelCall) -> None:
         super().__init__(call)
         self._is_pulling = False
-        """Whether an item is being asked for: a stream that fails closes itself then, and raises after that."""
+        """Whether a pull is in progress: a failing stream first closes itself, and then raises."""
         self._t_pull = 0
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is told of the stream."""
+        """Whether the recording of the stream has ended."""
         return self._call is None
 
     def __enter__(self) -> None:
@@ -130,12 +130,13 @@ class _Held(HoldsCall):
             safely(call.recorder, call.raised, error)
 
     def came(self, item: Any) -> None:
-        """An item has come."""
+        """Record `item`."""
         if self._call is not None:
             self._call.item(item, self._t_pull)
 
     def left(self) -> None:
-        """Nobody will ask for more, unless it is the stream itself that says so, on its way to an error."""
+        """Record that the consumer has left the stream. Ignored during a pull, when the failing stream closes
+        itself."""
         if not self._is_pulling:
             super().left()
 

@@ -1,4 +1,4 @@
-"""SDK of Mistral: `chat.complete`, `chat.stream` and their async forms."""
+"""Mistral SDK: `chat.complete`, `chat.stream` and their async forms."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .streams import closing, see
 from .whole import mistral_items
 
 ITERATOR = "generator"
-"""Attribute of a stream's object that its items are read from."""
+"""Attribute of a stream that holds the iterator over its items."""
 
 
 def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the SDK once its `chat` is imported."""
+    """Observe the SDK after the import of its `chat` module."""
     for name in ("complete", "complete_async", "stream", "stream_async"):
 
         def make(original: Any, streaming: bool = name.startswith("stream")) -> Callable[..., Any]:
@@ -30,7 +30,7 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
 
 
 def patch_streams(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe how streams are left, once their module is imported."""
+    """Observe the closing of streams, after the import of their module."""
     for cls in (module.EventStream, module.EventStreamAsync):
         for name in ("close", "__exit__", "__aexit__"):
             if name in vars(cls):

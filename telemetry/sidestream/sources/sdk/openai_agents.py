@@ -1,7 +1,6 @@
-"""OpenAI Agents SDK: each run of its runner is a run, a hand-off is a run below it, and tools are tool calls.
+"""OpenAI Agents SDK: each run of the runner is a run, a hand-off is a sub-run, and tools are tool calls.
 
-Requests are told where they are made, by the SDK of the model; of a model that none observes, what the run's hooks say
-of it is told.
+Requests are recorded by the SDK of the model, or else from the run's hooks.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from .whole import response_items
 
 
 def patch(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe the SDK once `agents.run` is imported, unless that is a module of the program's own."""
+    """Observe the SDK after the import of `agents.run`, unless the module belongs to the program."""
     runner = getattr(module, "AgentRunner", None)
     lifecycle = sys.modules.get("agents.lifecycle")
     if runner is None or lifecycle is None or "openai" not in sys.modules:
@@ -43,18 +42,18 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
 
 
 class AgentsRun:
-    """One run of the runner: the agent that it begins with, and those that it hands off to."""
+    """Run of the runner, with the starting agent and the agents of hand-offs."""
 
     def __init__(self, recorder: Recorder, agent: Any, given: Any) -> None:
         self.recorder = recorder
         self.root = recorder.open_run(str(uuid.uuid4()), _name(agent), enclosing(recorder))
         self.active = self.root
-        """The run of the agent whose turn it is."""
+        """Run of the currently active agent."""
         self.is_answered = False
-        """Whether the final output is known."""
+        """Whether the final output has been recorded."""
         self._outside = current.get()
         self._calls = 0
-        """Calls of models that their own SDK has told."""
+        """Number of model calls recorded by the SDK of the model."""
         self._asked: tuple[int, int, Asked] | None = None
         self._tools: dict[Any, tuple[RunRecorder, int]] = {}
         asked = ask_response({"input": given}, None)
@@ -66,22 +65,22 @@ class AgentsRun:
         )
 
     def link(self) -> Link:
-        """What the runner's own code runs inside."""
+        """Link for the code of the runner."""
         return Link(self.root, None, self._outside, requests=self._of_turn, around=current_span_context())
 
     def _of_turn(self) -> RunRecorder:
         self._calls += 1
         return self.active
 
-    # --- told by the hooks ---
+    # --- called by the hooks ---
 
     def llm_start(self, agent: Any, instructions: Any, items: Any) -> None:
-        """A model is about to be asked."""
+        """Prepare the recording of a model call."""
         asked = ask_response({"model": _model(agent), "input": items, "instructions": instructions}, None)
         self._asked = self._calls, monotonic_ns(), asked
 
     def llm_end(self, response: Any) -> None:
-        """A model has answered. Unless its SDK has told that, it is told now, as a whole."""
+        """Record a model's answer, unless the SDK of the model has recorded the call."""
         if self._asked is None:
             return
         (before, at, asked), self._asked = self._asked, None
@@ -94,7 +93,7 @@ class AgentsRun:
         call.answered({**answer, "id": field(response, "response_id")})
 
     def tool_start(self, context: Any, tool: Any) -> None:
-        """A tool is about to be executed by the current task."""
+        """Record the start of a tool, executed by the current task."""
         call_id = field(context, "tool_call_id")
         arguments = field(context, "tool_arguments") if self.recorder.wants_content else None
         span = self.active.tool_start(str(field(tool, "name") or "tool"), call_id, snapshot(arguments))
@@ -102,20 +101,20 @@ class AgentsRun:
         current.set(Link(self.active, call_id, self._outside, span=span, around=current_span_context()))
 
     def tool_end(self, context: Any, tool: Any, result: Any) -> None:
-        """A tool has been executed."""
+        """Record the end of a tool."""
         found = self._tools.pop(field(context, "tool_call_id") or id(tool), None)
         if found is not None:
             run, span = found
             run.tool_end(span, "ok", result=snapshot(result) if self.recorder.wants_content else None)
 
     def handoff(self, agent: Any) -> None:
-        """Another agent goes on: a run below the first one's, until the next hand-off or the end."""
+        """Start a sub-run for another agent, until the next hand-off or the end."""
         self._end_turn("completed", None)
         self.active = self.recorder.open_run(str(uuid.uuid4()), _name(agent), Link(self.root, around=None))
         self.active.start(model=_model(agent), mode=None)
 
     def output(self, output: Any) -> None:
-        """The final output is known."""
+        """Record the final output."""
         self.is_answered = True
         content = snapshot(output) if self.recorder.wants_content else None
         for run in {self.active.run_id: self.active, self.root.run_id: self.root}.values():
@@ -129,7 +128,7 @@ class AgentsRun:
             self.recorder.close_run(self.active)
 
     def end(self, error: BaseException | None) -> None:
-        """The run is over, by `error` or with its output. Keeps nothing of `error`."""
+        """End the run with `error`, or with its output if None. Keeps no reference to `error`."""
         outcome: RunOutcome = "completed"
         failure: Failure | None = None
         if isinstance(error, Exception):
@@ -140,14 +139,14 @@ class AgentsRun:
         self.close(outcome, failure)
 
     def close(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
-        """The run is over."""
+        """End the run with `outcome`."""
         self._end_turn(outcome, failure)
         self.root.end(outcome, failure)
         self.recorder.close_run(self.root)
 
 
 def hooks_class(base: Any) -> Any:
-    """The class of the hooks that report to an `AgentsRun`, and then to those that the caller gave."""
+    """Make the class of hooks that report to an `AgentsRun`, and then call the hooks of the caller."""
 
     class Hooks(base):  # type: ignore[misc]
         def __init__(self, run: AgentsRun, theirs: Any) -> None:
@@ -181,8 +180,8 @@ def hooks_class(base: Any) -> Any:
             if self.theirs is not None:
                 await self.theirs.on_handoff(context, from_agent, to_agent)
 
-        # No coroutine function: the SDK calls it in the tool's own task, and awaits it in another. What is set in the
-        # context here holds for the tool.
+        # Not a coroutine function: the SDK calls this method in the tool's task and awaits the result in another, so
+        # only the call itself can set context variables for the tool.
         def on_tool_start(self, context: Any, agent: Any, tool: Any) -> Coroutine[Any, Any, None]:
             self._tell(self.run.tool_start, context, tool)
             made: Coroutine[Any, Any, None] = (
@@ -203,7 +202,7 @@ async def _nothing() -> None:
 
 
 def _begin(observation: Observation, hooks: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AgentsRun | None:
-    """The run that begins, with its hooks among `kwargs`; None where nobody listens."""
+    """Start a run and add its hooks to `kwargs`. Returns None if recording is off, or the hooks are already present."""
     theirs = kwargs.get("hooks")
     if not observation.active or isinstance(theirs, hooks):
         return None
@@ -255,7 +254,8 @@ def _run_streamed(original: Any, hooks: Any, observation: Observation) -> Callab
 
 
 def _watch(told: AgentsRun, result: Any) -> None:
-    """End the run with the task behind a streamed result: it goes on whether or not anybody reads its events."""
+    """End the run with the background task of a streamed result, which runs regardless of whether its events are
+    read."""
     task = getattr(result, "run_loop_task", None) or getattr(result, "_run_impl_task", None)
     if task is None:
         told.close("completed")
@@ -268,14 +268,14 @@ def _watch(told: AgentsRun, result: Any) -> None:
 
 
 def _finish(told: AgentsRun, task: asyncio.Task[Any], result: Any) -> None:
-    # Not `task.exception()`: that would keep asyncio from saying that nobody has asked for it.
+    # `task.exception()` would suppress asyncio's warning that the exception was never retrieved.
     error = None if task.cancelled() else exception_of(task) or stored_exception(result)
     limit = getattr(result, "max_turns", None)
     if error is not None:
         told.end(error)
     elif told.is_answered:
         told.close("completed")
-    elif isinstance(limit, int) and getattr(result, "current_turn", 0) > limit:  # raised once somebody reads the events
+    elif isinstance(limit, int) and getattr(result, "current_turn", 0) > limit:  # raised only to readers
         failure = Failure("agents.exceptions.MaxTurnsExceeded", f"Max turns ({limit}) exceeded")
         told.root.error(failure, "run")
         told.close("error", failure)

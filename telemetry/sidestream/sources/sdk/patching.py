@@ -1,4 +1,4 @@
-"""Patches of a library's classes and modules: functions wrapped in place, and put back."""
+"""Reversible patches of functions in a library's classes and modules."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class _Patch(NamedTuple):
     owner: Any
     name: str
     before: Any
-    """What stood there: the raw attribute, so that a static or class method comes back as it was."""
+    """Raw attribute before the patch, so that a static or class method can be restored."""
     own: bool
-    """Whether it stood in `owner` itself, and not in a base of it."""
+    """Whether the attribute was defined by `owner` itself, and not inherited."""
     wrapper: Any
 
 
 class Patches:
-    """Wrapped functions of one library, in the order in which they were wrapped."""
+    """Patched functions of one library, in order."""
 
     def __init__(self, library: str) -> None:
         self._library = library
@@ -29,9 +29,9 @@ class Patches:
         self._at_undo: list[Callable[[], object]] = []
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Callable[..., Any]]) -> bool:
-        """Replace the function `name` of `owner`, a class or a module, by what `make` makes of it.
+        """Replace the function `name` of `owner`, a class or a module, by `make(function)`.
 
-        Returns False, and warns once, where there is no such function: what would be seen by it is not.
+        Returns False and logs a warning once if the function does not exist; its calls are not observed then.
         """
         before = inspect.getattr_static(owner, name, None)
         function = before.__func__ if isinstance(before, staticmethod | classmethod) else before
@@ -47,11 +47,12 @@ class Patches:
         return True
 
     def at_undo(self, call: Callable[[], object]) -> None:
-        """Have `call()` take back what is no function."""
+        """Register `call` for `undo()`, to revert changes other than patched functions."""
         self._at_undo.append(call)
 
     def undo(self) -> None:
-        """Put everything back. Where somebody has wrapped ours since, theirs stays, and ours only passes on."""
+        """Restore all functions. If another library has wrapped a patched function, both wrappers stay, and ours
+        only forwards."""
         while self._at_undo:
             self._at_undo.pop()()
         while self._done:

@@ -1,4 +1,4 @@
-"""What an SDK is asked: model, prompt, instructions, settings and tools, read from the arguments of a call."""
+"""Facts of a request, extracted from the arguments of an SDK call: model, prompt, instructions, settings and tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .calls import Asked, settings_of, text_of
 
 
 def ask_chat(body: Mapping[str, Any], provider: str | None) -> Asked:
-    """A request of chat completions, and of the many that look alike."""
+    """Request in the format of OpenAI's chat completions, shared by many providers."""
     messages = _sequence(body.get("messages"))
     told = [each for each in messages if field(each, "role") in ("system", "developer")]
     return Asked(
@@ -27,7 +27,7 @@ def ask_chat(body: Mapping[str, Any], provider: str | None) -> Asked:
 
 
 def ask_response(body: Mapping[str, Any], provider: str | None) -> Asked:
-    """A request of the Responses API."""
+    """Request of OpenAI's Responses API."""
     given = body.get("input")
     items = [given] if isinstance(given, str) else _sequence(given)
     last = items[-1] if items else None
@@ -44,12 +44,12 @@ def ask_response(body: Mapping[str, Any], provider: str | None) -> Asked:
 
 
 def ask_message(body: Mapping[str, Any], provider: str | None) -> Asked:
-    """A request of Anthropic's messages."""
+    """Request of Anthropic's Messages API."""
     return ask_chat(body, provider)._replace(instructions=text_of(body.get("system")))
 
 
 def ask_content(model: Any, contents: Any, config: Any, provider: str | None) -> Asked:
-    """A request of Gemini's content."""
+    """Request of Gemini's `generate_content`."""
     items = _sequence(contents) if isinstance(contents, list | tuple) else [contents]
     last = items[-1] if items else None
     parts = field(last, "parts")
@@ -71,7 +71,7 @@ def ask_content(model: Any, contents: Any, config: Any, provider: str | None) ->
 
 
 def ask_input(body: Mapping[str, Any], provider: str | None) -> Asked:
-    """A request of embeddings (`input`) or images (`prompt`)."""
+    """Request for embeddings (`input`) or images (`prompt`)."""
     prompt = body.get("input", body.get("prompt"))
     return Asked(model=str(body.get("model") or "unknown"), provider=provider, prompt=prompt)
 
@@ -97,7 +97,7 @@ def _tools(tools: Any) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=256)
 def provider_at(url: str) -> str | None:
-    """genai-prices' name of the provider whose API is at `url`; None for an address that it does not know."""
+    """Name in genai-prices of the provider whose API is at `url`; None if unknown."""
     from genai_prices.data_snapshot import get_snapshot
 
     try:

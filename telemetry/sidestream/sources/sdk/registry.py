@@ -1,4 +1,4 @@
-"""The SDKs that are observed without a line in the program: which of their modules are patched, and when."""
+"""Registry of the observable SDKs, and of the modules to patch in each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .calls import Observation
 from .patching import Patches
 
 Patch: TypeAlias = Callable[[ModuleType, Patches, Observation], None]
-"""Patches a module that has been imported."""
+"""Function that patches an imported module."""
 
 
 def _direct(module: ModuleType, patches: Patches, observation: Observation) -> None:
@@ -91,13 +91,13 @@ SDKS: dict[str, dict[str, Patch]] = {
         "claude_agent_sdk.client": claude_agent.patch_client,
     },
 }
-"""By name: the modules that are patched as soon as the program has imported them."""
+"""Modules to patch after their import, by name of the SDK."""
 
 
 def sdks_of(names: str | Iterable[str] | None) -> tuple[str, ...]:
-    """The SDKs that `names` mean: all by default, none for `none`.
+    """SDKs named by `names`: all if None, none for `none`.
 
-    Raises `ConfigurationError` for a name that there is not.
+    Raises `ConfigurationError` for an unknown name.
     """
     if names is None:
         return tuple(SDKS)
@@ -113,9 +113,9 @@ def sdks_of(names: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def known_sdks(names: str, say: Callable[[str, str], object]) -> list[str]:
-    """The SDKs among `names`, separated by commas, for a program that must run whatever they are: `["none"]` for none.
+    """Known SDKs in the comma-separated `names`, for a program that must run regardless; `["none"]` for `none`.
 
-    Each that there is not is told to `say`, with the names that there are, and left out.
+    Calls `say(name, known names)` for each unknown name, and leaves it out.
     """
     given = [name.strip() for name in names.split(",") if name.strip()]
     if given == ["none"]:
@@ -128,7 +128,7 @@ def known_sdks(names: str, say: Callable[[str, str], object]) -> list[str]:
 
 
 class SdkObserver:
-    """Observes the SDKs `names` from `begin()` to `undo()`. Imports none of them."""
+    """Observes the SDKs `names` between `begin()` and `undo()`, without importing them."""
 
     def __init__(self, recorder: Recorder, names: Iterable[str]) -> None:
         self._observation = Observation(recorder)
@@ -138,16 +138,16 @@ class SdkObserver:
         self._patched: set[str] = set()
 
     def begin(self) -> None:
-        """Observe what is imported already, and the rest as soon as it is."""
+        """Patch the modules imported so far, and others after their import."""
         if not self._modules:
             return
         self._hook.enter()
         for module in [module for module in self._modules if module in sys.modules]:
-            # It may be in the middle of being imported by another thread, which this waits for.
+            # Waits if another thread is importing the module.
             self._imported(importlib.import_module(module))
 
     def _imported(self, module: ModuleType) -> None:
-        """Patch `module`, once. A failure is said; no import fails with it."""
+        """Patch `module` once. Failures are logged, so that no import fails."""
         name = module.__name__
         self._hook.called(name)
         if name in self._patched or not self._observation.on:
@@ -161,7 +161,7 @@ class SdkObserver:
             error_once("cannot observe an SDK, it works on unobserved", name, module=name, exception=kind)
 
     def undo(self) -> None:
-        """Put everything back."""
+        """Restore all patched functions."""
         self._observation.on = False
         self._hook.leave()
         for patches in self._patches.values():

@@ -1,7 +1,7 @@
-"""Iterators that stand inside an SDK's own stream, in the place of the iterator that it reads from.
+"""Pass-through iterators, placed inside an SDK's stream instead of its own iterator.
 
-The program keeps the SDK's stream object, of its own class and with all of its methods; every item that it reads passes
-here. An iterator holds nothing of the stream itself, so that a stream that is let go of is freed as without it.
+The program keeps the SDK's stream object with its class and methods; every item read passes through the iterator. An
+iterator holds no reference to the stream, so that an abandoned stream is freed as usual.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .calls import ModelCall
 
 
 class HoldsCall:
-    """Base of what holds the call of a stream until that is read, or let go of."""
+    """Base class of holders of a stream's call, until the stream is read or abandoned."""
 
     def __init__(self, call: ModelCall) -> None:
         self._call: ModelCall | None = call
 
     def left(self) -> None:
-        """Nobody will ask for more."""
+        """Record that the consumer has left the stream."""
         call, self._call = self._call, None
         if call is not None:
             call.left()
@@ -35,7 +35,7 @@ class HoldsCall:
 
 
 class _Seen(HoldsCall):
-    """Base of both iterators: ends its call on every path."""
+    """Base class of both iterators: ends the call on every path."""
 
     def __init__(self, recorder: Recorder, call: ModelCall, iterator: Any) -> None:
         super().__init__(call)
@@ -46,7 +46,7 @@ class _Seen(HoldsCall):
         call = self._call
         frame = getattr(self._iterator, "ag_frame", getattr(self._iterator, "gi_frame", None))
         if call is None or isinstance(frame, FrameType):
-            return  # a generator that runs on: it was asked by two at once
+            return  # a generator that is still running: two consumers pulled at once
         self._call = None
         call.in_vain(t_pull)
         call.raised(error)
@@ -58,7 +58,7 @@ class _Seen(HoldsCall):
 
 
 class SeenIterator(_Seen, Iterator[Any]):
-    """Iterator over the items of a stream, each of which is reported to its call."""
+    """Iterator over the items of a stream that records each item."""
 
     def __next__(self) -> Any:
         call = self._call
@@ -83,7 +83,7 @@ class SeenIterator(_Seen, Iterator[Any]):
 
 
 class SeenAsyncIterator(_Seen, AsyncIterator[Any]):
-    """Async iterator over the items of a stream, each of which is reported to its call."""
+    """Async iterator over the items of a stream that records each item."""
 
     async def __anext__(self) -> Any:
         call = self._call
@@ -108,7 +108,7 @@ class SeenAsyncIterator(_Seen, AsyncIterator[Any]):
 
 
 class _Loop(Iterator[Any]):
-    """One loop over a stream. A loop that is left, as by `break`, lets go of it: that is when the call is over."""
+    """One `for` loop over a stream. The call ends once the loop is garbage-collected, for example after a `break`."""
 
     def __init__(self, seen: SeenIterator) -> None:
         self._seen = seen
@@ -121,7 +121,7 @@ class _Loop(Iterator[Any]):
 
 
 class _AsyncLoop(AsyncIterator[Any]):
-    """The same for `async for`."""
+    """One `async for` loop over a stream. See `_Loop`."""
 
     def __init__(self, seen: SeenAsyncIterator) -> None:
         self._seen = seen
@@ -134,7 +134,7 @@ class _AsyncLoop(AsyncIterator[Any]):
 
 
 def see(recorder: Recorder, call: ModelCall, stream: Any, attribute: str) -> bool:
-    """Have what is read from `stream` pass by: its own iterator stands in `attribute`. False where that is not so."""
+    """Replace the iterator in `attribute` of `stream` by an observing one. Returns False if there is no iterator."""
     iterator = getattr(stream, attribute, None)
     if hasattr(iterator, "__anext__"):
         setattr(stream, attribute, SeenAsyncIterator(recorder, call, iterator))
@@ -147,9 +147,9 @@ def see(recorder: Recorder, call: ModelCall, stream: Any, attribute: str) -> boo
 
 
 def closing(path: str) -> Callable[[Any], Callable[..., Any]]:
-    """Makes a wrapper for the `close` of a stream's class, by which the call of a stream that was seen is over.
+    """Make a wrapper for `close` of a stream's class that ends the call of an observed stream.
 
-    `path`: the attribute that holds the call, as the stream's iterator does, or the attributes that lead to it.
+    `path`: dotted path of attributes from the stream to the holder of the call.
     """
 
     def make(original: Any) -> Callable[..., Any]:

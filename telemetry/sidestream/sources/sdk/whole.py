@@ -1,4 +1,4 @@
-"""Answers that come at once, as the items that their streams would have brought: one reader for both."""
+"""Conversion of answers without streaming to the items of a stream, so that one adapter reads both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidestream.sources.adapters.fields import field, plain
 
 
 def chat_items(answer: Any) -> Iterator[Any]:
-    """A chat completion as one chunk, in the form that `openai-chat` reads."""
+    """Chat completion as one chunk, in the format of the adapter `openai-chat`."""
     choices = [
         {
             "delta": field(choice, "message"),
@@ -23,13 +23,13 @@ def chat_items(answer: Any) -> Iterator[Any]:
 
 
 def mistral_items(answer: Any) -> Iterator[Any]:
-    """A chat completion of Mistral's, as one event."""
+    """Chat completion of Mistral as one event."""
     for chunk in chat_items(answer):
         yield {"data": chunk}
 
 
 def response_items(answer: Any) -> Iterator[Any]:
-    """An answer of the Responses API as the events that `openai-responses` reads."""
+    """Answer of the Responses API as the events of the adapter `openai-responses`."""
     yield {"type": "response.created", "response": answer}
     for index, item in enumerate(field(answer, "output") or ()):
         where = {"output_index": index}
@@ -52,12 +52,12 @@ def response_items(answer: Any) -> Iterator[Any]:
                 yield {"type": "response.custom_tool_call_input.delta", "delta": text, **where}
         yield {"type": "response.output_item.done", "item": item, **where}
     status = field(answer, "status") or "completed"
-    if status not in ("in_progress", "queued"):  # of one that runs in the background, no more is known
+    if status not in ("in_progress", "queued"):  # a background response has no final content yet
         yield {"type": f"response.{status}", "response": answer}
 
 
 def message_items(answer: Any) -> Iterator[Any]:
-    """A message of Anthropic's as the events that `anthropic` reads."""
+    """Message of Anthropic as the events of the adapter `anthropic`."""
     yield {"type": "message_start", "message": answer}
     for index, block in enumerate(field(answer, "content") or ()):
         yield {"type": "content_block_start", "index": index, "content_block": block}
@@ -83,16 +83,16 @@ def _json(value: Any) -> str:
 
 
 def one_item(answer: Any) -> Iterator[Any]:
-    """An answer that has the form of a stream's items already, as Gemini's has."""
+    """Answer already in the form of a stream's item, such as Gemini's."""
     yield answer
 
 
 class UsageAlone:
-    """Adapter for answers that are no text: embeddings, images. Told are the model and what was used.
+    """Adapter for answers without text (embeddings, images): records the model and the usage.
 
     Args:
-        provider: genai-prices' name of the provider whose form the usage has.
-        flavor: The provider's API.
+        provider: Name in genai-prices of the provider whose format the usage has.
+        flavor: API of the provider.
     """
 
     def __init__(self, provider: str, flavor: str) -> None:

@@ -1,1 +1,1 @@
-"""Source of runs: any stream, tapped by `Sidecar.tap`."""
+"""Tapped streams as sources of runs (`Sidecar.tap`)."""

@@ -1,4 +1,4 @@
-"""Finish reasons: the providers' words, and the log's."""
+"""Finish reasons: mapping from the providers' vocabularies to that of the log."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ FINISH_REASONS = {
     "failed": "error",
     "malformed_function_call": "error",
 }
-"""The providers' words, in lower case, in the log's. A word that is not among them is the log's, too."""
+"""Finish reasons of the log by those of providers, in lower case. Other reasons are logged unchanged."""

@@ -1,4 +1,4 @@
-"""State of generators: whether one has begun, and whose code it is."""
+"""Inspection of generators: whether execution has started, and whose code it is."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 _RETURN_GENERATOR = dis.opmap["RETURN_GENERATOR"]
 
 _OF_SDKS = ("claude_agent_sdk.", "google.", "langchain_core.", "langgraph.", "litellm.", "sidestream.sources.sdk.")
-"""Beginnings of the names of modules whose generators are streams of models or agents."""
+"""Prefixes of module names whose generators are streams of models or agents."""
 
 
 def is_of_sdk(stream: AsyncGeneratorType[Any, Any] | GeneratorType[Any, Any, Any]) -> bool:
-    """Whether the generator's body is the code of an SDK, and not the application's own."""
+    """Whether the body of the generator is an SDK's code, and not the application's."""
     frame = stream.gi_frame if isinstance(stream, GeneratorType) else stream.ag_frame
     return frame is not None and str(frame.f_globals.get("__name__")).startswith(_OF_SDKS)
 
 
 def not_begun(stream: AsyncGeneratorType[Any, Any] | GeneratorType[Any, Any, Any]) -> bool:
-    """Returns True while no line of the generator's body has run."""
+    """Whether the execution of the generator's body has not started."""
     if isinstance(stream, GeneratorType):
         return inspect.getgeneratorstate(stream) == inspect.GEN_CREATED
     if hasattr(inspect, "getasyncgenstate"):  # Python 3.12

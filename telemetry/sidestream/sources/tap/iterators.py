@@ -1,7 +1,7 @@
-"""Pass-through iterators around a stream, which report each item to its run.
+"""Pass-through iterators around a stream that record each item.
 
-The iterator asks the stream once each time it is asked, and hands on the very object, or exception, that came. It has
-the protocols that the stream has: iteration, `async with` or `with`, closing, and the stream's own attributes.
+Each pull causes exactly one pull from the stream, and the same object or exception is passed on. An iterator supports
+the protocols of the stream: iteration, `async with` or `with`, closing, and the stream's own attributes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .tapped_run import TappedRun
 T = TypeVar("T")
 
 INNER = "_raw_stream"
-"""Attribute of the OpenAI and Anthropic clients' `.stream()` helpers: the stream of raw events that all their methods
-(`get_final_message()`, `text_stream`, …) read from. Tapped there, nothing passes by unseen."""
+"""Attribute of the `.stream()` helpers of OpenAI's and Anthropic's clients: the raw stream from which all their
+methods read (`get_final_message()`, `text_stream`, …). The tap is placed there, so that no item is missed."""
 
 
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""What a consumer leaves with that was made to."""
+"""Exceptions that interrupt a consumer, as opposed to leaving voluntarily."""
 
 
 class _Tap:
-    """Base of both iterators: opens and closes the stream, and ends its run on every path."""
+    """Base class of both iterators: opens and closes the stream, and ends the run on every path."""
 
     _run: TappedRun | None = None
     _inner: _Tap | None = None
@@ -43,7 +43,7 @@ class _Tap:
     def __init__(self, recorder: Recorder, run: TappedRun | None, opening: Any = None) -> None:
         self._recorder = recorder
         self._opening = opening
-        """Awaitable or context manager that makes the stream; None once it is there."""
+        """Awaitable or context manager that opens the stream; None once opened."""
         self._stream: Any = None
         self._iterator: Any = None
         self._pull: Any = None
@@ -51,11 +51,11 @@ class _Tap:
         self._link: Link | None = None
         self._cancelled_at = 0
         self._timed_out = False
-        """Whether it was a limit of time that cancelled the last pull."""
+        """Whether a time limit cancelled the last pull."""
         self._run = run
 
     def attach(self, stream: Any, iterate: Literal["__aiter__", "__iter__"], iterator: Any = None) -> Self:
-        """Read from `stream` from now on, by its `iterator`. Raises what the stream raises where it cannot be begun."""
+        """Read from `stream`, through `iterator` if given. Raises the stream's exception if iteration cannot start."""
         self._stream, self._opening = stream, None
         run, inner = self._run, getattr(stream, INNER, None)
         if run is not None and hasattr(inner, iterate) and not isinstance(inner, _Tap):
@@ -64,7 +64,8 @@ class _Tap:
             self._run = run = None
         self._iterator = getattr(stream, iterate)() if iterator is None else iterator
         self._pull = getattr(self._iterator, iterate.replace("iter", "next"))
-        # What the body of a generator starts and logs belongs to this run. Calls of an SDK's body, the adapter tells.
+        # Work and logs in the body of a generator belong to this run. Model calls in an SDK's body are recorded by the
+        # adapter.
         if run is not None and (inspect.isasyncgen(stream) or inspect.isgenerator(stream)):
             about: dict[str, Any] = {"around": current_span_context(), "tells": ("",) if is_of_sdk(stream) else ()}
             self._link = Link(run.run, None, current.get(), "stream", **about)
@@ -73,16 +74,17 @@ class _Tap:
         return self
 
     def _raised(self, error: BaseException, t_pull: int) -> None:
-        """Ends the run with what the stream, asked at `t_pull`, raised (its end included). Keeps nothing of `error`."""
+        """End the run with `error`, raised by a pull at `t_pull` (including StopIteration). Keeps no reference to
+        `error`."""
         run = self._run
         if run is None:
             return
         frame = getattr(self._iterator, "ag_frame", getattr(self._iterator, "gi_frame", False))
         if isinstance(frame, FrameType):
-            return  # a generator that runs on: it was asked by two at once
+            return  # a generator that is still running: two consumers pulled at once
         run.in_vain(t_pull)
         if isinstance(error, asyncio.CancelledError) and frame is not None:
-            self._cancelled_at = monotonic_ns()  # this pull is over; another may follow, as after a time-out
+            self._cancelled_at = monotonic_ns()  # another pull may follow, for example after a timeout
             self._timed_out = is_time_out(error)
             return
         self._run = None
@@ -94,7 +96,7 @@ class _Tap:
             safely(self._recorder, run.not_opened, error)
 
     def _left(self, error: BaseException | None = None) -> None:
-        """Ends the run of a stream that its consumer has left, by `error` or of its own accord."""
+        """End the run because the consumer left, either by `error` or voluntarily."""
         if self._inner is not None:
             self._inner._left(error)
         run, self._run = self._run, None
@@ -108,7 +110,7 @@ class _Tap:
         return next((closer for source, name in sources if (closer := getattr(source, name, None)) is not None), None)
 
     def _closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
-        """Wraps the stream's own `close`, so that the run ends with it."""
+        """Wrap the stream's own `close`, so that closing ends the run."""
 
         def closing(*args: Any, **kwargs: Any) -> Any:
             with _Inside(self._link):
@@ -145,7 +147,7 @@ def _expect(stream: Any, iterate: str) -> None:
 
 
 class _Inside:
-    """Context manager that makes the run the current one while the stream's own code runs."""
+    """Context manager that sets the current run while the stream's own code executes."""
 
     __slots__ = ("_link", "_outside")
 
@@ -166,7 +168,7 @@ class _Inside:
 
 
 class _Opening(_Inside):
-    """Context manager around the opening of a stream: notes its time, and a failure."""
+    """Context manager around the opening of a stream: records the time, and a failure."""
 
     __slots__ = ("_outside_told", "_tap", "t")
 
@@ -174,7 +176,7 @@ class _Opening(_Inside):
         super().__init__(tap._link)
         self._tap = tap
         self._outside_told = told_outside.get()
-        told_outside.set(self._outside_told or tap._run is not None)  # the call that opens the stream is this run's
+        told_outside.set(self._outside_told or tap._run is not None)  # the tap records the opening call
         self.t = monotonic_ns()
 
     def __exit__(
@@ -187,7 +189,7 @@ class _Opening(_Inside):
 
 
 class AsyncTap(_Tap, AsyncIterator[T]):
-    """Async iterator over a tapped stream. Attributes that it does not have itself are the stream's."""
+    """Async iterator over a tapped stream. Other attributes are forwarded to the stream."""
 
     async def __anext__(self) -> T:
         if self._pull is None:
@@ -262,19 +264,19 @@ class AsyncTap(_Tap, AsyncIterator[T]):
             self._left(error)
 
     async def aclose(self) -> None:
-        """Close the stream, where it can be closed, and end its run."""
+        """Close the stream if supported, and end the run."""
         close = self._closer("aclose", "close")
         if close is not None:
             made = self._closing(close)()
             if inspect.isawaitable(made):
                 await made
         elif inspect.iscoroutine(self._opening):
-            self._opening.close()  # never awaited, and meant so
+            self._opening.close()  # prevents the warning that the coroutine was never awaited
         self._left()
 
 
 class Tap(_Tap, Iterator[T]):
-    """Iterator over a tapped stream. Attributes that it does not have itself are the stream's."""
+    """Iterator over a tapped stream. Other attributes are forwarded to the stream."""
 
     def __next__(self) -> T:
         if self._pull is None:
@@ -335,7 +337,7 @@ class Tap(_Tap, Iterator[T]):
             self._left(error)
 
     def close(self) -> None:
-        """Close the stream, where it can be closed, and end its run."""
+        """Close the stream if supported, and end the run."""
         close = self._closer("close")
         if close is not None:
             self._closing(close)()

@@ -1,4 +1,4 @@
-"""Implementation of `Sidecar.tap`: sorts what can be tapped, and begins the run."""
+"""Implementation of `Sidecar.tap`: classifies the source, and starts the run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ AsyncSource: TypeAlias = (
     | AbstractAsyncContextManager[AsyncIterable[T]]
     | Callable[[], AsyncIterable[T] | Awaitable[AsyncIterable[T]]]
 )
-"""An async stream, or what makes one."""
+"""Async stream, or a source of one."""
 PlainSource: TypeAlias = Iterable[T] | AbstractContextManager[Iterable[T]] | Callable[[], Iterable[T]]
-"""A plain stream, or what makes one."""
+"""Plain stream, or a source of one."""
 
 
 class TapOptions(TypedDict, total=False):
@@ -38,19 +38,18 @@ class TapOptions(TypedDict, total=False):
     agent_name: str | None
     """Name of the run in the log."""
     adapter: str | Adapter | type[Adapter] | None
-    """What the items mean: `text`, `openai-chat`, `events`, `json`, another that is installed, or a function
-    `(item, record)` of your own. None: chosen by the first item that an adapter recognizes."""
+    """Interpretation of the items: `text`, `openai-chat`, `events`, `json`, an installed adapter, or a function"""
     prompt: Any
-    """What was asked."""
+    """Prompt of the run."""
     model: str | None
-    """The model that was asked, if one was."""
+    """Requested model, if any."""
     provider: str | None
     conversation_id: str | None
-    """The application's own."""
+    """Conversation id of the application."""
 
 
 def tap(recorder: Recorder, source: Any, **about: Unpack[TapOptions]) -> Any:
-    """Implementation of `Sidecar.tap`; arguments and errors are documented there."""
+    """Implementation of `Sidecar.tap`, which documents arguments and errors."""
     unknown = ", ".join(sorted(about.keys() - TapOptions.__annotations__.keys()))
     if unknown:
         raise ConfigurationError(f"tap(): unknown {unknown}; there are {', '.join(TapOptions.__annotations__)}")
@@ -60,15 +59,15 @@ def tap(recorder: Recorder, source: Any, **about: Unpack[TapOptions]) -> Any:
         source = _make(source, recorder, run)
         return _tapped(recorder, source, _iterator_of(source), run)
     _check(source)
-    iterator = _iterator_of(source)  # before the run begins: what cannot be iterated is none
+    iterator = _iterator_of(source)  # before the run starts, so that a source without iteration starts no run
     run = _begin(recorder, adapter, about)
     if run is not None:
-        run.start_known = False  # unless the stream is still to be opened
+        run.start_known = False  # the request was sent before the tap, unless the stream is still to be opened
     return _tapped(recorder, source, iterator, run)
 
 
 def _kind(source: Any) -> str:
-    """Kind of `source`: `stream`, `awaitable`, `manager`, `maker` (a callable) or `nothing`; the first that holds."""
+    """Kind of `source`, the first that matches: `stream`, `awaitable`, `manager`, `maker` (a callable) or `nothing`."""
     if isinstance(source, str | bytes | bytearray | type):
         return "nothing"
     if hasattr(source, "__aiter__") or hasattr(source, "__iter__"):
@@ -89,13 +88,13 @@ def _check(source: Any) -> None:
 
 
 def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
-    """Calls `make`; returns its stream, or the awaitable or context manager that will give one."""
+    """Call `make`; returns a stream, or an awaitable or context manager that opens one."""
     asked = monotonic_ns()
     outside, told = current.get(), told_outside.get()
     try:
         if run is not None:
             run.asked(asked)
-            told_outside.set(True)  # the call that opens the stream is this run's
+            told_outside.set(True)  # the tap records the opening call
             current.set(Link(run.run, None, outside, "stream", around=current_span_context()))
         source = make()
         if run is not None:
@@ -112,7 +111,7 @@ def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
 
 
 def _iterator_of(source: Any) -> Any:
-    """Iterator of `source`; None where the stream is still to be opened."""
+    """Iterator of `source`; None if the stream is still to be opened."""
     if hasattr(source, "__aiter__"):
         return source.__aiter__()
     return source.__iter__() if hasattr(source, "__iter__") else None
@@ -129,7 +128,7 @@ def _tapped(recorder: Recorder, source: Any, iterator: Any, run: TappedRun | Non
 
 
 def _begin(recorder: Recorder, adapter: Adapter, about: TapOptions) -> TappedRun | None:
-    """Begins a run; returns None where nobody listens, or the recording fails."""
+    """Start a run; returns None if recording is off or fails."""
     run: TappedRun | None = safely(recorder, _begun, recorder, adapter, about) if recorder.active else None
     return run
 

@@ -1,7 +1,4 @@
-"""`StreamRecorder`: what an adapter reports the meaning of a stream's items to.
-
-Text is gathered as the observer of an agent does it.
-"""
+"""`StreamRecorder`: interface through which adapters report the items of a stream."""
 
 from __future__ import annotations
 
@@ -29,33 +26,33 @@ _NO_KEY: Hashable = object()
 
 
 class StreamRecorder:
-    """Records what an adapter understands of a tapped stream. One item may mean several things, or nothing."""
+    """Records the meaning of a stream's items as reported by an adapter. One item may cause several calls, or none."""
 
     def __init__(self, recorder: Recorder, run: RunRecorder, *, model: str | None, provider: str | None) -> None:
         self.outcome: RunOutcome | None = None
-        """Outcome that the stream itself announced. It holds even if the consumer leaves after that."""
+        """Outcome announced by the stream itself. Valid even if the consumer leaves afterwards."""
         self._promised = False
         """Whether the stream announces its own outcome."""
         self.start_known = True
-        """Whether the request being read was seen being sent. Without that, its time to first token is unknown."""
+        """Whether the sending of the current request was observed. Otherwise its time to first token is unknown."""
         self._recorder = recorder
         self._run = run
         self._model = model
         self._provider = provider
         self._failure: Failure | None = None
         self._t_pull = self._t = monotonic_ns()
-        """Of the item at hand: when it was asked for and when it came. Equal once its times are accounted for."""
+        """Times of the pull and arrival of the current item. Equal once the times are accounted for."""
         self._since = self._t
-        """Time of the last item outside any request: an unannounced request began then."""
+        """Time of the last item outside of a request, assumed as the start of an unannounced request."""
         self._opened = self._t
-        """When the stream was there to be read. What has passed since is the consumer's time or the provider's."""
+        """Time at which the stream was open. Later time belongs to the consumer or the provider."""
         self._tools: dict[str, int] = {}
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._request: RequestRecorder | None = None
         self._forget_request()
 
     def _close_parts(self) -> None:
-        """Close the open parts, so that what the model wrote so far stands before what comes now."""
+        """Close the open parts, so that the text so far precedes the next event."""
         if self._request is not None:
             self._request.close_parts()
             self._open.clear()
@@ -63,14 +60,14 @@ class StreamRecorder:
 
     def _forget_request(self) -> None:
         self.answer: dict[str, str] = {}
-        """What `response` has reported of the answer being read."""
+        """Facts of the current answer reported by `response`."""
         self._complete: bool | None = None
-        """Whether the answer is complete; None while its stream has not announced that it marks the end."""
+        """Whether the answer is complete; None if the stream does not announce completion."""
         self._usage: Usage | None = None
         self._cost: Cost | None = None
         self._indexes: dict[tuple[ChunkKind, Hashable], int] = {}
         self._open: set[int] = set()
-        """Indexes of the parts that may go on."""
+        """Indexes of the parts that may continue."""
         self._leave_part()
 
     def _leave_part(self) -> None:
@@ -79,7 +76,7 @@ class StreamRecorder:
         self._deltas = _NOTHING
 
     def _noted(self) -> None:
-        """Account for the item's times; whatever else it brings took no further time."""
+        """Account for the times of the item; further calls for the same item add no time."""
         if self._request is None:
             self._since = self._opened = self._t
         else:
@@ -89,25 +86,27 @@ class StreamRecorder:
     # --- the answer of a model ---
 
     def text(self, text: str | bytes, part: Hashable = None) -> None:
-        """A piece of text (bytes are UTF-8, cut anywhere); `part` distinguishes texts that come side by side."""
+        """Record a piece of text (bytes are UTF-8, split anywhere); `part` distinguishes interleaved texts."""
         self.piece("text", part, text if isinstance(text, str) else self._decode(text))
 
     def thinking(self, text: str, part: Hashable = None) -> None:
-        """A piece of the model's reasoning."""
+        """Record a piece of the model's reasoning."""
         self.piece("thinking", part, text)
 
     def tool_call(
         self, part: Hashable, args: str = "", *, tool_name: str | None = None, tool_call_id: str | None = None
     ) -> None:
-        """A piece of a tool call as the model writes it: JSON text of the arguments, or its beginning, with a name.
+        """Record a piece of a tool call written by the model: the JSON text of the arguments, or a part of it, and a
+        name.
 
-        That the tool is executed is another thing: `tool_start`.
+        The execution of the tool is recorded by `tool_start` and `tool_end`.
         """
         self.piece("tool_call", part, args, {"tool_name": tool_name, "tool_call_id": tool_call_id})
 
     def piece(self, kind: ChunkKind, key: Hashable, text: str, names: dict[str, str | None] | None = None) -> None:
-        """A piece of an answer, of any kind; `names` are the tool's, or the `part_kind` of kind `other`."""
-        # The caller's path: for a further piece of the part at hand, one addition.
+        """Record a piece of an answer, of any kind; `names` are those of the tool, or the `part_kind` of kind
+        `other`."""
+        # This is the caller's path: a further piece of the current part costs one list addition.
         if key != self._key or kind != self._kind:
             self._turn(kind, key, names or {})
         if not isinstance(text, str):
@@ -117,16 +116,16 @@ class StreamRecorder:
         self._t_pull = t
 
     def request_start(self, model: str | None = None, **facts: Any) -> None:
-        """A model is asked now; `facts` are further fields of `LLMStart`. Without it, the first piece of an answer
-        begins a request. One still open is over."""
+        """Record the sending of a request; `facts` are further fields of `LLMStart`. Optional: otherwise the first
+        piece of an answer starts a request. Ends a request that is still open."""
         self.request_end()
         self.start_known = True
         self._open_request(model, facts)
         self._t_pull = self._t
 
     def response(self, **facts: str | None) -> None:
-        """What is known of the answer: `response_model`, `response_id`, `finish_reason`, `provider`, `service_tier`,
-        and `served_by`, the provider behind a gateway. A finish reason may be the provider's own word."""
+        """Record facts of the answer: `response_model`, `response_id`, `finish_reason`, `provider`, `service_tier`,
+        and `served_by`, the upstream provider behind a gateway. Finish reasons of providers are translated."""
         self.answer.update({name: value for name, value in facts.items() if isinstance(value, str) and value})
         if own_word := facts.get("finish_reason"):
             reason = self.answer["finish_reason"] = FINISH_REASONS.get(own_word.lower(), own_word)
@@ -136,38 +135,40 @@ class StreamRecorder:
             self._begin_request()
 
     def provider_is(self, name: str) -> None:
-        """Provider of the model, where the caller has named none."""
+        """Set the provider of the model, unless the caller has named one."""
         self._provider = self._provider or name
 
     def promise_end(self) -> None:
-        """Announce that the stream marks its end: a stream without that mark is cut off, and its run an error."""
+        """Announce that the stream marks its end: a stream without the mark is recorded as cut off, with the outcome
+        `error`."""
         self._promised = True
 
     def answer_begins(self) -> None:
-        """Begin an answer whose stream marks its completion. An answer without that mark is an error."""
+        """Start an answer whose stream marks its completion. An answer without the mark is an error."""
         self._complete = False
         if self._request is None:
             self._begin_request()
 
     def answer_complete(self, finish_reason: str | None = None) -> None:
-        """The answer is complete; the stream brings no more than its usage. A consumer may leave now."""
+        """Mark the answer as complete, except for its usage. If the consumer leaves now, the outcome remains
+        `completed`."""
         self.response(finish_reason=finish_reason)
         self._complete = True
         self.outcome = self.outcome or "completed"
 
     def usage(self, usage: Usage, cost: Cost | None = None) -> None:
-        """What the request has used so far, all told. Unless its cost is given it is priced like any request.
+        """Record the cumulative usage of the request. Without `cost`, the request is priced like any other.
 
-        Counts that are all zero are no usage: gateways that do not count send them.
+        All-zero counts are ignored, because gateways that do not count report zeros.
         """
-        usage = msgspec.convert(msgspec.to_builtins(usage), Usage)  # nobody else checks the counts
+        usage = msgspec.convert(msgspec.to_builtins(usage), Usage)  # validates counts from third-party adapters
         if self._request is None:
             self._begin_request()
         if any(usage[name] for name in usage):
             self._usage, self._cost = usage, cost
 
     def request_end(self, outcome: RequestOutcome = "ok", failure: Failure | None = None) -> None:
-        """The model's answer is over. Does nothing where no request is open."""
+        """Record the end of the model's answer. No-op if no request is open."""
         if self._request is not None and (cut := self._decode(b"", True)):
             self.text(cut)  # bytes that ended within a character
         request, self._request = self._request, None
@@ -178,7 +179,7 @@ class StreamRecorder:
         answer: dict[str, Any] = {"provider": self._provider, **self.answer}
         if usage is not None and cost is None:
             cost = safely(self._recorder, self._price, usage, request.model)
-        start_known, self.start_known = self.start_known, True  # of the next request: it is sent after this answer
+        start_known, self.start_known = self.start_known, True  # the next request is sent after this answer
         self._forget_request()
         facts = ResponseFacts(
             usage=usage,
@@ -190,7 +191,7 @@ class StreamRecorder:
         request.end(outcome, facts, at=now, failure=failure, start_known=start_known)
 
     def _begin_request(self) -> RequestRecorder:
-        """The first sign of an answer, to a request that nobody announced."""
+        """Start an unannounced request at the first sign of its answer."""
         request = self._open_request(None, {"at": self._since})
         request.begin_stream(self._opened)
         return request
@@ -202,7 +203,7 @@ class StreamRecorder:
         return self._request
 
     def _turn(self, kind: ChunkKind, key: Hashable, names: dict[str, str | None]) -> None:
-        """Another part than that of the last piece, begun now unless it is open."""
+        """Switch to another part, and start it unless it is open."""
         request = self._request or self._begin_request()
         self._noted()
         index = self._indexes.get((kind, key), -1)
@@ -213,7 +214,7 @@ class StreamRecorder:
             index = self._indexes[kind, key] = max(self._indexes.values(), default=-1) + 1
             self._open.add(index)
             names = {name: value for name, value in names.items() if isinstance(value, str)}
-            # The name comes first in a tool call.
+            # The tool's name is the first token of a tool call.
             deltas = request.open_part(index, kind, self._t, named=kind == "tool_call", **names)
         self._kind, self._key, self._deltas = kind, key, deltas
 
@@ -227,14 +228,14 @@ class StreamRecorder:
         try:
             tier = {"service_tier": self.answer["service_tier"]} if "service_tier" in self.answer else None
             counted.cost = calc_price(counted, model, provider_id=provider, price_context=tier).total_price
-        except LookupError:  # not in the list; the user's own prices may have it
+        except LookupError:  # unlisted; the user's own prices may include the model
             pass
         return self._recorder.pricing.cost(counted, model=model, asked=asked, provider=provider)
 
     # --- tools, and the rest ---
 
     def tool_start(self, tool_name: str, args: Any = None, *, tool_call_id: str | None = None) -> None:
-        """A tool is about to be executed."""
+        """Record the start of a tool's execution."""
         self._close_parts()
         self._tools[tool_call_id or tool_name] = self._run.tool_start(tool_name, tool_call_id, self._content(args))
 
@@ -247,7 +248,7 @@ class StreamRecorder:
         outcome: ToolOutcome = "ok",
         failure: Failure | None = None,
     ) -> None:
-        """Record the end of a tool; a tool whose start was not seen is recorded whole, without a duration."""
+        """Record the end of a tool. A tool without a recorded start gets both events, and no duration."""
         key = self._tools.pop(tool_call_id or tool_name, None)
         seen = key is not None
         if key is None:
@@ -255,7 +256,7 @@ class StreamRecorder:
         self._run.tool_end(key, outcome, result=self._content(result), failure=failure, executed=seen)
 
     def error(self, message: str, exception_type: str = "Error", where: Where = "run", **facts: Any) -> None:
-        """The stream reports a failure; from `where` `model` or `run`, the stream itself has failed."""
+        """Record an error in the stream. With `where` `model` or `run`, the stream itself has failed."""
         failure = Failure(exception_type, message)
         self._close_parts()
         if self._request is not None and where == "model":
@@ -265,15 +266,15 @@ class StreamRecorder:
             self._failure, self.outcome = failure, "error"
 
     def retry(self, **facts: Any) -> None:
-        """The model is asked again; `facts` are the fields of `Retry`."""
+        """Record a retry of the model; `facts` are the fields of `Retry`."""
         self._run.retry(**facts)
 
     def final_result(self, output: Any, output_type: str | None = None) -> None:
-        """The output of the run is known."""
+        """Record the output of the run."""
         self._run.final_result(self._content(output), output_type)
 
     def custom(self, name: str, payload: Any = None) -> None:
-        """Anything else."""
+        """Record a custom event."""
         self._run.custom(name, self._content(payload))
 
     def _content(self, value: Any) -> Json:

@@ -1,4 +1,4 @@
-"""The run of a tapped stream: the adapter that reads its items, and how it ends."""
+"""Run of a tapped stream: calls the adapter for each item, and determines the outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRUNCATED = Failure("IncompleteStream", "the stream ended without saying that i
 
 
 class TappedRun(StreamRecorder):
-    """Run of one tapped stream: a `StreamRecorder` with what only the tap may call."""
+    """Run of one tapped stream: a `StreamRecorder` with the methods reserved for the tap."""
 
     def __init__(
         self, recorder: Recorder, run: RunRecorder, adapter: Adapter, *, model: str | None, provider: str | None
@@ -31,29 +31,30 @@ class TappedRun(StreamRecorder):
 
     @property
     def run(self) -> RunRecorder:
-        """The recorder of the run."""
+        """Recorder of the run."""
         return self._run
 
     @property
     def last_at(self) -> int:
-        """When the last item came, or was waited for in vain (monotonic ns)."""
+        """Time of the last arrival, or of the last pull without an item (monotonic ns)."""
         return self._t
 
     def begins_at_first_pull(self) -> None:
-        """The stream is a generator that has not begun: its work begins with the first `next`."""
+        """Let the first request start at the first pull, because the stream is a generator whose execution has not
+        started."""
         self._begins_at_first_pull = self.start_known = True
 
     def asked(self, t: int) -> None:
-        """The stream was asked for at `t` (monotonic ns): its first request was sent then."""
+        """Record the opening call at `t` (monotonic ns), which sends the first request."""
         self._since = t
         self.start_known = True
 
     def opened(self) -> None:
-        """The stream is there to be read."""
+        """Record that the stream is open."""
         self._opened = monotonic_ns()
 
     def item(self, item: Any, t_pull: int) -> None:
-        """`item`, asked for at `t_pull` (monotonic ns), has just come."""
+        """Record `item`, pulled at `t_pull` (monotonic ns) and received now."""
         if self._run.ended:
             return
         self._t_pull, self._t = t_pull, monotonic_ns()
@@ -61,13 +62,13 @@ class TappedRun(StreamRecorder):
             self._first_pull()
         try:
             self._adapter(item, self)
-            if self._t_pull != self._t:  # nothing was gathered from it
+            if self._t_pull != self._t:  # no piece has accounted for the times
                 self._noted()
         except Exception as error:
             self._recorder.trouble(error)
 
     def in_vain(self, t_pull: int) -> None:
-        """An item was asked for at `t_pull`, and none came: that wait counts too."""
+        """Record a pull at `t_pull` that brought no item; the wait counts nevertheless."""
         self._t_pull, self._t = t_pull, monotonic_ns()
         if self._begins_at_first_pull:
             self._first_pull()
@@ -78,13 +79,13 @@ class TappedRun(StreamRecorder):
         self._since = self._opened = self._t_pull
 
     def not_opened(self, error: BaseException) -> None:
-        """Whatever should have made the stream raised `error`: its request, for that is what it sends, has failed."""
+        """Record `error`, raised while opening the stream, as a failed request."""
         if self._request is None:
             self._begin_request()
         self.raised(error)
 
     def raised(self, error: BaseException) -> None:
-        """The stream raises `error`, be it for its end. Keeps nothing of `error`."""
+        """Record `error`, raised by the stream (including StopIteration). Keeps no reference to `error`."""
         if isinstance(error, StopAsyncIteration | StopIteration):
             self.end("completed")
         elif isinstance(error, Exception):
@@ -100,17 +101,18 @@ class TappedRun(StreamRecorder):
             self.end("abandoned" if left else "timed_out" if is_time_out(error) else "cancelled")
 
     def _is_cut_off(self) -> bool:
-        """Whether the stream, which is at its end, owes the end of an answer, or its own."""
+        """Whether the stream ended without an announced mark of the end."""
         return (self._request is not None and self._complete is False) or (self._promised and self.outcome is None)
 
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
-        """The stream is over, or nobody will ask for more of it."""
+        """End the run, because the stream is over or the consumer has left."""
         if not self._run.ended:
             self._run.end(*self.finish(outcome, failure))
         self._recorder.close_run(self._run)
 
     def finish(self, outcome: RunOutcome, failure: Failure | None) -> tuple[RunOutcome, Failure | None]:
-        """End the request that is open. Returns the outcome of the whole, in which the stream itself has a say."""
+        """End the open request. Returns the outcome of the run, for which the stream's own announcement takes
+        precedence."""
         finish: Callable[[StreamRecorder], None] | None = getattr(self._adapter, "end", None)
         if finish is not None:
             safely(self._recorder, finish, self)
