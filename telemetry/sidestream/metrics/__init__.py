@@ -1,1 +1,1 @@
-"""Metrics: the table of definitions, aggregation from events, and the store of series."""
+"""Metrics: the table of definitions, aggregation from events, and the store of time series."""

@@ -1,12 +1,12 @@
-"""From events to the numbers of the metric table: what the Prometheus exporter serves and OTLP metrics send.
+"""Aggregation of events into the metrics of the table, for Prometheus and OTLP.
 
     aggregator = MetricsAggregator()
     for event in events:            # of any number of runs at once
         aggregator.add(event)
     aggregator.snapshot()             # from any thread
 
-Runs that never end, events that were lost on the way and names without number cost bounded memory. What is not known
-is not counted: a request without usage adds no tokens, one without a price no cost.
+Memory is bounded despite runs that never end, lost events and unlimited label values. Unknown values are not counted: a
+request without usage adds no tokens, a request without a price no cost.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ from .definitions import BY_NAME, OTHER, UNKNOWN, convention_name
 from .store import MAX_VALUES, Origin, Point, Series, Store, printable
 
 MAX_RUNS = 10_000
-"""Runs in progress that are remembered; beyond, the one that has been silent for longest is forgotten."""
+"""Maximum number of runs in progress to remember; beyond, the run without events for the longest time is forgotten."""
 MAX_OPEN = 100
-"""Requests, and tool calls, of one run that are remembered as open."""
+"""Maximum number of open requests, and of open tool calls, to remember per run."""
 MAX_ID = 50
-"""Characters of a run id in an exemplar, which may hold 128 in all."""
+"""Maximum length in characters of a run id in an exemplar, whose labels may have 128 characters in total."""
 MAX_REASONS = 20
-"""Distinct reasons for dropped events: an exporter may name its own."""
+"""Maximum number of distinct drop reasons, since exporters may report their own."""
 
 _CHUNK_GAP = "gen_ai_client_operation_time_per_output_chunk_seconds"
 _GAP_BOUNDS_US = [round(bound * 1e6) for bound in BY_NAME[_CHUNK_GAP].buckets]
 
 _NO_ERROR = frozenset({"ok", "neutral"})
-"""Verdicts on outcomes that give no `error_type`."""
+"""Verdicts for which `error_type` is empty."""
 
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
@@ -65,7 +65,7 @@ _TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 
 class _Request:
-    """A model request in progress: the gaps between its chunks, in microseconds."""
+    """Model request in progress, with the gaps between its chunks in microseconds."""
 
     __slots__ = ("counts", "last", "longest", "provider", "seq", "total")
 
@@ -76,12 +76,12 @@ class _Request:
         self.total = 0
         self.longest = -1
         self.last: int | None = None
-        """When the last chunk came, since the start of the run."""
+        """Arrival of the last chunk, in microseconds since the start of the run."""
 
     def cap_gaps(self, end: LLMEnd) -> None:
-        """Takes the program's own time out of the gaps: chunks come when the program asks for them, and not before.
+        """Remove the program's own time from the gaps, because chunks arrive only when the program pulls.
 
-        No gap is longer than the longest wait for the provider, nor are all of them together longer than all its waits.
+        No gap may exceed the longest wait for the provider, nor the sum of the gaps the total wait.
         """
         if not end.consumer_hold_seconds or end.gap_max_seconds is None:
             return
@@ -94,7 +94,7 @@ class _Request:
 
 
 class _Run:
-    """What has to be known of a run in progress."""
+    """State of a run in progress."""
 
     __slots__ = ("agent", "gauge", "model", "parent_agent", "requests", "tags", "tools", "trace_id")
 
@@ -103,25 +103,25 @@ class _Run:
         self.model = ""
         self.parent_agent = UNKNOWN
         self.tags: list[tuple[str, str]] = []
-        """Name and value of the tags that are counted by."""
+        """Names and values of the tags used as labels."""
         self.trace_id: str | None = None
         self.gauge: Series | None = None
-        """Where it is counted as in progress."""
+        """Time series of `sidestream_runs_in_progress` that includes the run; None if not included."""
         self.requests: dict[int | None, _Request] = {}
         self.tools: dict[str | None, int] = {}
-        """Sequence number of `tool_start`, by tool call id."""
+        """Sequence numbers of `tool_start` events, by tool call id."""
 
 
 class MetricsAggregator:
     """Feeds a `Store` with events.
 
     Args:
-        max_values: Distinct values of one label; further ones become `other`.
-        label_tags: Names of tags by which runs, tokens and cost are counted as well.
+        max_values: Maximum number of distinct values of one label; further values become `other`.
+        label_tags: Names of tags by which runs, tokens and cost are also counted.
     """
 
     skip = frozenset({"progress", "final_result", "error", "custom"})
-    """Event types that no metric is made of."""
+    """Event types without metrics."""
 
     def __init__(self, max_values: int = MAX_VALUES, label_tags: Sequence[str] = ()) -> None:
         self.store = Store(max_values)
@@ -139,7 +139,7 @@ class MetricsAggregator:
         }
 
     def add(self, event: StreamEvent) -> None:
-        """Count `event`, wholly within one snapshot. An event of a type in `skip` does nothing."""
+        """Count `event` atomically with respect to snapshots. Event types in `skip` are ignored."""
         if event.event_type is StreamEventType.SCORE:
             with self.store.lock:
                 self._score(event, event.data)
@@ -152,15 +152,15 @@ class MetricsAggregator:
                     self._no_longer_in_progress(self._runs.pop(next(iter(self._runs))))
 
     def snapshot(self, stats: SidecarStats | None = None) -> dict[str, list[Point]]:
-        """Every time series by metric, those that are fed by runs all as of one moment.
+        """Points of every time series by metric; those fed by runs are from the same moment.
 
-        The metrics about the sidecar itself are made from its `stats`, and left out without them.
+        Metrics of the sidecar itself are made from `stats`, and omitted without.
         """
         return self.store.snapshot() | (_stats_points(stats, self.store) if stats else {})
 
     def _run(self, event: StreamEvent) -> _Run:
         run = self._runs.pop(event.run_id, None) or _Run()
-        self._runs[event.run_id] = run  # the last one now: dicts keep the order
+        self._runs[event.run_id] = run  # move to the end: dicts preserve insertion order
         run.agent = event.agent_name or ""
         return run
 
@@ -173,7 +173,7 @@ class MetricsAggregator:
     # --- runs ---
 
     def _agent_start(self, run: _Run, event: StreamEvent, data: AgentStart) -> None:
-        self._no_longer_in_progress(run)  # the same run again
+        self._no_longer_in_progress(run)  # a repeated start of the same run
         run.model = data.model or ""
         if self._label_tags:
             tags = data.tags or {}
@@ -181,7 +181,7 @@ class MetricsAggregator:
         kept = data.sampled is not False and _TRACE_ID.fullmatch(data.trace_id or "")
         run.trace_id = data.trace_id if kept else None
         parent = self._runs.get(data.parent_run_id) if data.parent_run_id else None
-        # The event names it, so that it is right after a restart too; older logs do not.
+        # The event holds the parent's name, valid across restarts; events of older versions do not.
         known = data.parent_agent_name or (parent.agent if parent else UNKNOWN)
         run.parent_agent = known if data.parent_run_id else ""
         run.gauge = self.store.series("sidestream_runs_in_progress", (run.agent, run.model))
@@ -203,7 +203,7 @@ class MetricsAggregator:
             self.store.observe("sidestream_run_requests", (run.agent,), data.total_iterations, origin)
 
     def _score(self, event: StreamEvent, data: Score) -> None:
-        """The run may be over, and another program's: no run in progress is looked for."""
+        """Count a score. The run may be over or belong to another program, so no state of a run is used."""
         run = _Run()
         run.agent = event.agent_name or ""
         run.trace_id = data.trace_id if _TRACE_ID.fullmatch(data.trace_id or "") else None
@@ -231,7 +231,7 @@ class MetricsAggregator:
             at = start + offset
             if before is not None:
                 gap = at - before
-                if gap < 0:  # a part that was streamed beside the one before
+                if gap < 0:  # parts streamed in parallel
                     continue
                 counts[bisect_left(_GAP_BOUNDS_US, gap)] += 1
                 request.total += gap
@@ -249,7 +249,7 @@ class MetricsAggregator:
         where = (run.agent, provider, model)
         origin = _origin(run, event, data.span_id, request.seq)
 
-        if data.outcome != "skipped" and not data.start_unknown:  # no request was sent; its duration is unknown
+        if data.outcome != "skipped" and not data.start_unknown:  # no request was sent, or the duration is unknown
             name = "gen_ai_client_operation_duration_seconds"
             self.store.observe(name, chat, data.duration_seconds, origin)
         self.store.add("sidestream_requests_total", (*where, data.outcome), 1, origin)
@@ -336,7 +336,7 @@ class MetricsAggregator:
             labels = (run.agent, tool, _error_type(data, "failed") if failed else "")
             self.store.observe("gen_ai_execute_tool_duration_seconds", labels, data.duration_seconds, origin)
         self.store.add("sidestream_tool_calls_total", (run.agent, tool, data.outcome), 1, origin)
-        if tool != UNKNOWN:  # only now is it known that there is such a tool
+        if tool != UNKNOWN:  # only an executed call proves that the tool exists
             self.store.initialize("sidestream_tool_calls_total", (run.agent, tool, "failed"))
 
     def _retry(self, run: _Run, event: StreamEvent, data: Retry) -> None:
@@ -345,20 +345,21 @@ class MetricsAggregator:
 
 
 def _bound(open_ones: dict[Any, Any]) -> None:
-    """Make room for one more, by forgetting the oldest: its end was lost."""
+    """Make room for one more entry by removing the oldest, whose end was lost."""
     if len(open_ones) >= MAX_OPEN:
         del open_ones[next(iter(open_ones))]
 
 
 def _error_type(data: AgentEnd | LLMEnd | ToolEnd, failed: str) -> str:
-    """The type of the exception where the outcome is that something `failed`, else the outcome."""
+    """Exception type if the outcome is `failed` and the type is known; otherwise the outcome."""
     return (data.exception_type if data.outcome == failed else None) or data.outcome
 
 
 def _origin(run: _Run, event: StreamEvent, span_id: str | None = None, seq: int = 0) -> Origin | None:
-    """The span `span_id`; without one, as in older logs, the one that event `seq` began: 0 is the run's own.
+    """Origin with the span `span_id`; if None (older logs), with the span started by event `seq` (0: the run's own
+    span).
 
-    None where there is nothing to report.
+    None if neither trace nor run id can be reported.
     """
     run_id = event.run_id if len(event.run_id) <= MAX_ID and event.run_id.isascii() else ""
     if run.trace_id is not None:
@@ -414,5 +415,5 @@ def _reasons(dropped: Mapping[str, int]) -> Iterable[tuple[str, int]]:
 def _version() -> str:
     try:
         return version("sidestream")
-    except PackageNotFoundError:  # run from a tree that was never installed
+    except PackageNotFoundError:  # running from a source tree without installation
         return UNKNOWN

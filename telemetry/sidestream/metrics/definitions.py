@@ -1,7 +1,7 @@
-"""The one table of metrics: what each is called, what it counts, in which unit, with which labels and buckets.
+"""Table of all metrics: names, meaning, units, labels and buckets.
 
-The Prometheus exporter, OTLP metrics, the documentation and the dashboards are made from it. Names of `gen_ai_*` are
-what OpenTelemetry's GenAI semantic conventions (core semconv 1.41) become in Prometheus; the `sidestream_*` are ours.
+Source for the Prometheus exporter, OTLP metrics, the documentation and the dashboards. `gen_ai_*` names are those of
+OpenTelemetry's GenAI semantic conventions (core semconv 1.41) as translated by Prometheus; `sidestream_*` are our own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 Source: TypeAlias = Literal["runs", "stats"]
-"""What a metric is fed by: the events of runs, or the sidecar's own statistics."""
+"""Source of a metric: events of runs, or statistics of the sidecar."""
 
 LABELS: dict[str, str] = {
     "gen_ai_operation_name": "What was done: chat.",
@@ -41,13 +41,13 @@ LABELS: dict[str, str] = {
     "label": "The label whose values exceeded the cap; `*` where combinations of labels did.",
     "version": "Version of Sidestream.",
 }
-"""Every label with its meaning. The values come from bounded sets, or are capped: see `OTHER`."""
+"""Labels with their meanings. Values come from bounded sets, or are capped: see `OTHER`."""
 
 OTHER = "other"
-"""Stands for the values of a label beyond the cap."""
+"""Replacement for label values beyond the cap."""
 
 UNKNOWN = "unknown"
-"""A tool by a name that a model made up; a parent whose run has not been seen."""
+"""Label value for a tool name invented by a model, or a parent whose run is unknown."""
 
 _PROVIDERS = {
     "azure": "azure.ai.openai",
@@ -63,31 +63,31 @@ _PROVIDERS = {
 
 
 def convention_name(provider: str) -> str:
-    """What the GenAI conventions (`gen_ai.provider.name`) call a provider of pydantic-ai's; others are as they are."""
+    """Name of a provider in the GenAI conventions (`gen_ai.provider.name`); other names are returned unchanged."""
     return _PROVIDERS.get(provider, provider)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One row of the table."""
+    """Definition of one metric."""
 
     name: str
-    """In Prometheus, with `_total` for counters."""
+    """Name in Prometheus, with `_total` for counters."""
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
-    """Upper bounds, of a histogram."""
+    """Upper bounds of a histogram's buckets."""
     unit: str = ""
-    """Of OTLP metrics, in UCUM."""
+    """Unit of the OTLP metric in UCUM."""
     otlp: str
-    """Name of the OTLP instrument. Prometheus' own translation of it, with `unit` and `kind`, gives `name`: a `unit` in
-    braces says what is counted and adds nothing to the name."""
+    """Name of the OTLP instrument. Prometheus derives `name` from this name, `unit` and `kind`; a `unit` in braces
+    names the counted items, and adds nothing to `name`."""
     source: Source = "runs"
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Names of the time series a query can ask for."""
+        """Names of the time series available to queries."""
         if self.kind != "histogram":
             return (self.name,)
         return (f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count")
@@ -101,14 +101,14 @@ def _doubling(first: float, last: float, factor: int = 2) -> tuple[float, ...]:
 
 
 DURATION = (*_doubling(0.01, 81.92), 163.84, 327.68, 600.0)
-"""Seconds of one operation."""
+"""Buckets for the duration of one operation, in seconds."""
 FIRST = _doubling(0.01, 81.92)
-"""Seconds to a first chunk or token."""
+"""Buckets for the time to the first chunk or token, in seconds."""
 GAP = _doubling(0.001, 16.384)
-"""Seconds between two chunks."""
+"""Buckets for the time between two chunks, in seconds."""
 TOKENS = tuple(float(4**power) for power in range(14))
 RUN = _doubling(0.1, 409.6)
-"""Seconds of a run."""
+"""Buckets for the duration of a run, in seconds."""
 REQUESTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0, 128.0)
 
 SCORE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 100.0)
@@ -276,7 +276,7 @@ METRICS: tuple[Metric, ...] = (
         "and cost are lower bounds.",
         labels=("agent", "provider", "model"),
     ),
-    # --- what was thought of runs ---
+    # --- scores of runs ---
     Metric(
         name="sidestream_scores_total",
         otlp="sidestream.scores",
@@ -294,7 +294,7 @@ METRICS: tuple[Metric, ...] = (
         labels=("agent", "score"),
         buckets=SCORE,
     ),
-    # --- by tag, for those tags that are asked for ---
+    # --- by tag, for the tags in `label_tags` ---
     Metric(
         name="sidestream_tag_runs_total",
         otlp="sidestream.tag.runs",

@@ -1,4 +1,4 @@
-"""Choice of what is published of the table of metrics: which metrics, and with how many buckets."""
+"""Selection of the published metrics and histogram buckets."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from .store import Exemplar, Point
 
 Buckets: TypeAlias = Literal["fine", "coarse"]
 COARSE = 4
-"""Of so many bounds, one is kept; the highest always."""
+"""Ratio of bucket bounds to kept bounds with coarse buckets; the highest bound is always kept."""
 ALWAYS = frozenset({"sidestream_build_info", "sidestream_start_time_seconds"})
-"""Metrics that boards and alerts know a process by."""
+"""Metrics by which boards and alerts identify a process."""
 
 
 class Selection:
     """Metrics to publish.
 
     Args:
-        patterns: names, with `*` for any letters; one that begins with `-` leaves out. None, or none but such, for all.
+        patterns: Names, with `*` for any characters; a leading `-` excludes. All metrics if None, or without
+            inclusions.
         buckets: `coarse` keeps a quarter of the bounds of each histogram.
 
-    Raises `ConfigurationError` for a pattern that no metric has, or another kind of buckets.
+    Raises `ConfigurationError` if a pattern matches no metric, or `buckets` is unknown.
     """
 
     def __init__(self, patterns: Sequence[str] | None = None, buckets: Buckets = "fine") -> None:
@@ -43,7 +44,7 @@ class Selection:
         self._fine = {metric.name: metric for metric in METRICS}
 
     def of(self, snapshot: Mapping[str, Sequence[Point]]) -> dict[str, list[Point]]:
-        """What is chosen of `snapshot`."""
+        """Apply the selection to `snapshot`."""
         return {
             metric.name: [self._point(metric, point) for point in snapshot[metric.name]]
             for metric in self.metrics

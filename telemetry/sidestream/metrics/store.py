@@ -1,6 +1,6 @@
-"""Aggregated values of metrics: plain numbers by metric and label values, within bounds whatever the labels are.
+"""Store of aggregated metric values by metric and label values, with bounded memory for any labels.
 
-Counting costs a look-up and an addition; whoever publishes the numbers takes a snapshot, from any thread.
+Counting costs a look-up and an addition. Publishers take snapshots, from any thread.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from sidestream.pipeline.yielding import GilYielder
 from .definitions import BY_NAME, METRICS, OTHER, Metric
 
 MAX_VALUES = 100
-"""Distinct values of one label, unless said otherwise."""
+"""Default maximum number of distinct values of one label."""
 SERIES_PER_VALUE = 10
-"""Time series of one metric, as a multiple of the values of one label: combinations multiply."""
+"""Maximum number of time series of one metric, as a multiple of the maximum number of label values."""
 MAX_LENGTH = 120
-"""Characters of a label's value."""
+"""Maximum length of a label value in characters."""
 COMBINED = "*"
-"""Stands for all labels together, where it was their combinations that were too many."""
+"""Key in `overflow` for an excess of label combinations."""
 
 _DOMAINS = {
     "gen_ai_agent_name": "agent",
@@ -31,48 +31,48 @@ _DOMAINS = {
     "gen_ai_tool_name": "tool",
     "gen_ai_request_model": "model",
 }
-"""Labels that name the same things share a cap, so that the same ones become `other` in all metrics."""
+"""Labels with a common cap, because their values name the same things, and must become `other` in all metrics alike."""
 
 _FIXED = frozenset({"gen_ai_operation_name", "gen_ai_token_type", "outcome", "type", "kind"})
-"""Labels with a handful of values, which stay apart where combinations are too many."""
+"""Labels with few values, which are preserved if there are too many combinations."""
 
 
 class Origin(NamedTuple):
-    """Where to look at what was counted."""
+    """Trace and run of an observation."""
 
     trace_id: str
-    """In hex, as `span_id`; both are empty where the trace is not known, or not kept."""
+    """Trace id in hex; empty, like `span_id`, if the trace is unknown or not sampled."""
     span_id: str
     run_id: str
-    """Empty where it is longer than an exemplar can hold."""
+    """Run id; empty if too long for an exemplar."""
     timestamp: float
-    """Unix time, seconds."""
+    """Unix time in seconds."""
 
 
 class Exemplar(NamedTuple):
-    """One observation that stands for others."""
+    """Sample observation with its origin."""
 
     value: float
     origin: Origin
 
 
 class Point(NamedTuple):
-    """One time series at one moment."""
+    """Value of one time series at one moment."""
 
     labels: tuple[str, ...]
-    """Values, in the order of the metric's `labels`."""
+    """Label values, in the order of the metric's `labels`."""
     value: float
-    """Of a counter or gauge; the sum of a histogram."""
+    """Value of a counter or gauge; sum of a histogram."""
     counts: tuple[int, ...] = ()
-    """Of a histogram: observations in each bucket, not cumulative; the last is beyond the highest bound."""
+    """Observations in each bucket of a histogram, not cumulative; the last bucket is unbounded."""
     exemplars: tuple[Exemplar, ...] = ()
-    """Of a counter the last one, of a histogram the last one of each bucket that has any."""
+    """Last exemplar of a counter, or of each bucket of a histogram."""
     created: float = 0.0
-    """Unix time at which the time series began; 0 where it is not known."""
+    """Unix time of the start of the time series; 0 if unknown."""
 
 
 class Series:
-    """One time series, as it grows. For a histogram, `value` is the sum."""
+    """Mutable time series. `value` is the sum for a histogram."""
 
     __slots__ = ("buckets", "counts", "created", "exemplars", "value")
 
@@ -82,23 +82,23 @@ class Series:
         self.created = time.time()
         self.counts = [0] * (len(metric.buckets) + 1) if metric.kind == "histogram" else []
         self.exemplars: dict[int, tuple[float, Origin]] = {}
-        """By bucket, each what an `Exemplar` is made of: a plain tuple takes half the time."""
+        """Fields of an `Exemplar` by bucket; a plain tuple is created in half the time."""
 
 
 class Store:
-    """All time series that are fed by runs. Hold `lock` while changing it; `snapshot` takes it itself.
+    """All time series fed by runs. Hold `lock` for changes; `snapshot` acquires the lock itself.
 
     Args:
-        max_values: Distinct values of one label; further ones become `other`. Of one metric there are at most ten times
-            as many time series, and some that hold what exceeds them.
+        max_values: Maximum number of distinct values of one label; further values become `other`. One metric has at
+            most ten times as many time series, plus those for the excess.
     """
 
     def __init__(self, max_values: int = MAX_VALUES) -> None:
         self.lock = threading.Lock()
         self.started = time.time()
-        """Unix time from which on it counts."""
+        """Unix time of the start of counting."""
         self.overflow: dict[str, int] = {}
-        """Observations under `other`, by label (`*`: combinations of labels)."""
+        """Number of observations counted under `other`, by label (`*`: combinations of labels)."""
         self._max_values = max_values
         self._series: dict[str, dict[tuple[str, ...], Series]] = {
             metric.name: {} for metric in METRICS if metric.source == "runs"
@@ -106,7 +106,7 @@ class Store:
         self._values: dict[str, set[str]] = {}
 
     def add(self, name: str, labels: tuple[str, ...], amount: float, origin: Origin | None = None) -> None:
-        """Add to a counter. An amount that is no number, infinite or negative is left out."""
+        """Add to a counter. Amounts that are NaN, infinite or negative are ignored."""
         if 0 <= amount < inf:
             known = self._series[name]
             series = known.get(labels) or self._admit(BY_NAME[name], known, labels)
@@ -115,10 +115,10 @@ class Store:
                 series.exemplars[0] = (amount, origin)
 
     def initialize(self, name: str, labels: tuple[str, ...]) -> None:
-        """Have a counter stand at 0 before it is first added to: a rate sees a time series go on, and not begin.
+        """Initialize a counter with 0 before its first increment, so that `rate()` sees the first increment.
 
-        (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics) What is expected takes half of the
-        room at most, and is left out beyond: it may never come.
+        (https://prometheus.io/docs/practices/instrumentation/#avoid-missing-metrics) Initialized series may use at most
+        half of the available space, because the increment may never happen.
         """
         known = self._series[name]
         if labels not in known:
@@ -130,7 +130,7 @@ class Store:
                 known.setdefault(labels, Series(metric))
 
     def observe(self, name: str, labels: tuple[str, ...], value: float, origin: Origin | None = None) -> None:
-        """Observe a value for a histogram. One that is no number, infinite or negative is left out."""
+        """Observe a value for a histogram. Values that are NaN, infinite or negative are ignored."""
         if 0 <= value < inf:
             known = self._series[name]
             series = known.get(labels) or self._admit(BY_NAME[name], known, labels)
@@ -141,14 +141,14 @@ class Store:
                 series.exemplars[bucket] = (value, origin)
 
     def series(self, name: str, labels: tuple[str, ...]) -> Series:
-        """The time series of `labels`, or the one that they are counted under."""
+        """Time series for `labels`, or the one for their excess."""
         known = self._series[name]
         return known.get(labels) or self._admit(BY_NAME[name], known, labels)
 
     def snapshot(self) -> dict[str, list[Point]]:
-        """Every time series by metric, all as of one moment."""
+        """Points of all time series by metric, from the same moment."""
         found: dict[str, list[Point]] = {}
-        with self.lock:  # which holds up whoever counts, and no agent
+        with self.lock:  # blocks only threads that count, never an agent
             yielder = GilYielder()
             for name, known in self._series.items():
                 found[name] = []
@@ -159,7 +159,7 @@ class Store:
         return found
 
     def dump_state(self) -> dict[str, Any]:
-        """What has been counted, as JSON can hold it; not what is in progress, nor the exemplars."""
+        """Counts as JSON data, without gauges and exemplars."""
         with self.lock:
             counted = {
                 name: [[labels, one.value, one.counts, one.created] for labels, one in known.items()]
@@ -169,7 +169,7 @@ class Store:
             return {"series": counted, "overflow": dict(self.overflow), "started": self.started}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `dump_state` gave. What no longer fits the table of metrics is left out."""
+        """Restore the state of `dump_state`. Entries that do not match the table of metrics are ignored."""
         with self.lock:
             for name, remembered in state["series"].items():
                 metric = BY_NAME.get(name)
@@ -202,7 +202,7 @@ class Store:
         return OTHER
 
     def _takes(self, label: str, value: str, most: int) -> bool:
-        """Whether `value` is one of the values of `label`; it becomes one where there are fewer than `most`."""
+        """Whether `value` is a value of `label`. A new value is added if there are fewer than `most`."""
         values = self._values.setdefault(_DOMAINS.get(label, label), set())
         if value in values or value in ("", OTHER):
             return True
@@ -213,7 +213,7 @@ class Store:
 
 
 def printable(value: str) -> str:
-    """`value` as a label can hold it: of bounded length, and with an escape for what UTF-8 cannot hold."""
+    """Valid label value: truncated to the maximum length, with escapes for characters that UTF-8 cannot encode."""
     if len(value) > MAX_LENGTH:
         value = value[: MAX_LENGTH - 1] + "…"
     return value.encode("utf-8", "backslashreplace").decode()

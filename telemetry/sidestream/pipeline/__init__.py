@@ -1,1 +1,1 @@
-"""The way of events to exporters: contract, look-up, buffers, workers and accounting."""
+"""Pipeline from events to exporters: contract, registry, queues, workers and accounting."""

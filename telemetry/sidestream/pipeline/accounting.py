@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """What became of the events so far. Replaced as a whole, so that readers need no lock."""
+    """Counts of an exporter's events. Immutable and replaced as a whole, so that readers need no lock."""
 
     exported: int = 0
     pending: int = 0
     dropped: Mapping[str, int] = {}
 
     def drop(self, reason: str, count: int) -> Counts:
-        """The same, with `count` more dropped; they are not taken from `pending`."""
+        """Return counts with `count` more dropped events; `pending` is unchanged."""
         return self._replace(dropped={**self.dropped, reason: self.dropped.get(reason, 0) + count}) if count else self

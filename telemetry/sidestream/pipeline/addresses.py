@@ -1,4 +1,4 @@
-"""Addresses and settings without their secrets: user, path and query may each hold a key, and any value be one."""
+"""Redaction of URLs and setting values in messages: user, path, query and values may contain keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _URL = re.compile(
     """
 )
 _PUBLIC_PATHS = ("", "/", "/v1/traces", "/v1/metrics", "/v1/logs")
-"""Paths that name what is sent, and no customer."""
+"""Paths of standard endpoints, which identify no customer."""
 
 _HARMLESS = re.compile(
     r"""(?x)
@@ -27,9 +27,9 @@ _HARMLESS = re.compile(
 
 
 def shown_value(value: object) -> str:
-    """`value` of a setting as a message shows it: whole where it is a word, a number or a path, else its length.
+    """Displayable form of a setting's value: a word, a number or a path is shown; otherwise only the length.
 
-    What cannot work may be a key that stands in the wrong place.
+    An invalid value may be a key in the wrong place.
     """
     if not isinstance(value, str) or not value or _HARMLESS.fullmatch(value):
         return repr(value)
@@ -37,7 +37,8 @@ def shown_value(value: object) -> str:
 
 
 def shown_url(url: str) -> str:
-    """`url` down to scheme, host and port, with what else it had as `/…`; a text that is no URL as it stands."""
+    """Scheme, host and port of `url`, with the rest abbreviated as `/…`. A text that is no URL is returned
+    unchanged."""
     found = _URL.fullmatch(url)
     if found is None:
         return url

@@ -1,4 +1,4 @@
-"""The seam between recording and pipeline: raw records of runs become events on the pipeline's worker."""
+"""Interface between recording and pipeline: raw records become events on the pipeline's worker."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Assembler(Protocol):
     """State machine that turns raw records into events. Called by one thread at a time, in the order of the records."""
 
     def feed(self, record: Any, emit: Emit) -> None:
-        """Take one record that is no finished event, and `emit` the events that follow from it."""
+        """Process one record that is not a finished event, and pass the resulting events to `emit`."""
 
     def flush_stale(self, now_ns: int, emit: Emit) -> None:
-        """`emit` what a stream that stands still has left waiting. Called about every 0.1 s while runs are in progress.
+        """Emit collected deltas of stalled streams. Called about every 0.1 s while runs are in progress.
 
         Args:
-            now_ns: `time.monotonic_ns()` of the call.
-            emit: Takes each event.
+            now_ns: Current `time.monotonic_ns()`.
+            emit: Receives each event.
         """
 
 
 class FinishedEventsOnly:
-    """Assembler for callers that put nothing but finished events."""
+    """Assembler for callers that put finished events only."""
 
     def feed(self, record: Any, emit: Emit) -> None:
         raise TypeError(f"{type(record).__qualname__} is no event, and there is no assembler to make one of it")

@@ -1,4 +1,4 @@
-"""Back-off: how long to leave alone what keeps failing."""
+"""Back-off: delays between retries of a failing operation."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import random
 
 
 class Backoff:
-    """Delays that double with each failure in a row, from `first` to `longest` seconds, a fifth shorter or longer by
-    chance, so that many processes do not come back at once."""
+    """Delays from `first` to `longest` seconds, doubled with each consecutive failure, with 20% jitter so that many"""
 
     def __init__(self, first: float = 0.25, longest: float = 30.0) -> None:
         self.first = first
         self.longest = longest
         self.failures = 0
-        """In a row."""
+        """Number of consecutive failures."""
 
     def fail(self) -> None:
-        """Count one more failure."""
+        """Count a failure."""
         self.failures += 1
 
     def succeed(self) -> int:
-        """Start anew; returns how many failures in a row there have been."""
+        """Reset the delay; returns the number of consecutive failures so far."""
         failures, self.failures = self.failures, 0
         return failures
 

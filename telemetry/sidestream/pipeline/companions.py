@@ -1,4 +1,4 @@
-"""Exporters of one sidecar that know of each other: one reads the log that another writes."""
+"""Connected exporters of one sidecar: one reads the log that another writes."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from .exporter import Exporter
 
 @runtime_checkable
 class WritesLog(Protocol):
-    """An exporter that writes a log of events."""
+    """Exporter that writes a log of events."""
 
     @property
     def log_path(self) -> str:
-        """The folder or the file to which it writes, absolute."""
+        """Absolute path of the folder or file."""
 
 
 @runtime_checkable
 class ReadsLog(Protocol):
-    """An exporter that takes no events, but has the log read by another process."""
+    """Exporter that receives no events, and has another process read the log."""
 
     def read_log(self, path: str | None) -> None:
-        """The log is at `path`; None where no exporter of the sidecar writes one.
+        """Set the path of the log; None if no exporter of the sidecar writes a log.
 
-        Raises `ConfigurationError` where it cannot work so.
+        Raises `ConfigurationError` if the exporter cannot work with the log.
         """
 
     def collector_stats(self) -> CollectorStats:
-        """What that process has taken over."""
+        """Statistics of the reading process."""
 
 
 def connect(exporters: Sequence[Exporter]) -> None:
-    """Tell the exporters that read a log which one it is. Raises `ConfigurationError` where that cannot work."""
+    """Connect exporters that read a log with the log. Raises `ConfigurationError` if an exporter cannot work with
+    it."""
     for reader in exporters:
         if isinstance(reader, ReadsLog):
             reader.read_log(next((each.log_path for each in exporters if isinstance(each, WritesLog)), None))
 
 
 def collector_stats(exporters: Sequence[Exporter]) -> CollectorStats | None:
-    """What a collector beside the program has taken over; None where there is none."""
+    """Statistics of the collector process; None without the exporter `collect`."""
     return next((each.collector_stats() for each in exporters if isinstance(each, ReadsLog)), None)

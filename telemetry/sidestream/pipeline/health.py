@@ -1,4 +1,4 @@
-"""Health checks of exporters, for `sidestream doctor`: an exporter's optional method `check()` returns the results."""
+"""Health checks of exporters for `sidestream doctor`, from an exporter's optional method `check()`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ class CheckResult(msgspec.Struct, frozen=True):
 
     ok: bool
     subject: str
-    """What was looked at, in a word or two: `endpoint`."""
+    """Subject of the check in a word or two: `endpoint`."""
     message: str
-    """What was found, and where it is wrong, what to do. Never a secret, never content."""
+    """Finding, and the remedy for a problem. Contains neither secrets nor content."""
 
 
 @runtime_checkable
 class SupportsCheck(Protocol):
-    """An exporter with health checks."""
+    """Exporter with health checks."""
 
     def check(self) -> list[CheckResult]:
-        """Look at the settings and try the sink, for some seconds at most. Called instead of `start`, not after it."""
+        """Check the settings and try the sink, for a few seconds at most. Called instead of `start`, not after
+        `start`."""

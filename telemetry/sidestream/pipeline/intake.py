@@ -1,4 +1,4 @@
-"""Intake of the pipeline: takes raw records, has events made of them, and queues the events for every exporter."""
+"""Intake of the pipeline: turns raw records into events, and queues the events for every exporter."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .ticket import Ticket
 from .yielding import GilYielder
 
 SLICE = 256
-"""Events that are queued together."""
+"""Maximum number of events queued at once."""
 STALE_SECONDS = 0.1
-"""Seconds between two looks at streams that stand still."""
+"""Seconds between two checks for stalled streams."""
 
 
 class Intake:
     """Turns `records` into queued events, on one thread at a time.
 
     Args:
-        records: What the caller's path appends to. Never replaced, so that others may keep its `append`.
-        subscriptions: Whose queues the events go to.
-        assembler: Makes events of records that are none.
-        is_recording: Whether runs are in progress, whose streams may stand still.
-        on_error: Takes what the assembler raises.
+        records: Records appended by the caller's path. Never replaced, so that a reference to `append` stays valid.
+        subscriptions: Subscriptions whose queues receive the events.
+        assembler: Makes events of records that are not events.
+        is_recording: Whether runs are in progress, whose streams may stall.
+        on_error: Receives exceptions of the assembler.
     """
 
     def __init__(
@@ -49,23 +49,23 @@ class Intake:
         self.reset()
 
     def reset(self) -> None:
-        """Start with no records."""
+        """Discard all records."""
         self._records.clear()
         self._lock = threading.Lock()
         self._number = self._taken = 0
         self._stale_at = 0.0
         self.active_at = 0.0
-        """When (monotonic) the last records were taken."""
+        """Monotonic time at which records were last processed."""
 
     @property
     def pending(self) -> int:
-        """Records whose events are not queued yet, about; 0 only where there are none."""
+        """Approximate number of records whose events are not queued yet; exact if 0."""
         return max(len(self._records), self._taken)
 
     def drain(self) -> None:
-        """Take the records that are there now."""
+        """Process the current records."""
         if not self._lock.acquire(blocking=False):
-            return  # another thread does it, or code below that a finalizer or signal handler has interrupted
+            return  # another thread is draining, or this thread, interrupted by a finalizer or signal handler
         try:
             records, events = self._records, list[StreamEvent]()
             self._taken = len(records)
@@ -96,7 +96,7 @@ class Intake:
             self._lock.release()
 
     def _distribute(self, events: list[StreamEvent]) -> None:
-        """Queue `events` for every exporter, and empty the list."""
+        """Queue `events` for every exporter, and clear the list."""
         first = self._number + 1
         self._number += len(events)
         items: list[Item] = [(number, size_of(event), event) for number, event in enumerate(events, first)]

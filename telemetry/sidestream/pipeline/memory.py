@@ -1,4 +1,4 @@
-"""The exporter that keeps events in memory, for tests and notebooks."""
+"""In-memory exporter for tests and notebooks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .exporter import Exporter
 
 
 class InMemoryExporter(Exporter):
-    """Keeps events in a list: for tests, notebooks, and programs that look at their own runs.
+    """Keeps events in a list: for tests, notebooks, and programs that inspect their own runs.
 
-    `Sidecar.flush()` first, then read. Events may be read from any thread.
+    Call `Sidecar.flush()` before reading. Thread-safe.
     """
 
     name = "memory"
@@ -31,23 +31,23 @@ class InMemoryExporter(Exporter):
 
     @property
     def events(self) -> list[StreamEvent]:
-        """All events so far, in the order in which they came."""
+        """All events so far, in order of arrival."""
         with self._lock:
             return list(self._events)
 
     def of(self, *event_types: str) -> list[StreamEvent]:
-        """The events of the given types (`"llm_end"`, `StreamEventType.TOOL_START`)."""
+        """Events of the given types (`"llm_end"`, `StreamEventType.TOOL_START`)."""
         return [event for event in self.events if event.event_type in event_types]
 
     def runs(self) -> dict[str, list[StreamEvent]]:
-        """The events by run id, runs in the order of their first event."""
+        """Events by run id, in order of each run's first event."""
         runs: dict[str, list[StreamEvent]] = {}
         for event in self.events:
             runs.setdefault(event.run_id, []).append(event)
         return runs
 
     def clear(self) -> None:
-        """Forget everything kept so far."""
+        """Discard all events."""
         with self._lock:
             self._events.clear()
 

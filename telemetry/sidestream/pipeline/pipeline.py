@@ -1,7 +1,7 @@
-"""From the runs to the exporters: records in, events out, and the promises about flush, close and fork.
+"""Pipeline of a sidecar: records in, events out, with the guarantees of flush, close and fork.
 
-caller's path                 worker                                                   exporters
-records.append(record) ──▶ assembler.feed() ──▶ events ──▶ a queue for each exporter ──▶ export(batch)
+caller's path                 worker                                                   exporters records.append(record)
+──▶ assembler.feed() ──▶ events ──▶ a queue for each exporter ──▶ export(batch)
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from .workers import Workers
 
 
 class Pipeline:
-    """One worker thread for all exporters of a sidecar, and one more for each exporter that hangs.
+    """One worker thread for all exporters of a sidecar, plus one for each exporter that blocks.
 
-    `records` is all that the caller's path touches. The rest is done by `Workers`.
+    The caller's path touches `records` only. `Workers` does the rest.
 
     Args:
-        exporters: Where events go, in the order of their calls; durable ones are served first.
-        assembler: Makes events of records that are none.
-        max_events: Bound of each exporter's queue.
-        max_bytes: The same in bytes.
+        exporters: Exporters, in the order of their calls; durable ones are served first.
+        assembler: Makes events of records that are not events.
+        max_events: Maximum number of events in each exporter's queue.
+        max_bytes: Maximum size of each exporter's queue in bytes.
         redact: See `Sidecar`.
         is_recording: Whether runs are in progress, so that the worker polls.
-        on_error: Takes what the assembler raises.
+        on_error: Receives exceptions of the assembler.
     """
 
     def __init__(
@@ -74,25 +74,26 @@ class Pipeline:
     # --- the caller's path ---
 
     def put(self, record: Any) -> None:
-        """Take a finished `StreamEvent` or a record for the assembler, from any thread, finalizer or signal handler."""
+        """Append a finished `StreamEvent` or a record, from any thread, finalizer or signal handler."""
         self.records.append(record)
         if len(self.records) >= self._workers.mark:
             self._workers.notice()
 
     def wake(self) -> None:
-        """A run has ended: have all of it delivered at once, whatever the intervals of the exporters."""
+        """Deliver the events of an ended run at once, regardless of the exporters' intervals."""
         self._workers.wake()
 
     def start(self) -> bool:
-        """Have a worker. False where no thread can be started: the interpreter is going down, or the system is full."""
+        """Start a worker if there is none. Returns False if no thread can be started, for example at interpreter
+        exit."""
         return self._workers.start()
 
-    # --- queries of the sidecar ---
+    # --- interface for the sidecar ---
 
     def begin(self, get_stats: Callable[[], SidecarStats], report: Callable[[], None] = lambda: None) -> None:
-        """The sidecar stands: exporters may read its statistics, and those that do not wait for events start.
+        """Bind the exporters to the sidecar's statistics, and start eager exporters.
 
-        `report` logs the sidecar's pending messages. Called by a worker now and then, for logging may block.
+        `report` logs pending messages of the sidecar. Called by a worker from time to time, because logging may block.
         """
         self._workers.report = report
         for subscription in self._subscriptions:
@@ -102,26 +103,26 @@ class Pipeline:
 
     @property
     def spans(self) -> bool:
-        """Whether an exporter exports spans."""
+        """Whether any exporter sends spans."""
         return any(each.exporter.spans for each in self._subscriptions)
 
     @property
     def policies(self) -> list[ContentPolicy]:
-        """The content policy of each exporter: whether any exporter takes content at all."""
+        """Content policy of each exporter."""
         return [each.exporter.content for each in self._subscriptions]
 
     @property
     def pending_records(self) -> int:
-        """Records whose events are in no exporter's statistics yet, about; 0 only where there are none."""
+        """Approximate number of records not yet included in the exporters' statistics; exact if 0."""
         return self._intake.pending
 
     @property
     def redaction_failures(self) -> int:
-        """Texts that the redactor failed on."""
+        """Number of texts for which the redactor failed."""
         return self._redactor.failures if self._redactor is not None else 0
 
     def stats(self) -> dict[str, ExporterStats]:
-        """The statistics of each exporter, without what still waits in `records`."""
+        """Statistics by exporter, without the events of pending records."""
         if self._workers.ended:
             self._intake.drain()
         else:
@@ -129,31 +130,32 @@ class Pipeline:
         return {each.name: each.stats() for each in self._subscriptions}
 
     def collector_stats(self) -> CollectorStats | None:
-        """What a collector beside the program has taken over; None where there is none."""
+        """Statistics of the collector process; None without the exporter `collect`."""
         return collector_stats([each.exporter for each in self._subscriptions])
 
     def flush(self, timeout: float) -> dict[str, int]:
-        """Deliver what has been seen, within `timeout` seconds; returns by exporter what was not, empty if all was."""
+        """Deliver pending events within `timeout` seconds; returns the number of undelivered events by exporter, if
+        any."""
         deadline = time.monotonic() + timeout
         before = self._dropped()
         ticket = Ticket()
         self._workers.ask(ticket)
         self._workers.wait(ticket, self._subscriptions, lambda each: deadline)
-        raw = 0 if ticket.passed_on or self._workers.ended else self.pending_records - 1  # without the ticket
+        raw = 0 if ticket.passed_on or self._workers.ended else self.pending_records - 1  # minus the ticket itself
         pending = {each.name: each.forget(ticket) + raw for each in self._subscriptions}
         return _lost(before, self._dropped(), pending)
 
     def close(self, timeout: float) -> dict[str, int]:
-        """Deliver what is pending, close every exporter, within `timeout` seconds; returns as `flush` does.
+        """Deliver pending events and close every exporter within `timeout` seconds; returns the same as `flush`.
 
-        Where durable exporters have everything, one that hangs is given up early: a replay brings the rest. One whose
-        sink is away gets one more try: a program that ends does not wait for the outage to do the same.
+        Once the durable exporters have written everything, a blocked exporter is abandoned early, because a replay can
+        deliver the rest. An exporter with an unreachable sink gets one more try.
         """
         deadline = time.monotonic() + timeout
         before = self._dropped()
         ticket = Ticket(close=True)
         self._workers.ask(ticket)
-        if self._workers.is_here():  # an exporter closes its own sidecar: the worker does it when the call is over
+        if self._workers.is_here():  # an exporter closes its own sidecar: the worker completes the close after the call
             return {}
         durable = [each for each in self._subscriptions if each.exporter.durable]
         self._workers.wait(ticket, durable, lambda each: deadline)
@@ -170,7 +172,7 @@ class Pipeline:
         return _lost(before, self._dropped(), {})
 
     def after_fork(self) -> None:
-        """In a forked child: the parent's events are the parent's to deliver."""
+        """Discard the parent's events in a forked child."""
         closed = self._workers.ended or any(each.closed for each in self._subscriptions)
         self._intake.reset()
         self._workers.reset(ended=closed)

@@ -1,4 +1,4 @@
-"""Bounded queue of one exporter's events, and the policy of what goes when it is full."""
+"""Bounded queue of one exporter's events, with priorities for overflow."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import TypeAlias
 from sidestream.events import Json, LLMChunk, StreamEvent, StreamEventType
 
 Item: TypeAlias = tuple[int, int, StreamEvent]
-"""Number in the order of all events, size in bytes, event. No two items have the same number, so that items sort."""
+"""Sequence number, size in bytes, and event. Sequence numbers are unique, so that items sort."""
 
 RANKS = {StreamEventType.LLM_CHUNK: 0} | dict.fromkeys(
     (StreamEventType.LLM_END, StreamEventType.ERROR, StreamEventType.AGENT_END, StreamEventType.SCORE), 2
 )
-"""Who makes room for whom in a full queue: 0 goes first, 2 last. Every other type is 1."""
+"""Priority of event types in a full queue: 0 is dropped first, 2 last. Default: 1."""
 
 SIZE_SAMPLE = 16
-"""Items of a container that are measured to estimate its size."""
+"""Number of a container's items measured to estimate its size."""
 SIZE_STEPS = 64
-"""Values within one piece of content that are looked at in all."""
+"""Maximum number of values to visit in one piece of content."""
 
 
 class EventQueue:
-    """Bounded queue: deltas make room for everything else, and everything else for the ends of requests and runs.
+    """Bounded queue that drops deltas first, and ends of requests and runs last.
 
-    The ends outrank the bounds, up to bounds twice as large which keep memory finite. Events that have been taken count
-    until they are released: they are still in memory.
+    Ends may exceed the bounds up to twice, which keeps memory finite. Taken events count until their release, because
+    they are still in memory.
     """
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
@@ -36,10 +36,10 @@ class EventQueue:
         self._by_rank: tuple[deque[Item], ...] = (deque(), deque(), deque())
         self._bytes = 0
         self.events = 0
-        """Events that wait or have been taken and not released."""
+        """Number of events that are queued, or taken and not yet released."""
 
     def put(self, item: Item) -> int:
-        """Add `item`; returns how many events had to go, the item itself included where there is no room for it."""
+        """Add `item`; returns the number of dropped events, including `item` itself if there is no room."""
         _, size, event = item
         rank = RANKS.get(event.event_type, 1)
         dropped = 0
@@ -53,7 +53,7 @@ class EventQueue:
         return dropped
 
     def take(self, limit: int) -> list[Item]:
-        """The oldest events, `limit` at most, in order. They count until `release`."""
+        """Take up to `limit` events, the oldest first. They count until `release`."""
         queues = [queue for queue in self._by_rank if queue]
         if len(queues) == 1:
             (queue,) = queues
@@ -65,17 +65,17 @@ class EventQueue:
         return oldest
 
     def release(self, items: Iterable[Item]) -> None:
-        """Forget `items` that were taken."""
+        """Release taken `items`."""
         for _, size, _ in items:
             self.events -= 1
             self._bytes -= size
 
     def oldest(self) -> int | None:
-        """Number of the oldest event that waits."""
+        """Number of the oldest queued event; None if empty."""
         return min((queue[0][0] for queue in self._by_rank if queue), default=None)
 
     def count_until(self, number: int) -> int:
-        """How many of the waiting events have at most that `number`."""
+        """Number of queued events whose sequence number is at most `number`."""
         return sum(item[0] <= number for queue in self._by_rank for item in queue)
 
     def is_half_full(self) -> bool:
@@ -87,7 +87,7 @@ class EventQueue:
         )
 
     def _evict(self, rank: int, size: int) -> int:
-        """Drop older events of lower ranks until `size` bytes fit; returns how many."""
+        """Drop events of lower priority, oldest first, until `size` bytes fit; returns the number of dropped events."""
         dropped = 0
         for queue in self._by_rank[:rank]:
             while queue and size <= self._max_bytes and not self._has_room(size):
@@ -98,7 +98,7 @@ class EventQueue:
 
 
 def size_of(event: StreamEvent) -> int:
-    """Roughly the bytes that `event` keeps alive."""
+    """Approximate memory use of `event` in bytes."""
     data = event.data
     size = 500
     for name in data.content_fields:
@@ -111,7 +111,8 @@ def size_of(event: StreamEvent) -> int:
 
 
 def _json_size(value: Json) -> int:
-    """Roughly the bytes of `value`, in bounded time: large containers are estimated from their first items."""
+    """Approximate size of `value` in bytes, in bounded time: large containers are extrapolated from their first
+    items."""
     size = 0.0
     todo: list[tuple[Json, float]] = [(value, 1.0)]
     for _ in range(SIZE_STEPS):

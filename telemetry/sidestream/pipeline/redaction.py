@@ -1,4 +1,4 @@
-"""Redactors of the application's own, which may fail: counted, logged once, and the text is withheld."""
+"""Redactors of the application: failures are counted and logged once, and the text is withheld."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sidestream.recording.content import Redactor
 
 
 class CountedRedactor:
-    """Redactor that counts how often `redact` raised or returned something that is no text.
+    """Redactor that counts calls of `redact` that raised or returned something other than a string.
 
-    Raises `ConfigurationError` where `redact` cannot be called: every text would be withheld.
+    Raises `ConfigurationError` if `redact` is not callable, because every text would be withheld.
     """
 
     def __init__(self, redact: Redactor) -> None:
@@ -26,7 +26,8 @@ class CountedRedactor:
         self.failures = 0
 
     def __call__(self, text: str) -> str:
-        """What may be shown of `text`. Raises what `redact` raises: `apply_policy` then shows nothing of the text."""
+        """Return the exportable form of `text`. Propagates errors of `redact`; `apply_policy` then withholds the
+        text."""
         try:
             shown = self._redact(text)
             if not isinstance(shown, str):
@@ -41,6 +42,6 @@ class CountedRedactor:
         return shown
 
     def after_fork(self) -> None:
-        """In a forked child: start counting anew."""
+        """Reset the count in a forked child."""
         self._lock = threading.Lock()
         self.failures = 0

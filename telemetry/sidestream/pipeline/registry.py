@@ -1,4 +1,4 @@
-"""Look-up of exporters by name: what is installed, and the instance that a spec such as `jsonl:runs/` describes."""
+"""Registry of exporters: installed names, and instances made from specs such as `jsonl:runs/`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MEMBERS = (
 
 
 def check_exporter(item: object, origin: str) -> Exporter:
-    """`item`, if it is an exporter; else a `ConfigurationError` that names `origin`."""
+    """Return `item` if it is an exporter; otherwise raise a `ConfigurationError` that names `origin`."""
     missing = [name for name in _MEMBERS if not hasattr(item, name)]
     if isinstance(item, type) or missing or not isinstance(getattr(item, "name", None), str):
         raise ConfigurationError(
@@ -41,18 +41,18 @@ def check_exporter(item: object, origin: str) -> Exporter:
 
 
 def available_exporters() -> list[str]:
-    """Names of the exporters that are installed, sorted."""
+    """Names of the installed exporters, sorted."""
     return sorted({entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
 
 
 def split_specs(text: str) -> list[str]:
-    """Exporters written in one text, separated by commas (semicolons where a target holds a comma)."""
+    """Split specs separated by commas (or by semicolons, if a target contains a comma)."""
     return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
 
 
 def unknown_exporter(told: str, name: str) -> UnknownExporterError:
-    """What is raised for `told`, which asks for an exporter `name` that is not installed."""
-    import difflib  # takes milliseconds to import, and is for mistakes alone
+    """Make the error for the spec `told`, whose exporter `name` is not installed."""
+    import difflib  # imported only for errors, because the import takes milliseconds
 
     there = available_exporters()
     close = difflib.get_close_matches(name, there, n=1)
@@ -64,16 +64,16 @@ def unknown_exporter(told: str, name: str) -> UnknownExporterError:
 
 
 def make_exporter(spec: str) -> Exporter:
-    """The exporter described by `spec`: `name`, `name:target`, `name:target?option=value&…`, `name:?option=value`.
+    """Make an exporter from `spec`: `name`, `name:target`, `name:target?option=value&…`, `name:?option=value`.
 
-    One that is not installed under a name is `module:Class`, or `module:Class?option=value`.
+    A class that is not installed under a name is written `module:Class` or `module:Class?option=value`.
 
     The target is the class's first parameter, options are its keyword parameters, converted to their annotated types:
     `"console"`, `"jsonl:runs/"`, `"jsonl:runs/?chunks=all&content=metadata"`, `"console:?verbose=true"`.
 
     Raises:
-        UnknownExporterError: no exporter of that name is installed.
-        ConfigurationError: an option that does not exist, or a value that cannot work.
+        UnknownExporterError: no exporter of this name is installed.
+        ConfigurationError: unknown option, or a value that cannot work.
     """
     told = shown(spec)
     name, _, rest = spec.strip().partition(":")
@@ -97,7 +97,7 @@ def make_exporter(spec: str) -> Exporter:
 
 
 def shown(spec: str) -> str:
-    """`spec` without its secrets: options and URLs may hold a key."""
+    """Displayable form of `spec` without options and parts of URLs that may contain a key."""
     before_options = cast(re.Match[str], re.match(r"[^:?=]*(:[^?]*)?", spec.strip()))
     name, colon, target = before_options[0].partition(":")
     return f"{name}{colon}{shown_url(target)}"
@@ -115,13 +115,14 @@ def _convert(
 ) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls.__init__)
-    except NameError:  # a hint that is imported for type checkers alone: the default is enough
+    except NameError:  # an annotation imported for type checkers only: use the type of the default
         hints = {p.name: type(p.default) for p in parameters if p.default not in (p.empty, None)}
     known = {p.name: hints.get(p.name, str) for p in parameters}
     converted: dict[str, Any] = {}
     for name, text in options.items():
         if name not in known:
-            # What stands there may be the end of a password with a `?`, or a key: a name alone is repeated.
+            # The text may be the end of a password that contains `?`, or a key: only plausible option names are
+            # repeated.
             called = f" {name!r}" if re.fullmatch("[a-z_]{1,30}", name) else ""
             raise ConfigurationError(
                 f"exporter {told!r}: unknown option{called}; options are: {', '.join(known) or 'none'}"

@@ -1,4 +1,4 @@
-"""Subscription of one exporter: its queue, the calls of its methods, its breaker, and its statistics."""
+"""Subscription of one exporter: queue, calls, circuit breaker, and statistics."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .queue import EventQueue, Item
 from .ticket import Ticket
 
 BATCH = 1_024
-"""Events handed over at once, at most."""
+"""Maximum number of events in a batch."""
 FAILURES_TO_OPEN = 5
-"""Failed calls in a row after which the breaker opens."""
+"""Number of consecutive failures that opens the circuit breaker."""
 BACKOFF = (0.25, 30.0)
-"""Seconds of the first and the longest pause before a failing exporter is tried again."""
+"""Shortest and longest pause in seconds before a failing exporter is retried."""
 GRACE = 0.2
-"""Seconds that every exporter has on close, even where a durable one holds everything already."""
+"""Seconds granted to every exporter on close, even if a durable one has written everything."""
 PATIENCE = 1.0
-"""Seconds after which, on such a close, a call that has not come back is taken for one that never will."""
+"""Seconds after which, on such a close, a call that has not returned is considered hung."""
 
 
 class Subscription:
-    """One exporter of a pipeline: its queue, counts, failures and worker.
+    """One exporter of a pipeline: queue, counts, failures and optional thread.
 
-    Workers call `put`, `request` and `serve`, the last from one thread at a time. Threads that wait for a flush or a
-    close call `forget` and `abandon`, possibly in a signal handler that interrupted the very same call: the lock is
-    reentrant, and a second call changes nothing that the first has changed.
+    Workers call `put`, `request` and `serve`, the last from one thread at a time. Threads waiting for a flush or close
+    call `forget` and `abandon`, possibly in a signal handler that has interrupted the same call: the lock is therefore
+    reentrant, and these methods are idempotent.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Subscription:
         self._reset(closed=False)
 
     def _reset(self, *, closed: bool) -> None:
-        """Start with an empty queue and new statistics."""
+        """Reset to an empty queue and new statistics."""
         self.alone = self.exporter.threaded
-        """Whether the exporter is served by a thread of its own."""
+        """Whether a dedicated thread serves the exporter."""
         self.has_thread = False
-        """Whether that thread has been started."""
+        """Whether the dedicated thread has been started."""
         self._wakeup: SimpleQueue[None] = SimpleQueue()
-        """Wakes that thread."""
+        """Wakes the dedicated thread."""
         self._idle = False
         self.closed = self._closing = self.finished = closed
         self.busy_since: float | None = None
-        """When (monotonic) the call began that the exporter is in."""
+        """Monotonic start time of the exporter's current call; None between calls."""
         self._lock = threading.RLock()
         self._queue = EventQueue(*self._bounds)
         self._in_hand: list[Item] = []
@@ -68,7 +68,7 @@ class Subscription:
         self._last_number = 0
         self._reported: dict[str, int] = {}
         self._raised: dict[str, str] = {}
-        """What the exporter raised last with a batch, and how its traceback is had: fields of a message."""
+        """Log fields for the exporter's last error: exception type, and how to print the traceback."""
         self._tickets: list[tuple[int, Ticket]] = []
         self._started = self._hurry = False
         self._backoff = Backoff(*BACKOFF)
@@ -78,10 +78,10 @@ class Subscription:
         self._last_success: float | None = None
         self._last_error: str | None = None
 
-    # --- what workers put in ---
+    # --- called by the workers ---
 
     def put(self, items: Sequence[Item]) -> None:
-        """Queue `items`, but for those that the exporter skips."""
+        """Queue `items`, except for types that the exporter skips."""
         skip = self._skip
         wanted = [item for item in items if item[2].event_type not in skip] if skip else items
         if not wanted:
@@ -100,7 +100,7 @@ class Subscription:
             self._counts = self._counts.drop("overflow", dropped)._replace(pending=self._queue.events)
 
     def request(self, ticket: Ticket) -> None:
-        """Answer `ticket` when all that has been put so far is delivered."""
+        """Complete `ticket` once all events so far are delivered."""
         with self._lock:
             if ticket.close:
                 self._close_asked = time.monotonic()
@@ -111,11 +111,11 @@ class Subscription:
                 self._tickets.append((self._last_number, ticket))
 
     def hurry(self) -> None:
-        """Deliver what waits at the next call of `serve`, without regard to the exporter's interval."""
+        """Deliver queued events at the next call of `serve`, regardless of the exporter's interval."""
         self._hurry = self._queue.events > 0
 
     def has_work(self) -> bool:
-        """Whether there is anything to call `serve` for, now or when it is due."""
+        """Whether `serve` has something to do, now or later."""
         return bool(
             self._queue.events
             or self._tickets
@@ -124,21 +124,21 @@ class Subscription:
         )
 
     def ring(self) -> None:
-        """Wake the exporter's own thread, if it sleeps and would not wake in time."""
+        """Wake the dedicated thread if it would not wake in time by itself."""
         urgent = self._closing or self._tickets or self._hurry or self._queue.is_half_full()
         if (urgent or self._idle) and self._wakeup.empty():
             self._wakeup.put(None)
 
-    # --- what those who wait ask ---
+    # --- called by waiting threads ---
 
     def is_done(self, ticket: Ticket) -> bool:
-        """Whether `ticket` has been answered."""
+        """Whether `ticket` is completed."""
         return self.closed or (
             not ticket.close and ticket.passed_on and all(each is not ticket for _, each in self._tickets)
         )
 
     def forget(self, ticket: Ticket) -> int:
-        """Nobody waits for `ticket` any longer; returns how many events it still lacks."""
+        """Cancel `ticket`; returns the number of its events that are not delivered."""
         with self._lock:
             if not ticket.passed_on:
                 return self._counts.pending
@@ -149,12 +149,12 @@ class Subscription:
             return sum(item[0] <= asked[0] for item in self._in_hand) + self._queue.count_until(asked[0])
 
     def hangs_from(self) -> float:
-        """When (monotonic) the exporter's present call is to be taken for one that hangs."""
+        """Monotonic time from which the exporter's current call is considered hung."""
         begun = self.busy_since or max(self._came_back, self._close_asked)
         return max(self._close_asked + GRACE, begun + (GRACE if self._backoff.failures else PATIENCE))
 
     def abandon(self) -> None:
-        """Give up: what is pending counts as dropped, and a call that comes back later changes nothing."""
+        """Drop all pending events, and ignore the result of a call in progress."""
         with self._lock:
             self._closing = self.closed = True
             counts = self._counts
@@ -167,7 +167,7 @@ class Subscription:
         self._wakeup.put(None)
 
     def stats(self) -> ExporterStats:
-        """The statistics at this moment. Takes no lock."""
+        """Return current statistics. Takes no lock."""
         counts, busy = self._counts, self.busy_since
         return ExporterStats(
             seen=counts.exported + sum(counts.dropped.values()) + counts.pending,
@@ -182,7 +182,7 @@ class Subscription:
         )
 
     def report(self, *, final: bool = False) -> None:
-        """Say once for each reason that events were dropped, and at the end how many it came to."""
+        """Log the first drop for each reason; with `final`, also the updated totals."""
         for reason, count in self._counts.dropped.items():
             said = self._reported.get(reason)
             if said is None or (final and count > said):
@@ -191,7 +191,7 @@ class Subscription:
                 warn("events dropped", exporter=self.name, reason=reason, so_far=count, **why)
 
     def after_fork(self, *, closed: bool) -> None:
-        """In a forked child: begin with nothing."""
+        """Reset in a forked child."""
         self._reset(closed=closed)
         try:
             self.exporter.after_fork()
@@ -199,10 +199,10 @@ class Subscription:
             kind = type(error).__qualname__
             error_once("exporter failed after fork", self.name, exporter=self.name, exception=kind)
 
-    # --- the exporter's calls ---
+    # --- calls of the exporter ---
 
     def work(self) -> None:
-        """Serve the exporter on a thread of its own, until it is closed."""
+        """Serve the exporter on a dedicated thread, until it is closed."""
         while not self.finished:
             self._idle = False
             due = self.serve()
@@ -212,9 +212,9 @@ class Subscription:
                     self._wakeup.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
 
     def serve(self) -> float | None:
-        """Do what is due, one batch at most. May take as long as the exporter likes.
+        """Do the work that is due, at most one batch. Blocks as long as the exporter's calls.
 
-        Returns when (monotonic) there is more to do; None: when something new comes.
+        Returns the monotonic time at which more work is due; None if there is none before new events.
         """
         if self.closed:
             self._finish()
@@ -228,7 +228,7 @@ class Subscription:
         delivered = self._start_early() and self._deliver()
         self._answer()
         if self._closing and not (delivered and self._queue.events):
-            self._finish()  # an exporter that is away had one more try
+            self._finish()  # an unreachable exporter has had its last try
             return None
         if not delivered:
             return self._pause() or now
@@ -238,13 +238,13 @@ class Subscription:
         return None
 
     def _pause(self) -> float | None:
-        """Until when (monotonic) the breaker leaves the exporter alone; a flush shortens that."""
+        """Monotonic end of the circuit breaker's pause, shortened by a flush; None if there is no pause."""
         if self._tickets:
             self._retry_at = min(self._retry_at, self._failed_at + self._backoff.first)
         return self._retry_at if time.monotonic() < self._retry_at else None
 
     def _start_early(self) -> bool:
-        """Start an exporter that does not wait for events. False where it cannot start yet."""
+        """Start an eager exporter. Returns False if it cannot start yet."""
         if self._started or not self.exporter.eager:
             return True
         try:
@@ -257,7 +257,7 @@ class Subscription:
         return self._started
 
     def _deliver(self) -> bool:
-        """Hand over a batch, if there is one. False where the exporter is to be left alone for a while."""
+        """Deliver one batch, if any. Returns False if the exporter must be paused."""
         exporter, batch = self.exporter, self._take()
         if not batch:
             return True
@@ -273,7 +273,7 @@ class Subscription:
             self._note_failure(error)
             self._leave_alone()
             return False
-        except BaseException as error:  # a worker outlives whatever an exporter raises, SystemExit too
+        except BaseException as error:  # a worker survives any exception of an exporter, including SystemExit
             self._raised = {"exception": type(error).__qualname__, "traceback": "SIDESTREAM_DEBUG=1"}
             self._settle(batch, {"error": len(batch)})
             self._note_failure(error)
@@ -289,14 +289,14 @@ class Subscription:
 
     def _take(self) -> list[Item]:
         with self._lock:
-            if not self._in_hand and self._queue.events:  # else the batch that an unavailable exporter gave back
+            if not self._in_hand and self._queue.events:  # otherwise retry the batch of an unavailable exporter
                 self._in_hand = self._queue.take(BATCH)
             return self._in_hand
 
     def _settle(self, batch: Sequence[Item], lost: Mapping[str, int]) -> None:
         with self._lock:
             if self.closed:
-                return  # abandoned in the meantime, and counted as dropped then
+                return  # abandoned meanwhile, and already counted as dropped
             self._in_hand = []
             self._queue.release(batch)
             counts = self._counts
@@ -306,7 +306,7 @@ class Subscription:
             self._counts = Counts(exported, self._queue.events, counts.dropped)
 
     def _answer(self) -> None:
-        """Answer the tickets whose events are all delivered, after a flush of the exporter."""
+        """Flush the exporter, and complete the tickets whose events are all delivered."""
         with self._lock:
             oldest = self._in_hand[0][0] if self._in_hand else self._queue.oldest()
             ready = [entry for entry in self._tickets if not entry[1].close and (oldest is None or oldest > entry[0])]
@@ -318,7 +318,7 @@ class Subscription:
                 ticket.done.put(None)
 
     def _finish(self) -> None:
-        """Close the exporter, once: everything is delivered, or it cannot be."""
+        """Flush and close the exporter, and drop undelivered events. Idempotent."""
         if not self.finished:
             self._guarded(self.exporter.flush)
             self._guarded(self.exporter.close)
@@ -351,7 +351,7 @@ class Subscription:
 
     @contextmanager
     def _call(self) -> Iterator[None]:
-        """Around a call of the exporter: whether it is busy, and when it last came back."""
+        """Track the start and end of an exporter's call."""
         self.busy_since = time.monotonic()
         try:
             yield
@@ -360,7 +360,7 @@ class Subscription:
 
 
 def _losses(reported: Mapping[str, int] | None, offered: int) -> Mapping[str, int]:
-    """Losses that an exporter reports, where they are plausible."""
+    """Validate the losses reported by an exporter. Raises `ValueError` if they are implausible."""
     lost = dict(reported or {})
     if any(type(count) is not int or count < 0 for count in lost.values()) or sum(lost.values()) > offered:
         raise ValueError(f"export() reported {lost} as lost of {offered} events")

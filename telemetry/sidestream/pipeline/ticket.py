@@ -1,4 +1,4 @@
-"""Tickets: how a flush or a close waits for the exporters."""
+"""Tickets for waiting on exporters in a flush or close."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from queue import SimpleQueue
 
 
 class Ticket:
-    """Ticket of a flush or close: done when all exporters have delivered what came before it, and are closed if wanted.
+    """Ticket of a flush or close, completed once all exporters have delivered the earlier events (and closed, on a
+    close).
 
-    `done` is a doorbell: rung for each exporter that has. `SimpleQueue` is reentrant, unlike `Event` and `Condition`: a
-    finalizer or signal handler that interrupts a wait may ring it.
+    Each exporter puts one item into `done`. `SimpleQueue` is reentrant, unlike `Event` and `Condition`, so that a
+    finalizer or signal handler that interrupts a wait may put as well.
     """
 
     def __init__(self, *, close: bool = False) -> None:
         self.close = close
         self.done: SimpleQueue[None] = SimpleQueue()
         self.passed_on = False
-        """Whether every subscription has it."""
+        """Whether every subscription has received the ticket."""

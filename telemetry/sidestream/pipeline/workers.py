@@ -1,4 +1,4 @@
-"""Workers of a pipeline: one thread leads, one stands by, and each exporter that hangs or may wait has one."""
+"""Workers of a pipeline: a leader, a standby thread, and dedicated threads for exporters that may block."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from .subscription import Subscription
 from .ticket import Ticket
 
 POLL_SECONDS = 0.1
-"""Longest pause between two looks at the records while runs are in progress."""
+"""Maximum pause in seconds between two checks for records while runs are in progress."""
 LINGER_SECONDS = 1.0
-"""Seconds without a record or a run after which the worker sleeps until it is woken."""
+"""Seconds without records or runs after which the worker sleeps until woken."""
 PROMPT_SECONDS = 0.01
-"""Shortest time between two rounds: the ends of many runs within it are delivered together."""
+"""Minimum seconds between two rounds, so that the ends of many runs are delivered together."""
 BACKLOG = 1_000
-"""Waiting records at which a worker that polls is woken."""
+"""Number of pending records that wakes a polling worker."""
 HANG_SECONDS = 0.1
-"""Seconds that an exporter's call may hold up the other exporters, once someone waits for them."""
+"""Maximum seconds for which an exporter's call may block the other exporters while a thread waits for them."""
 REPORT_SECONDS = 0.5
-"""Seconds that a close waits for pending log messages: stderr may be a pipe that nobody reads."""
+"""Maximum seconds for which a close waits for pending log messages, since stderr may be a blocked pipe."""
 
 
 class Workers:
-    """The threads that take `records`, make events of them, and serve one exporter after the other.
+    """Threads that turn `records` into events, and serve the exporters in turn.
 
-    A second thread stands by. When someone who waits finds that the leader is held up by an exporter's call, the second
-    thread leads from then on, and the first stays with that exporter for good. Exporters that are `threaded` have a
-    thread of their own from the start.
+    A second thread stands by. If a waiting thread finds the leader blocked in an exporter's call, the standby thread
+    becomes the leader, and the blocked thread stays with its exporter for good. `threaded` exporters have dedicated
+    threads from the start.
 
     The garbage collector ends abandoned runs, and signal handlers end programs, between any two bytecodes of a thread.
-    So what they call takes no lock that the interrupted code may hold: it appends to `records` and rings bells.
+    Their code therefore takes no lock that the interrupted code may hold: it appends to `records` and to wake-up
+    queues.
 
     Args:
-        records: What the caller's path appends to.
-        intake: Makes events of the records, and queues them for the exporters.
-        subscriptions: The exporters, in the order of their calls.
+        records: Records appended by the caller's path.
+        intake: Turns records into events, and queues them for the exporters.
+        subscriptions: Subscriptions of the exporters, in the order of their calls.
         is_recording: Whether runs are in progress, so that the worker polls.
-        on_error: Takes what goes wrong in a round.
+        on_error: Receives exceptions of a round.
     """
 
     def __init__(
@@ -63,55 +64,55 @@ class Workers:
         self._served = sorted(subscriptions, key=lambda each: not each.exporter.durable)
         self._is_recording = is_recording
         self.report: Callable[[], None] = lambda: None
-        """Logs the sidecar's pending messages. Called by a worker now and then, for logging may block."""
+        """Logs pending messages of the sidecar. Called by a worker from time to time, because logging may block."""
         self._on_error = on_error
         self._poll = max(0.001, min([POLL_SECONDS, *(each.exporter.interval for each in subscriptions)]))
         self.reset(ended=not subscriptions)
 
     def reset(self, *, ended: bool) -> None:
-        """Start without a thread."""
+        """Reset to a state without threads."""
         self.mark = 1
-        """Number of waiting records at which whoever appends one calls `notice`."""
+        """Number of pending records from which an appending thread calls `notice`."""
         self.threads: list[threading.Thread] = []
         self._starting = threading.Lock()
         self._role = threading.Lock()
-        """Held, by workers alone, while the leader changes."""
+        """Lock for changes of the leader, taken by workers only."""
         self._leader: object = None
         self._serving: Subscription | None = None
-        """Whose exporter the leader is calling."""
+        """Subscription whose exporter the leader is calling."""
         self._saying_since: float | None = None
-        """When (monotonic) the leader began to log."""
+        """Monotonic time at which the leader started logging; None if it is not logging."""
         self._wakeup: SimpleQueue[None] = SimpleQueue()
-        """Wakes the leader. `SimpleQueue`, since a finalizer or signal handler may ring it in the middle of a wait."""
+        """Wakes the leader. A `SimpleQueue`, because a finalizer or signal handler may put during a wait."""
         self._stand_by_wakeup: SimpleQueue[float] = SimpleQueue()
-        """Wakes the thread that stands by, with the seconds that the leader may be held up."""
+        """Wakes the standby thread, with the seconds for which the leader may block."""
         self._said: SimpleQueue[None] = SimpleQueue()
         self._hurry = self._asked = False
         self.ended = ended
-        """Whether every exporter is closed, so that records which come now are counted and no more."""
+        """Whether all exporters are closed, so that new records are only counted as dropped."""
         self._over = ended
-        """Whether the last messages are logged."""
+        """Whether the last messages have been logged."""
         self._round_at = 0.0
 
     # --- called from any thread, finalizer or signal handler ---
 
     def notice(self) -> None:
-        """Have the records taken before the worker looks by itself: the worker sleeps, or is behind."""
+        """Wake a worker that sleeps or lags behind, to process the records early."""
         if self.ended:
             self._intake.drain()
             return
-        self.mark = sys.maxsize  # one bell is enough until a worker has been here
+        self.mark = sys.maxsize  # one wake-up suffices until the next round
         if self.start():
             self._ring()
 
     def wake(self) -> None:
-        """A run has ended: have all of it delivered at once, whatever the intervals of the exporters."""
+        """Deliver the events of an ended run at once, regardless of the exporters' intervals."""
         if not (self._hurry or self.ended):
             self._hurry = True
             self._ring()
 
     def ask(self, ticket: Ticket) -> None:
-        """Have `ticket` answered: by a worker, or where no thread can be had, by this one."""
+        """Process `ticket` on a worker, or on this thread if no worker can be started."""
         if not self.ended:
             self._records.append(ticket)
             self._asked = True
@@ -121,7 +122,7 @@ class Workers:
                 self._work_here(ticket)
 
     def wait(self, ticket: Ticket, whom: Sequence[Subscription], until: Callable[[Subscription], float]) -> None:
-        """Wait until `whom` have answered, each until its own time (monotonic)."""
+        """Wait for `whom` to complete `ticket`, each until its own monotonic deadline."""
         begun = time.monotonic()
         while self.threads and not (self.ended or self.is_here()):
             times = [until(each) for each in whom if not each.is_done(ticket)]
@@ -134,7 +135,7 @@ class Workers:
                 ticket.done.get(timeout=max(0.001, min(left, patience)))
 
     def end(self) -> None:
-        """All exporters are closed: log the last messages, for a bounded time, and end the workers."""
+        """Log the last messages within a bounded time, and end the workers. Called once all exporters are closed."""
         self.ended = True
         self.mark = 1
         if not self.threads:
@@ -143,11 +144,12 @@ class Workers:
             self._ring()
             with suppress(Empty):
                 self._said.get(timeout=REPORT_SECONDS)
-                self._said.put(None)  # for others who close at the same time
+                self._said.put(None)  # for threads that close concurrently
         self._intake.drain()
 
     def start(self) -> bool:
-        """Have a worker. False where no thread can be started: the interpreter is going down, or the system is full."""
+        """Start a worker if there is none. Returns False if no thread can be started, for example at interpreter
+        exit."""
         if not self.threads and self._starting.acquire(blocking=False):
             try:
                 if not self.threads:
@@ -157,12 +159,12 @@ class Workers:
         return bool(self.threads)
 
     def is_here(self) -> bool:
-        """Whether this is a worker's thread."""
+        """Whether the current thread is a worker."""
         here = threading.get_ident()
         return any(thread.ident == here for thread in self.threads)
 
     def check_leader(self, patience: float = HANG_SECONDS) -> None:
-        """Have another thread lead, if the leader is held up for more than `patience` seconds."""
+        """Replace the leader by the standby thread if the leader blocks for more than `patience` seconds."""
         if self._serving is not None or self._saying_since is not None:
             self._stand_by_wakeup.put(patience)
 
@@ -175,15 +177,16 @@ class Workers:
         self.threads.append(thread)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is going down, or the system has no more threads
+        except RuntimeError:  # interpreter exit, or thread limit of the system
             self.threads.remove(thread)
             return False
         return True
 
-    # --- who leads ---
+    # --- leadership ---
 
     def _work_here(self, ticket: Ticket) -> None:
-        """Do a worker's work on this thread, since no other can be had, until `ticket` is answered or cannot be now."""
+        """Work on the current thread, because no worker can be started, until `ticket` is completed or more work is
+        not due yet."""
         self._leader = me = object()
         while not all(each.is_done(ticket) for each in self._subscriptions):
             due = self._round(me)
@@ -196,7 +199,7 @@ class Workers:
         self._lead(me)
 
     def _stand_by(self) -> None:
-        """Take over when the leader is held up and someone who waits rings; until then, sleep."""
+        """Sleep until the leader blocks and a waiting thread asks for a replacement, then lead."""
         while not self._over:
             patience = self._stand_by_wakeup.get()
             since = self._held_since()
@@ -206,7 +209,8 @@ class Workers:
                     return
 
     def _take_over(self, since: float) -> bool:
-        """Lead from now on, unless the leader has got on since it was held up. The leader stays with its exporter."""
+        """Become the leader, unless the old leader has progressed since `since`. The old leader stays with its
+        exporter."""
         with self._role:
             if since != self._held_since():
                 return False
@@ -222,7 +226,7 @@ class Workers:
         serving = self._serving
         return serving.busy_since if serving is not None else self._saying_since
 
-    # --- what the leader does ---
+    # --- work of the leader ---
 
     def _lead(self, me: object) -> None:
         while self._leader is me and not self.ended:
@@ -237,7 +241,7 @@ class Workers:
             self._farewell()
 
     def _round(self, me: object) -> float:
-        """Take the records, and let each exporter do what is due; returns when (monotonic) there is more to do."""
+        """Process the records and serve each exporter; returns the monotonic time at which more work is due."""
         self._round_at = time.monotonic()
         self._asked = False
         hurry, self._hurry = self._hurry, False
@@ -258,11 +262,12 @@ class Workers:
             if due is not None:
                 next_due = min(next_due, due)
         if all(each.finished for each in self._subscriptions):
-            self.ended = True  # where an exporter closed its own sidecar, and nobody waits
+            self.ended = True  # an exporter closed its own sidecar, so no thread waits in `end`
         return next_due
 
     def _is_still_leading(self, me: object, subscription: Subscription) -> bool:
-        """Whether no other has taken over in the meantime. Else this thread stays with `subscription` for good."""
+        """Whether this thread still leads. Otherwise it serves `subscription` for good, and returns False at the
+        end."""
         with self._role:
             if self._leader is me:
                 self._serving = None
@@ -271,13 +276,13 @@ class Workers:
         return False
 
     def _has_thread(self, subscription: Subscription) -> bool:
-        """Whether `subscription` has its thread, or can be given one now. Else the leader serves it like any other."""
+        """Whether `subscription` has, or now gets, a dedicated thread. Otherwise the leader serves it."""
         if not subscription.has_thread:
             subscription.has_thread = subscription.alone = self._start_thread(subscription.work)
         return subscription.has_thread
 
     def _sleep(self, due: float) -> None:
-        """Sleep until `due` (monotonic), the next look at the records, or a bell."""
+        """Sleep until the monotonic time `due`, the next poll, or a wake-up."""
         now = time.monotonic()
         if self._intake.active_at + LINGER_SECONDS > now or self._is_recording():
             self.mark = BACKLOG
@@ -285,7 +290,7 @@ class Workers:
             due = min(due, now + (self._poll if active else POLL_SECONDS))
         else:
             self.mark = 1
-        # The mark is set first and the records are looked at afterwards, so that no bell is missed.
+        # Set the mark first and check the records afterwards, so that no wake-up is missed.
         if due > now and not (self._hurry or self._asked or self.ended) and len(self._records) < self.mark:
             self._say()
             with suppress(Empty):
@@ -309,7 +314,7 @@ class Workers:
         self._saying_since = None
 
     def _farewell(self) -> None:
-        """Say the last things, and close the exporters that a close gave up before they were."""
+        """Log the last messages, and close exporters that a close has abandoned."""
         self._say(final=True)
         self._over = True
         self._said.put(None)

@@ -1,4 +1,4 @@
-"""Background work in slices: the agents' threads get the GIL in between, as soon as they need it."""
+"""Yielding of the GIL: background work in slices, between which the agents' threads can run."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from contextlib import contextmanager
 from math import inf
 
 SHORT_SLICE = 60e-6
-"""Seconds that the GIL is held at a time beside an event loop that waits and has to be woken on time."""
+"""Maximum seconds to hold the GIL if other threads wait in an event loop, which must wake on time."""
 LONG_SLICE = 1e-3
-"""The same beside code that computes without a pause: it is late for nobody, and each hand-over costs it more."""
+"""Maximum seconds to hold the GIL if other threads compute without pause, and each switch costs them more."""
 PAUSE = 1e-4
 """Seconds of sleep between two slices."""
 LOOK_SECONDS = 0.02
-"""Shortest time over which it is judged whether the others wait."""
+"""Minimum seconds over which the load of other threads is measured."""
 COMPUTING = 0.8
-"""Share of the time left by this thread in which others compute, above which they are taken never to wait."""
+"""Share of the remaining time used by other threads above which they are considered to compute without pause."""
 
 
 class GilYielder:
-    """Hands over the GIL between slices of work: call `maybe_yield` after each piece.
+    """Yields the GIL between slices of work: call `maybe_yield` after each piece.
 
-    On the thread of an event loop it never sleeps, for there it would hold up those that it is meant to let through.
+    Never sleeps on the thread of an event loop, because the sleep would block the very code that needs the GIL.
     """
 
     def __init__(self) -> None:
         self._until = inf if _in_event_loop() else time.perf_counter() + _load.slice_seconds()
 
     def maybe_yield(self) -> None:
-        """Sleep a little where the slice is over, unless this thread is in a hurry."""
+        """Sleep briefly if the slice is over, unless this thread is in a hurry."""
         if time.perf_counter() >= self._until:
             if time.perf_counter() < _load.hurries_from:
                 time.sleep(PAUSE)
@@ -40,9 +40,9 @@ class GilYielder:
 
 @contextmanager
 def hurrying(after: float) -> Iterator[None]:
-    """Within the block, work of this thread sleeps no more once `after` seconds are over: somebody waits for it.
+    """Stop sleeping on this thread after `after` seconds within the block, because another thread waits for the work.
 
-    The interpreter still hands the GIL over every few milliseconds to those that ask for it.
+    The interpreter still switches threads every few milliseconds on request.
     """
     before, _load.hurries_from = _load.hurries_from, time.perf_counter() + after
     try:
@@ -52,16 +52,16 @@ def hurrying(after: float) -> Iterator[None]:
 
 
 class _Load(threading.local):
-    """How busy the other threads of the process are, as seen from this one."""
+    """CPU load of the other threads, measured from the current thread."""
 
     def __init__(self) -> None:
         self._looked_at = self._mine = self._others = 0.0
         self._slice = SHORT_SLICE
         self.hurries_from = inf
-        """When (`perf_counter`) the thread stops sleeping."""
+        """`perf_counter` time from which the thread no longer sleeps."""
 
     def slice_seconds(self) -> float:
-        """How long this thread may hold the GIL at a time."""
+        """Seconds for which this thread may hold the GIL."""
         now = time.perf_counter()
         if now - self._looked_at >= LOOK_SECONDS:
             mine = time.thread_time()
