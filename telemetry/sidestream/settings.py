@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from .diagnostics import warn
+from .diagnostics import warn, warn_once
 from .errors import ConfigurationError
 from .pipeline.companions import ReadsLog, connect
 from .pipeline.exporter import Exporter
@@ -15,8 +15,11 @@ DEFAULT_EXPORTERS = "console,jsonl:runs/"
 
 
 def is_disabled() -> bool:
-    """Whether `SIDESTREAM_DISABLED` (1, true, yes or on) turns observation off."""
-    return os.environ.get("SIDESTREAM_DISABLED", "").strip().lower() in ("1", "true", "yes", "on")
+    """Whether `SIDESTREAM_DISABLED` (1, true, yes or on) turns observation off. Any other value but a no is logged."""
+    value = os.environ.get("SIDESTREAM_DISABLED", "").strip().lower()
+    if value not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
+        warn_once("SIDESTREAM_DISABLED is neither 1 nor 0, and is ignored")
+    return value in ("1", "true", "yes", "on")
 
 
 def exporters_from_environment() -> list[str]:

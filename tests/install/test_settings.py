@@ -79,6 +79,17 @@ def test_other_values_do_not_switch_it_off(monkeypatch: pytest.MonkeyPatch, valu
     assert Sidecar(InMemoryExporter()).active
 
 
+def test_a_value_that_is_neither_yes_nor_no_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And shown nowhere: it may be a secret that belongs to another variable."""
+    forget()
+    monkeypatch.setenv("SIDESTREAM_DISABLED", "sk-1234")
+    assert all(Sidecar(InMemoryExporter()).active for _ in range(2))
+    assert caplog.text.count("SIDESTREAM_DISABLED is neither 1 nor 0") == 1
+    assert "sk-1234" not in caplog.text
+
+
 def test_several_exporters_in_one_string_are_a_hint() -> None:
     """The form of the environment variable, given as an argument."""
     with pytest.raises(ConfigurationError, match=r"several; give them one by one: 'console', 'jsonl:runs/'"):
