@@ -1,1 +1,1 @@
-"""`sidestream demo`: a support agent streams over real HTTP, and every way in which a run can end is observed."""
+"""`sidestream demo`: a support agent streams over real HTTP, with every possible outcome of a run."""

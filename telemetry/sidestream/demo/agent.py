@@ -1,6 +1,6 @@
-"""The application that the demo observes: customer support of a small bicycle shop, as anyone would write it.
+"""Application that the demo observes: customer support of a small bicycle shop.
 
-Nothing in this file knows that it is being observed.
+The code is ordinary pydantic-ai code, without any reference to Sidestream.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic_ai.models import Model
 
 @dataclass
 class Shop:
-    """What the tools can look up."""
+    """Data that the tools look up."""
 
     orders: dict[str, str] = field(
         default_factory=lambda: {
@@ -30,7 +30,7 @@ class Shop:
 
 
 def support_agents(model: Model) -> tuple[Agent[Shop, str], Agent[Shop, str]]:
-    """The support agent and the billing agent that it asks for help, both on `model`."""
+    """Support agent, and the billing agent that it calls as a tool, both with `model`."""
     billing = Agent(
         model,
         name="billing",

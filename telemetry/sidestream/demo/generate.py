@@ -1,4 +1,4 @@
-"""A log of many made-up runs, in seconds: to try commands, pages and dashboards on, and to measure readers."""
+"""Generator of logs with many made-up runs, to try commands, pages and dashboards, and to benchmark readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 AT_ONCE = 12
-"""Runs that overlap in time, so that their lines are mixed as in a real log."""
+"""Runs that overlap in time, so that their lines interleave as in a real log."""
 
 
 def generate(
@@ -37,18 +37,18 @@ def generate(
 ) -> str:
     """Write a log of exactly `events` events; returns the path of the file.
 
-    The last runs are cut off where the number is reached, as by a kill of their process: readers call them lost.
+    The last runs are cut off once the number is reached, as if their process was killed: readers report them as lost.
 
     Args:
-        path: A folder, in which a file is made that is named as the JSONL exporter would; or a file ending in `.jsonl`.
-        events: How many.
-        seed: The same seed and `until` give the same bytes.
-        days: Over how many days the runs are spread, busy ones by day, few by night.
-        until: When the last runs begin, with its time zone; now unless given.
-        told: Called now and then with the number of events written so far.
+        path: Folder, in which the file is named as the JSONL exporter would; or a file ending in `.jsonl`.
+        events: Number of events.
+        seed: Seed of the random numbers; equal `seed` and `until` give equal bytes.
+        days: Days over which the runs are spread, with more runs by day than by night.
+        until: Start of the last runs, with a time zone. None is now.
+        told: Callback that gets the number of events written so far, after each batch.
 
     Raises:
-        ConfigurationError: a number that cannot work, or a file that is there already or cannot be made.
+        ConfigurationError: `events` or `days` is below 1, or the file exists or cannot be created.
     """
     if events < 1 or days < 1:
         raise ConfigurationError(f"events={events!r}, days={days!r}: must be at least 1")
@@ -100,12 +100,12 @@ def _new_file(path: str, begin: float) -> str:
 
 
 def _batches(rng: Random, end: float, days: int, wanted: int) -> Iterator[list[StreamEvent]]:
-    """Runs that overlap, their events in order of time, until there are `wanted`."""
+    """Batches of overlapping runs' events, ordered by time, `wanted` events in total."""
     chunks = chunks_of(rng)
     made = 0
     while made < wanted:
-        # Where in the period: the runs come at 0.2 of their mean rate at its beginning, at 1.8 half a day later, and so
-        # on. An event more or less in a batch moves the next ones by little.
+        # Time within the period: the rate of runs swings daily between 0.2 and 1.8 of its mean. Derived from the share
+        # of events written, so that the size of one batch hardly moves the later ones.
         part = made / wanted
         at = end - 86_400 * (days * (1 - part) + 0.8 * math.sin(2 * math.pi * days * part) / (2 * math.pi))
         batch: list[StreamEvent] = []

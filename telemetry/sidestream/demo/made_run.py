@@ -1,6 +1,6 @@
-"""One made-up run: a plausible story of requests, tools and sub-agents, with times that never were.
+"""Made-up run: a plausible sequence of requests, tools and sub-agents, with an artificial clock.
 
-It is recorded as a real run is, by the same recorder and assembler. Only the clock is made up.
+The run is recorded by the recorder and assembler of real runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sidestream.recording.response import ResponseFacts
 from sidestream.recording.run_recorder import RunRecorder
 
 Chunk: TypeAlias = tuple[list[str], list[int]]
-"""Texts of deltas, and when each comes, in nanoseconds after the first."""
+"""Texts of deltas, and the nanoseconds of each since the first."""
 
 DELTAS = 8
-"""Deltas of one `llm_chunk`: a tenth of a second of a model that writes 80 tokens a second."""
+"""Deltas of one `llm_chunk`: a tenth of a second of a model that generates 80 tokens a second."""
 SPLIT = (0.86, 0.92, 0.96, 0.985)
-"""Up to these parts of all runs: completed, error, cancelled, abandoned; the rest timed out."""
+"""Cumulative shares of the outcomes completed, error, cancelled and abandoned; the rest is timed_out."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Model:
     name: str
     provider: str
     price: tuple[str, str] | None
-    """US dollars for a million tokens in and out; None for a model of unknown price."""
+    """US dollars per million input and output tokens; None for a model without a known price."""
     pace: float
-    """How slow it is, as a factor."""
+    """Factor on all durations of the model."""
     thinks: bool = False
 
 
@@ -50,7 +50,7 @@ class Agent:
     instructions: str
     tools: tuple[str, ...]
     desk: str | None = None
-    """The agent that it asks as a tool."""
+    """Name of the agent that is called as a tool; None for no sub-agent."""
 
 
 _MINI = Model("gpt-5-mini", "openai", ("0.25", "2.00"), 0.7)
@@ -102,7 +102,7 @@ _FAILURES = (
 
 
 def chunks_of(rng: Random) -> list[Chunk]:
-    """Deltas of many chunks, whose neighbours belong together."""
+    """Deltas of 512 chunks, whose texts continue from chunk to chunk."""
     text = [f"{word} " for word in _TEXT.split()]
     found = []
     for start in range(0, 512 * DELTAS, DELTAS):
@@ -113,12 +113,15 @@ def chunks_of(rng: Random) -> list[Chunk]:
 
 
 class MadeRun:
-    """One made-up run, recorded step by step.
+    """Made-up run, recorded step by step.
 
     Args:
-        log: Takes the events of the run and of its sub-agents.
-        at: When it begins, in Unix seconds.
-        parent: The run, the tool call and the span number of that call which a sub-agent is asked from.
+        log: List to which the events of the run and its sub-agents are appended.
+        rng: Random numbers that determine the run.
+        chunks: Deltas to stream, from `chunks_of`.
+        agent: Agent of the run.
+        at: Start of the run in Unix seconds.
+        parent: Calling run, tool call id and span number of a sub-agent; None for a root run.
     """
 
     def __init__(
@@ -158,11 +161,11 @@ class MadeRun:
         )
 
     def clock(self) -> int:
-        """The made-up time, in Unix nanoseconds."""
+        """Current made-up time in Unix nanoseconds."""
         return round(self.now * 1e6) * 1_000
 
     def tell(self) -> None:
-        """The whole run, its sub-agents included."""
+        """Record the whole run, sub-agents included."""
         rng, agent, number = self.rng, self.agent, self.number
         self.run.start(
             prompt=rng.choice(_QUESTIONS).format(number),
@@ -218,7 +221,7 @@ class MadeRun:
         request.end(outcome, self._facts(number, count, outcome, answers), failure=failure)
 
     def _wait(self, request: RequestRecorder, seconds: float, *, chunk: bool = False) -> None:
-        """The provider takes `seconds` for its next event."""
+        """Let the provider take `seconds` for its next event."""
         asked = self.clock()
         self.now += seconds
         request.pulled(asked, self.clock(), chunk=chunk)
@@ -270,7 +273,7 @@ class MadeRun:
         request.close_part(part, self.clock())
 
     def _tool(self) -> None:
-        """The tool that the answer asked for."""
+        """Record the call of the tool that the last response requested."""
         rng, call = self.rng, f"call-{self.calls}"
         span = self.run.tool_start(self.tool_name, call, self.args, 1)
         place = rng.random()

@@ -1,4 +1,4 @@
-"""The demo's scenes: one support agent, called as applications call agents, and every way in which a run can end."""
+"""Scenes of the demo: a support agent, called in the ways applications call agents, with every outcome of a run."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from .summary import Summary, find_log, runs_of
 Support: TypeAlias = Agent[Shop, str]
 
 MODEL_NAME = "gpt-5-mini"
-"""Model requested from the local server: one with a known price, so that costs are shown."""
+"""Model requested from the local server, with a known price so that costs are shown."""
 FAST = 100.0
-"""How much faster than a person reads, for tests."""
+"""Speed factor of `--fast`."""
 LISTEN_TO = 8
-"""Pieces of text after which a program stops listening."""
+"""Text deltas after which the caller cancels or leaves the stream."""
 PAUSE = 0.7
-"""Seconds to read an announcement."""
+"""Seconds to read a scene's announcement."""
 FLUSH_SECONDS = 1.0
-"""How long a scene waits for its exporters, so that what they show is not mixed with the next one."""
+"""Longest wait for the exporters after a scene, so that console lines of two scenes do not mix."""
 INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended."""
+"""Exit code after Ctrl-C."""
 
 
 # --- the scenes ----------------------------------------------------------------------------------------------------
@@ -83,7 +83,7 @@ async def is_cancelled(support: Support) -> None:
 
     task = asyncio.create_task(listen())
     [ending] = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(ending, Exception):  # not the cancellation, which is none
+    if isinstance(ending, Exception):  # CancelledError, which is expected, is no Exception
         raise ending
 
 
@@ -102,12 +102,12 @@ def _is_text(event: object) -> bool:
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing to show."""
+    """One scene of the demo: a call of the agent with a certain outcome."""
 
     title: str
     play: Callable[[Support], Awaitable[None]]
     scripted: bool = False
-    """Only the local server can be told to fail."""
+    """Whether the scene needs the local server, which fails on request; a real model skips the scene."""
 
 
 SCENES = (
@@ -133,21 +133,21 @@ def run_demo(
     exporters: Sequence[str] = (),
     loop: bool = False,
 ) -> int:
-    """Play every scene, the console live on stderr, the summary on stdout; returns the exit code.
+    """Run every scene, with the console exporter on stderr and the summary on stdout; returns the exit code.
 
     Args:
-        out: Where the log goes: a folder, or a file ending in `.jsonl`.
-        verbose: Show prompts, arguments, results and the streaming text as well.
-        fast: Do not wait as a person and a model would.
-        as_json: The summary as one JSON object.
-        model: A real model, as pydantic-ai names it, in place of the local server.
+        out: Path of the log: a folder, or a file ending in `.jsonl`.
+        verbose: Whether the console shows prompts, arguments, results and the streaming text too.
+        fast: Whether to skip the delays of a human pace.
+        as_json: Whether the summary is one JSON object.
+        model: Name of a real model for pydantic-ai, in place of the local server.
         exporters: Further exporters, as `make_exporter` takes them.
-        loop: Play it again and again until Ctrl-C; the summary is of the last time.
+        loop: Whether to repeat the scenes until Ctrl-C; the summary covers the last round.
 
     Raises:
-        ConfigurationError: a missing package or key, or a setting that cannot work.
+        ConfigurationError: A package or an API key is missing, or a setting is invalid.
     """
-    pydantic_ai.BANNER_ENABLED = False  # stderr is for the console exporter
+    pydantic_ai.BANNER_ENABLED = False  # keeps stderr free for the console exporter
     if model is None:
         _require_server()
     real_model = None if model is None else _real_model(model)
@@ -165,7 +165,7 @@ def run_demo(
         except KeyboardInterrupt:
             code = INTERRUPTED
     stats = sidecar.stats()
-    *shown, _ = stats.exporters.items()  # the last one only feeds the summary
+    *shown, _ = stats.exporters.items()  # the last one is the in-memory exporter of the summary
     summary = Summary(
         runs=runs_of(memory.events),
         exporters=dict(shown),
@@ -211,14 +211,14 @@ async def _model(real_model: Model | None, speed: float) -> AsyncIterator[Model]
 
     from .server import ModelServer
 
-    # `trust_env=False`, for a proxy from the environment would not reach the loopback of this machine.
+    # `trust_env=False`: a proxy of the environment cannot reach this machine's loopback address.
     async with ModelServer(answer, speed=speed) as server, DefaultAsyncHttpxClient(trust_env=False) as http:
         client = AsyncOpenAI(base_url=server.base_url, api_key="demo", max_retries=0, http_client=http)
         yield OpenAIChatModel(MODEL_NAME, provider=OpenAIProvider(openai_client=client))
 
 
 def _require_server() -> None:
-    """Raises `ConfigurationError` where a package of the local model and its client is missing."""
+    """Raises `ConfigurationError` if a package of the local server or its client is missing."""
     try:
         import openai  # noqa: F401
 
@@ -231,12 +231,12 @@ def _require_server() -> None:
 def _real_model(name: str) -> Model:
     try:
         return infer_model(name)
-    except Exception as error:  # a missing package, a missing key, an unknown name: each provider has its own words
+    except Exception as error:  # providers raise different types for a missing package or key, or an unknown name
         raise ConfigurationError(f"model {name!r} cannot be used: {error}") from error
 
 
 def _announce(text: str) -> None:
-    """Tell what is about to happen, where the console exporter writes."""
+    """Print a scene's title to stderr, the console exporter's stream."""
     bold = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     _write(f"\n\x1b[1m{text}\x1b[0m" if bold else f"\n{text}", sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Replies of the demo's model, and what decides them."""
+"""Types of the demo's model: a reply, and the script that selects replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Message: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One answer of the model: text, tool calls, or both."""
+    """Reply of the model: text, tool calls, or both."""
 
     text: str = ""
     calls: Sequence[tuple[str, dict[str, Any]]] = ()
@@ -20,9 +20,9 @@ class Reply:
     """Seconds before the first chunk."""
     reasoning_tokens: int = 0
     failure: Literal["status", "error", "drop"] | None = None
-    """`status`: HTTP 500 instead of an answer; `error`: an error object half-way through the stream; `drop`: the
-    connection is lost there. (Both are an HTTP 500 where nothing is streamed.)"""
+    """`status`: HTTP 500 instead of an answer; `error`: an error object half-way through the stream; `drop`: a closed
+    connection half-way. Without streaming, each of them is an HTTP 500."""
 
 
 Script: TypeAlias = Callable[[Sequence[Message]], Reply]
-"""Decides the answer from the messages of the request."""
+"""Function from the messages of a request to the reply."""

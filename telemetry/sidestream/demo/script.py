@@ -1,4 +1,4 @@
-"""Replies of the demo's model, by what was asked and how often the model has answered since."""
+"""Script of the demo's model: replies by the user's question and the number of answers since."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ REPLIES: dict[str, tuple[Reply, ...]] = {
         ),
     ),
 }
-"""By a phrase of the user's message: the replies, in turn."""
+"""Replies, in turn, by a phrase of the user's message."""
 
 OTHERWISE = Reply(text="I am a scripted model and know only the questions of the demo.")
 
 
 def answer(messages: Sequence[Message]) -> Reply:
-    """The reply to `messages`."""
+    """Scripted reply to `messages`."""
     asked = max((index for index, message in enumerate(messages) if message.get("role") == "user"), default=-1)
     question = str(messages[asked].get("content")) if asked >= 0 else ""
     turn: int = sum(message.get("role") == "assistant" for message in messages[asked + 1 :])

@@ -1,7 +1,7 @@
-"""A model for the demo: a small server on 127.0.0.1 that speaks OpenAI's chat completions.
+"""Model server of the demo: OpenAI's chat completions on 127.0.0.1.
 
-It streams (or not, as asked) at a human pace, with tool calls, usage, errors before and during the stream, and lost
-connections. What it says is decided by the messages alone: the same conversation always gets the same answer.
+Supports streaming at a human pace, tool calls, usage, errors before and during the stream, and lost connections. The
+reply depends on the messages only: equal conversations get equal replies.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from starlette.routing import Route
 from .reply import Message, Reply, Script
 
 OFF = 100
-"""Level of logging above all others: lost connections and errors are what the demo shows."""
+"""Log level above all others: uvicorn would log the lost connections that the demo provokes."""
 
 
 class ConnectionLost(Exception):
-    """Raised within a stream to have its connection closed in the middle of the answer."""
+    """Exception raised within a stream to make uvicorn close the connection in the middle of the answer."""
 
 
 class _Server(uvicorn.Server):
-    """Server within a program that has signal handlers of its own, or none."""
+    """Server that leaves the signal handlers of the program alone."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -44,9 +44,9 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class ModelServer:
-    """Serves `script` while it is entered; `base_url` is what an OpenAI client needs.
+    """Server of `script`, running within its `async with` block; `base_url` is the one for an OpenAI client.
 
-    `speed` divides all waiting: 1 is a human pace, 50 is for tests.
+    `speed` divides all delays: 1 is a human pace.
     """
 
     script: Script
@@ -160,7 +160,7 @@ def _message(reply: Reply, response_id: str) -> dict[str, Any]:
 
 
 def _pieces(reply: Reply, response_id: str = "") -> list[dict[str, Any]]:
-    """The deltas of a stream: words of the text, then each call's name followed by its arguments in bits."""
+    """Deltas of a stream: words of the text, then each call's name followed by its arguments in short pieces."""
     pieces: list[dict[str, Any]] = [{"content": word} for word in re.findall(r"\s*\S+", reply.text)]
     for index, call in enumerate(_calls(reply, response_id)):
         arguments = call["function"]["arguments"]
@@ -171,9 +171,9 @@ def _pieces(reply: Reply, response_id: str = "") -> list[dict[str, Any]]:
 
 
 def _usage(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
-    """Tokens: four characters of a prompt make one, and so does each piece of an answer.
+    """Token usage: one token per four characters of the prompt, and per delta of the answer.
 
-    What the model was sent before its last answer comes from the cache, in blocks of 64.
+    Messages up to the previous answer count as cached, in blocks of 64 tokens.
     """
     messages: list[Message] = request["messages"]
     answers = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]

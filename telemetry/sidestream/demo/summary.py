@@ -1,4 +1,4 @@
-"""Summary at the end of the demo: each run, each exporter's statistics, the log, and what to try next."""
+"""Summary at the end of the demo: runs, statistics of the exporters, the log, and commands to try next."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sidestream.terminal.table import table_lines
 from sidestream.terminal.text import one_line, sanitize, truncate
 
 PLAIN = Layout(glyphs=ASCII)
-"""The summary may go anywhere: nothing is cut, and the words that are ours are ASCII."""
+"""Layout for any output: nothing is truncated, and the summary's own text is ASCII."""
 QUESTION = 40
-"""Columns of a question."""
+"""Width of the question column."""
 
 
 class RunSummary(msgspec.Struct, kw_only=True):
-    """One run. What is not known is None, not zero."""
+    """Row of one run. None for unknown values."""
 
     run_id: str
     agent_name: str | None
@@ -40,7 +40,7 @@ class RunSummary(msgspec.Struct, kw_only=True):
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """The whole performance."""
+    """Summary of all scenes."""
 
     runs: list[RunSummary]
     exporters: Mapping[str, ExporterStats]
@@ -53,7 +53,7 @@ class Summary(msgspec.Struct, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self)).decode()
 
     def as_text(self, *, verbose: bool = False) -> str:
-        """The summary for people, in plain ASCII wherever the words are ours. `verbose`: they have seen it all."""
+        """Summary as text, ASCII but for names and content. With `verbose`, without the hint at `--verbose`."""
         paragraphs = ["Interrupted. What there was:" if self.interrupted else "What the sidecar saw:"]
         if self.runs:
             rows = [_run_row(run, depth) for run, depth in _tree(self.runs)]
@@ -72,7 +72,7 @@ class Summary(msgspec.Struct, kw_only=True):
         return "\n\n".join(paragraphs)
 
     def _next_steps(self, verbose: bool) -> Iterable[str]:
-        # In a virtual environment that is not activated, the bare name would not be found.
+        # The bare name is not on the PATH of a virtual environment that is not activated.
         command = "sidestream" if shutil.which("sidestream") else os.path.relpath(sys.argv[0])
         if self.log is not None:
             query = (
@@ -89,7 +89,7 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 def runs_of(events: Iterable[StreamEvent]) -> list[RunSummary]:
-    """The runs in `events`, in the order in which they began."""
+    """Runs in `events`, ordered by their start."""
     runs: dict[str, RunSummary] = {}
     for event in events:
         data, run = event.data, runs.get(event.run_id)
@@ -113,7 +113,7 @@ def runs_of(events: Iterable[StreamEvent]) -> list[RunSummary]:
 
 
 def find_log(out: str) -> str | None:
-    """The file that this process wrote last under `out`, or None where there is none."""
+    """Newest log file of this process under `out`; None without one."""
     path = Path(out)
     if path.suffix == ".jsonl":
         return str(path) if path.is_file() else None
@@ -122,7 +122,7 @@ def find_log(out: str) -> str | None:
 
 
 def _tree(runs: Sequence[RunSummary]) -> Iterable[tuple[RunSummary, int]]:
-    """Each run with its depth, sub-agents below the run that called them."""
+    """Runs with their depth, in order of display: sub-agents below the run that called them."""
     known = {run.run_id for run in runs}
 
     def below(parent: str | None, depth: int) -> Iterable[tuple[RunSummary, int]]:

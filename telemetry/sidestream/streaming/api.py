@@ -4,10 +4,9 @@
         if event.event_type == StreamEventType.LLM_CHUNK:
             print(event.data["text"], end="", flush=True)
 
-The events are those of the log, told by the same observer, but with one `llm_chunk` for each delta, as it comes, and
-with `data` as a dict that `json.dumps` writes. The
-run goes on in a task of its own and waits at each of pydantic-ai's events until the consumer asks for more, so a slow
-consumer slows the model down, and a tool's start is delivered while the tool is at work.
+The events equal the log's, with two differences: one `llm_chunk` per delta, delivered at once, and `data` as a dict
+that `json.dumps` accepts. The run is a task of its own, which waits at each of pydantic-ai's events until the consumer
+requests the next one: a slow consumer slows the model down, and a tool's start is delivered while the tool runs.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ OutputT = TypeVar("OutputT")
 
 TEXT: tuple[ChunkKind, ...] = ("text",)
 OPENING_STEPS = 8
-"""Steps of the event loop before the first event is given out. pydantic-ai, cancelled just when a run has opened, would
-leave a task behind, and a consumer that leaves at `agent_start` would do that."""
+"""Steps of the event loop before the first event is delivered. A consumer that leaves at `agent_start` would otherwise
+cancel pydantic-ai while it opens the run, which leaks a task."""
 
 
 # --- the five functions --------------------------------------------------------------------------------------------
@@ -51,24 +50,24 @@ def run_stream(
     sidecar: Sidecar | None = None,
     **options: Any,
 ) -> EventStream[OutputT]:
-    """Run `agent` and tell what happens, while it happens.
+    """Run `agent`, and yield its events while they happen.
 
-    The first event is `agent_start` and the last one `agent_end`, also where the run fails: then an `error` event comes
-    before it, and the agent's own exception is raised after it. `seq` has no gap. Leaving early ends the run.
+    The first event is `agent_start`, the last one `agent_end`. A failed run has an `error` event before `agent_end`,
+    and the agent's own exception is raised after it. `seq` has no gaps. Leaving the stream early ends the run.
 
     Args:
-        agent: Any pydantic-ai agent. It need not be observed, and is afterwards as it was.
-        prompt: What the user asks.
-        deps: The agent's dependencies.
-        message_history: What was said before. It is not told again.
-        emit_progress: Whether to tell `progress` (tokens, cost in US dollars) after each model request.
-        kinds: Which pieces of the answer to tell as `llm_chunk`: of `text`, `thinking`, `tool_call`, `other`.
-        sidecar: Exports this run too, once, whether it observes the agent or not; its prices are used. Not given: the
-            one in `deps.trace_context`, if there is one.
+        agent: Any pydantic-ai agent, observed or not; the agent is unchanged afterwards.
+        prompt: User prompt.
+        deps: Dependencies of the agent.
+        message_history: Messages of earlier runs; they cause no events.
+        emit_progress: Whether a `progress` event (tokens, cost in US dollars) follows each model request.
+        kinds: Kinds of deltas yielded as `llm_chunk`: any of `text`, `thinking`, `tool_call`, `other`.
+        sidecar: Sidecar that exports the run, once, whether or not it observes the agent; its prices apply. None: the
+            sidecar in `deps.trace_context`, if any.
         options: Further arguments of `agent.run_stream_events`: `model`, `usage_limits`, `output_type`, `timeout`, …
 
     Raises:
-        ConfigurationError: `agent` is not a pydantic-ai agent, or `kinds` names one that does not exist.
+        ConfigurationError: `agent` is not a pydantic-ai agent, or `kinds` holds an unknown kind.
     """
     _infer_name(agent, options, sys._getframe())
     options |= {"deps": deps, "message_history": message_history}
@@ -89,7 +88,7 @@ def run_stream_with_tools(
     sidecar: Sidecar | None = None,
     **options: Any,
 ) -> EventStream[OutputT]:
-    """`run_stream` with everything the model says: its thinking, and tool calls while it is still writing them."""
+    """`run_stream` with chunks of every kind: text, thinking, and the arguments of tool calls as they stream."""
     _infer_name(agent, options, sys._getframe())
     return run_stream(agent, prompt, deps, message_history, emit_progress, kinds=kinds, sidecar=sidecar, **options)
 
@@ -103,7 +102,7 @@ def stream_text(
     sidecar: Sidecar | None = None,
     **options: Any,
 ) -> AsyncGenerator[str, None]:
-    """Run `agent` and yield the text it writes, piece by piece. Arguments and errors are those of `run_stream`."""
+    """Run `agent`, and yield the text of its answer, delta by delta. Arguments and errors as for `run_stream`."""
     _infer_name(agent, options, sys._getframe())
     return _texts(run_stream(agent, prompt, deps, message_history, sidecar=sidecar, **options))
 
@@ -124,11 +123,11 @@ def stream_tool_calls(
     sidecar: Sidecar | None = None,
     **options: Any,
 ) -> AsyncGenerator[tuple[str, Json, Json], None]:
-    """Run `agent` and yield `(tool_name, args, None)` when a tool starts and `(tool_name, args, result)` when it ends.
+    """Run `agent`, and yield `(tool_name, args, None)` when a tool starts, `(tool_name, args, result)` when it ends.
 
-    At its end `result` is never None: a tool that returned None is told as `"None"`, and one that did not succeed as
-    the text of its error, else as its outcome (`"deferred"`, `"cancelled"`, …).
-    Arguments and errors are those of `run_stream`.
+    At the end of a call `result` is never None: it is `"None"` for a tool that returned None, and the error's text or
+    the outcome (`"deferred"`, `"cancelled"`, …) for a tool that did not succeed. Arguments and errors as for
+    `run_stream`.
     """
     _infer_name(agent, options, sys._getframe())
     return _tool_calls(run_stream(agent, prompt, deps, message_history, kinds=(), sidecar=sidecar, **options))
@@ -164,10 +163,10 @@ async def collect_stream_result(
     sidecar: Sidecar | None = None,
     **options: Any,
 ) -> tuple[AgentRunResult[OutputT], list[StreamEvent]]:
-    """Run `agent` to its end; returns its result, as `agent.run()` does, and all events.
+    """Run `agent` to its end; returns the result, as `agent.run()` does, and all events.
 
-    The output is `result.output`. `on_event` is called with each event as it comes, and awaited if it can be; what it
-    raises ends the run and is raised here. The other arguments and errors are those of `run_stream`.
+    The output is `result.output`. `on_event` is called with each event as it happens, and its result is awaited if
+    awaitable; an exception of `on_event` ends the run and propagates. Other arguments and errors as for `run_stream`.
     """
     _infer_name(agent, options, sys._getframe())
     stream = run_stream(agent, prompt, deps, message_history, emit_progress, kinds=kinds, sidecar=sidecar, **options)
@@ -184,8 +183,8 @@ async def collect_stream_result(
 
 
 def _infer_name(agent: Any, options: dict[str, Any], frame: FrameType) -> None:
-    # As pydantic-ai does where an agent has no name: that of the variable in the caller's frame. Left to it, the frame
-    # would be one of ours, and every agent's name "agent".
+    # pydantic-ai names a nameless agent after the variable in its caller's frame. Without this call that frame would be
+    # one of Sidestream, and every agent's name "agent".
     from sidestream.sources.pydantic_ai.compat import infer_name
 
     if options.get("infer_name", True):
@@ -197,20 +196,20 @@ def _infer_name(agent: Any, options: dict[str, Any], frame: FrameType) -> None:
 
 
 class EventStream(AsyncIterator[StreamEvent], Generic[OutputT]):
-    """The events of one run. The run starts when the first one is asked for.
+    """Stream of the events of one run, which starts with the first `anext`.
 
-    Leave it with `aclose()` (`contextlib.aclosing`), or just drop it: either way the run is ended, as abandoned.
-    Awaiting a stream gives the stream itself, so that `asyncio.as_completed` takes several.
+    Closing the stream early (`aclose()`, `contextlib.aclosing`) or dropping it ends the run as abandoned. Awaiting a
+    stream returns the stream itself, so that `asyncio.as_completed` accepts several.
     """
 
     def __init__(self, session: StreamSession) -> None:
         self._session = session
-        # A generator, for the event loop closes one that is dropped, and nothing of ours refers to it but this.
+        # An async generator, which the event loop closes once dropped: this is the only reference to it.
         self._events = cast(AsyncGeneratorType[StreamEvent, None], _events_of(session))
 
     @property
     def result(self) -> AgentRunResult[OutputT] | None:
-        """The run's result (`output`, `usage`, `all_messages()`, …) once it is over; None before, or if it failed."""
+        """Result of the run (`output`, `usage`, `all_messages()`, …); None before its end, or if the run failed."""
         return cast("AgentRunResult[OutputT] | None", self._session.result)
 
     def __aiter__(self) -> EventStream[OutputT]:
@@ -224,8 +223,8 @@ class EventStream(AsyncIterator[StreamEvent], Generic[OutputT]):
         return self
 
     async def aclose(self) -> None:
-        """End the run, if it has not ended, and wait until it is torn down. May be called from another task."""
-        if self._events.ag_running:  # another task is waiting for the next event, and gets those that are left
+        """End the run if it is in progress, and wait for its cleanup. May be called from another task."""
+        if self._events.ag_running:  # another task waits for the next event, and gets the remaining ones
             await self._session.leave()
         else:
             await self._events.aclose()
@@ -242,7 +241,7 @@ async def _events_of(session: StreamSession) -> AsyncGenerator[StreamEvent, None
                     await asyncio.sleep(0)
                 yield with_event_data(session.queue.popleft())
             if task.done():
-                task.result()  # raises what the run raised
+                task.result()  # raises the run's exception
                 return
             session.available.clear()
             session.demand.set()

@@ -1,4 +1,4 @@
-"""`EventData`: what the streaming functions give as an event's `data`."""
+"""`EventData`: type of `event.data` in the streaming functions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sidestream.events import Payload, StreamEvent
 
 
 class EventData(dict[str, Any]):
-    """Payload of an event as a plain dict, so that `json.dumps(event.data)` works; its fields are attributes, too.
+    """Payload of an event as a plain dict, for `json.dumps(event.data)`, with the fields as attributes too.
 
-    A field that is absent is no key, and None as an attribute.
+    An absent field has no key; its attribute is None.
     """
 
     __slots__ = ("struct",)
@@ -20,7 +20,7 @@ class EventData(dict[str, Any]):
     def __init__(self, payload: Payload) -> None:
         super().__init__(msgspec.to_builtins(payload))
         self.struct = payload
-        """The payload as the log has it: `AgentStart`, `LLMChunk`, …"""
+        """Typed payload of the event, as in the log: `AgentStart`, `LLMChunk`, …"""
 
     def __getattr__(self, name: str) -> Any:
         if name != "struct" and name in self.struct.__struct_fields__:

@@ -1,6 +1,6 @@
-"""Streaming session: one run in a task of its own, and the observer whose events go to its consumer.
+"""Streaming session: one run in a task of its own, and the observer whose events go to the consumer.
 
-The observer is in the agent only while such a run is in progress, and records only the runs that were asked for.
+The observer is attached to the agent only while a streamed run is in progress, and records streamed runs only.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ ALL_KINDS: tuple[ChunkKind, ...] = get_args(ChunkKind)
 
 
 class StreamSession:
-    """Session of one streamed run: queue and signals between consumer and task. Refers to nothing of the consumer's."""
+    """Session of one streamed run: event queue and signals between the consumer and the run's task.
+
+    Holds no reference to the consumer's `EventStream`, so that a dropped stream is collected and closed.
+    """
 
     def __init__(
         self,
@@ -64,16 +67,16 @@ class StreamSession:
         self.queue: deque[StreamEvent] = deque()
         self.available = asyncio.Event()
         self.demand = asyncio.Event()
-        """Set when the consumer has taken all there was, and waits."""
+        """Set once the consumer has emptied the queue, and waits."""
         self.left = False
         self.run: RunRecorder | None = None
         self._assembly: DirectAssembly | None = None
         self.result: Any = None
         self.export: Sidecar | None = None
-        """Sidecar that would not observe this run by itself; None once the run has begun."""
+        """Sidecar that is not attached to the agent, and is to export this run; None once the run has started."""
         self._task: asyncio.Task[None] | None = None
 
-    # --- the consumer's side ---
+    # --- called by the consumer ---
 
     def start(self) -> asyncio.Task[None]:
         task = self._task = asyncio.create_task(self._run(), name="sidestream-stream")
@@ -85,16 +88,16 @@ class StreamSession:
         _run_tasks.discard(task)
         self.available.set()
         if not task.cancelled():
-            task.exception()  # a consumer that has left does not want it, and asyncio would complain
+            task.exception()  # marks the exception as retrieved: asyncio would log it after an early leave
 
     def cancel(self) -> None:
-        """End the run as its consumer, the current task, ends: the run is told that it is cancelled."""
+        """Cancel the run together with its consumer, the current task: the outcome is `cancelled`, or a time-out."""
         if self._task is not None:
             safely(_recorder, pass_on, asyncio.current_task(), self._task)
             self._task.cancel()
 
     async def leave(self) -> None:
-        """End the run, if it has not ended, and wait until it is torn down."""
+        """End the run if it is in progress, and wait for its cleanup."""
         task = self._task
         if task is not None and not task.done():
             if not task.cancelling():
@@ -102,7 +105,7 @@ class StreamSession:
                 task.cancel()
             await asyncio.wait([task])
 
-    # --- the side of the run ---
+    # --- called within the run ---
 
     def put(self, event: StreamEvent) -> None:
         self.queue.append(_with_name(event))
@@ -122,7 +125,7 @@ class StreamSession:
         pass
 
     def _wants(self, data: Payload) -> bool:
-        """Whether the consumer asked for `data`: any other payload is neither delivered nor numbered."""
+        """Whether the consumer requested payloads of this kind: others are neither delivered nor numbered."""
         if isinstance(data, LLMChunk):
             return data.kind in self.kinds
         return self.emit_progress or not isinstance(data, Progress)
@@ -139,7 +142,7 @@ class StreamSession:
                     try:
                         async for event in events:
                             self.result = run_result(event) or self.result
-                            if self._assembly is not None:  # the deltas that have passed; all else is delivered at once
+                            if self._assembly is not None:  # deltas are buffered; other events are delivered at once
                                 safely(_recorder, self._assembly.flush_stale, monotonic_ns())
                             if self.queue:
                                 self.demand.clear()
@@ -173,7 +176,7 @@ class StreamSession:
         return observers
 
     def _never_began(self, error: Exception) -> None:
-        """Deliver the error of a run that failed before it began (no model, a wrong argument)."""
+        """Deliver the error of a run that failed before its start (no model, an invalid argument)."""
 
         failure = Failure.of(error)
         run_id = str(uuid.uuid4())
@@ -189,9 +192,9 @@ class StreamSession:
 
 _prices = Pricing()
 _run_tasks: set[asyncio.Task[None]] = set()
-"""The event loop itself keeps only weak references to tasks."""
+"""Strong references to running tasks: the event loop itself keeps weak ones only."""
 _current_session: ContextVar[StreamSession | None] = ContextVar("sidestream_stream_session", default=None)
-"""Session whose run begins next in this context. For runs within that run it has its run already."""
+"""Session of this context. While its `run` is None, the next run that starts in the context is the streamed one."""
 
 
 # --- the agent's name in the payload, as well as in the envelope ---------------------------------------------------
@@ -213,7 +216,7 @@ def _with_name(event: StreamEvent) -> StreamEvent:
     named = _NAMED.get(type(data))
     if named is None:
         return event
-    # "agent" is what pydantic-ai itself calls one without a name.
+    # "agent" is pydantic-ai's own default name.
     return msgspec.structs.replace(
         event, data=named(agent_name=event.agent_name or "agent", **msgspec.structs.asdict(data))
     )
@@ -223,7 +226,7 @@ def _with_name(event: StreamEvent) -> StreamEvent:
 
 
 class _StreamRecorder:
-    """Recorder of streams: for each stream, the one run that it started."""
+    """Recorder shared by all streams: records the one run that each stream starts."""
 
     wants_content = True
 
@@ -249,7 +252,7 @@ class _StreamRecorder:
 
 
 class _SidecarGate:
-    """Recorder that opens a run at its sidecar only where a stream exports to it."""
+    """Recorder in front of a sidecar: opens only the run of a stream that exports to the sidecar."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self._sidecar = sidecar
@@ -264,7 +267,7 @@ class _SidecarGate:
 
     def open_run(self, run_id: str, agent_name: str | None, parent: Link | None) -> RunRecorder:
         cast(StreamSession, _current_session.get()).export = None
-        # The parent among all that the sidecar observes, not what this gate observes alone.
+        # The parent is sought among all runs of the sidecar, not only the gate's own.
         return self._sidecar.open_run(run_id, agent_name, enclosing(self._sidecar))
 
 
@@ -272,11 +275,11 @@ _recorder = cast(Recorder, _StreamRecorder())
 _lock = threading.RLock()
 _shared_observer: Observer | None = None
 _gates: weakref.WeakValueDictionary[int, Observer] = weakref.WeakValueDictionary()
-"""By the id of the sidecar, which lives as long as its observer does."""
+"""Observers by `id()` of their sidecar, which the observer keeps alive."""
 
 
 def _stream_observer() -> Observer:
-    """Observer of all streams, so that a hundred runs of an agent at once do not make a hundred layers around each."""
+    """Observer shared by all streams: a hundred concurrent runs of an agent must not stack a hundred wrappers."""
     global _shared_observer
     with _lock:
         if _shared_observer is None:

@@ -1,4 +1,4 @@
-"""`TraceContext`: the streaming guide's name for a sidecar that travels in an agent's dependencies."""
+"""`TraceContext`: the streaming guide's name for a sidecar in an agent's dependencies."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class TraceContext(Sidecar):
         async for event in run_stream(agent, "Task", deps): ...
 
     Args:
-        exporters: Exporters, or their names. None: the environment's.
-        settings: As for `Sidecar`.
+        exporters: Exporters, or their names. Empty: those of `SIDESTREAM_EXPORTERS`.
+        settings: Settings of `Sidecar`.
 
     Raises:
-        ConfigurationError: a setting cannot work.
+        ConfigurationError: A setting is invalid.
     """
 
     def __init__(self, exporters: Iterable[Exporter | str] = (), **settings: Any) -> None:
@@ -28,6 +28,6 @@ class TraceContext(Sidecar):
 
 
 def sidecar_in(deps: Any) -> Sidecar | None:
-    """The sidecar in `deps.trace_context`, if there is one."""
+    """Sidecar in `deps.trace_context`; None without one."""
     found = getattr(deps, "trace_context", None)
     return found if isinstance(found, Sidecar) else None

@@ -42,12 +42,12 @@ class Cell(NamedTuple):
     style: str = ""
     width: int = 0
     elastic: bool = False
-    """May be cut; others are shown whole or not at all, for half a number misleads."""
+    """Whether the text may be truncated. Other cells are shown whole or left out, since a truncated number misleads."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of lines for an output: its columns, colours and glyphs. Without a `width` (columns) nothing is cut."""
+    """Width, colours and glyphs of an output. A `width` of None (no terminal) never truncates."""
 
     width: int | None = None
     color: bool = False
@@ -67,18 +67,18 @@ class Layout:
 
     @cached_property
     def indent(self) -> int:
-        """Columns before the text of a content line: time, label, bar."""
+        """Columns before the text of a content line, taken by time, label and bar."""
         return TIME + self.label + 1 + 3 * self.gap
 
     @cached_property
     def room(self) -> int:
-        """Columns of a line: the last one stays empty, for some terminals break there."""
+        """Usable columns of a line; the last one stays empty, since some terminals wrap there."""
         return self.width - 1 if self.width else sys.maxsize
 
     # --- rows ---
 
     def row(self, cells: Iterable[Cell]) -> str:
-        """One line of `cells`, each padded to its width; what has no room is cut or left out."""
+        """Line of `cells`, each padded to its width. Cells beyond the room are truncated or left out."""
         shown: list[str] = []
         color, gap = self.color, self.gap
         left, pad = self.room, 0
@@ -100,18 +100,18 @@ class Layout:
         return "".join(shown)
 
     def fits(self, cells: Sequence[Cell]) -> bool:
-        """Whether `row(cells)` would show all of them whole."""
+        """Whether `row(cells)` shows every cell whole."""
         gaps = self.gap * (len(cells) - 1)
         return sum(max(display_width(cell.text), cell.width) for cell in cells) + gaps <= self.room
 
     def paint(self, text: str, style: str) -> str:
-        """`text` in a colour, where the output has any."""
+        """`text` in the given style; unchanged without colours."""
         return f"\x1b[{style}m{text}\x1b[0m" if self.color and style else text
 
-    # --- what is the same in every line ---
+    # --- outcome, tokens and cost ---
 
     def verdict(self, outcome: str | None) -> tuple[str, str]:
-        """Glyph and colour of an outcome, by its verdict alone."""
+        """Glyph and style of an outcome, by its verdict."""
         if outcome == "running":
             return self.glyphs.going, DIM
         return self._verdicts[verdict_of(outcome)]
@@ -127,12 +127,12 @@ class Layout:
         return {verdict: (glyph, VERDICT_STYLES[verdict]) for verdict, glyph in glyphs.items()}
 
     def tokens(self, sent: int | None, got: int | None, *, at_least: bool = False) -> str:
-        """Input and output tokens, `1.2k→86`; empty where neither is known, and marked where it is a lower bound."""
+        """Input and output tokens, `1.2k→86`, marked with `≥` if a lower bound; empty if both are unknown."""
         if sent is None and got is None:
             return ""
         mark = self.glyphs.at_least if at_least else ""
         return f"{mark}{humanize_count(sent) or '?'}{self.glyphs.to}{humanize_count(got) or '?'}"
 
     def cost(self, usd: float | None, *, at_least: bool = False) -> str:
-        """US dollars; empty where unknown, and marked where it is a lower bound."""
+        """Cost in US dollars, marked with `≥` if a lower bound; empty if unknown."""
         return "" if usd is None else f"{self.glyphs.at_least if at_least else ''}{humanize_usd(usd)}"

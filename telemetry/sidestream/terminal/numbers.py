@@ -1,6 +1,6 @@
-"""Numbers, durations and money in the few characters that a person reads at a glance.
+"""Short formats of numbers, durations and money, for console, commands, pages and demo.
 
-One kit for console, commands, pages and demo. Unknown values (None) are the empty string, never a zero.
+An unknown value (None) is the empty string, never a zero.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def humanize_bytes(size: int | None) -> str:
 
 
 def humanize_usd(cost: float | None) -> str:
-    """US dollars to three digits that count, a millionth at least: $12.30, $0.42, $0.0421, $0.00067, <$0.000001."""
+    """US dollars to three significant digits, down to a millionth: $12.30, $0.42, $0.0421, $0.00067, <$0.000001."""
     if cost is None:
         return ""
     if cost == 0:
@@ -77,5 +77,5 @@ def humanize_usd(cost: float | None) -> str:
 
 
 def humanize_score(value: bool | float | None) -> str:
-    """Value of a score: `0.8`, `true`; empty where there is none."""
+    """Value of a score: `0.8`, `true`; empty for None."""
     return "" if value is None else str(value).lower() if isinstance(value, bool) else f"{value:g}"

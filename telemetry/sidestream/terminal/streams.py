@@ -1,4 +1,4 @@
-"""Layout for a text stream: whether it is a terminal, how wide, with which colours and glyphs."""
+"""Detection of a text stream's layout: terminal, width, colours and glyphs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .layout import ASCII, UNICODE, Layout
 
 
 def layout_for(stream: TextIO, color: bool | None = None) -> Layout:
-    """What `stream` can show: nothing is cut where it is no terminal.
+    """Layout that `stream` can show. Only a terminal has a width.
 
     Args:
-        stream: where the lines will be written.
-        color: True or False; by default coloured on a terminal, subject to `NO_COLOR` and `FORCE_COLOR`.
+        stream: Stream of the lines.
+        color: True or False; None colours on a terminal, subject to `NO_COLOR` and `FORCE_COLOR`.
     """
     terminal = is_terminal(stream)
     return Layout(
@@ -25,7 +25,7 @@ def layout_for(stream: TextIO, color: bool | None = None) -> Layout:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person reads along. False for an object that only writes, a closed file, and no stream at all."""
+    """Whether `stream` is a terminal. False for None, a closed file, or an object without `isatty`."""
     try:
         return stream is not None and stream.isatty()
     except (AttributeError, ValueError):
@@ -40,13 +40,13 @@ def _width(stream: TextIO) -> int | None:
 
 
 def wants_color(terminal: bool) -> bool:
-    """Whether to colour, by the environment and what kind of terminal it is."""
+    """Whether to colour, by `NO_COLOR`, `FORCE_COLOR` and the kind of terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
     if sys.platform == "win32" and not any(os.environ.get(v) for v in ("WT_SESSION", "TERM", "ANSICON", "ConEmuANSI")):
-        return False  # an old console prints the escapes as they are
+        return False  # the legacy Windows console prints escape sequences as text
     return terminal and os.environ.get("TERM") != "dumb"
 
 

@@ -1,4 +1,4 @@
-"""Tables for a terminal: aligned columns that fit its width, without lines."""
+"""Tables for a terminal: aligned columns without rules, fitted to the width."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Styled(NamedTuple):
 
 
 TableCell: TypeAlias = str | Styled | Sequence[Styled]
-"""Text, text in a colour, or several of them side by side. Sanitized by whoever makes it."""
+"""Cell: plain text, styled text, or several styled texts side by side. The caller sanitizes the text."""
 
 GAP = 2
-"""Blanks between columns."""
+"""Spaces between two columns."""
 LEAST = 10
-"""Columns that are left of what may be cut."""
+"""Narrowest width of an elastic column while spare columns can still be left out."""
 
 
 def table_lines(
@@ -33,14 +33,14 @@ def table_lines(
     elastic: Collection[str] = (),
     spare: Iterable[str] = (),
 ) -> Iterator[str]:
-    """Lines of a table: its head, which are the keys of the rows, and a line for each row.
+    """Lines of a table: a header of the rows' keys, then one line for each row.
 
     Args:
-        layout: of the output. Where it has no width, everything is shown.
-        rows: cells by column, the same columns in each.
-        right: columns of numbers.
-        elastic: columns that may be cut. The others are whole or not there at all, for half a number misleads.
-        spare: columns that are left out where there is no room, the first one first.
+        layout: Layout of the output. Without a width, nothing is truncated or left out.
+        rows: Cells by column name; at least one row, and equal columns in each.
+        right: Right-aligned columns.
+        elastic: Columns that may be truncated. Others are shown whole, since a truncated number misleads.
+        spare: Columns to leave out if the table is too wide, in this order.
     """
     head: dict[str, TableCell] = {name: Styled(name, DIM) for name in rows[0]}
     widths = {name: max(_width(row[name]) for row in (head, *rows)) for name in head}
@@ -51,7 +51,7 @@ def table_lines(
 
 
 def _fit(widths: dict[str, int], room: int, elastic: Collection[str], spare: Iterable[str]) -> None:
-    """Leave out spare columns until the elastic ones have the least that they need, then cut these to what is left."""
+    """Reduce `widths` to `room`: spare columns go until elastic ones keep their minimum, then elastic ones shrink."""
     least = {name: max(LEAST, display_width(name)) for name in elastic}
 
     def excess() -> int:
@@ -91,7 +91,7 @@ def _width(cell: TableCell) -> int:
 
 
 def _cut(spans: Sequence[Styled], width: int, more: str) -> Iterator[Styled]:
-    """`spans` in at most `width` columns."""
+    """`spans` truncated to at most `width` columns."""
     if sum(display_width(span.text) for span in spans) <= width:
         yield from spans
         return

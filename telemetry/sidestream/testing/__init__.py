@@ -1,4 +1,4 @@
-"""Tools for testing code that uses Sidestream, and for running again what a log holds."""
+"""Testing tools: pytest fixtures, a model that answers from a log, and a test kit for adapters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # The pytest plugin is loaded in every environment: importing this package must cost nothing.
+    # Lazy, since pytest imports this package for the plugin in every environment: the import must stay cheap.
     if name in _HOMES:
         from importlib import import_module
 

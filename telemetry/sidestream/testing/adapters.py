@@ -1,4 +1,4 @@
-"""Test kit for adapters of `Sidecar.tap`: items in, events out.
+"""Test kit for adapters of `Sidecar.tap`: stream items in, events out.
 
 def test_tokens() -> None:
     items = [{"type": "token", "text": "Hel"}, {"type": "token", "text": "lo"}]
@@ -24,14 +24,15 @@ from sidestream.sidecar import Sidecar
 def events_of(
     items: Iterable[Any], adapter: str | Adapter | type[Adapter] | None = None, **about: Any
 ) -> list[StreamEvent]:
-    """The events of a run whose stream gives `items`; an exception among them is raised there, and caught here.
+    """Events of a run whose stream yields `items`.
 
     Args:
-        items: What the stream gives.
-        adapter: As for `Sidecar.tap`; likewise `about`.
+        items: Items of the stream. An exception among them is raised by the stream, and caught here.
+        adapter: As for `Sidecar.tap`.
+        about: Further arguments of `Sidecar.tap`.
 
     Raises:
-        AssertionError: the adapter raised, or changed what its caller gets.
+        AssertionError: The adapter raised, or the caller did not get the stream's own items.
     """
     given = list(items)
     memory = InMemoryExporter()
@@ -56,13 +57,13 @@ def _stream(items: list[Any]) -> Iterable[Any]:
 
 
 def outline(events: Iterable[StreamEvent]) -> list[tuple[Any, ...]]:
-    """What `events` amount to, as a list that a test can hold against its own.
+    """Summary of `events` as a list of tuples, for comparison in a test.
 
     The rows are `("request", model)`, `("text", text)`, `("thinking", text)`, `("tool_call", name, arguments)`,
     `("other", part kind)`, `("tool", name, args)`, `("tool ends", name, outcome)`,
     `("request ends", outcome, finish reason, (input tokens, output tokens) or None)`, `("error", where, type)`,
-    `("retry", cause)`, `("result", output)`, `("custom", name)` and `("run ends", outcome)`. The pieces of a part are
-    joined, where the part began.
+    `("retry", cause)`, `("result", output)`, `("custom", name)` and `("run ends", outcome)`. The deltas of a part are
+    joined into one row, at the place of the first delta.
     """
     rows: list[list[Any]] = []
     parts: dict[tuple[int | None, int | None], list[Any]] = {}

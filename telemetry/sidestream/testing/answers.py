@@ -1,4 +1,4 @@
-"""Answers of a log as pydantic-ai's own objects."""
+"""Conversion of logged responses to pydantic-ai's own objects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DETAILS = ("id", "provider_name", "provider_details")
 
 
 def response_of(request: LoggedRequest, parts: list[Any]) -> ModelResponse:
-    """The answer to `request`, of `parts`."""
+    """Model response of a logged request, with `parts`."""
     end = request.end
     if end is None:
         return ModelResponse(parts)
@@ -47,7 +47,7 @@ def response_of(request: LoggedRequest, parts: list[Any]) -> ModelResponse:
 
 
 def details_of(end: LLMEnd) -> dict[str, Any] | None:
-    """The provider's details, as far as the log has them."""
+    """Provider details of a response; None if the log has none."""
     known = {
         "finish_reason": end.raw_finish_reason,
         "service_tier": end.service_tier,
@@ -58,7 +58,7 @@ def details_of(end: LLMEnd) -> dict[str, Any] | None:
 
 
 def usage_of(end: LLMEnd) -> RequestUsage:
-    """What the answer used, and cost."""
+    """Token usage of a response, with the cost if the provider reported one."""
     used = end.usage
     if used is None:
         return RequestUsage()
@@ -74,12 +74,12 @@ def usage_of(end: LLMEnd) -> RequestUsage:
 
 
 def known_of(details: dict[str, Any]) -> dict[str, Any]:
-    """What is known of a part beside what it says, as arguments."""
+    """Constructor arguments of a part for its id and its provider's details."""
     return {name: details[name] for name in _DETAILS if name in details}
 
 
 def whole_part(request: LoggedRequest, place: int, part: Part) -> Any:
-    """A part of the answer in one piece."""
+    """Complete part of a response that was not streamed."""
     details = request.step.part_details.get(part.index or 0, {})
     known = known_of(details)
     match part.kind:
@@ -94,7 +94,7 @@ def whole_part(request: LoggedRequest, place: int, part: Part) -> Any:
 
 
 def args_of(details: dict[str, Any], text: str) -> str | dict[str, Any]:
-    """Arguments of a call in the form that they came in."""
+    """Arguments of a tool call in the provider's original form, JSON text or a dict."""
     if details.get("args_type") != "object":
         return text
     args: dict[str, Any] = msgspec.json.decode(text)
@@ -109,7 +109,11 @@ def tool_call(
 
 
 def other_part(request: LoggedRequest, part: Part, known: dict[str, Any]) -> Any:
-    """A tool of the provider's own, media, or a summary."""
+    """Part of another kind: a native tool's call or result, a file, or a compaction.
+
+    Raises:
+        ConfigurationError: The kind of part cannot be recreated from a log.
+    """
     named: dict[str, Any] = {"tool_name": part.tool_name or "", "tool_call_id": part.tool_call_id or ""}
     match part.part_kind:
         case "builtin-tool-call":
@@ -141,12 +145,12 @@ def _text(request: LoggedRequest, part: Part) -> str:
 
 
 def error_of(exception_type: str | None, message: Json) -> Exception:
-    """An exception of the logged type with the logged message: of the very class where it can be imported."""
+    """Exception with the logged type name and message, of a subclass of the original class if importable."""
     module, _, name = (exception_type or "RuntimeError").rpartition(".")
     text = message if isinstance(message, str) else "(the message is not in the log)"
     try:
         found = getattr(import_module(module or "builtins"), name)
-    except Exception:  # another machine's, or made within a function
+    except Exception:  # a class that is not installed here, or is local to a function
         found = Exception
     base = found if isinstance(found, type) and issubclass(found, Exception) else Exception
 
@@ -156,7 +160,7 @@ def error_of(exception_type: str | None, message: Json) -> Exception:
         for attribute, value in (("message", text), ("status_code", int(status[1]) if status else None)):
             try:
                 setattr(self, attribute, value)
-            except AttributeError:  # a property
+            except AttributeError:  # a read-only property
                 pass
 
     def __str__(self: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Cassettes: a test records what models answer on its first run, and gets the same answers on every run after it."""
+"""Cassettes: a test records the models' answers on its first run, and replays them on every later run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 
 class Cassette:
-    """A log that a test records, or is answered from.
+    """Log that a test records to, or replays from.
 
     Args:
-        file: The log.
-        record: Whether to record it anew though it is there. One that is not there is recorded.
-        may_record: Whether a model may be asked at all.
+        file: Path of the log. A missing file is recorded.
+        record: Whether an existing file is recorded anew.
+        may_record: Whether recording is allowed, which sends requests to models.
+
+    Raises:
+        ConfigurationError: The file is missing, and `may_record` is False.
     """
 
     def __init__(self, file: Path, *, record: bool = False, may_record: bool = True) -> None:
@@ -35,13 +38,12 @@ class Cassette:
         self._agents: list[Any] = []
 
     def use(self, *agents: Any, strict: bool = True, tools: Tools = "run") -> Any:
-        """Record the runs of `agents`, or have them answered; returns the first of them.
-
-        Name every agent that takes part, sub-agents too.
+        """Record the runs of `agents`, or answer their requests from the log; returns the first agent.
 
         Args:
-            agents: pydantic-ai's agents, with the models that are to be recorded.
-            strict: As for `ModelFromLog`; likewise `tools`.
+            agents: All pydantic-ai agents of the test, sub-agents included.
+            strict: As for `ModelFromLog`.
+            tools: As for `ModelFromLog`.
         """
         if self.recording:
             self._record(agents)
@@ -66,11 +68,15 @@ class Cassette:
 
     @property
     def _new(self) -> Path:
-        """Where it is recorded, until the test has passed."""
+        """Path of the recording until the test has passed."""
         return self.file.with_name(f"{self.file.stem}.new.jsonl")
 
     def close(self, *, keep: bool) -> None:
-        """The test is over. What it recorded is kept if `keep`, for a test that failed records nothing worth it."""
+        """End recording or replaying.
+
+        Args:
+            keep: Whether a recording replaces the file; False, after a failed test, deletes the recording.
+        """
         self._stack.close()
         if self._sidecar is None:
             return
@@ -85,7 +91,7 @@ class Cassette:
 
 @contextmanager
 def cassette(file: Path, **options: Any) -> Iterator[Cassette]:
-    """A cassette for a `with` block; recorded if the block ends without an exception."""
+    """Cassette for a `with` block. A recording is kept if the block ends without an exception."""
     made = Cassette(file, **options)
     try:
         yield made

@@ -1,4 +1,4 @@
-"""What differs between a request and the one that the log holds."""
+"""Comparison of a request with the logged one: messages, tools and instructions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sidestream.errors import SidestreamError
 from sidestream.events import Json
 
 SHOWN = 60
-"""Lines of a difference that are shown."""
+"""Lines of the difference shown in the error message."""
 _COMPARED = ("part_kind", "tool_name", "tool_call_id", "content", "args")
 
 
 class RequestDiffers(SidestreamError, AssertionError):
-    """A run that is done again asks for something else than the log holds. The message shows what differs."""
+    """Request of a repeated run that differs from the logged one. The message shows the difference."""
 
 
 def check(
@@ -29,7 +29,7 @@ def check(
     logged_instructions: Json,
     instructions: Json,
 ) -> None:
-    """Raises `RequestDiffers` where request `number` sends other messages, tools or instructions than logged."""
+    """Raises `RequestDiffers` if request `number` sends other messages, tools or instructions than logged."""
     found = [
         *_in_text("instructions", logged_instructions, instructions),
         *_in_messages(logged, sent),
@@ -54,7 +54,7 @@ def _in_messages(logged: Sequence[Json], sent: Sequence[Json]) -> Iterator[str]:
 
 
 def _essence(message: Json) -> dict[str, Json]:
-    """What of a message a model reads, in one form."""
+    """Normalized message with the fields that the model reads."""
     parts = message.get("parts") if isinstance(message, dict) else None
     if not isinstance(message, dict) or not isinstance(parts, list):
         return {"kind": "missing"}

@@ -1,4 +1,4 @@
-"""Runs of a log, handed out to the runs that do the same again."""
+"""Logged runs, assigned to the repeated runs that are answered from them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from .differences import RequestDiffers
 
 
 class LoggedRun:
-    """One run of the log, from request to request."""
+    """Logged run, consumed request by request."""
 
     def __init__(self, log: RunLog, conversations: Conversations) -> None:
         self.log = log
         self._conversations = conversations
         self._number = 0
         self.system_prompts: str | None = None
-        """What the run that does it again brought."""
+        """System prompts of the repeated run; None before its first request."""
         self._ends = {
             event.event.data.request: event.event.data for event in log.events if isinstance(event.event.data, LLMEnd)
         }
 
     @property
     def name(self) -> str:
-        """How it is called in messages."""
+        """Name of the run in error messages."""
         return f"run {self.log.summary.run_id}"
 
     def next_request(self) -> LoggedRequest:
-        """The request that comes next. Raises `RequestDiffers` after the last one."""
+        """Next logged request. Raises `RequestDiffers` after the last one."""
         self._number += 1
         step = request_of(self.log, self._number)
         if step is None:
@@ -46,11 +46,11 @@ class LoggedRun:
         return LoggedRequest(self, step, self._ends.get(self._number))
 
     def messages(self, request: int) -> list[SentMessage]:
-        """What the request sent, history included."""
+        """Messages that the logged request sent, history included."""
         return self._conversations.messages(self.log.summary.run_id, request) or []
 
     def in_force(self, request: int, name: str) -> Json:
-        """The field `name` of what was sent, as the request or the last one before it told it."""
+        """Value of the field `name` of the sent request: of `request`, else of the last earlier one that logged it."""
         told: Json = None
         for step in self.log.steps:
             if step.kind == "request" and step.sent is not None and (step.request or 0) <= request:
@@ -59,19 +59,19 @@ class LoggedRun:
         return told
 
     def tool_end(self, tool_call_id: str) -> ToolEnd | None:
-        """How the call of a tool ended."""
+        """End of a tool call; None if the log has none."""
         ends = [event.event.data for event in self.log.events if isinstance(event.event.data, ToolEnd)]
         return next((end for end in ends if end.tool_call_id == tool_call_id), None)
 
     def retry_of(self, tool_call_id: str) -> str | None:
-        """What the model was told when the call had to be made again."""
+        """Retry message that the model got for a tool call; None without one."""
         told = [event.event.data for event in self.log.events if isinstance(event.event.data, Retry)]
         messages = [each.message for each in told if each.tool_call_id == tool_call_id]
         return messages[0] if messages and isinstance(messages[0], str) else None
 
 
 class LoggedRequest:
-    """A request of the log with its answer."""
+    """Logged request with its response."""
 
     def __init__(self, run: LoggedRun, step: Step, end: LLMEnd | None) -> None:
         self.run = run
@@ -80,7 +80,7 @@ class LoggedRequest:
         self.number = step.request or 0
 
     def pieces(self) -> list[tuple[float, Piece]]:
-        """The pieces of the answer in the order in which they came, each with its seconds after the request."""
+        """Deltas of the response in order of arrival, each with its seconds since the start of the request."""
         found: list[tuple[float, int, int, Piece]] = []
         for place, part in enumerate(self.step.parts):
             deltas = part.deltas[:1] if is_hidden(part) else part.deltas
@@ -91,7 +91,10 @@ class LoggedRequest:
         return [(at - self.step.start, piece) for at, _, _, piece in found]
 
     def begins_empty(self) -> frozenset[int]:
-        """Places of the parts whose beginning carried no text: the log counts such events, and tells them not apart."""
+        """Indexes of the parts whose start event had no text.
+
+        The log counts such events, but does not record their parts: the likeliest parts are chosen.
+        """
         parts = self.step.parts
         told = sum(1 if part.kind == "other" or is_hidden(part) else len(part.deltas) for part in parts)
         spare = (self.end.chunks or 0 if self.end else 0) - told
@@ -103,10 +106,10 @@ class LoggedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One piece of an answer."""
+    """Delta of a response."""
 
     place: int
-    """Of its part within the answer."""
+    """Index of the part within the response."""
     part: Part
     text: str
     first: bool
@@ -114,16 +117,19 @@ class Piece:
 
 
 def is_hidden(part: Part) -> bool:
-    """Whether the provider hid the thought: the log has how long it took, and no piece of it came."""
+    """Whether the provider hid the text of a thinking part: the log has its duration only."""
     return part.kind == "thinking" and not part.text
 
 
 class LoggedRuns:
-    """Runs of the log with their sub-agents, each to be done again by one run.
+    """Logged runs with their sub-agents, each assigned to one repeated run.
 
     Args:
-        paths: The log.
-        run: Which run; None for all of them.
+        paths: Paths of the log.
+        run: Id (or its beginning) of a run; None for all runs.
+
+    Raises:
+        ConfigurationError: The log has no runs.
     """
 
     def __init__(self, paths: Paths, run: str | None) -> None:
@@ -142,10 +148,10 @@ class LoggedRuns:
         self._alone = len(trees) == 1
 
     def of(self, run_id: str, agent_name: str | None, prompt: Json) -> LoggedRun:
-        """The logged run that the run `run_id` does again.
+        """Logged run for the repeated run `run_id`.
 
-        That is the first one of the same agent with the same prompt, else of the same agent. The outermost run stands
-        for whichever run comes first. Raises `RequestDiffers` where there is none left.
+        The first unassigned run with an equal agent name and prompt, else with an equal agent name. If the log has a
+        single root run, the first repeated run gets it whatever its name. Raises `RequestDiffers` if none is left.
         """
         with self._lock:
             if run_id not in self._taken:

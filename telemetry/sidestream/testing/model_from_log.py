@@ -1,4 +1,4 @@
-"""A model that answers from a log: a run that was logged happens again, offline and in a debugger, without a key.
+"""Model that answers from a log: repeats a logged run offline, without an API key, for example in a debugger.
 
 model = ModelFromLog("runs/", run="b855")
 with model.override(agent):
@@ -34,21 +34,21 @@ Tools: TypeAlias = Literal["run", "logged"]
 
 
 class ModelFromLog(Model):
-    """Answers each request as the log says that it was answered.
+    """Model that gives each request its logged response.
 
-    Given to an agent as its model, it answers that agent's requests, streamed as they were. `override()` does more: it
-    answers for sub-agents too, and with `tools="logged"` for the tools.
+    As an agent's model, it answers the requests of that agent, streamed as in the log. `override()` also covers
+    sub-agents, and with `tools="logged"` the results of tools.
 
     Args:
-        paths: The log.
-        run: The run to be done again: its id, or how that begins or ends; or its trace id. None for every run of the
-            log, each by one run of the same agent, with the same prompt where there is one.
-        strict: Whether a request that differs from the logged one fails, with what differs.
-        pace: `logged`: each piece comes after the time that it took then.
-        tools: `logged`: tools are not executed, their results come from the log; only with `override()`.
+        paths: Paths of the log.
+        run: Run to repeat: its id, the beginning or end of the id, or its trace id. None for all runs of the log; each
+            is repeated by one run of the same agent, preferably with an equal prompt.
+        strict: Whether a request that differs from the logged one raises `RequestDiffers`.
+        pace: `logged` replays the original delays of the deltas; `at once` does not wait.
+        tools: `logged` takes tool results from the log (with `override()` only); `run` executes the tools.
 
     Raises:
-        ConfigurationError: there is no such run, or an option is none of those.
+        ConfigurationError: The run is not in the log, or an option is invalid.
     """
 
     def __init__(
@@ -76,12 +76,13 @@ class ModelFromLog(Model):
 
     @contextmanager
     def override(self, *agents: Any) -> Iterator[ModelFromLog]:
-        """Within the block, `agents` get their answers, and with `tools="logged"` their tools' results, from the log.
+        """Answer the requests of `agents` from the log within the block; with `tools="logged"` also their tool calls.
 
-        Name every agent that takes part: the one that runs, and its sub-agents.
+        Args:
+            agents: All agents of the run, sub-agents included.
 
         Raises:
-            ConfigurationError: one of them is not a pydantic-ai agent.
+            ConfigurationError: An argument is not a pydantic-ai agent.
         """
         capability = FromLog(self)
         with ExitStack() as stack:
@@ -124,13 +125,13 @@ class ModelFromLog(Model):
         run_context: Any = None,
     ) -> AsyncIterator[StreamedResponse]:
         logged = self._next(run_context or compat.current_run_context(), messages, model_request_parameters)
-        if not logged.step.parts:  # it failed before anything came
+        if not logged.step.parts:  # the request failed before its first delta
             self._raise_if_it_failed(logged)
         _, parameters = self.prepare_request(model_settings, model_request_parameters)
         yield _Again(parameters, logged, self._paced)
 
     def logged_run(self, context: Any) -> LoggedRun:
-        """The run of the log that the run of `context` does again."""
+        """Logged run for the run of `context`. Raises `RequestDiffers` if none is left."""
         if context is None:
             return self._runs.of("", None, None)
         name = context.agent.name if context.agent is not None else None
@@ -171,7 +172,12 @@ class ModelFromLog(Model):
     # --- for `FromLog` ---
 
     def tool_result(self, context: Any, call: Any) -> tuple[bool, Any]:
-        """Whether the result of `call` comes from the log, and the result. Raises what the tool raised."""
+        """Whether the result of `call` comes from the log, and the result.
+
+        Raises:
+            RequestDiffers: The log has no such call.
+            Exception: The logged call ended with an exception, which is raised again.
+        """
         if self._tools != "logged":
             return False, None
         run = self.logged_run(context)
@@ -191,7 +197,7 @@ class ModelFromLog(Model):
 
 
 class FromLog(AbstractCapability[Any]):
-    """Puts a `ModelFromLog` in place of the model of each agent that has this capability, and its results for tools."""
+    """Capability that replaces an agent's model by a `ModelFromLog`, and takes tool results from the log."""
 
     def __init__(self, model: ModelFromLog) -> None:
         self.id = "sidestream-from-log"
@@ -213,7 +219,7 @@ class FromLog(AbstractCapability[Any]):
 
 
 class _Again(StreamedResponse):
-    """An answer, piece by piece."""
+    """Streamed response with the logged deltas."""
 
     def __init__(self, parameters: Any, logged: LoggedRequest, paced: bool) -> None:
         super().__init__(model_request_parameters=parameters)
@@ -256,7 +262,7 @@ class _Again(StreamedResponse):
                     yield from manager.handle_text_delta(vendor_part_id=place, content="", **known)
                 yield from manager.handle_text_delta(vendor_part_id=place, content=text, **known)
             case "thinking":
-                # A signature is the last that comes of a thought, without text.
+                # The signature is the last delta of a thinking part, and has no text.
                 signature = details.get("signature") if piece.last and not text else None
                 if piece.first and begins_empty:
                     yield from manager.handle_thinking_delta(vendor_part_id=place, content="", **known)
@@ -308,10 +314,10 @@ class _Again(StreamedResponse):
 
 
 def _profile(provider: str, model: str) -> Any:
-    """What pydantic-ai knows of the logged model, so that requests are prepared as they were."""
+    """pydantic-ai's profile of the logged model, so that requests are prepared as originally; None if unknown."""
     try:
         from pydantic_ai.providers import infer_provider_class
 
         return infer_provider_class(provider).model_profile(model)
-    except Exception:  # a provider of the application's own, or one whose client is not installed
+    except Exception:  # an unknown provider, or a provider whose client is not installed
         return None

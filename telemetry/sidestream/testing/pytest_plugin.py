@@ -1,4 +1,4 @@
-"""Fixtures for pytest: `sidestream_capture`, a sidecar whose events a test can look at, and `sidestream_cassette`.
+"""Fixtures for pytest: `sidestream_capture` keeps the events for assertions, `sidestream_cassette` replays models.
 
 def test_my_agent(sidestream_capture):
     agent = sidestream_capture.observe(build_agent())
@@ -6,11 +6,11 @@ def test_my_agent(sidestream_capture):
     assert sidestream_capture.of("agent_end")[0].data.outcome == "completed"
 
 def test_with_a_real_model(sidestream_cassette):
-    agent = sidestream_cassette.use(build_agent())      # asks the model once, and the cassette from then on
+    agent = sidestream_cassette.use(build_agent())      # first run: requests to the model; later runs: the cassette
     assert "refund" in agent.run_sync("…").output
 
-A cassette is a log beside the test, `cassettes/<file>/<test>.jsonl`. `--sidestream-record` records anew, and with
-`CI=true` in the environment a cassette that is not there is a failure.
+A cassette is a log beside the test, `cassettes/<file>/<test>.jsonl`. `--sidestream-record` records anew. With `CI=true`
+in the environment, a missing cassette is an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-if TYPE_CHECKING:  # every pytest of the environment loads this module: it must cost nothing
+if TYPE_CHECKING:  # every pytest of the environment imports this module: the import must stay cheap
     from sidestream.events import StreamEvent
     from sidestream.sidecar import Sidecar
 
@@ -32,7 +32,7 @@ AgentT = TypeVar("AgentT")
 
 
 class Capture:
-    """A sidecar with an in-memory exporter; reading delivers first, so nothing is still under way."""
+    """Sidecar with an in-memory exporter. Each read flushes first, so that no event is still pending."""
 
     def __init__(self) -> None:
         from sidestream.pipeline.memory import InMemoryExporter
@@ -47,43 +47,43 @@ class Capture:
 
     @property
     def events(self) -> list[StreamEvent]:
-        """All events so far."""
+        """All events recorded so far. Raises `AssertionError` if the flush leaves events undelivered."""
         undelivered = self.sidecar.flush()
         assert not undelivered, f"events not delivered: {undelivered}"
         return self._memory.events
 
     def of(self, *event_types: str) -> list[StreamEvent]:
-        """The events of the given types."""
+        """Events of the given types."""
         return [event for event in self.events if event.event_type in event_types]
 
     def runs(self) -> dict[str, list[StreamEvent]]:
-        """The events by run id, runs in the order of their first event."""
+        """Events by run id, ordered by each run's first event."""
         _ = self.events
         return self._memory.runs()
 
     def clear(self) -> None:
-        """Forget everything so far."""
+        """Discard all events recorded so far."""
         _ = self.events
         self._memory.clear()
 
 
 @pytest.fixture
 def sidestream_capture() -> Iterator[Capture]:
-    """A sidecar whose events the test can look at; closed after the test."""
+    """Sidecar that keeps its events in memory for assertions; closed after the test."""
     capture = Capture()
     yield capture
     capture.sidecar.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option that records cassettes anew."""
+    """Adds `--sidestream-record`, which records cassettes anew."""
     group = parser.getgroup("sidestream")
     group.addoption("--sidestream-record", action="store_true", help="record the cassettes of sidestream_cassette anew")
 
 
 @pytest.fixture
 def sidestream_cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
-    """Records what models answer on the first run of a test, and answers from that on every run after it."""
+    """Cassette of the test: records the models' answers on the first run, replays them on every later run."""
     from .cassette import Cassette
 
     name = re.sub(r"[^\w.-]+", "_", request.node.name)

@@ -1,1 +1,1 @@
-"""The log as web pages: `sidestream serve`, and one run as one HTML file."""
+"""Web pages over a log: `sidestream serve`, and one run as a standalone HTML file."""

@@ -1,4 +1,4 @@
-"""The web application over a log, for `sidestream serve` or to be mounted behind one's own server."""
+"""Web application over a log, for `sidestream serve` or for mounting in another application."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .security import Guard
 def make_app(
     paths: Sequence[str], *, token: str | None = None, any_host: bool = False, scores: bool = False
 ) -> Starlette:
-    """The pages over the log at `paths` (folders, files or globs).
+    """Application that serves the pages over the log at `paths`.
 
     Args:
-        paths: nothing outside of them is shown.
-        token: who opens the pages must know it: `?token=` in the first address, a cookie from then on.
-        any_host: answer to any host name, and not to those of this machine alone. Needs a token.
+        paths: Folders, files or globs; nothing outside of them is shown.
+        token: Token that a browser must present: `?token=` in the first URL, then a cookie. None requires no token.
+        any_host: Whether any host name is accepted, rather than loopback names only. Requires a token.
+        scores: Whether the page of a run has a form for scores, which are written to the log. For pages of a single
+            user: not with `any_host`. `app.state.scoring.close()` releases the files.
 
-        scores: let whoever opens the page of a run score it, which writes to the log. For pages that serve one person:
-            not with `any_host`. `app.state.scoring.close()` releases the files.
-
-    Raises `ConfigurationError` where a path leads nowhere, or `any_host` is given without a token or with `scores`.
+    Raises:
+        ConfigurationError: A path does not exist, or `any_host` is given without a token or with `scores`.
     """
     if any_host and not token:
         raise ConfigurationError("pages that other machines can reach need a token")
@@ -71,5 +71,5 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _gone(request: Request, error: Exception) -> Response:
-    """The log, or the run, went away between two looks at it."""
+    """Page for a log or run that disappeared while the request was in progress."""
     return views.page("message.html", 404, title="Not found", message=str(error), q="")

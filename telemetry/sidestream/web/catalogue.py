@@ -1,4 +1,4 @@
-"""What the pages ask of a log: a page of its list, runs over time, one run. No list of all runs is held."""
+"""Cached queries of the pages: a page of the run list, runs over time, a single run. Never all runs at once."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from sidestream.log.runs.overview import RunNames, RunsOverTime
 from sidestream.log.store import RunPage, RunStore
 
 FRESH_SECONDS = 2.0
-"""Seconds for which an answer holds while the log stays as it is: whether the writers of running runs are alive is in
-no file. Where the answer took long to find, it holds `PATIENCE` times that."""
+"""Seconds for which a cached result is valid while the log is unchanged. Limited, since the end of a writer's process
+changes runs from `running` to `lost` without changing a file. At least `PATIENCE` times the duration of the query."""
 PATIENCE = 10
+"""Validity of a slow query's result, as a multiple of the query's duration."""
 KEPT = 32
-"""Answers that are kept."""
+"""Most results in the cache."""
 AT_ONCE = 100
-"""Runs among which the neighbours of one are looked for: so many may have begun at the very same time."""
+"""Runs fetched to find the neighbours of a run; the neighbours are missed if more runs start at the same instant."""
 
 _T = TypeVar("_T")
 
 
 class Catalogue:
-    """Answers about the runs of a log. Safe to ask from several threads."""
+    """Cache of queries about the runs of a log. Thread-safe."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = tuple(paths)
@@ -40,65 +41,65 @@ class Catalogue:
 
     @property
     def store(self) -> RunStore:
-        """A store for this thread alone."""
+        """Store of the current thread."""
         return store_of(self.paths)
 
     def signature(self) -> object:
-        """Fingerprint of the log: differs after something was written."""
+        """Fingerprint of the log, which changes with every write."""
         return self.store.state()
 
     def page(self, where: Filter, order: Order, *, limit: int, offset: int = 0) -> RunPage:
-        """Some of the runs that `where` takes, in `order`."""
+        """Runs that match `where`, in `order`: at most `limit`, after skipping `offset`."""
         return self._answer(
             ("page", repr(where), order, limit, offset),
             lambda: self.store.page(where, order, limit=limit, offset=offset),
         )
 
     def count(self, where: Filter) -> int:
-        """How many runs `where` takes."""
+        """Number of runs that match `where`."""
         return self.page(where, Order(), limit=0).total
 
     def over_time(self, where: Filter, bins: int) -> RunsOverTime:
-        """The runs that `where` takes, by when they began."""
+        """Runs that match `where`, aggregated into `bins` intervals by their start."""
         return self._answer(("over_time", repr(where), bins), lambda: self.store.over_time(where, bins=bins))
 
     def names(self) -> RunNames:
-        """The names that the log's runs have."""
+        """Names of agents, models and tools in the log."""
         return self._answer("names", lambda: self.store.names())
 
     def run(self, run_id: str) -> RunSummary | None:
-        """The run with this id, or with the only id that begins or ends so."""
+        """Run with this id, or with the only id that begins or ends with `run_id`; None otherwise."""
         return self._answer(("run", run_id), lambda: _with_id(run_id, self.store.called(run_id)))
 
     def run_of_trace(self, trace_id: str) -> RunSummary | None:
-        """The outermost, and of several such the first, run of a trace."""
+        """First root run of a trace; None if the log has none."""
         return _of_trace(trace_id, self.store.called(trace_id))
 
     def named(self, name: str) -> RunSummary | None:
-        """The run with this id, or a part of it, or of this trace."""
+        """Run with this id, with this beginning or end of its id, or of this trace; None otherwise."""
         found = self.store.called(name)
         return _with_id(name, found) or _of_trace(name, found)
 
     def family(self, root_run_id: str) -> list[RunSummary]:
-        """The outermost run with this id, and all runs below it."""
+        """Root run with this id, and all sub-agent runs of its tree."""
         return self._answer(
             ("family", root_run_id),
             lambda: [run for run in self.store.tree(root_run_id) if run.root_run_id == root_run_id],
         )
 
     def conversations(self, where: Filter) -> list[Conversation]:
-        """The conversations of which `where` takes a run, the one with the latest turn last."""
+        """Conversations with a run that matches `where`, the most recently active last."""
         return self._answer(("conversations", repr(where)), lambda: conversations(self.paths, where))
 
     def conversation(self, conversation_id: str) -> Conversation | None:
-        """The conversation with this id."""
+        """Conversation with this id; None if the log has none."""
         its = Filter(conversations=(escape(conversation_id),))
         roots = {run.root_run_id for run, _ in self.store.summaries(its)}
         found = conversations_of([run for root in roots for run in self.family(root)])
         return next((each for each in found if each.conversation_id == conversation_id), None)
 
     def neighbours(self, run: RunSummary) -> tuple[RunSummary | None, RunSummary | None]:
-        """The outermost runs that began just before and just after `run`."""
+        """Root runs that started just before and just after `run`; None for each that does not exist."""
         if run.started is None:
             return (None, None)
         outer = Filter(outermost=True)
@@ -111,7 +112,7 @@ class Catalogue:
         return (max(before, key=when, default=None), min(after, key=when, default=None))
 
     def _answer(self, question: object, ask: Callable[[], _T]) -> _T:
-        """The answer to `question`: the one before, where the log has not changed since."""
+        """Result of `ask`, cached under the key `question` while the log is unchanged."""
         state, now = self.signature(), time.monotonic()
         with self._lock:
             kept = self._kept.get(question)

@@ -1,4 +1,4 @@
-"""Small charts over the runs of a list: how they ended, what they cost, how long they took, over time."""
+"""Small charts above the run list: outcomes, cost and duration over time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .wording import money, seconds, tone
 
 BINS = 48
 HEIGHT = 100.0
-"""Height of a chart in its own units; a bin is 1 wide."""
+"""Height of a chart in SVG units; a bin is 1 unit wide."""
 NO_RUNS = "no runs"
 TONES = ("good", "live", "calm", "warn", "bad")
-"""Tones of a stack, from its bottom to its top."""
+"""Tones of a stacked bar, from bottom to top."""
 
 
 @dataclass(slots=True)
 class Piece:
-    """One rectangle of a bar, measured from the top of the chart."""
+    """Rectangle of a stacked bar; `y` is measured from the top of the chart."""
 
     tone: str
     y: float
@@ -33,7 +33,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Bin:
-    """A span of time, and the rectangles over it."""
+    """Time interval with its stacked bar."""
 
     since: datetime
     until: datetime
@@ -45,15 +45,15 @@ class Bin:
 class Chart:
     name: str
     total: str
-    """The figure that matters most."""
+    """Headline figure."""
     note: str
     top: str
-    """What the highest bar stands for."""
+    """Label of the highest bar's value."""
     bins: list[Bin]
 
     @property
     def edges(self) -> tuple[str, str]:
-        """Labels of the beginning and the end, as exact as the span of time needs."""
+        """Labels of the start and the end; shorter ranges get more exact labels."""
         since, until = self.bins[0].since.astimezone(), self.bins[-1].until.astimezone()
         days = (until - since).total_seconds() / 86_400
         form = "%d %b %Y" if days > 300 else "%d %b" if days > 4 else "%d %b %H:%M" if days > 0.5 else "%H:%M:%S"
@@ -66,7 +66,7 @@ class Chart:
 
 
 def charts(runs: RunsOverTime) -> list[Chart]:
-    """How `runs` ended, what they cost and how long they took; nothing where no time is known."""
+    """Charts of outcomes, cost and duration; empty if no run has a start time."""
     if not runs.bins:
         return []
     return [_outcomes(runs.bins), _cost(runs.bins), _duration(runs)]
@@ -125,7 +125,7 @@ def _duration(runs: RunsOverTime) -> Chart:
 
 
 def _bin(span: TimeBin, title: str, shares: list[tuple[str, float]]) -> Bin:
-    """Bin with stacked rectangles of these shares of the height."""
+    """Bin with stacked rectangles; each share is a fraction of the height."""
     made = Bin(span.since, span.until, title)
     level = HEIGHT
     for colour, share in shares:

@@ -1,4 +1,4 @@
-"""Content of a log as the pages show it: texts, JSON that folds, and media by type and size."""
+"""Display of logged content: texts, collapsible JSON, and media by type and size."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from sidestream.terminal.numbers import counted, humanize_bytes
 from sidestream.terminal.text import sanitize_json
 
 MAX_NODES = 500
-"""Items of JSON that fold, each of which takes an element; more of them are shown as text."""
+"""Most values in a collapsible JSON tree, one HTML element each; larger JSON is shown as text."""
 MAX_DEPTH = 40
 MAX_CHIPS = 20
-"""Media that are named before the JSON which holds them."""
+"""Most media listed before the JSON that holds them."""
 SHORT = 80
-"""Characters of JSON that stand on one line."""
+"""Longest JSON, in characters, that is shown on one line."""
 
 Kind: TypeAlias = Literal["text", "json", "media"]
 
 
 class Media(NamedTuple):
-    """A picture, a sound, a document: what it is, and how large or where."""
+    """Image, audio or document, by its type."""
 
     kind: str
+    """Media type, or kind of URL."""
     detail: str
+    """Size or URL, shortened for display."""
     url: str | None = None
+    """Link target; None for embedded media, whose content is not logged."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.detail}".strip()
 
 
 def pieces(value: Json) -> Iterator[tuple[Kind, Any]]:
-    """What `value` is made of: a prompt may be texts and media in turn."""
+    """Parts of `value` for display, by kind: a prompt may mix texts and media."""
     if isinstance(value, str):
         yield "text", value
     elif (media := media_of(value)) is not None:
@@ -50,7 +53,7 @@ def pieces(value: Json) -> Iterator[tuple[Kind, Any]]:
 
 
 def media_of(value: Json) -> Media | None:
-    """The media that `value` stands for in a log, which has type and size and never the content."""
+    """Media that the logged `value` describes; None for any other value. A log never holds the media's content."""
     if not isinstance(value, Mapping):
         return None
     kind, size, url = value.get("kind"), value.get("bytes"), value.get("url")
@@ -59,7 +62,7 @@ def media_of(value: Json) -> Media | None:
         size = data.get("bytes")
         kind = next((value[name] for name in ("media_type", "mime_type", "mimeType") if name in value), "data")
         return Media(str(kind), _size(size))
-    if isinstance(url, Mapping):  # a `data:` URL in the place of one
+    if isinstance(url, Mapping):  # the description of a `data:` URL in place of the URL
         return media_of(url)
     if not isinstance(kind, str):
         return None
@@ -71,7 +74,7 @@ def media_of(value: Json) -> Media | None:
 
 
 def media_within(value: Json, depth: int = 0) -> Iterator[Media]:
-    """The media at any depth of `value`."""
+    """Media at any depth of `value`, down to `MAX_DEPTH`."""
     if (media := media_of(value)) is not None:
         yield media
     elif depth < MAX_DEPTH and isinstance(value, Mapping | list):
@@ -84,9 +87,9 @@ def _size(size: object) -> str:
 
 
 def json_tree(value: Json, open_to: int) -> Markup | None:
-    """JSON whose lists and objects fold, those beyond `open_to` levels at first; None where it is short or too large.
+    """Collapsible HTML of JSON, expanded down to `open_to` levels; None for scalars, short or too large JSON.
 
-    The text of the elements, put together, is the JSON itself.
+    The text content of the HTML is the JSON, so that a copied selection is valid.
     """
     if not isinstance(value, dict | list) or len(json.dumps(value, ensure_ascii=False)) <= SHORT:
         return None
@@ -102,7 +105,7 @@ class _Tree:
         self._open_to = open_to
 
     def add(self, value: Json, name: str, comma: str, depth: int) -> None:
-        """Add `value` under the escaped `name`; `comma` where another follows it."""
+        """Add `value` under the escaped `name`, with `comma` unless `value` is the last item."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             return

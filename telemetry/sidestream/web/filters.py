@@ -1,4 +1,4 @@
-"""Filters of the lists, as the query of an address has them."""
+"""Filters, order and page number of the lists, parsed from the query string."""
 
 from __future__ import annotations
 
@@ -13,40 +13,41 @@ from sidestream.log import Filter, Order
 
 FIELDS = ("agent", "model", "tool", "outcome", "tag", "conversation", "since", "until", "min_cost", "slower", "score")
 PRESETS = (("1 hour", "1h"), ("today", "today"), ("24 hours", "24h"), ("7 days", "7d"), ("30 days", "30d"))
-"""Ranges of time that are a click away."""
+"""Time ranges offered as links: label and value of `since`."""
 
 _T = TypeVar("_T")
 
 
 class PageOf(NamedTuple):
-    """Which part of a list a page shows."""
+    """Page of a list."""
 
     number: int
-    """1 for the first."""
+    """Page number, from 1."""
     size: int
+    """Items per page."""
 
     @property
     def offset(self) -> int:
-        """How many stand before."""
+        """Number of items on earlier pages."""
         return (self.number - 1) * self.size
 
     def within(self, every: Sequence[_T]) -> Sequence[_T]:
-        """What this page shows of `every`."""
+        """Items of `every` on this page."""
         return every[self.offset : self.offset + self.size]
 
     def pages(self, total: int) -> int:
-        """How many pages there are of `total`."""
+        """Number of pages for `total` items, at least 1."""
         return max(1, -(-total // self.size))
 
 
 def page_of(request: Request, size: int) -> PageOf:
-    """The page that the query asks for; the first where it asks for none that could be."""
+    """Page requested by `?page=`; the first if the parameter is missing or invalid."""
     text = request.query_params.get("page", "")
     return PageOf(max(1, int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 1, size)
 
 
 def filter_of(request: Request) -> Filter:
-    """The filter that the query asks for. Raises `ConfigurationError` for what cannot be meant."""
+    """Filter requested by the query string. Raises `ConfigurationError` for an invalid value."""
     query = request.query_params
 
     def given(name: str) -> list[str]:
@@ -71,8 +72,8 @@ def filter_of(request: Request) -> Filter:
 
 
 def filter_or_problem(request: Request) -> tuple[Filter, str]:
-    """The filter that the query asks for, and an empty text; the filter that takes all where it cannot be meant, and
-    why."""
+    """Filter requested by the query string, and an empty text; for an invalid value, a filter that matches every run,
+    and the error message."""
     try:
         return filter_of(request), ""
     except ConfigurationError as error:
@@ -80,7 +81,7 @@ def filter_or_problem(request: Request) -> tuple[Filter, str]:
 
 
 def order_of(request: Request) -> Order:
-    """The order that the query asks for; the newest first where it asks for none."""
+    """Order requested by the query string; newest first if missing or invalid."""
     ascending = request.query_params.get("order") == "up"
     try:
         return Order(by=Order.parse(request.query_params.get("sort") or "started").by, ascending=ascending)
@@ -89,7 +90,7 @@ def order_of(request: Request) -> Order:
 
 
 def is_filtered(request: Request) -> bool:
-    """Whether the query asks for some runs and not for all."""
+    """Whether the query string has a filter."""
     return any(value.strip() for name in FIELDS for value in request.query_params.getlist(name))
 
 
@@ -99,6 +100,6 @@ def runs_with_score(test: str) -> str:
 
 
 def link(request: Request, **changes: object) -> str:
-    """Address of this page with other values in its query; None takes one out."""
+    """Query string of this page with `changes`; None removes a parameter."""
     kept = [(name, value) for name, value in request.query_params.multi_items() if name not in changes and value]
     return "?" + urlencode([*kept, *((name, str(value)) for name, value in changes.items() if value is not None)])

@@ -1,4 +1,4 @@
-"""Views that find runs: by a text, and by the conversation that they belong to."""
+"""Views for finding runs: full-text search, and conversations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONVERSATIONS_A_PAGE = 100
 
 
 def search_view(request: Request) -> Response:
-    """`/search?q=TEXT`: where people and models wrote it, and the tools that are called so; the newest runs first."""
+    """`/search?q=TEXT`: matches in prompts, answers and tool names, newest runs first."""
     catalogue: Catalogue = request.app.state.catalogue
     q = request.query_params.get("q", "").strip()
     named = catalogue.named(q) if q else None
@@ -58,7 +58,7 @@ def search_view(request: Request) -> Response:
 
 
 def conversations_view(request: Request) -> Response:
-    """`/conversations`: the conversations, the one with the latest turn first."""
+    """`/conversations`: list of conversations, the most recently active first."""
     catalogue: Catalogue = request.app.state.catalogue
     where, problem = filter_or_problem(request)
     every = list(reversed(catalogue.conversations(where)))
@@ -80,7 +80,7 @@ def conversations_view(request: Request) -> Response:
 
 
 def conversation_view(request: Request) -> Response:
-    """`/conversations/ID`: the turns of one conversation, the first turn first."""
+    """`/conversations/ID`: turns of one conversation, oldest first."""
     catalogue: Catalogue = request.app.state.catalogue
     conversation = catalogue.conversation(request.path_params["conversation_id"])
     if conversation is None:

@@ -1,4 +1,4 @@
-"""Server-sent events that notify open pages of new lines in the log. A page then fetches itself like any other."""
+"""Server-sent events that notify open pages of changes in the log. A notified page fetches its own URL again."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from sidestream.log import RunSummary
 from .catalogue import Catalogue
 
 LOOK_SECONDS = 0.5
-"""Seconds between two looks at the log; a log that takes long to look at gets twice that time."""
+"""Seconds between two checks of the log; at least twice the duration of the last check."""
 KEEP_ALIVE_SECONDS = 15.0
+"""Seconds without changes after which a comment line keeps the connection open."""
 
 
 def live_runs(request: Request) -> StreamingResponse:
-    """`/live`: an event whenever anything is written."""
+    """`/live`: an event whenever the log changes."""
     catalogue: Catalogue = request.app.state.catalogue
     return _events(lambda: (catalogue.signature(), False))
 
 
 def live_run(request: Request) -> StreamingResponse:
-    """`/live/RUN_ID`: an event whenever something of that run or its sub-agents is; the stream ends with the run."""
+    """`/live/RUN_ID`: an event whenever the run or a sub-agent of its tree changes; the stream ends with the run."""
     catalogue: Catalogue = request.app.state.catalogue
     run_id: str = request.path_params["run_id"]
 
@@ -42,11 +43,11 @@ def _state(run: RunSummary) -> tuple[str, int, str, list[int]]:
 
 
 def _events(look: Callable[[], tuple[object, bool]]) -> StreamingResponse:
-    """Event stream: `change` when `look` returns another state than before, `end` when it returns True as well."""
+    """Event stream: `change` whenever the state that `look` returns differs, `end` once its second value is True."""
 
     async def stream() -> AsyncIterator[str]:
         state, over = await anyio.to_thread.run_sync(look)
-        # A page that was made just before may lack what was written since: it is notified once.
+        # The page may have been rendered before the latest lines: it is notified once at the start.
         yield "retry: 2000\nevent: change\ndata:\n\n"
         quiet = took = 0.0
         while not over:

@@ -1,4 +1,4 @@
-"""Markdown of answers and prompts as HTML, safely: no HTML of theirs, no picture, no style, no address of a script."""
+"""Safe rendering of Markdown in answers and prompts: no raw HTML, images, styles or `javascript:` links."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from markupsafe import Markup
 from sidestream.terminal.text import sanitize
 
 MAX_TEXT = 20_000
-"""Characters of a text beyond which it is shown as it stands: some texts take time that grows with the square."""
+"""Longest text, in characters, that is rendered; the parser takes quadratic time for some texts."""
 MAX_PAGE = 100_000
-"""Characters that are rendered for one page: some 0.3 s."""
+"""Characters rendered per page (about 0.3 s); further texts are shown unrendered."""
 HEADING = 3
-"""Level of a page's heading above an answer: the answer's own begin below."""
+"""Level of the page's heading above an answer; headings within the answer start one level below."""
 
 _MARKS = re.compile(r"[*_`\[<|#>~]|^\s*(?:[-+*]|\d+[.)])\s|^\s*(?:---|===)|^(?: {4}|\t)| {2}$|\\$", re.MULTILINE)
 _PLAIN = frozenset({"paragraph_open", "paragraph_close", "inline", "text", "softbreak"})
 
 
 class MarkdownRenderer:
-    """Renders the texts of one page, until that would take too long."""
+    """Renderer for the texts of one page, up to a total of `limit` characters."""
 
     def __init__(self, limit: int = MAX_PAGE) -> None:
         self._left = limit
 
     def __call__(self, text: str) -> Markup | None:
-        """`text` as HTML; None where it has no Markdown in it, or is too long."""
+        """HTML of `text`; None if `text` contains no Markdown, or exceeds a limit."""
         if len(text) > min(MAX_TEXT, self._left) or not _MARKS.search(text):
             return None
         self._left -= len(text)
@@ -44,7 +44,7 @@ class MarkdownRenderer:
 
 @cache
 def _parser() -> MarkdownIt:
-    # An address of `javascript:`, `file:` and the like makes no link, and a picture is a link to it.
+    # markdown-it does not link `javascript:`, `file:` and similar URLs; with images disabled, they become links.
     return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
 
 
@@ -55,4 +55,4 @@ def _tame(tokens: Sequence[Token]) -> None:
         elif token.type == "link_open":
             token.attrSet("rel", "noopener noreferrer nofollow")
         elif token.type in ("th_open", "td_open"):
-            token.attrs.pop("style", None)  # which the security policy forbids
+            token.attrs.pop("style", None)  # the content security policy blocks inline styles

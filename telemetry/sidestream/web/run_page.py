@@ -1,4 +1,4 @@
-"""Contents of the page of one run, served or as a file."""
+"""Data of a run's page, for the served page and the standalone file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .waterfall import MAX_ROWS, Waterfall, duration, identified, waterfall
 from .wording import visible
 
 MAX_TEXT = 100_000
-"""Characters of a single text that a served page shows. The event itself has all of them."""
+"""Most characters of a text on a served page. The events page has the whole text."""
 FOLDED_TEXT = 1_200
-"""Characters beyond which a text is folded at first."""
+"""Characters beyond which a text starts collapsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Failed step, and its place on the page."""
+    """Failed step with its HTML id."""
 
     id: str
     step: Step
@@ -30,7 +30,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Part of a run's time. `left` and `width` are its place on a bar, in percent."""
+    """Share of a run's time. `left` and `width` are its position on the bar in percent."""
 
     name: str
     seconds: float
@@ -41,23 +41,23 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Everything that the templates show of one run."""
+    """Data that the templates show of one run."""
 
     log: RunLog
     first_token_seconds: float | None
-    """Of the first request: known at its first delta, and not only at its end."""
+    """Time to the first token of the first request, available from its first delta on; None if unknown."""
     waterfall: Waterfall
     failures: list[Failure]
     requests: list[tuple[str, RunLog, Step]]
     """Model requests of the run and its sub-agents, with their ids."""
     latency: list[Share]
-    """Where the run's own time went."""
+    """Breakdown of the run's own time."""
     timing: dict[str, Any]
-    """Times for playing: when each step begins, when each piece of each text came, and how long the piece is."""
+    """Times for the player, in seconds: start of each step, and arrival and length of each text delta."""
 
 
 def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
-    """Everything to be shown of `log`; `rows` as for `waterfall`."""
+    """Page data of `log`; `rows` as for `waterfall`."""
     drawn = waterfall(log, rows=rows)
     every = list(identified(log))
     shown = [each for each in every if each.id in drawn.shown]
@@ -99,7 +99,7 @@ def _first_token(log: RunLog) -> float | None:
 
 
 def _latency(log: RunLog) -> list[Share]:
-    """Shares of the run's time, of its own steps, where something is known. Tools that overlap count once."""
+    """Shares of the run's time by its own steps; empty without known times. Overlapping tools count once."""
     ends = [each.event.data for each in log.events if isinstance(each.event.data, LLMEnd)]
     waits = [min(end.time_to_first_token_seconds.values()) for end in ends if end.time_to_first_token_seconds]
     streamed = [
@@ -131,7 +131,7 @@ def _latency(log: RunLog) -> list[Share]:
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
-    """Seconds that sorted `spans` cover together."""
+    """Seconds covered by the union of sorted `spans`."""
     covered, reached = 0.0, float("-inf")
     for begin, end in spans:
         covered += max(0.0, end - max(begin, reached))
@@ -140,7 +140,7 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 
 def all_events(log: RunLog) -> list[Located]:
-    """The events of a run and its sub-agents, in the order in which they happened."""
+    """Events of a run and its sub-agents, in chronological order."""
     timed = [
         (run.start + located.event.offset, run.start, located.event.seq, located)
         for run in log.runs()
@@ -150,17 +150,17 @@ def all_events(log: RunLog) -> list[Located]:
 
 
 def gist(located: Located) -> str:
-    """Gist of an event in a few words."""
+    """Short description of an event: names, model, outcome or text."""
     data = located.event.data
     named = [data.get(name) for name in ("name", "tool_name", "model", "outcome", "cause", "exception_type", "text")]
     return " · ".join(each[:120] for each in named if isinstance(each, str))
 
 
 def as_line(located: Located) -> bytes:
-    """An event as one line of a log."""
+    """Event as one line of JSONL."""
     return msgspec.json.encode(located.event) + b"\n"
 
 
 def as_json(located: Located) -> str:
-    """An event as indented JSON."""
+    """Event as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(located.event), indent=2).decode()

@@ -1,8 +1,8 @@
-"""Access control: one ASGI middleware in front of all pages.
+"""Access control: ASGI middleware in front of all pages.
 
-The pages show what people and models wrote, so they are as private as the log. Nothing is loaded from elsewhere,
-nothing inline runs, no other site can embed or read them, and a foreign name that was pointed at this machine (DNS
-rebinding) is refused.
+The pages show prompts and answers, so they are as private as the log. The content security policy allows no external
+resources and no inline scripts; other sites can neither embed nor read the pages; and host names of other machines (DNS
+rebinding) are rejected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach a server bound to `host`."""
+    """Whether `host` is a loopback address or `localhost`, reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -46,14 +46,14 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Middleware that passes requests of the user's own browser, made by these pages or by following a link to them.
+    """Middleware that accepts only same-origin requests of the pages, and top-level navigation to them.
 
     Args:
-        app: what to guard.
-        token: must be given once in the URL (`?token=`), then a cookie has it; None where no token is asked for.
-        takes_scores: whether forms of these pages may be sent: a person's score of a run.
-        any_host: whether the `Host` may be any name. On loopback it may not, since whoever points a name of his own at
-            127.0.0.1 could read the pages as his own site.
+        app: Application to protect.
+        token: Token required once in the URL (`?token=`), and kept in a cookie; None requires no token.
+        takes_scores: Whether POST requests of the pages' own score form are accepted.
+        any_host: Whether any `Host` header is accepted. False on loopback: a site whose name resolves to 127.0.0.1
+            could otherwise read the pages as its own origin (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, any_host: bool, takes_scores: bool = False) -> None:
@@ -61,7 +61,7 @@ class Guard:
         self._takes_scores = takes_scores
         self._token = token
         self._any_host = any_host
-        # Cookies are shared by all ports of a machine: two servers must not overwrite each other's.
+        # Cookies are shared by all ports of a host: two servers must not overwrite each other's cookie.
         self._cookie = f"sidestream-{hashlib.sha256((token or '').encode()).hexdigest()[:12]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,7 +102,8 @@ class Guard:
         if _same(_cookie(headers, self._cookie), self._token):
             return None
         if headers.get("sec-fetch-site") == "cross-site":
-            # A link on another site leads here without the cookie, which is strict. From a page of ours it comes along.
+            # Browsers omit a SameSite=Strict cookie when following another site's link; the page opened here reloads
+            # the URL as a same-site request, which has the cookie.
             return _go_to(scope["path"], scope["query_string"].decode("latin-1"))
         return PlainTextResponse("Open the address that `sidestream serve` printed: it has the token.\n", 401)
 
@@ -115,7 +116,7 @@ def _names_loopback(host: str) -> bool:
 
 
 def _comes_from_here(headers: Headers) -> bool:
-    """Same-origin check: False for another site's page, except where its link opens ours as a page of its own."""
+    """Same-origin check: False for requests of another site, except top-level navigation by a link."""
     site = headers.get("sec-fetch-site", "none")
     if site not in ("same-origin", "none"):
         return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
@@ -147,7 +148,8 @@ def _same(given: str, token: str) -> bool:
 
 
 def _go_to(path: str, query: str) -> HTMLResponse:
-    """A page that opens another. A redirect would not do: its target is asked for on behalf of the site before it."""
+    """Page that opens another by `<meta http-equiv="refresh">`. After a redirect, the request would still count as
+    cross-site, without the cookie."""
     target = escape("/" + quote(path).lstrip("/") + (f"?{query}" if query else ""))
     return HTMLResponse(
         f'<!doctype html><meta http-equiv="refresh" content="0; url={target}"><title>Sidestream</title>'

@@ -1,4 +1,4 @@
-"""One run as one HTML file, to keep or to send: style and script within, nothing loaded from anywhere."""
+"""Run as a single HTML file, with style and script inline and no external resources."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .templating import asset, render
 
 
 def standalone_page(run_log: RunLog) -> str:
-    """The page of a run with its sub-agents, all of its content and events, as the text of one HTML file.
+    """HTML of a run with its sub-agents, all content and all events.
 
-    Its own content-security policy lets nothing run but the script that is part of it.
+    The page's content security policy allows its own inline style and script only.
     """
     style, script = asset("style.css"), asset("page.js") + asset("timeline.js")
     policy = f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'"

@@ -1,4 +1,4 @@
-"""Jinja environment of the pages. Every value is escaped."""
+"""Jinja environment of the pages, with autoescaping."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ HERE = Path(__file__).parent
 
 @cache
 def asset(name: str) -> str:
-    """The text of a file that the pages load, such as `style.css`."""
+    """Text of a static file, such as `style.css`."""
     return (HERE / "static" / name).read_text("utf-8")
 
 
 @cache
 def version(name: str) -> str:
-    """Version of a static file, by its content, so that browsers may cache it for good."""
+    """Content hash of a static file; with the hash in the URL, browsers may cache the file forever."""
     return sha256(asset(name).encode()).hexdigest()[:12]
 
 
@@ -50,6 +50,6 @@ def _environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """The page that `template` makes of `values`. What UTF-8 cannot hold, as in the name of a file, is escaped."""
+    """HTML of `template` with `values`. Lone surrogates, as in file names, are escaped."""
     html = _environment().get_template(template).render(markdown=MarkdownRenderer(), **values)
     return html.encode("utf-8", "backslashreplace").decode()

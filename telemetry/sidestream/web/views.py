@@ -1,4 +1,4 @@
-"""Views: a function from request to response for each page. They read the log and write nothing."""
+"""Views of the pages: read-only functions from a request to a response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVENTS_A_PAGE = 200
 ERRORS_SHOWN = 200
 
 PREVIEW_SECONDS = 0.25
-"""Seconds that a list waits for questions and answers at most."""
+"""Longest time, in seconds, that a list spends on reading previews of prompts and answers."""
 
 ASSETS = {
     "style.css": "text/css",
@@ -39,7 +39,7 @@ ASSETS = {
 
 
 def page(template: str, status: int = 200, **values: Any) -> Response:
-    """The response that shows `template`. Text that UTF-8 cannot hold, as in odd file names, is shown escaped."""
+    """HTML response of `template`. Lone surrogates, as in file names, are escaped."""
     html = render(template, standalone=False, **values)
     return Response(html.encode("utf-8", "backslashreplace"), status, media_type="text/html")
 
@@ -53,7 +53,7 @@ def static(request: Request) -> Response:
 
 
 def errors_view(request: Request) -> Response:
-    """`/errors`: the errors of the log, those of one kind together; the filters of the list apply."""
+    """`/errors`: errors grouped by kind; the filters of the run list apply."""
     catalogue: Catalogue = request.app.state.catalogue
     where, problem = filter_or_problem(request)
     groups = errors(catalogue.paths, None if where == Filter() else where)
@@ -70,7 +70,7 @@ def not_found(request: Request, message: str = "There is no such page.") -> Resp
 
 
 def runs_page(request: Request) -> Response:
-    """`/`: the runs, the newest first, filtered and sorted."""
+    """`/`: list of runs, filtered and sorted, by default newest first."""
     catalogue: Catalogue = request.app.state.catalogue
     query = request.query_params
     where, problem = filter_or_problem(request)
@@ -110,7 +110,7 @@ def runs_page(request: Request) -> Response:
 
 
 def run_view(request: Request) -> Response:
-    """`/runs/RUN_ID`, the permalink of a run."""
+    """`/runs/RUN_ID`: page of a run."""
     summary = found(request)
     if not isinstance(summary, RunSummary):
         return summary
@@ -132,7 +132,7 @@ def run_view(request: Request) -> Response:
 
 
 def trace_view(request: Request) -> Response:
-    """`/traces/TRACE_ID`: to the run of that trace, for links from other tools."""
+    """`/traces/TRACE_ID`: redirect to the root run of a trace, for links from other tools."""
     run = request.app.state.catalogue.run_of_trace(request.path_params["trace_id"])
     if run is None:
         return not_found(request, "No run in this log belongs to that trace.")
@@ -140,7 +140,7 @@ def trace_view(request: Request) -> Response:
 
 
 def events_view(request: Request) -> Response:
-    """`/runs/RUN_ID/events`: the events as they stand in the log."""
+    """`/runs/RUN_ID/events`: events of a run as JSON."""
     summary = found(request, "/events")
     if not isinstance(summary, RunSummary):
         return summary
@@ -176,7 +176,7 @@ def _is_own(located: Any, summary: RunSummary) -> bool:
 
 
 def lines_view(request: Request) -> Response:
-    """`/runs/RUN_ID/events.jsonl`: the same as a log of its own."""
+    """`/runs/RUN_ID/events.jsonl`: events of a run as a JSONL download."""
     summary = found(request, "/events.jsonl")
     if not isinstance(summary, RunSummary):
         return summary
@@ -187,7 +187,7 @@ def lines_view(request: Request) -> Response:
 
 
 def found(request: Request, suffix: str = "") -> RunSummary | Response:
-    """Requested run, or the redirect or error page to answer with."""
+    """Summary of the requested run; a redirect to the full id, or the error page, otherwise."""
     given = request.path_params["run_id"]
     run: RunSummary | None = request.app.state.catalogue.run(given)
     if run is None:
@@ -217,11 +217,11 @@ FACTS: Sequence[tuple[str, str, str]] = (
     ("sub_agents", "Sub-agents", "count"),
 )
 FIGURES: dict[str, Figure] = {"cost": "cost", "total_tokens": "usage"}
-"""Facts that may be lower bounds, with the figure whose rule applies."""
+"""Facts that may be lower bounds, with the figure whose rule decides."""
 
 
 def compare_view(request: Request) -> Response:
-    """`/compare?run=A&run=B`: what differs between two runs."""
+    """`/compare?run=A&run=B`: comparison of two runs."""
     given = request.query_params.getlist("run")
     if len(given) != 2:
         return page(

@@ -1,7 +1,6 @@
-"""A run as a waterfall: a row a step, a bar from its start to its end, in percent of the run's time.
+"""Waterfall of a run: one row per step, with a bar from its start to its end in percent of the run's duration.
 
-Positions are percentages and the templates draw with them, so that a row is as wide as the window, text keeps its size,
-and zooming is a matter of two attributes.
+With percentages the SVG rows stretch to the window while text keeps its size, and zooming changes two attributes only.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from sidestream.log import RunLog, Step
 from .wording import count, money, seconds, short_class, words
 
 MAX_ROWS = 200
-"""Rows of a page, unless all are requested."""
+"""Most rows of a page, unless all are requested."""
 LEAST_WIDTH = 0.15
-"""Least width of a bar in percent, so that steps that took no time can be seen."""
+"""Minimum width of a bar in percent, so that very short steps stay visible."""
 POINTS = ("retry", "error", "custom", "final_result")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One step, or the run itself. `left`, `width` and `first_token` are percentages of the time shown."""
+    """Row of one step, or of the run itself. `left`, `width` and `first_token` are percentages of the time shown."""
 
     id: str
     depth: int
@@ -43,9 +42,9 @@ class Row:
     width: float
     first_token: float | None
     chunks: str
-    """An SVG path, 1,000 wide and 10 high, with a stroke for the pieces that came at that moment."""
+    """SVG path, 1,000 wide and 10 high, with a stroke at each time at which deltas arrived."""
     open: bool
-    """Whether the step goes on, or its end is not in the log."""
+    """Whether the step is in progress, or its end is missing from the log."""
     details: list[tuple[str, str]]
     run_id: str
 
@@ -62,21 +61,22 @@ class Row:
 class Waterfall:
     rows: list[Row]
     seconds: float
-    """Time shown, from the start of the run."""
+    """Time shown, in seconds from the start of the run."""
     ticks: list[tuple[float, str]]
-    """Percent and label."""
+    """Axis labels with their positions in percent."""
     hidden: int
-    """Steps that are not shown."""
+    """Number of steps left out."""
     shown: frozenset[str]
     """Ids of the steps shown."""
 
 
 def waterfall(log: RunLog, *, scale: float | None = None, rows: int | None = MAX_ROWS) -> Waterfall:
-    """The waterfall of `log` with its sub-agents.
+    """Waterfall of `log`, sub-agents included.
 
     Args:
-        scale: seconds from edge to edge; the run's own duration unless given.
-        rows: at most so many; None for all.
+        log: Run to draw.
+        scale: Seconds from edge to edge; None is the duration of the run.
+        rows: Most rows; None for all.
     """
     total = scale or duration(log)
     steps = list(identified(log))
@@ -92,7 +92,7 @@ def waterfall(log: RunLog, *, scale: float | None = None, rows: int | None = MAX
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """A step, and what to call it on a page."""
+    """Step with its HTML id and its depth."""
 
     id: str
     depth: int
@@ -101,7 +101,7 @@ class Identified:
 
 
 def identified(log: RunLog) -> Iterator[Identified]:
-    """Every step of `log` and its sub-agents in order, each with an id that it keeps while the log grows."""
+    """Steps of `log` and its sub-agents in order, with ids that stay stable while the log grows."""
     for depth, run, step in log.walk():
         yield Identified(step_id(run, step), depth + 1, run, step)
 
@@ -113,13 +113,13 @@ def step_id(run: RunLog, step: Step) -> str:
 
 
 def duration(log: RunLog) -> float:
-    """Seconds from the start of a run to the last that is known of it; never 0."""
+    """Seconds from the start of a run to the latest known moment; never 0."""
     ends = [run.start + step.start + (step.duration_seconds or 0.0) for _, run, step in log.walk()]
     return max(log.summary.duration_seconds or 0.0, *ends, 1e-6) if ends else log.summary.duration_seconds or 1e-6
 
 
 def ticks(total: float) -> list[tuple[float, str]]:
-    """Round times along the axis, four to nine of them, as (percent, label)."""
+    """Four to nine round times along the axis, as (percent, label)."""
     rough = total / 6
     size = 1e-6
     steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400]
@@ -251,7 +251,7 @@ def _tokens(step: Step, usage: Usage) -> str:
 
 
 def _strokes(run: RunLog, step: Step, start: float, length: float, width: float) -> str:
-    """SVG path with a stroke at each time at which pieces of an answer came, as many as can be distinguished."""
+    """SVG path with a stroke at each time at which deltas arrived, reduced to distinguishable positions."""
     places = max(40, min(500, int(width * 16)))
     taken = {
         min(places, max(0, int(places * (run.start + delta.at - start) / length)))

@@ -1,4 +1,4 @@
-"""Differences of two texts by word, for two runs side by side."""
+"""Word-by-word difference of two texts, for the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from markupsafe import Markup, escape
 from .wording import as_text, not_kept, visible
 
 MAX_WORDS = 1_500
-"""Words of either text, those that both begin and end with apart."""
+"""Most words of either text, without the common beginning and end."""
 MAX_PAIRS = 50_000
-"""Pairs of equal words: looking for what two texts have in common takes that many steps, several times."""
+"""Most pairs of equal words; the time of SequenceMatcher grows with their number."""
 MAX_TEXT = 50_000
-"""Characters of either text."""
+"""Most characters of either text."""
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s]|\Z)")
 
 
 def word_diff(a: Any, b: Any) -> tuple[Markup, Markup] | None:
-    """Both values as text, with `<del>` around what only `a` has and `<ins>` around what only `b` has.
+    """HTML of both values, with `<del>` around words only in `a` and `<ins>` around words only in `b`.
 
-    None where one is not in the log, where they have nothing in common, or where they are too long.
+    None if a value is not in the log, if the texts have nothing in common, or if they exceed a limit.
     """
     if a is None or b is None or not_kept(a) or not_kept(b):
         return None
@@ -52,7 +52,7 @@ def word_diff(a: Any, b: Any) -> tuple[Markup, Markup] | None:
 
 
 def _shared(left: list[str], right: list[str]) -> int:
-    """How many words both begin with."""
+    """Number of equal words at the beginning of both lists."""
     number = 0
     for one, other in zip(left, right, strict=False):
         if one != other:

@@ -1,4 +1,4 @@
-"""Template filters: numbers, times and texts as people read them. Unknown values are a dash, never a zero."""
+"""Template filters that format numbers, times and texts. Unknown values are a dash, never a zero."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ _SIGNS = {"good": "✓", "calm": "·", "warn": "!", "bad": "✗", "live": "●"}
 
 
 def tone(outcome: str | None) -> str:
-    """How an outcome is coloured, by its verdict: `good`, `calm`, `warn` or `bad`; `live` of a run that goes on."""
+    """CSS class of an outcome, by its verdict: `good`, `calm`, `warn` or `bad`; `live` for a run in progress."""
     return "live" if outcome == "running" else _TONES[verdict_of(outcome)]
 
 
 def sign(outcome: str | None) -> str:
-    """The outcome's verdict without colour: the glyph of the terminal."""
+    """Glyph of an outcome's verdict, as in the terminal, so that colour is not the only mark."""
     return _SIGNS[tone(outcome)]
 
 
 def visible(value: Any) -> Any:
-    """Text from elsewhere with control characters and marks that turn text around written as visible escapes.
+    """`value` with control and bidirectional characters as visible escapes; applied to every template expression.
 
-    What a template has made is `Markup`, and has been through here.
+    `Markup`, whose parts have been escaped already, and values other than text are returned unchanged.
     """
     return sanitize(value, keep="\n\r\t") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def words(name: str | None) -> str:
-    """`timed_out` as `timed out`."""
+    """Name with spaces for underscores: `timed out` for `timed_out`."""
     return (name or UNKNOWN).replace("_", " ")
 
 
 def money(usd: float | None, at_least: bool = False) -> str:
-    """US dollars, as in the terminal."""
+    """US dollars in the terminal's format."""
     return bound(numbers.humanize_usd(usd) or UNKNOWN, at_least and usd is not None)
 
 
 def bound(text: str, at_least: bool) -> str:
-    """A figure, marked where it is a lower bound."""
+    """Number as text, with `≥` for a lower bound."""
     return f"≥{text}" if at_least else text
 
 
 def seconds(duration: float | None) -> str:
-    """A duration, as in the terminal."""
+    """Duration in the terminal's format."""
     return numbers.humanize_seconds(duration) or UNKNOWN
 
 
 def count(number: int | None, at_least: bool = False) -> str:
-    """A count with all its digits."""
+    """Count with all digits: 1,234."""
     return UNKNOWN if number is None else bound(f"{number:,}", at_least)
 
 
 def short_count(number: int | None, at_least: bool = False) -> str:
-    """A count where room is little: 1,234 as 1.2k."""
+    """Count in short form: 1.2k for 1,234."""
     return UNKNOWN if number is None else bound(numbers.humanize_count(number), at_least)
 
 
 def ago(when: datetime | None, now: datetime | None = None) -> str:
-    """Age: 12s ago, 5m ago, 3h ago, 2d ago; the date where it is longer ago."""
+    """Age: 12s ago, 5m ago, 3h ago, 2d ago; the date for 14 days and more."""
     if when is None:
         return UNKNOWN
     passed = ((now or datetime.now(UTC)) - when).total_seconds()
@@ -91,17 +91,17 @@ def iso(when: datetime | None) -> str:
 
 
 def short_id(run_id: str) -> str:
-    """The end of an id: the beginning of ids made at the same time is the same."""
+    """Last four characters of an id; ids are time-ordered, so runs of the same time share the first ones."""
     return run_id[-4:]
 
 
 def short_class(name: str) -> str:
-    """The name of an exception without its module."""
+    """Exception name without its module."""
     return name.rpartition(".")[2]
 
 
 def as_text(value: Any) -> str:
-    """Content as it is read: text as it stands, anything else as JSON, on one line if it is short."""
+    """Content as text: strings unchanged, any other value as JSON, on one line if short."""
     if isinstance(value, str):
         return value
     line = json.dumps(value, ensure_ascii=False)
@@ -109,22 +109,22 @@ def as_text(value: Any) -> str:
 
 
 def brief(text: str) -> str:
-    """An error's message on one line, for where it is not shown in full."""
+    """Error message on one line, shortened to 200 characters."""
     return one_line(text, 200)
 
 
 def not_kept(value: Any) -> bool:
-    """Whether this is what the content policy `metadata` left of a content."""
+    """Whether the content policy `metadata` replaced the content by its type and length."""
     return isinstance(value, dict) and value.keys() == {"type", "length"}
 
 
 def stack(step: Any) -> str:
-    """The traceback of a step that failed."""
+    """Traceback of a failed step."""
     return "\n".join(traceback_lines(step.exception_type, step.error, step.frames, step.chain))
 
 
 def place(step: Any) -> str:
-    """Where a step failed: the innermost place in the application's own code."""
+    """Location of a failure: the innermost frame in the application's own code; empty if unknown."""
     found = place_of(step.frames)
     return "" if found is None else f"{found.file}:{found.line} in {found.function}"
 

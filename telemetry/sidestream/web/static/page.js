@@ -1,4 +1,4 @@
-// What the pages do beyond being read: theme, keys, details on hover, live updates. Reading works without this.
+// Interactive parts of the pages: theme, keyboard, tooltips, live updates. The pages are readable without JavaScript.
 "use strict";
 
 const root = document.documentElement;
@@ -29,7 +29,7 @@ function seconds(value) {
 function switchTheme() {
   const dark = getComputedStyle(root).colorScheme === "dark" || (!root.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   root.dataset.theme = dark ? "light" : "dark";
-  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a file may not store */ }
+  try { localStorage.setItem("theme", root.dataset.theme); } catch { /* no storage for file:// pages */ }
 }
 
 // --- details on hover ------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ function tips(within) {
   }
 }
 
-// Times are of the server's zone, until they are told in the reader's own.
+// The server renders times in its own time zone; localTimes() converts them to the browser's.
 const clock = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium" });
 const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
 
@@ -69,7 +69,7 @@ function localTimes(within) {
   }
 }
 
-// --- where one is ------------------------------------------------------------------------------------------------------
+// --- current row and step ----------------------------------------------------------------------------------------------
 
 function goTo(element) {
   if (!element) return;
@@ -88,7 +88,7 @@ function move(by) {
   goTo(row);
 }
 
-// A step in the conversation and in the timeline; the page goes to it in the conversation.
+// Marks a step in the timeline and in the conversation, and scrolls the conversation to the step.
 function goToStep(id) {
   for (const each of all(".row.here")) each.classList.remove("here");
   document.getElementById(`row-${id}`)?.classList.add("here");
@@ -132,7 +132,7 @@ async function copy(from, button) {
   setTimeout(() => { button.textContent = "copy"; }, 1200);
 }
 
-// --- live: told that there is more, the page fetches itself and takes over what is new -----------------------------------
+// --- live updates: notified of a change, the page fetches its own URL and replaces changed sections ----------------------
 
 function live(path) {
   const badge = one("#live");
@@ -146,8 +146,8 @@ function live(path) {
     try {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (answer.ok) takeOver(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } catch { /* the server is away: the stream tells when it is back */ }
-    // A large log takes the server a while: it shall not be busy with one page alone.
+    } catch { /* server unreachable: the event stream reconnects by itself */ }
+    // Wait twice the duration of the fetch: with a large log, one page must not keep the server busy.
     setTimeout(() => { fetching = false; if (again) refresh(); }, Math.max(250, 2 * (performance.now() - began)));
   }
 
@@ -173,11 +173,11 @@ function live(path) {
   open();
 }
 
-// What has not changed stays the very element that it was, so that nobody loses a selection or an open fold.
+// Keeps the existing element of each unchanged article, so that selections and open folds survive.
 function reuse(old, taken) {
   const before = new Map(all("article[id]", old).map((each) => [each.id, each]));
   for (const article of all("article[id]", taken)) {
-    if (!taken.contains(article)) continue; // went with the one around it
+    if (!taken.contains(article)) continue; // already replaced together with its parent article
     const same = before.get(article.id);
     if (same?.source === article.outerHTML) article.replaceWith(same);
     else article.source = article.outerHTML;
@@ -273,7 +273,7 @@ document.addEventListener("DOMContentLoaded", () => {
   localTimes(document);
   chooseTwo();
   const filters = one("#filter-fold[data-filtered='0']");
-  if (filters && innerWidth <= 720) filters.open = false; // a phone shows runs first
+  if (filters && innerWidth <= 720) filters.open = false; // on a phone, the runs come first
   one("#theme").addEventListener("click", switchTheme);
   one("#help-button").addEventListener("click", () => one("#help").showModal());
   document.addEventListener("keydown", onKey);

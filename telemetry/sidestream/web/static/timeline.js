@@ -1,7 +1,7 @@
-// The timeline of a run: zooming it, and playing the run at its own pace. Stands on the helpers of page.js.
+// Timeline of a run: zoom, and playback at the original pace. Uses the helpers of page.js.
 "use strict";
 
-// --- zoom: each row draws in percent of a window, which is moved and widened ------------------------------------------
+// --- zoom: the SVG window of each row is moved and widened; its contents are in percent --------------------------------
 
 const view = { from: 0, to: 1 };
 
@@ -25,7 +25,7 @@ function applyView() {
   }
 }
 
-// The marks as the server drew them, or, zoomed, round times of what is in view.
+// Axis marks: the server's own for the whole run, round times of the visible range when zoomed.
 function drawAxis(fall) {
   const axis = one(".axis .window", fall);
   fall.labels ??= [...axis.childNodes];
@@ -106,7 +106,7 @@ function zoomable(fall) {
   fall.addEventListener("dragstart", (event) => event.preventDefault());
 }
 
-// --- play: the conversation as it came ----------------------------------------------------------------------------------
+// --- playback of the conversation ---------------------------------------------------------------------------------------
 
 const player = { on: false, at: null, last: 0, timing: null, texts: [] };
 
@@ -121,7 +121,7 @@ function loadTiming() {
     const letters = Array.from(element.whole); // lengths count code points
     const ends = [];
     timing.lengths.reduce((sum, length) => (ends.push(sum + length), sum + length), 0);
-    if (ends.at(-1) !== letters.length) continue; // shortened on this page
+    if (ends.at(-1) !== letters.length) continue; // the page shows a shortened text
     player.texts.push({ element, at: timing.at, ends, letters, shown: -1 });
   }
 }
