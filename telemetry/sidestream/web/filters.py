@@ -95,7 +95,7 @@ def is_filtered(request: Request) -> bool:
 
 
 def runs_with_score(test: str) -> str:
-    """Address of the list of all runs, sub-agents included, whose scores pass `test`."""
+    """URL of the list of runs, sub-agents included, whose scores match `test`."""
     return "/?" + urlencode({"score": test, "runs": "all"})
 
 

@@ -1,4 +1,4 @@
-"""View of the form that scores a run."""
+"""View that receives the score form of a run's page."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .scoring import Scoring
 from .views import found, page
 
 MAX_FORM = 64 * 1024
-"""Bytes of a form."""
+"""Largest form body in bytes."""
 VALUES = {"up": True, "down": False}
-"""Values of the buttons."""
+"""Scores by the value of the pressed button."""
 
 
 async def score_view(request: Request) -> Response:
-    """`POST /runs/RUN_ID/scores`: writes the score that the form has, and leads back to the page of the run."""
+    """`POST /runs/RUN_ID/scores`: writes the submitted score, and redirects to the page of the run."""
     body = b""
     async for piece in request.stream():
         body += piece

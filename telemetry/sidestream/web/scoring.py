@@ -1,4 +1,4 @@
-"""Scores that a person gives on the page of a run: the one place where the pages write."""
+"""Scores submitted on the page of a run, the only data that the pages write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sidestream.log.noting import ScoreWriter
 
 
 class Scoring:
-    """Scores from the pages over the log at `paths`. Safe to use from several threads."""
+    """Writer of submitted scores to the log at `paths`. Thread-safe."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._secret = secrets.token_bytes(32)
@@ -22,23 +22,23 @@ class Scoring:
         self._lock = threading.Lock()
 
     def token(self, run_id: str) -> str:
-        """Token of the form on the page of a run: nobody who has not read the page knows it."""
+        """CSRF token of the score form on the page of a run."""
         return hmac.new(self._secret, run_id.encode("utf-8", "backslashreplace"), sha256).hexdigest()
 
     def is_token(self, given: str, run_id: str) -> bool:
-        """Whether `given` is the token of that run's form."""
+        """Whether `given` is the CSRF token of the run's form."""
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.token(run_id).encode())
 
     def is_possible(self, run: RunSummary) -> bool:
-        """Whether a score of `run` can be written, as far as permissions tell."""
+        """Whether the file permissions allow a score of `run`."""
         return self._writer.may_write(run)
 
     def write(self, run: RunSummary, score: Score) -> None:
-        """Write `score` of `run` into the log. Raises what `ScoreWriter.write` raises."""
+        """Append `score` of `run` to the log. Raises the exceptions of `ScoreWriter.write`."""
         with self._lock:
             self._writer.write(run, [score])
 
     def close(self) -> None:
-        """Release the files."""
+        """Close the files."""
         with self._lock:
             self._writer.close()

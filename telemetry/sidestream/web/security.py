@@ -25,13 +25,13 @@ CONTENT_SECURITY_POLICY = (
 )
 
 SCORES = re.compile(r"/runs/[^/]+/scores")
-"""Path of the one form that writes."""
+"""Path of the score form, the only one that accepts POST."""
 
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with "no-referrer", a browser sends a form without its origin
+    "Referrer-Policy": "same-origin",  # with "no-referrer", browsers submit forms with the header `Origin: null`
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -125,7 +125,7 @@ def _comes_from_here(headers: Headers) -> bool:
 
 
 def _is_own_form(headers: Headers) -> bool:
-    """Whether a page of this very server sends the request, and the browser says so."""
+    """Whether the request is a form submitted by a page of this server, by its `Origin` and `Sec-Fetch-Site`."""
     origin = headers.get("origin")
     return (
         headers.get("sec-fetch-site", "same-origin") == "same-origin"

@@ -130,7 +130,7 @@ def place(step: Any) -> str:
 
 
 def score_test(score: Score | ScoreFacts) -> str:
-    """Filter, as `--score` takes it, that runs with an equal score pass."""
+    """Filter for runs with an equal score, in the syntax of `--score`."""
     value = score.label if score.value is None else score.value
     return f"{score.name}={str(value).lower() if isinstance(value, bool) else value}"
 
