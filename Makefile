@@ -19,7 +19,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST_ARGS ?= -n 2
+# A file is one worker's: the servers and browsers of its fixtures are started once.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 
@@ -40,7 +41,7 @@ soak: $(VENV)/.dev
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 mutation: $(VENV)/.dev
-	@$(BIN)/uv run -q --no-project --python $(BIN)/python --with 'cosmic-ray>=8.7,<9' python -m tests.mutation --python $(BIN)/python $(ARGS)
+	@$(BIN)/uv run -q --no-project --python $(BIN)/python --with 'cosmic-ray>=8.7,<9' --with coverage python -m tests.mutation --python $(BIN)/python $(ARGS)
 
 # The oldest versions that pyproject.toml admits, the newest pydantic-ai there is, and another interpreter.
 TEST_NEEDS = 'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'

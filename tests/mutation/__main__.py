@@ -1,8 +1,10 @@
-"""Changes one place of the source at a time, runs the tests of its room, and prints the changes that no test noticed.
+"""Mutation run: changes one place of the source at a time and prints the changes that no test notices.
 
-    python -m tests.mutation [--rooms recording,pipeline,…] [--mutants 150] [--seed 16] [--python .venv/bin/python]
+    python -m tests.mutation [--rooms recording,pipeline,…] [--mutants 160] [--seed 16] [--python .venv/bin/python]
 
-Works on a copy of the checkout. Which places are changed, and how, is Cosmic Ray's doing; the seed chooses among them.
+Works on a copy of the checkout, with an interpreter whose child processes import the copy as well. Cosmic Ray makes the
+changes; the seed chooses among them. Coverage names the tests that execute a changed line: only those judge the change.
+A line that no test of the room executes in its own process is judged by all tests of the room.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+import coverage
 from cosmic_ray.commands.init import init
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import use_db
@@ -60,23 +64,72 @@ def changes(sources: Sequence[str], session: Path) -> list[WorkItem]:
     return sorted(kept, key=lambda item: (str(item.mutations[0].module_path), item.mutations[0].start_pos, str(item)))
 
 
+def interpreter(folder: Path, python: str) -> str:
+    """Interpreter with the packages of `python`, which imports the copy in `folder` rather than the checkout."""
+    environment = folder / ".venv"
+    venv.EnvBuilder(symlinks=os.name != "nt").create(environment)
+    bin_name = "Scripts" if os.name == "nt" else "bin"
+    own = environment / bin_name / Path(python).name
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    theirs, ours = (
+        subprocess.run([each, "-c", where], check=True, capture_output=True, text=True).stdout.strip()
+        for each in (python, str(own))
+    )
+    lines = [str(folder / "telemetry"), str(folder / "exporters"), f"import site; site.addsitedir({theirs!r})"]
+    Path(ours, "copy.pth").write_text("\n".join(lines) + "\n", "utf-8")
+    return str(own)
+
+
+class Judges:
+    """The tests of a room that execute a line of its sources, by coverage of one run of them."""
+
+    def __init__(self, python: str, tests: Sequence[str]) -> None:
+        self.command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
+        self.tests = list(tests)
+        data = Path(".coverage")
+        data.unlink(missing_ok=True)
+        settings = Path("coverage.ini")  # without child processes, which do not know the test that started them
+        settings.write_text("[run]\nsource_pkgs = sidestream, sidestream_exporters\n", "utf-8")
+        measured = ["--cov", f"--cov-config={settings}", "--cov-context=test", "--cov-report="]
+        bare = subprocess.run([*self.command, "-rf", *measured, *tests], capture_output=True, text=True)
+        if bare.returncode not in {0, 1}:
+            raise SystemExit(f"the tests cannot be run\n{bare.stdout}{bare.stderr}")
+        failed = [line.split()[1] for line in bare.stdout.splitlines() if line.startswith("FAILED ")]
+        for test in failed:
+            print(f"{test} fails beneath coverage, and judges nothing")
+        self.deselected = [f"--deselect={test}" for test in failed]
+        self.lines = coverage.CoverageData(str(data))
+        self.lines.read()
+
+    def of(self, file: Path, lines: range) -> list[str]:
+        """Ids of the tests that execute one of `lines`; all tests where none does, or where importing executes them."""
+        contexts = self.lines.contexts_by_lineno(str(file.resolve()))
+        found = {context for line in lines for context in contexts.get(line, ())}
+        return self.tests if not found or "" in found else sorted({context.rpartition("|")[0] for context in found})
+
+    def command_for(self, file: Path, lines: range) -> str:
+        arguments = Path("tests.txt")
+        arguments.write_text("\n".join(self.of(file, lines)), "utf-8")
+        return shlex.join([*self.command, "-x", *self.deselected, f"@{arguments}"])
+
+
 def try_room(name: str, mutants: int, seed: int, python: str, timeout: float) -> list[str]:
     """Prints a sign for each change; the diffs of those that survived."""
     sources, tests = ROOMS[name]
-    command = [python, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
-    bare = subprocess.run(command, capture_output=True, text=True)
-    if bare.returncode:
-        raise SystemExit(f"{name}: its tests fail before anything is changed\n{bare.stdout}{bare.stderr}")
+    judges = Judges(python, tests)
     with tempfile.TemporaryDirectory() as there:
         all_changes = changes(sources, Path(there) / "session.sqlite")
     chosen = random.Random(seed).sample(all_changes, min(mutants, len(all_changes)))
     print(f"{name}: {len(chosen)} of {len(all_changes)} changes", end=" ", flush=True)
     survived = []
     for item in chosen:
-        result = mutate_and_test(item.mutations, shlex.join(command), timeout)
+        [change] = item.mutations
+        command = judges.command_for(change.module_path, range(change.start_pos[0], change.end_pos[0] + 1))
+        result = mutate_and_test(item.mutations, command, timeout)
         print("." if result.is_killed else "S", end="", flush=True)
         if not result.is_killed:
             survived.append(result.diff or result.output or str(item))
+            print(f"\n{survived[-1]}\n", file=sys.stderr, flush=True)
     print(f" {len(chosen) - len(survived)} noticed", flush=True)
     return survived
 
@@ -84,10 +137,10 @@ def try_room(name: str, mutants: int, seed: int, python: str, timeout: float) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rooms", default=",".join(ROOMS), help=f"of {', '.join(ROOMS)}")
-    parser.add_argument("--mutants", type=int, default=150, help="changes in all, shared evenly by the rooms")
+    parser.add_argument("--mutants", type=int, default=160, help="changes in all, shared evenly by the rooms")
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--python", default=sys.executable, help="one with what the tests need")
-    parser.add_argument("--timeout", type=float, default=300, help="seconds for the tests of one change")
+    parser.add_argument("--timeout", type=float, default=180, help="seconds for the tests of one change")
     asked = parser.parse_args()
     rooms = asked.rooms.split(",")
     if unknown := set(rooms) - set(ROOMS):
@@ -97,11 +150,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy_to(Path(folder))
         os.chdir(folder)
-        os.environ["PYTHONPATH"] = os.pathsep.join([f"{folder}/telemetry", f"{folder}/exporters"])
+        # A change of the same size in the same second would not be compiled anew.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        python = interpreter(Path(folder), python)
         for room in rooms:
             survived += try_room(room, asked.mutants // len(rooms), asked.seed, python, asked.timeout)
-    for diff in survived:
-        print(f"\n{diff}")
+    print(f"{len(survived)} changes survived")
     return 0
 
 
