@@ -87,9 +87,12 @@ def test_a_payload_field_of_the_wrong_type_is_invalid(
     log: list[dict[str, Any]], validator: jsonschema.Draft202012Validator
 ) -> None:
     """For every field of every payload whose type is stated: numbers, texts, choices."""
-    checked = set()
+    checked, tried = set(), set()
     for line in log:
         for name, value in line["data"].items():
+            if (line["event_type"], name, type(value)) in tried:
+                continue
+            tried.add((line["event_type"], name, type(value)))
             if isinstance(value, bool | int | float) or name in ("outcome", "kind", "where", "usage_source"):
                 wrong = {**line, "data": {**line["data"], name: "no such thing"}}
                 if not validator.is_valid(wrong):

@@ -218,6 +218,8 @@ def test_an_agent_in_a_celery_worker() -> None:
         "worker",
         "-c",
         "1",
+        "--without-gossip",  # of workers among each other: there is one
+        "--without-mingle",
     ]
     with subprocess.Popen(worker, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -108,18 +108,18 @@ SORTS = ("started", "-cost", "duration", "tokens", "-first_token")
 
 
 def test_a_filter_takes_the_same_runs_in_pages_and_lists(paths: str) -> None:
-    known = log.runs(paths)
+    known, store = log.runs(paths), store_of(paths)
     for number, given in enumerate(FILTERS):
         where = log.Filter.parse(**given)
         expected = [run for run in known if where.matches(run)]
         assert expected, given
         assert [run.run_id for run in log.runs(paths, where)] == [run.run_id for run in expected], given
         order = log.Order.parse(SORTS[number % len(SORTS)])
-        page = store_of(paths).page(where, order, limit=2, offset=number % 2)
+        page = store.page(where, order, limit=2, offset=number % 2)
         ordered = [run.run_id for run in order.sorted(expected)]
         assert [run.run_id for run in page.runs] == ordered[number % 2 :][:2], (given, order)
         assert page.total == len(expected), given
-        assert store_of(paths).page(where, order, limit=0) == RunPage(runs=[], total=len(expected)), given
+        assert store.page(where, order, limit=0) == RunPage(runs=[], total=len(expected)), given
 
 
 @pytest.mark.parametrize("sort", SORTS)

@@ -142,7 +142,7 @@ class Folder:
                 file.write(b"no event\n")
 
 
-@settings(QUICK, max_examples=25)
+@settings(QUICK, max_examples=15)
 @given(
     st.lists(
         st.tuples(

@@ -230,7 +230,7 @@ def test_what_a_log_holds_is_text_in_a_page_that_stands_alone(tmp_path: Path) ->
     assert "evil()</script>" not in text
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
 def test_any_text_at_all_can_be_shown(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("any")

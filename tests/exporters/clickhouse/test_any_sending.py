@@ -96,7 +96,7 @@ def test_whatever_is_sent_is_told_as_a_log_of_files_tells_it() -> None:
             type("AnySendingThere", (AnySending,), {"server": server}),
             settings=settings(
                 max_examples=2,
-                stateful_step_count=8,
+                stateful_step_count=6,
                 deadline=None,
                 derandomize=True,
                 phases=[Phase.generate],
