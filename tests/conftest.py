@@ -19,6 +19,12 @@ settings.register_profile("ci", settings.get_profile("any machine"), derandomize
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "any machine")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marks of the lines of docs/survives.md: `pytest -k scenario_09` runs the tests of line 9."""
+    for number in range(1, 33):
+        config.addinivalue_line("markers", f"scenario_{number:02}: proof of line {number} of docs/survives.md")
+
+
 @pytest.fixture(autouse=True)
 def event_loop_is_closed() -> Iterator[None]:
     """No test leaves an event loop behind."""

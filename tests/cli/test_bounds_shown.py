@@ -12,6 +12,8 @@ from tests.support.command_line import invoke
 from tests.support.log_builder import sequence, write
 from tests.support.web_client import client_of
 
+pytestmark = pytest.mark.scenario_31
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:

@@ -16,6 +16,8 @@ from sidestream.events import AgentEnd, AgentStart, AnyEvent, LLMStart, Payload,
 from tests.support.command_line import COMMAND, environment, invoke
 from tests.support.log_builder import sequence, write
 
+pytestmark = pytest.mark.scenario_30
+
 CONTROLS = "\x9b31m\x9d52;c;aGk=\x9c\u202e\u2066\x7f"
 """Sequences that some terminals obey, and marks that turn text around."""
 

@@ -19,6 +19,8 @@ from sidestream.events import AnyEvent, decode_line, encode_line
 from sidestream.recording.content import ContentPolicy, apply_policy
 from tests.support.command_line import invoke, mistake, summaries
 
+pytestmark = pytest.mark.scenario_12
+
 ORDER = re.compile(r"(?<![\w.:,\[-])4711(?![\w.-])")
 """The number as people wrote it: not within an id, a time or a list of offsets, where chance may put it."""
 WORDS = ("PP-12", "on its way", "digits only", "shipped", "overloaded", "refund", "card")

@@ -14,6 +14,8 @@ from tests.support.board_files import RULES
 from tests.support.paths import ROOT
 from tests.support.prometheus_server import require
 
+pytestmark = pytest.mark.scenario_28
+
 CASES = Path(__file__).with_name("alerts.test.yaml")
 
 MUTATIONS = [

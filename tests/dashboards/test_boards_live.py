@@ -21,7 +21,7 @@ from tests.support.board_files import FOLDER, Asked, boards, filled, links, quer
 from tests.support.live_prometheus import VARIABLES, WHOLE, FedPrometheus, live_feed, numbers
 from tests.support.prometheus_server import wait_for
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.scenario_28]
 
 COMPARED = "As a share of the period before"
 ANY_SIGN = {"Saved by the cache per hour"}

@@ -8,6 +8,8 @@ import pytest
 
 from sidestream.events import AgentEnd, Attempt, LLMEnd, Usage, is_lower_bound, is_unmeasured, unpriced_requests
 
+pytestmark = pytest.mark.scenario_31
+
 
 def request(**facts: Any) -> LLMEnd:
     facts = {"request": 1, "outcome": "ok", "duration_seconds": 1.0, "usage_source": "provider", **facts}

@@ -29,6 +29,8 @@ from sidestream import (
 )
 from sidestream.events import AnyEvent, Custom, LLMChunk, Payload, Usage, make_event, split_pieces
 
+pytestmark = pytest.mark.scenario_08
+
 PAYLOADS: tuple[type[Payload], ...] = tuple(get_type_hints(event)["data"] for event in get_args(AnyEvent))
 
 

@@ -179,6 +179,7 @@ def test_a_client_of_the_chat_service_that_leaves_ends_its_run() -> None:
     assert run.outcome in ("cancelled", "abandoned")
 
 
+@pytest.mark.scenario_23
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs fork")
 def test_the_chat_service_under_gunicorn() -> None:
     """Told to stop while answering, a worker finishes, and the run is in the log as it ended."""

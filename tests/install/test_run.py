@@ -199,6 +199,7 @@ WEB = """
 """
 
 
+@pytest.mark.scenario_23
 @pytest.mark.skipif(sys.platform == "win32", reason="ends the server with a signal")
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
 def test_web_server(tmp_path: Path, server: str) -> None:

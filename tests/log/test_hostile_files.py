@@ -19,7 +19,10 @@ from sidestream.log.forwarding.follow import Follower
 from sidestream.logfiles.opening import open_regular
 from tests.support.log_builder import Problems, run_events, write
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes, links and owners of POSIX")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="pipes, links and owners of POSIX"),
+    pytest.mark.scenario_29,
+]
 
 NOBODY = 65_534
 

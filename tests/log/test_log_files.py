@@ -13,6 +13,8 @@ from sidestream.logfiles.locks import is_locked
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.log_builder import Problems, keys, lines, run_events, write
 
+pytestmark = pytest.mark.scenario_12
+
 
 def names(*paths: str | Path) -> list[str]:
     return [file.name for file in log.log_files(*paths)]

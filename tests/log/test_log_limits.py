@@ -19,6 +19,8 @@ from tests.support.jsonl_files import open_exporter
 from tests.support.log_builder import Problems, lines, run_events, sequence, write
 from tests.support.run_events import chunk
 
+pytestmark = pytest.mark.scenario_30
+
 MEGABYTE = 1024 * 1024
 
 

@@ -18,6 +18,8 @@ from sidestream.events import decode_line
 from sidestream.log import reader
 from tests.support.log_builder import QUICK, Problems, keys, lines, run_events
 
+pytestmark = pytest.mark.scenario_12
+
 WHOLE = lines(run_events("one"))
 DATA = b"".join(WHOLE)
 FOREIGN = st.sampled_from(

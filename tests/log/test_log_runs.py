@@ -206,6 +206,7 @@ def outcome(path: Path) -> str:
     return run.outcome
 
 
+@pytest.mark.scenario_09
 @pytest.mark.parametrize("name", ["runs/", "runs/app.jsonl"])
 def test_a_run_is_running_while_its_writer_lives_and_lost_once_it_was_killed(tmp_path: Path, name: str) -> None:
     with writer(f"jsonl:{tmp_path}/{name}") as process:

@@ -16,6 +16,8 @@ from sidestream.recording.process import ProcessIdentity, hostname, process_iden
 from tests.support.forwarded_logs import Writer
 from tests.support.log_builder import write
 
+pytestmark = [pytest.mark.scenario_21, pytest.mark.scenario_29]
+
 NOW = time.time()
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from sidestream import log
 from sidestream.events import AnyEvent, Payload, StreamEvent, make_event
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.log_builder import QUICK, Problems
+
+pytestmark = pytest.mark.scenario_31
 
 TEXT = st.text(max_size=20) | st.sampled_from(["", "\ud800", "\u2028\n\r", "\x00", '"\\', "é" * 300])
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats() | st.booleans()

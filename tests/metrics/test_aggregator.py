@@ -30,6 +30,8 @@ from tests.support.metric_samples import (
     value,
 )
 
+pytestmark = pytest.mark.scenario_18
+
 DURATION = "gen_ai_client_operation_duration_seconds"
 GAPS = "gen_ai_client_operation_time_per_output_chunk_seconds"
 

@@ -29,6 +29,8 @@ from tests.support.faulty_exporters import (
 )
 from tests.support.loopback import until
 
+pytestmark = pytest.mark.scenario_14
+
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:

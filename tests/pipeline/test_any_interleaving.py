@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -19,6 +20,8 @@ from sidestream.pipeline.assembler import Emit
 from sidestream.pipeline.pipeline import Pipeline
 from tests.support.faulty_exporters import PAYLOADS, SAFETY, Scripted, an_event, is_balanced
 from tests.support.loopback import until
+
+pytestmark = pytest.mark.scenario_14
 
 FAULTS: dict[str, BaseException] = {
     "raises": ValueError("no"),

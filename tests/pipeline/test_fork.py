@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.subprograms import AGENT, OBSERVED, run_program
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"), pytest.mark.scenario_15]
 
 CHILD = """
     import signal

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sidestream.pipeline.queue import EventQueue
 from tests.support.faulty_exporters import PAYLOADS, an_event
 
+pytestmark = pytest.mark.scenario_14
+
 
 class Filled:
     """A queue, and what was put into it."""

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.subprograms import AGENT, OBSERVED, Ended, Program, run_program
 
+pytestmark = [pytest.mark.scenario_15, pytest.mark.scenario_23]
+
 fcntl = pytest.importorskip("fcntl") if sys.platform != "win32" else None
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 

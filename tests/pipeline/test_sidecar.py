@@ -286,6 +286,7 @@ class TestAgentsDoNotNotice:
         async with agent.run_stream_events("what is twice 21?") as events:
             return [type(event) async for event in events]
 
+    @pytest.mark.scenario_08
     @pytest.mark.parametrize("mode", ["_run", "_run_stream", "_run_stream_events"])
     @pytest.mark.parametrize("fault", [*FAULTS, "hangs"])
     def test_whatever_an_exporter_does(self, fault: str, mode: str) -> None:
@@ -376,6 +377,7 @@ class TestNothingIsLeftBehind:
             ends = exporter.of("agent_end")
             assert [event.data.outcome for event in ends] == ["abandoned"] * 203
 
+    @pytest.mark.scenario_22
     def test_by_a_thousand_runs_one_in_five_abandoned(self) -> None:
         with Sidecar(Discarding()) as sidecar:
             agent = sidecar.observe(Agent(two_pieces()))

@@ -184,6 +184,7 @@ def test_timestamp_and_offset_are_those_of_what_happened() -> None:
     assert stage.events[1].timestamp.timestamp() == (START + 6_500 * MS) / 1e9
 
 
+@pytest.mark.scenario_21
 def test_a_step_of_the_wall_clock_shows_from_the_next_request_on() -> None:
     stage = Stage()
     stage.run._wall = lambda: START + stage.now + 60_000 * MS

@@ -26,6 +26,8 @@ from tests.support.direct_run import run_into
 from tests.support.loopback import until
 from tests.support.provider_model import Facts, Says, call, stream, used
 
+pytestmark = pytest.mark.scenario_16
+
 PRICES = {"house-model": ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(10))}
 GPT5_INPUT, GPT5_OUTPUT = Decimal("1.25") / 10**6, Decimal(10) / 10**6
 MODES = pytest.mark.parametrize("streamed", [False, True], ids=["run", "stream"])

@@ -21,6 +21,8 @@ from sidestream_exporters.console import ConsoleExporter
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.provider_model import Says, call, run_variety, used
 
+pytestmark = pytest.mark.scenario_19
+
 SECRET = "s3ntinel-of-the-test"
 
 

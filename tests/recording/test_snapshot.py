@@ -34,6 +34,8 @@ from sidestream.recording.snapshot import (
 )
 from tests.support.provider_model import Says, call
 
+pytestmark = pytest.mark.scenario_08
+
 
 class Unprintable:
     def __repr__(self) -> str:
@@ -262,6 +264,7 @@ class HeldMore(BaseModel, extra="allow"):
 DOCUMENT = {f"k{number}": number for number in range(1_000)}
 
 
+@pytest.mark.scenario_25
 @pytest.mark.parametrize(
     "value",
     [
@@ -289,6 +292,7 @@ def test_a_text_that_is_shared_is_cut_where_it_is_too_large() -> None:
     assert sum(map(len, taken)) < 1.1 * MAX_CHARACTERS
 
 
+@pytest.mark.scenario_25
 def test_no_code_of_a_value_is_run_that_need_not_be() -> None:
     """A `repr` may hang, or ask a database; iterating a list of one's own may do anything."""
     ran: list[str] = []
@@ -318,6 +322,7 @@ def test_no_code_of_a_value_is_run_that_need_not_be() -> None:
     assert ran == []
 
 
+@pytest.mark.scenario_25
 def test_a_base_exception_of_a_value_goes_no_further() -> None:
     """Extensions in Rust raise one where they panic."""
 

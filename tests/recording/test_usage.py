@@ -19,6 +19,8 @@ from sidestream.events import LLMEnd, Usage, make_event
 from sidestream.recording.pricing import Pricing
 from sidestream.recording.usage import raw_usage, usage_of
 
+pytestmark = pytest.mark.scenario_16
+
 ANYTHING = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 10**30), st.floats(), st.text(max_size=5), st.decimals(), st.just([1])
 )
@@ -27,6 +29,7 @@ NAMES = st.sampled_from(
 )
 
 
+@pytest.mark.scenario_31
 @given(counts=st.dictionaries(NAMES, ANYTHING), details=st.dictionaries(st.text(max_size=8), ANYTHING))
 def test_our_own_reader_takes_whatever_a_provider_sent(counts: dict[str, Any], details: dict[str, Any]) -> None:
     used = usage_of(counts, details)

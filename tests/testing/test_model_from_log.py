@@ -65,6 +65,7 @@ def shown(events: list[Any]) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.scenario_32
 @pytest.mark.parametrize("recorded", RECORDED_AGENTS, ids=lambda each: each.recording)
 def test_what_a_provider_streamed_is_streamed_again(
     recorded: RecordedAgent, recording: ReadRecording, tmp_path: Path

@@ -22,6 +22,8 @@ from tests.support.run_events import ask, chunk
 from tests.support.web_client import client_of
 from tests.support.web_log import SHOP, ends, lines, request_end
 
+pytestmark = pytest.mark.scenario_20
+
 TOKEN = "a-token-of-good-length"
 EVIL = "</script></style><script>evil()</script><img src=x onerror=evil()>\"'><b>&lt;"
 

@@ -117,6 +117,7 @@ class TestFiles:
             exporter.close()
         assert keys(read(tmp_path / "new/log.jsonl")) == keys(events(4))
 
+    @pytest.mark.scenario_20
     @posix
     @pytest.mark.parametrize("name", ["runs/", "runs/log.jsonl"])
     def test_files_and_folders_are_for_their_owner_alone(self, tmp_path: Path, name: str) -> None:

@@ -23,6 +23,8 @@ from sidestream_exporters.jsonl import files
 from sidestream_exporters.jsonl.files import Compression, LogFile
 from tests.support.jsonl_files import assert_each_once, events, keys, log_files, open_exporter, read
 
+pytestmark = pytest.mark.scenario_11
+
 both = pytest.mark.parametrize("name", ["", "log.jsonl"])
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX only")
 OLD = "20260101T000000Z-1"

@@ -11,7 +11,10 @@ from sidestream import ConfigurationError, ExporterUnavailable
 from sidestream_exporters.jsonl import JSONLExporter
 from tests.support.jsonl_files import assert_each_once, events, log_files, open_exporter, read
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes, links and owners of POSIX")
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="pipes, links and owners of POSIX"),
+    pytest.mark.scenario_29,
+]
 
 OLD = "20261121T065607Z-4711.jsonl"
 NOBODY = 65_534

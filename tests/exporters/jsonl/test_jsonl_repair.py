@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sidestream.events import encode_line
 from tests.support.jsonl_files import assert_each_once, events, keys, log_files, open_exporter, read, spawn
 
+pytestmark = pytest.mark.scenario_09
+
 LOG = b"".join(map(encode_line, events(3)))
 
 
@@ -132,6 +134,7 @@ class TestProcesses:
             assert sorted(set(seqs)) == list(range(max(seqs) + 1)), "a prefix of what was written"
             assert options or seqs == sorted(set(seqs)), "in order, each once"
 
+    @pytest.mark.scenario_10
     @pytest.mark.parametrize("options", ["", "?rotate_bytes=3000000", "?rotate_bytes=3000000&compress=true"])
     def test_processes_and_threads_write_lines_of_megabytes_each_whole_and_once(
         self, tmp_path: Path, name: str, options: str
@@ -145,6 +148,7 @@ class TestProcesses:
         assert_each_once(read(tmp_path), expected)
         assert not list(tmp_path.glob("*.torn"))
 
+    @pytest.mark.scenario_11
     def test_rotation_under_load_keeps_every_record_whole_in_one_file(self, tmp_path: Path, name: str) -> None:
         spec = f"jsonl:{tmp_path}/{name}?rotate_bytes=20000"
         writers = [spawn(spec, str(n), threads=2, batches=150, count=4, size=500) for n in range(3)]

@@ -21,6 +21,8 @@ from tests.support.otlp_receiver import Answer, attributes, grpc_receiver, http_
 from tests.support.raw_server import raw_server
 from tests.support.run_events import end, event_log, start
 
+pytestmark = pytest.mark.scenario_26
+
 SECRET = "s3cr3tZZ"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n"
 

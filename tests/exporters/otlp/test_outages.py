@@ -17,6 +17,8 @@ from tests.support.loopback import until
 from tests.support.otlp_agents import SENTINEL, exporter_stats, observed_run
 from tests.support.otlp_receiver import Answer, Received, grpc_receiver, http_receiver, names, nobody, talker
 
+pytestmark = pytest.mark.scenario_13
+
 Receiver = Callable[..., AbstractContextManager[Received]]
 SPANS = sorted(["chat function::_stream", "chat function::_stream", "execute_tool look", "invoke_agent support"])
 BOTH = [

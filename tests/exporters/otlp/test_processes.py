@@ -15,6 +15,8 @@ from tests.support.loopback import until
 from tests.support.otlp_receiver import Answer, Received, attributes, grpc_receiver, http_receiver, nobody
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.scenario_15
+
 Receiver = Callable[..., AbstractContextManager[Received]]
 BOTH = [
     pytest.param(http_receiver, "http/protobuf", id="http"),

@@ -30,6 +30,8 @@ from sidestream_exporters import OTLPExporter
 from tests.support.otlp_receiver import attributes, http_receiver
 from tests.support.run_events import BEGAN, answer, ask, end, event_log, start
 
+pytestmark = pytest.mark.scenario_02
+
 OK, ERROR = 0, 2
 INTERNAL, CLIENT = 1, 3
 
@@ -158,6 +160,7 @@ class TestWhatIsMissing:
 
 
 class TestTimes:
+    @pytest.mark.scenario_21
     def test_durations_survive_a_step_of_the_clock(self) -> None:
         """The wall clock went back an hour in mid-run: all times follow the run's own clock."""
         events = event_log("run-1", start("run-1"), ask(), answer(duration_seconds=0.5), end(duration_seconds=1.5))

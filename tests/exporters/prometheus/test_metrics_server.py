@@ -24,6 +24,8 @@ from sidestream_exporters.prometheus import http_server
 from sidestream_exporters.prometheus.http_server import MetricsServer, asgi_app, wsgi_app
 from tests.support.prometheus_server import wait_for
 
+pytestmark = pytest.mark.scenario_27
+
 PAGE = b"# HELP a_total Some.\n" * 500
 
 

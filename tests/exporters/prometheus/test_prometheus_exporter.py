@@ -235,6 +235,7 @@ def test_names_as_hostile_as_can_be_leave_a_page_that_can_be_read() -> None:
     assert list(openmetrics(exporter.render(OPENMETRICS)[0].decode()))
 
 
+@pytest.mark.scenario_19
 def test_a_secret_in_any_content_is_not_on_the_page() -> None:
     exporter = PrometheusExporter(port=None)
     with Sidecar(exporter) as sidecar:

@@ -18,6 +18,8 @@ from tests.support.metric_tally import Labels, Tally
 from tests.support.prometheus_server import Prometheus, prometheus, wait_for
 from tests.support.provider_model import Says, run_variety, stream, used
 
+pytestmark = pytest.mark.scenario_18
+
 FED_BY_RUNS = [metric for metric in METRICS if metric.source == "runs" and not {"tag", "score"} & set(metric.labels)]
 """Those of tags and scores are looked at over the traffic of the boards, which has them."""
 

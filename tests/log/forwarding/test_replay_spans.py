@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
 
@@ -16,6 +17,8 @@ from sidestream import Sidecar
 from sidestream_exporters import JSONLExporter, OTLPExporter
 from tests.support.forwarded_logs import run_of, spans_of, write
 from tests.support.otlp_receiver import Answer, Received, http_receiver
+
+pytestmark = pytest.mark.scenario_13
 
 
 def sidestream(*arguments: str | Path, code: int = 0) -> Any:

@@ -19,6 +19,8 @@ from pydantic_ai import Agent
 from tests.support.application_spans import Application, SpanExporter, agent_of, begun_by, parent_id, span_id, trace_id
 from tests.support.loopback import served, until
 
+pytestmark = pytest.mark.scenario_05
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
 

@@ -20,6 +20,8 @@ from sidestream.events import LLMStart
 from sidestream.log import SentMessage, load_run, runs, sent_messages
 from tests.support.provider_model import Says, call, stream, used
 
+pytestmark = pytest.mark.scenario_32
+
 Messages = list[ModelMessage]
 
 

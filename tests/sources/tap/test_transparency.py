@@ -15,6 +15,8 @@ from sidestream import InMemoryExporter, Sidecar, decode_line, encode_line
 from sidestream.sources.adapters.registry import BUILT_IN
 from tests.support.tapped_streams import Items, PlainItems, Watching, agen, gen
 
+pytestmark = pytest.mark.scenario_07
+
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

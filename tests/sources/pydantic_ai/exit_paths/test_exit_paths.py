@@ -52,6 +52,8 @@ from tests.support.scripted_model import (
     scripted,
 )
 
+pytestmark = pytest.mark.scenario_04
+
 PULLED = ("run_stream_events", "node.stream", "override")
 """Modes in whose body the caller has pydantic-ai's events."""
 BEHIND = ("run_stream_events", "override")
@@ -151,6 +153,7 @@ LEAVING = [
 ]
 
 
+@pytest.mark.scenario_03
 @lines_of(LEAVING)
 def test_a_caller_that_leaves_abandons_the_run(what: Play, mode: str, log: str) -> None:
     events = check(what, mode, log)
@@ -238,6 +241,7 @@ CANCELLED = [
 ]
 
 
+@pytest.mark.scenario_02
 @lines_of(CANCELLED)
 def test_a_run_that_is_cancelled_says_so(what: Play, mode: str, log: str) -> None:
     events = check(what, mode, log)

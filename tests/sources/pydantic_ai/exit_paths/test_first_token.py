@@ -15,6 +15,8 @@ from tests.support.consumption_modes import PROMPT, STREAMED, WHOLE, Play, check
 from tests.support.run_outline import of
 from tests.support.scripted_model import Call, Pause, Scene, Think, agent_of
 
+pytestmark = pytest.mark.scenario_17
+
 LATE = 0.1
 """Seconds that somebody takes."""
 

@@ -16,6 +16,8 @@ from tests.support.consumption_modes import PROMPT, Observe, Play, assert_settle
 from tests.support.run_outline import assert_whole, by_run, of, outline
 from tests.support.scripted_model import Call, Stuck, Used, agent_of, scripted
 
+pytestmark = pytest.mark.scenario_06
+
 PRICED = "gpt-4o"
 """A model whose price the offline list knows."""
 

@@ -101,6 +101,7 @@ def test_a_limit_of_time_that_has_not_passed_is_no_time_out(use: Use) -> None:
     assert _end(memory).outcome == "cancelled"
 
 
+@pytest.mark.scenario_24
 @pytest.mark.parametrize("turns", range(40))
 @pytest.mark.parametrize("use", [_stream, _events])
 def test_a_run_that_is_cancelled_in_its_first_turns_is_cancelled(use: Use, turns: int) -> None:
@@ -201,6 +202,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.scenario_23
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle")
 @pytest.mark.parametrize("moment", ["consumer", "event loop"])
 @pytest.mark.parametrize("mode", ["events", "stream"])

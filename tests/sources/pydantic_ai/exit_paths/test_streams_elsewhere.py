@@ -23,6 +23,8 @@ from tests.support.consumption_modes import PROMPT, AnyAgent, Observe, Played, a
 from tests.support.run_outline import assert_whole, by_run, of, outline
 from tests.support.scripted_model import Call, agent_of
 
+pytestmark = pytest.mark.scenario_05
+
 Stream: TypeAlias = AsyncGenerator[Any, None]
 
 
@@ -130,6 +132,7 @@ def test_each_piece_pulled_by_a_task_of_its_own_completes(stream: Any) -> None:
     assert outline(consumed(stream, consume)) == "llm:ok final completed"
 
 
+@pytest.mark.scenario_03
 @pytest.mark.skipif(
     "ScopedTask" in vars(pydantic_ai._utils) or sys.version_info >= (3, 13),
     reason="pydantic-ai then cancels the task in which a dropped stream is collected, with or without a sidecar",

@@ -36,6 +36,8 @@ from tests.support.consumption_modes import ALL, EVENTS, TEXT, UI, WHOLE, Case, 
 from tests.support.run_outline import of
 from tests.support.scripted_model import Call, agent_of, scene
 
+pytestmark = [pytest.mark.scenario_01, pytest.mark.scenario_04]
+
 BUT_TEXT = (*WHOLE, *EVENTS, *UI)
 """All modes but `run_stream()`, which ends with the first output it sees."""
 

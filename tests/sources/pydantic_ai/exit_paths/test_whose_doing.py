@@ -13,6 +13,8 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from sidestream import InMemoryExporter, Sidecar
 from tests.support.scripted_model import Call, agent_of
 
+pytestmark = pytest.mark.scenario_24
+
 
 async def breaks(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
     yield "half of an answer"

@@ -19,7 +19,7 @@ from tests.support.provider_streams import Answer, read_answer
 from tests.support.recorded_agents import BY_NAME, RecordedAgent
 from tests.support.recorded_run_log import assert_usage, assert_whole, of, requests_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning"), pytest.mark.scenario_02]
 
 
 DELTAS = 5

@@ -18,7 +18,11 @@ from tests.support.provider_streams import Answer, Part, read_answer
 from tests.support.recorded_agents import BY_NAME, RECORDED_AGENTS, RecordedAgent
 from tests.support.recorded_run_log import LoggedRequest, assert_usage, assert_whole, of, requests_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning"),
+    pytest.mark.scenario_01,
+    pytest.mark.scenario_16,
+]
 
 FAILS = "openrouter-error-mid-stream"
 RETRIES = "groq-tool-use-failed-stream"

@@ -16,7 +16,7 @@ from tests.support.provider_server import Delivery, ReadRecording, ReplayServer
 from tests.support.recorded_agents import BY_NAME
 from tests.support.recorded_run_log import LoggedRequest, requests_of
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning"), pytest.mark.scenario_17]
 
 DELAY = 0.3
 """Seconds that the provider, or the consumer, takes its time."""

@@ -18,6 +18,8 @@ from tests.support.consumption_modes import EVENTS, Play, play_both
 from tests.support.run_outline import assert_answers, assert_pieces, of
 from tests.support.scripted_model import Call, Fail, Step, Think, agent_of
 
+pytestmark = pytest.mark.scenario_07
+
 EXAMPLES = int(os.environ.get("SIDESTREAM_DIFFERENTIAL_EXAMPLES", "15"))
 MODES = ["run", "run+handler", "run_stream", "run_stream_events", "iter", "next", "node.stream", "ag_ui"]
 
