@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
         *run_events("run-two", conversation_id="chat", minutes=1),
         scored("run-one", "helpful", 0.25, minutes=5, comment="no <b>date</b>"),
         scored("run-one", "helpful", 0.75, minutes=6),
-        scored("run-one", "verdict", label="pass & go", minutes=6),
+        scored("run-one", "verdict", label="pass & go", minutes=6.5),
         scored("run-two", "helpful", True, minutes=7),
     ]
     write(folder / "a.jsonl", events)
