@@ -14,11 +14,11 @@ warnings.filterwarnings("ignore", message="Prefer using dashboardv2", category=D
 from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: E402
 from grafana_foundation_sdk.models.dashboard import Dashboard  # noqa: E402
 
-from dashboards.boards import cost, fleet, health, streaming, tools  # noqa: E402
+from dashboards.boards import cost, fleet, health, run, streaming, tools  # noqa: E402
 from dashboards.rules import ALERTS_PAGE, FLEET_RULES_FILE, RULES_FILE, alerts_page, fleet_rules_text, rules_text  # noqa: E402
 
 HERE = Path(__file__).parent
-BOARDS = (fleet, streaming, tools, cost, health)
+BOARDS = (fleet, streaming, tools, cost, health, run)
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ CARRIED = ("datasource", "job", "instance", "agent", "model", "review")
 """Variables that every board has."""
 
 
-def to_board(title: str, uid: str, **chosen: str) -> dashboard.DashboardLink:
+def to_board(title: str, uid: str, carried: Sequence[str] = CARRIED, /, **chosen: str) -> dashboard.DashboardLink:
     """A link from a value to another board: time and variables come along, those `chosen` are set."""
-    kept = [f"${{{name}:queryparam}}" for name in CARRIED if name not in chosen]
+    kept = [f"${{{name}:queryparam}}" for name in carried if name not in chosen]
     set_to = [f"var-{name}={value}" for name, value in chosen.items()]
     return dashboard.DashboardLink(title).url(f"/d/{uid}?{'&'.join(['${__url_time_range}', *kept, *set_to])}")
 
@@ -34,6 +34,7 @@ def to_review(title: str = "These runs in the log", **filters: str) -> dashboard
 # --- boards --------------------------------------------------------------------------------------------------------
 
 TAG = "sidestream"
+RUN_BOARD = "sidestream-run"
 
 TITLES = {
     "sidestream-fleet": "Sidestream / Fleet overview",
@@ -41,15 +42,15 @@ TITLES = {
     "sidestream-tools": "Sidestream / Tools and agents",
     "sidestream-cost": "Sidestream / Cost and tokens",
     "sidestream-health": "Sidestream / Sidecar health",
+    RUN_BOARD: "Sidestream / One run and its conversation",
 }
 """By uid, which is the name of the file as well."""
 
 Rows: TypeAlias = Mapping[str, Sequence[Panel]]
+Variable: TypeAlias = dashboard.TextBoxVariable | dashboard.DatasourceVariable
 
 
-def make_board(
-    uid: str, description: str, rows: Rows, variables: Sequence[dashboard.TextBoxVariable] = ()
-) -> dashboard.Dashboard:
+def make_board(uid: str, description: str, rows: Rows, variables: Sequence[Variable] = ()) -> dashboard.Dashboard:
     """A board of titled rows of panels, with the variables and links that all boards share."""
     board = (
         dashboard.Dashboard(TITLES[uid])

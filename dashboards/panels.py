@@ -304,7 +304,7 @@ def listing(
         properties = {
             "unit": column.unit,
             "decimals": column.decimals,
-            "thresholds": _thresholds(column.steps).build(),
+            "thresholds": thresholds(column.steps).build(),
             "custom.cellOptions": {"type": style},
             "noValue": column.missing,
         }
@@ -331,7 +331,7 @@ def _at_the_end(query: Query) -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(query.expr).legend_format(query.legend or "__auto").instant()
 
 
-def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
+def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
     return (
         dashboard.ThresholdsConfig()
         .mode(model.ThresholdsMode.ABSOLUTE)
@@ -360,7 +360,7 @@ def _finished(
         panel.title(title)
         .description(description)
         .unit(unit)
-        .thresholds(_thresholds(steps))
+        .thresholds(thresholds(steps))
         .no_value(empty)
         .datasource(SOURCE)
         .span(width)

@@ -104,7 +104,7 @@ async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | No
         done = 0
         while rounds is None or done < rounds:
             plays = [scene.play(support) for scene in SCENES]
-            plays += [_stream(dispatcher), _stream(porter), _ask(porter), _judged(sidecar, support)]
+            plays += [_stream(dispatcher), _stream(porter), _ask(porter), _judged(sidecar, support), _talk(support)]
             # What the callers get is what the scenes are about; here only what the sidecar saw of it matters.
             with sidecar.tags(tenant=f"tenant-{done % 3}"):
                 await asyncio.gather(*plays, return_exceptions=True)
@@ -120,6 +120,18 @@ async def _stream(agent: Agent[None, str]) -> None:
 
 async def _ask(agent: Agent[None, str]) -> None:
     await agent.run("Where is my parcel?")
+
+
+async def _talk(agent: Agent[Shop, str]) -> None:
+    """A conversation of three turns: a tool, two tools and a sub-agent, neither."""
+    conversation, history = f"visitor-{random.randrange(10**6):06}", None
+    for question in (
+        "What became of my order PP-4712?",
+        "Where is my order 4711, and can I send it back if the bag does not fit?",
+        "Are you open on Saturdays?",
+    ):
+        result = await agent.run(question, deps=Shop(), message_history=history, conversation_id=conversation)
+        history = result.all_messages()
 
 
 async def _judged(sidecar: Sidecar, agent: Agent[Shop, str]) -> None:

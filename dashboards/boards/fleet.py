@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
-from dashboards.frame import make_board, to_board, to_review
+from dashboards.frame import RUN_BOARD, make_board, to_board, to_review
 from dashboards.panels import BOARD, FAILED, Column, Query, above, below, count, lines, listing, number, ranked
 from dashboards.queries import Expr, none_of, over, share, top
 
@@ -127,6 +127,7 @@ def board() -> dashboard.Dashboard:
             unit="percentunit",
             steps=above(0.05, 0.2),
             empty="No runs in this time range",
+            links=[to_board("Their traces and lines in the log", RUN_BOARD)],
         ),
         lines(
             "Runs in progress",

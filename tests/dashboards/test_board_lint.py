@@ -9,10 +9,32 @@ import pytest
 
 from dashboards.queries import WATCHED
 from sidestream.events.outcomes import OUTCOMES
-from tests.support.board_files import SERIES, Asked, Json, boards, links, panels, queries, selectors
+from tests.support.board_files import (
+    LOGS,
+    PROMETHEUS,
+    SERIES,
+    TRACES,
+    Asked,
+    Json,
+    boards,
+    links,
+    panels,
+    queries,
+    selectors,
+)
 
 BOARDS = boards()
-BUILT_IN = {"__url_time_range", "__from", "__to", "__value.raw", "__data.fields.Tag", "__field.labels.outcome"}
+BUILT_IN = {
+    "__url_time_range",
+    "__from",
+    "__to",
+    "__value.raw",
+    "__data.fields.Tag",
+    "__data.fields.traceIdHidden",
+    "__field.labels.outcome",
+}
+CHOSEN = {PROMETHEUS: "${datasource}", LOGS: "${logs}", TRACES: "${traces}"}
+"""Variable of a data source, by kind."""
 
 each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 panels_of_each_board = pytest.mark.parametrize(
@@ -167,7 +189,7 @@ class TestPanels:
     def test_asks_the_data_source_that_is_chosen(self, shown: list[Json]) -> None:
         for panel in shown:
             sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
-            assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources), panel["title"]
+            assert all(source["uid"] == CHOSEN[source["type"]] for source in sources), panel["title"]
 
 
 @queries_of_each_board

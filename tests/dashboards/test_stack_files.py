@@ -73,11 +73,13 @@ def test_prometheus_accepts_its_configuration(tmp_path: Any) -> None:
 
 def test_dots_on_the_panels_lead_to_the_trace_and_to_the_log() -> None:
     [prometheus] = [source for source in SOURCES.values() if source["type"] == "prometheus"]
-    to = {each["name"]: each for each in prometheus["jsonData"]["exemplarTraceIdDestinations"]}
-    assert SOURCES[to["trace_id"]["datasourceUid"]]["type"] == "tempo"
-    assert to["run_id"]["url"].endswith("/runs/$${__value.raw}")
-    review = [v["query"] for v in boards()["sidestream-fleet"]["templating"]["list"] if v["name"] == "review"]
-    assert to["run_id"]["url"].startswith(f"{review[0]}/")
+    to = prometheus["jsonData"]["exemplarTraceIdDestinations"]
+    [trace] = [each for each in to if each["name"] == "trace_id"]
+    assert SOURCES[trace["datasourceUid"]]["type"] == "tempo"
+    of_run = {each["url"] for each in to if each["name"] == "run_id"}
+    [review] = [v["query"] for v in boards()["sidestream-fleet"]["templating"]["list"] if v["name"] == "review"]
+    board = "/d/sidestream-run?var-run=$${__value.raw}&var-trace=$${__data.fields.trace_id}"
+    assert of_run == {f"{review}/runs/$${{__value.raw}}", board}
 
 
 def test_traces_and_logs_lead_to_data_sources_there_are() -> None:

@@ -24,6 +24,10 @@ def boards(folder: Path = GENERATED) -> dict[str, Json]:
     return {board["uid"]: board for board in read}
 
 
+PROMETHEUS, LOGS, TRACES = "prometheus", "loki", "tempo"
+"""Kinds of data sources."""
+
+
 @dataclass(frozen=True, eq=False)
 class Asked:
     """A query of a panel."""
@@ -34,7 +38,7 @@ class Asked:
 
     @property
     def expr(self) -> str:
-        return str(self.target["expr"])
+        return str(self.target["query" if self.target["datasource"]["type"] == TRACES else "expr"])
 
     def __str__(self) -> str:
         return f"{self.board}: {self.panel['title']} [{self.target['refId']}]"
@@ -47,8 +51,10 @@ def panels(folder: Path = GENERATED) -> list[tuple[str, Json]]:
     ]
 
 
-def queries(folder: Path = GENERATED) -> list[Asked]:
-    return [Asked(uid, panel, target) for uid, panel in panels(folder) for target in panel["targets"]]
+def queries(folder: Path = GENERATED, source: str = PROMETHEUS) -> list[Asked]:
+    """Queries of data sources of one kind: PromQL, unless another is named."""
+    asked = [Asked(uid, panel, target) for uid, panel in panels(folder) for target in panel["targets"]]
+    return [each for each in asked if each.target["datasource"]["type"] == source]
 
 
 def links(board: Json) -> Iterator[str]:

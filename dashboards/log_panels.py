@@ -1,0 +1,162 @@
+"""Panels of logs (Loki) and traces (Tempo): log lines, one trace, and tables made of either.
+
+Queries ask for labels and metadata that `stack/logs.alloy` makes of a line of JSONL, for fields of the line, and for
+attributes of the OTLP exporter's spans. A test holds each name against a real log and real spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grafana_foundation_sdk.builders import common, dashboard, logs, loki, table, tempo
+from grafana_foundation_sdk.models import common as common_model
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.tempo import SearchTableType
+
+from dashboards.panels import NO_JUDGEMENT, OUTCOME_COLORS, Panel, thresholds
+from sidestream.events.outcomes import OUTCOMES
+
+LOGS = common_model.DataSourceRef(type_val="loki", uid="${logs}")
+TRACES = common_model.DataSourceRef(type_val="tempo", uid="${traces}")
+
+FAULTS = "|".join(name for name, outcome in OUTCOMES.items() if outcome.verdict == "fault")
+"""Regular expression of the outcomes that are failures."""
+
+RUNS = 'span.gen_ai.operation.name = "invoke_agent"'
+"""TraceQL condition: the span is a run's own."""
+
+MOST = 200
+"""Rows of a table."""
+
+TIME = "time:MM-DD HH:mm:ss"
+
+START = "Start time"
+"""Heading of Tempo's column `time`: versions of Grafana differ in which of the two the transformation goes by."""
+UNUSED = ("traceService", "Trace Service", "traceName", "Trace Name", "spanID", "Span ID", "name", "Name")
+"""Columns of Tempo's table of spans that say the same in each row, by name and by heading."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column: a path within a line of the log, or an attribute of a span."""
+
+    title: str
+    path: str
+    unit: str = "string"
+    width: int | None = None
+    links: Sequence[dashboard.DashboardLink] = ()
+    outcome: bool = False
+    """The column holds outcomes, each in its colour."""
+
+
+def of_log(matchers: str, *stages: str) -> str:
+    """LogQL: lines of the chosen stream with `matchers` of labels, through `stages`."""
+    selected = ", ".join(["${stream:raw}", matchers] if matchers else ["${stream:raw}"])
+    return " | ".join([f"{{{selected}}}", *stages])
+
+
+def log_lines(
+    title: str, description: str, query: str, *, newest_first: bool = False, width: int = 24, height: int = 12
+) -> Panel:
+    """Lines as they were written; the data source's derived fields make links of the ids in each."""
+    order = common_model.LogsSortOrder.DESCENDING if newest_first else common_model.LogsSortOrder.ASCENDING
+    panel = (
+        logs.Panel()
+        .show_time(True)
+        .show_labels(False)
+        .show_common_labels(False)
+        .wrap_log_message(True)
+        .prettify_log_message(False)
+        .enable_log_details(True)
+        .sort_order(order)
+        .dedup_strategy(common_model.LogsDedupStrategy.NONE)
+        .with_target(_lines(query))
+    )
+    return _finished(panel, LOGS, title, description, width, height)
+
+
+def one_trace(title: str, description: str, trace_id: str, *, width: int = 24, height: int = 14) -> Panel:
+    """The spans of one trace as a waterfall."""
+    panel = dashboard.Panel().type("traces")
+    panel.with_target(tempo.Dataquery().query(trace_id).query_type("traceql").ref_id("A").datasource(TRACES))
+    return _finished(panel, TRACES, title, description, width, height)
+
+
+def log_table(title: str, description: str, query: str, *fields: Field, width: int = 24, height: int = 8) -> Panel:
+    """A row for each line that `query` finds: its time, and the `fields` of its JSON."""
+    paths = [{"path": field.path, "alias": field.title} for field in fields]
+    extract = {"source": "Line", "format": "json", "jsonPaths": paths, "replace": True, "keepTime": True}
+    panel = table.Panel().with_target(_lines(query))
+    panel.with_transformation(model.DataTransformerConfig(id_val="extractFields", options=extract))
+    panel.sort_by([common.TableSortByFieldState().display_name("Time").desc(False)])
+    return _finished(_columns(panel, [Field("Time", "", TIME, 130), *fields]), LOGS, title, description, width, height)
+
+
+def span_table(title: str, description: str, condition: str, *fields: Field, width: int = 24, height: int = 8) -> Panel:
+    """A row for each span that meets the TraceQL `condition`: start, the attributes `fields`, duration."""
+    selected = ", ".join(f"span.{field.path}" for field in fields)
+    query = (
+        tempo.Dataquery()
+        .query(f"{{ {condition} }} | select({selected})")
+        .query_type("traceql")
+        .table_type(SearchTableType.SPANS)
+        .limit(MOST)
+        .spss(MOST)
+        .ref_id("A")
+        .datasource(TRACES)
+    )
+    titles = {field.path: field.title for field in fields} | {"time": "Time", START: "Time", "duration": "Duration"}
+    order = {
+        "excludeByName": dict.fromkeys(UNUSED, True),
+        "indexByName": {name: place for place, name in enumerate(titles)},
+        "renameByName": titles,
+    }
+    panel = table.Panel().with_target(query)
+    panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=order))
+    panel.sort_by([common.TableSortByFieldState().display_name("Time").desc(True)])
+    ends = (Field("Time", "", TIME, 130), Field("Duration", "", "ns", 90))
+    return _finished(_columns(panel, [*fields, *ends]), TRACES, title, description, width, height)
+
+
+def _lines(query: str) -> loki.Dataquery:
+    return loki.Dataquery().expr(query).query_type("range").max_lines(MOST).ref_id("A").datasource(LOGS)
+
+
+def _columns(panel: table.Panel, fields: Sequence[Field]) -> table.Panel:
+    for field in fields:
+        properties: Mapping[str, Any] = {
+            "unit": field.unit,
+            "custom.width": field.width,
+            "links": [link.build() for link in field.links] or None,
+            "mappings": [_colored_outcomes().to_json()] if field.outcome else None,
+            "custom.cellOptions": {"type": "color-text"} if field.outcome else None,
+        }
+        panel.override_by_name(
+            field.title,
+            [model.DynamicConfigValue(name, value) for name, value in properties.items() if value is not None],
+        )
+    return panel
+
+
+def _colored_outcomes() -> model.ValueMap:
+    return model.ValueMap(
+        {name: model.ValueMappingResult(text=name, color=color) for name, color in OUTCOME_COLORS.items()}
+    )
+
+
+def _finished(
+    panel: Any, source: common_model.DataSourceRef, title: str, description: str, width: int, height: int
+) -> Panel:
+    finished: Panel = (
+        panel.title(title)
+        .description(description)
+        .unit("string")
+        .thresholds(thresholds(NO_JUDGEMENT))
+        .no_value("–")
+        .datasource(source)
+        .span(width)
+        .height(height)
+    )
+    return finished
