@@ -1,4 +1,4 @@
-"""The command line: one file a command under `commands/`, and what the commands share beside it."""
+"""Command line: one module for each command in `commands/`, and helpers that the commands share."""
 
 from .app import main
 

@@ -1,4 +1,4 @@
-"""The command line: `sidestream`. Commands of some length live in `commands/`."""
+"""The `sidestream` command and its short sub-commands. Longer sub-commands are in `commands/`."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ app = typer.Typer(
 def main() -> None:
     """Entry point of the `sidestream` command.
 
-    A mistake in a setting, and a file that cannot be read, is one line on stderr and exit code 2. Output that cannot be
-    written is exit code 1, with a line unless nobody listens any more.
+    An invalid setting or an unreadable file prints one line on stderr and exits with code 2. A failure to write the
+    output exits with code 1, and prints a line unless the reader of a pipe has closed it.
     """
     try:
         try:
@@ -64,21 +64,21 @@ def main() -> None:
     except SidestreamError as error:
         raise SystemExit(_tell(error, 2)) from None
     except OSError as error:
-        if error.filename is None:  # no file was opened: what failed is to write the output
+        if error.filename is None:  # no file was opened, so the output failed
             _drop_output()
             raise SystemExit(_tell(f"cannot write the output: {error.strerror or error}", 1)) from None
         raise SystemExit(_tell(f"cannot read {error.filename}: {error.strerror}", 2)) from None
 
 
 def _tell(what: object, code: int) -> int:
-    """One line on stderr; returns the exit code."""
+    """Print one line on stderr; returns the exit code."""
     if sys.stderr is not None:
         print(f"sidestream: {' '.join(str(what).split())}", file=sys.stderr)
     return code
 
 
 def _drop_output() -> None:
-    """Discard buffered output, so that the interpreter does not fail to write it once more at exit."""
+    """Discard buffered output, so that the interpreter does not fail to write it again at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -125,10 +125,10 @@ def demo(
         int | None, typer.Option(metavar="N", help="Play nothing: write a log of N made-up events, for trying things.")
     ] = None,
 ) -> None:
-    """Watch a support agent at work: runs that complete, retry, fail, are cancelled and abandoned.
+    """Run the demo: a support agent whose runs complete, retry, fail, are cancelled and abandoned.
 
-    It streams over real HTTP from a small server on this machine; nothing leaves it. What happens is shown live on
-    stderr and logged to runs/*.jsonl; the summary comes on stdout.
+    The agent streams over real HTTP from a small server on this machine; nothing leaves the machine. Events are shown
+    live on stderr and logged to runs/*.jsonl; the summary is printed on stdout.
 
     Example:  sidestream demo --verbose
 
@@ -193,7 +193,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of one line of the log, or the tables of a log in ClickHouse.
 
-    With --clickhouse the statements are SQL, and with --json besides a list of migrations.
+    With --clickhouse, prints SQL statements; with --json in addition, a list of migrations.
 
     Example:  sidestream schema > event.schema.json
 
@@ -216,9 +216,9 @@ def schema(
 
 @app.command()
 def exporters(as_json: AsJson = False) -> None:
-    """List the exporters that are installed, with their options.
+    """List the installed exporters with their options.
 
-    An exporter is written name, name:TARGET, or name:TARGET?option=value&option=value.
+    An exporter specification is name, name:TARGET, or name:TARGET?option=value&option=value.
 
     Example:  sidestream exporters --json
     """
@@ -244,7 +244,7 @@ def exporters(as_json: AsJson = False) -> None:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """An exporter's class and those of its options that can be written in a line, with their defaults."""
+    """Class of an exporter, and its options of simple types with their defaults."""
     import inspect
     from importlib.metadata import entry_points
 
@@ -253,7 +253,7 @@ def _describe(name: str) -> dict[str, Any]:
     entry = next(entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == name)
     try:
         parameters = inspect.signature(entry.load()).parameters.values()
-    except Exception as error:  # a third party's code
+    except Exception as error:  # code of a third party
         return {"class": entry.value, "error": f"does not import: {error}"}
     simple = (str, int, float, type(None))
     return {

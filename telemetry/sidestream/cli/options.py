@@ -1,4 +1,4 @@
-"""What the commands over a log have in common: where it is, and which runs are meant."""
+"""Options that commands share: the paths of the log, filters of runs, and the report of unreadable lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ StoredLog = Annotated[
         help=f"The log: folders, files or globs, or an address clickhouse://HOST:8123/DATABASE. Default: {DEFAULT_LOG}",
     ),
 ]
-"""Of commands that read from any store of runs."""
+"""Paths of a log for commands that read any store of runs."""
 Log = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,7 +86,7 @@ _WHERE: dict[str, Any] = {
 
 
 def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command that takes `where`, a `Filter`, the options from which it is made."""
+    """Decorator that replaces the parameter `where`, a `Filter`, by the options of a filter."""
     types = get_type_hints(command, localns={"Filter": Any}, include_extras=True)
     own = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=types[name])
@@ -125,11 +125,11 @@ def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
     return chosen
 
 
-# --- what could not be read ----------------------------------------------------------------------------------------
+# --- unreadable lines ----------------------------------------------------------------------------------------------
 
 
 class Unread:
-    """Count of what could not be read, told at the end: what is printed is then not the whole truth."""
+    """Collector of unreadable lines and files. Reported at the end, because the output is then incomplete."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -143,14 +143,14 @@ class Unread:
             self._files.add(problem.file)
 
     def file_problem(self, problem: Problem) -> None:
-        """Note `problem` if it is of a file as a whole; for readers that begin within a line."""
+        """Record `problem` if it concerns a whole file; for readers that start in the middle of a line."""
         if problem.kind == "unreadable":
             self._unreadable[problem.file] = problem.message
 
     def say(self) -> None:
-        """Tell what could not be read, a line each for files, and one for lines. Nothing where all was read.
+        """Print a line for each unreadable file, and one for all unreadable lines. Prints nothing if all were read.
 
-        Raises `typer.Exit` with code 2 where a file could not be read at all.
+        Raises `typer.Exit` with code 2 if a file could not be read at all.
         """
         for file, reason in self._unreadable.items():
             print(f"sidestream: cannot read {file}: {reason}", file=sys.stderr)
@@ -163,13 +163,13 @@ class Unread:
 
 
 def no_runs(where: Filter) -> typer.Exit:
-    """Tell on stderr that there is no run that `where` takes; the exit code is grep's."""
+    """Print on stderr that no run matches `where`; returns an exit with grep's code for no match."""
     from sidestream.log import Filter
 
     return nothing_found("this log has no runs yet" if where == Filter() else "no such runs in this log")
 
 
 def nothing_found(what: str) -> typer.Exit:
-    """Tell on stderr that nothing was found; the exit code is grep's."""
+    """Print `what` on stderr; returns an exit with grep's code for no match."""
     print(f"sidestream: {what}", file=sys.stderr)
     return typer.Exit(1)

@@ -1,6 +1,7 @@
-"""Output of the commands: coloured and cut to the width on a terminal, plain and uncut in a pipe.
+"""Output of the commands: coloured and cut to the width of a terminal, plain and uncut in a pipe.
 
-Text from a log is written by models and users: everything goes through `safe`, so that it cannot steer a terminal.
+Text in a log comes from models and users. All of it passes `safe` or `sanitize`, because control characters in it could
+take over the terminal.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ if TYPE_CHECKING:
     from sidestream.log import Conversation, Group, RunSummary, ScoreFacts
 
 NARROW = 100
-"""Terminals with fewer columns are spared what is least needed."""
+"""Columns of a terminal below which the least important table columns are shortened."""
 LARGE = 50_000_000
-"""Bytes of a log that takes a while to read."""
+"""Bytes of a log from which a progress message is shown."""
 UNCUT = 1_000_000
-"""Columns of what is no terminal."""
+"""Columns of an output that is not a terminal."""
 
 DIM, BOLD, GOOD, BAD, ODD, HIT = "dim", "bold", "green", "bold red", "yellow", "bold reverse"
 
 
-# --- out -----------------------------------------------------------------------------------------------------------
+# --- output --------------------------------------------------------------------------------------------------------
 
 
 def is_terminal() -> bool:
-    """Whether a person reads along."""
+    """Whether standard output is a terminal."""
     return streams.is_terminal(sys.stdout)
 
 
 def width() -> int:
-    """Columns there are."""
+    """Width of the output in columns."""
     import shutil
 
     return shutil.get_terminal_size().columns if is_terminal() else UNCUT
@@ -59,7 +60,7 @@ def width() -> int:
 
 @contextlib.contextmanager
 def busy(log: Iterable[str | os.PathLike[str]]) -> Iterator[None]:
-    """Says on a terminal that a log is being read, if it is one that takes a while."""
+    """Show a progress message on a terminal while a large log is read."""
     from sidestream.log import log_files
     from sidestream.log.open_store import addresses_among
 
@@ -77,7 +78,7 @@ def busy(log: Iterable[str | os.PathLike[str]]) -> Iterator[None]:
 
 
 def show(*renderables: Any) -> None:
-    """Print what rich can render. In a pipe there are no colours and no blanks at the end of a line."""
+    """Print rich renderables; in a pipe without colours and without trailing spaces."""
     out = io.StringIO()
     console = _console(out)
     for each in renderables:
@@ -101,9 +102,9 @@ def _console(out: io.StringIO) -> Console:
 
 
 def write(text: str) -> None:
-    """Print `text` as it is; what the output cannot encode is escaped.
+    """Print `text`; characters that the output cannot encode are escaped.
 
-    Raises `OutputError` where standard output is closed.
+    Raises `OutputError` if standard output is closed.
     """
     if sys.stdout is None:
         raise OutputError("standard output is closed")
@@ -114,7 +115,7 @@ def write(text: str) -> None:
 
 
 def write_line(text: str) -> None:
-    """Print `text` and a newline, as `write` does."""
+    """Print `text` and a newline, like `write`."""
     write(text + "\n")
 
 
@@ -125,9 +126,9 @@ def write_json(value: Any, *, indent: int = 2) -> None:
 
 
 def every_field(value: Any) -> Any:
-    """`value` with all fields of its structs, those at their default as well: the keys of our JSON are always the same.
+    """`value` as plain objects with every field, including defaults, so that the JSON output always has the same keys.
 
-    Events stay as the log has them.
+    Events are left as they are in the log.
     """
     if isinstance(value, list):
         return [every_field(item) for item in value]
@@ -135,7 +136,7 @@ def every_field(value: Any) -> Any:
         return {key: every_field(item) for key, item in value.items()}
     if isinstance(value, msgspec.Struct) and not isinstance(value, StreamEvent | Payload):
         return {name: every_field(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, str) and not value.isascii():  # the name of a file need not be text
+    if isinstance(value, str) and not value.isascii():  # file names need not be valid text
         return value.encode("utf-8", "backslashreplace").decode()
     return value
 
@@ -144,28 +145,28 @@ def every_field(value: Any) -> Any:
 
 
 def show_table(rows: Sequence[Mapping[str, TableCell]], **options: Any) -> None:
-    """Print a table, as `table_lines` lays it out."""
+    """Print a table, laid out by `table_lines`."""
     write("".join(f"{line}\n" for line in table_lines(layout(), rows, **options)))
 
 
 def layout() -> Layout:
-    """Layout of the output, for lines that are laid out cell by cell."""
+    """Layout of standard output."""
     found = streams.layout_for(sys.stdout) if sys.stdout is not None else Layout()
     return replace(found, width=width()) if found.width is not None else found
 
 
 def safe(text: object, style: str = "") -> Text:
-    """Text from elsewhere on one line, harmless."""
+    """`text` sanitized for the terminal, on one line."""
     from rich.text import Text
 
     return Text(sanitize(str(text)), style)
 
 
-# --- words and numbers ---------------------------------------------------------------------------------------------
+# --- text and numbers ----------------------------------------------------------------------------------------------
 
 
 def glyphs() -> Glyphs:
-    """Glyphs of the console exporter, in ASCII where the output knows no others."""
+    """Glyphs of the layout, ASCII if the output supports no others."""
     return layout().glyphs
 
 
@@ -173,51 +174,51 @@ _RICH_STYLES = {GREEN: GOOD, RED: BAD, YELLOW: ODD, layouts.DIM: DIM}
 
 
 def outcome_cell(value: str) -> Styled:
-    """An outcome with its glyph, for a table."""
+    """Outcome with its glyph, as a table cell."""
     glyph, style = layout().verdict(value)
     return Styled(sanitize(f"{glyph} {value}"), style)
 
 
 def outcome(value: str) -> Text:
-    """An outcome with its glyph."""
+    """Outcome with its glyph."""
     glyph, style = layout().verdict(value)
     return safe(f"{glyph} {value}", _RICH_STYLES[style])
 
 
 def tokens(usage: Usage | None, at_least: bool = False) -> str:
-    """Input and output tokens; empty where nobody told, and marked where they are a lower bound."""
+    """Input and output tokens, marked if a lower bound; empty if unknown."""
     return "" if usage is None else layout().tokens(usage.input_tokens, usage.output_tokens, at_least=at_least)
 
 
 def cost(usd: float | None, at_least: bool = False, *, unpriced: bool = False) -> str:
-    """US dollars; a lower bound is marked, and a cost that nobody knows is no zero."""
+    """Cost in US dollars, marked if a lower bound; never 0 if unknown."""
     if usd is None:
         return "unpriced" if unpriced else ""
     return layout().cost(usd, at_least=at_least)
 
 
 def own_tokens(what: RunSummary | Group | Conversation) -> str:
-    """Tokens of a run or of a group, without those of sub-agents."""
+    """Tokens of a run or a group, without sub-agents."""
     return tokens(what.usage, what.is_lower_bound("usage"))
 
 
 def own_cost(what: RunSummary | Group | Conversation) -> str:
-    """Cost of a run or of a group, without that of sub-agents."""
+    """Cost of a run or a group, without sub-agents."""
     return cost(what.cost_usd, what.is_lower_bound("cost"), unpriced=what.unpriced_requests > 0)
 
 
 def score_text(score: Score | ScoreFacts) -> str:
-    """A score in a few words: `helpful 0.8 good`."""
+    """Score in a few words: `helpful 0.8 good`."""
     return " ".join(word for word in (score.name, humanize_score(score.value), score.label or "") if word)
 
 
 def local(moment: datetime | None) -> str:
-    """Date and time in this machine's zone, to the second."""
+    """Local date and time, to the second."""
     return "" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def incomplete(run: RunSummary) -> str:
-    """What is to be known of how well a run was recorded; empty where all is there."""
+    """Note on missing and duplicate events of a run; empty if there are none."""
     notes = []
     if run.missing and run.chunks:
         notes.append(f"{run.missing:,} events missing")
@@ -232,7 +233,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def meter(share: float, columns: int) -> str:
-    """A bar for a share of 1."""
+    """Bar for `share`, from 0 to 1."""
     if glyphs() is ASCII:
         return "#" * round(share * columns)
     whole, rest = divmod(round(max(0.0, min(share, 1.0)) * columns * 8), 8)
@@ -240,7 +241,7 @@ def meter(share: float, columns: int) -> str:
 
 
 def time_bar(begin: float, end: float, whole: float, columns: int, first: float | None = None) -> str:
-    """Where a step lies within `whole` seconds, from `begin` to `end`; it waits until `first` and speaks from then."""
+    """Bar of a step from `begin` to `end` in a run of `whole` seconds; thin until the first token at `first`."""
     waiting, busy = ("-", "#") if glyphs() is ASCII else ("─", "━")
 
     def at(moment: float) -> float:

@@ -1,4 +1,4 @@
-"""Lines of a run's steps: one for each, with the content below."""
+"""Terminal lines of a run's steps: one line for each step, followed by its content."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sidestream.terminal.text import display_width, one_line, paragraphs, saniti
 from .rendering import cost, incomplete, local, own_cost, own_tokens, score_text, time_bar, tokens
 
 _CUT_SHORT = ("length", "content_filter", "error")
-"""Reasons to finish that an outcome of `ok` must not hide."""
+"""Finish reasons that are shown although the outcome is `ok`."""
 _LASTING = ("request", "tool", "run")
 MAX_INDENT = 8
-"""Levels of sub-agents that are indented."""
+"""Maximum levels of indentation."""
 FOLDED = 300
-"""Characters shown of folded content where no terminal is narrower."""
+"""Maximum characters of folded content."""
 
 
 def head(run: RunLog, layout: Layout) -> Iterator[str]:
-    """What there is to say of a run as a whole."""
+    """Header lines of a run: outcome, totals, ids, scores."""
     known = run.summary
     glyph, style = layout.verdict(known.outcome)
     cells = [
@@ -82,12 +82,12 @@ def _with_children(known: RunSummary, layout: Layout) -> Iterator[str]:
 
 
 def short_type(name: str | None) -> str:
-    """The last word of an exception's qualified name."""
+    """Last component of an exception's qualified name."""
     return sanitize((name or "").rpartition(".")[2])
 
 
 class Sheet:
-    """Lays out the steps of one run."""
+    """Layout of the steps of one run."""
 
     def __init__(self, layout: Layout, *, whole: float, full: bool) -> None:
         self.layout = layout
@@ -99,7 +99,7 @@ class Sheet:
         self._problem_said: Json = None
 
     def step(self, depth: int, run: RunLog, step: Step) -> Iterator[str]:
-        """The lines of one step; none where the step above has said it."""
+        """Lines of one step; none for an error that the step above has already shown."""
         if step.error is not None or step.exception_type is not None:
             told = (run.summary.run_id, step.exception_type, msgspec.json.encode(step.error))
             if step.kind == "error" and told in self._told:
@@ -107,7 +107,7 @@ class Sheet:
             self._told.add(told)
         yield self._row(depth, run, step)
         yield from self._contents(step, depth)
-        # What went wrong in a sub-agent stands in its own steps, and in the tool that called it.
+        # An error of a sub-agent is shown in its own steps, and in the tool that called it.
         if step.kind not in ("error", "run") and (step.error is not None or step.exception_type is not None):
             yield from self._problem(step, depth)
 
@@ -168,10 +168,10 @@ class Sheet:
             words.append(Cell("as above", DIM))
         return words
 
-    # --- what was said ---
+    # --- content ---
 
     def _is_said(self, step: Step) -> bool:
-        """Whether an output is the text of the answer above."""
+        """Whether the output of `step` equals the text of the last answer."""
         return step.output is not None and step.output == self._said
 
     def _problem(self, step: Step, depth: int) -> Iterator[str]:
@@ -182,7 +182,7 @@ class Sheet:
         yield from self._traceback(step, depth)
 
     def _traceback(self, step: Step, depth: int) -> Iterator[str]:
-        """Where it was raised: folded, the innermost place in the application's own code."""
+        """Traceback of an error; folded, the innermost frame in the application's own code."""
         if not step.frames and not step.chain:
             return
         if self._full:
@@ -205,7 +205,7 @@ class Sheet:
                         yield from self.content(part.kind, part.text, depth)
                         self._said = part.text if part.kind == "text" else self._said
             case "tool":
-                if self._full:  # folded, the request has them
+                if self._full:  # folded, the request shows the arguments
                     yield from self.content("args", step.input, depth)
                 yield from self.content("result", step.output, depth)
             case "run":
@@ -223,7 +223,7 @@ class Sheet:
                     yield from self.content("output", step.output, depth)
 
     def _sent(self, step: Step, depth: int) -> Iterator[str]:
-        """What was sent: folded, what stands in other runs; unfolded, each message that is new."""
+        """Messages sent in a request; folded, only references to other runs."""
         sent = step.sent
         if sent is None:
             return
@@ -244,7 +244,7 @@ class Sheet:
             yield from self.content("tools", sanitize(", ".join(names)), depth)
 
     def content(self, heading: str, value: Json, depth: int, style: str = "") -> Iterator[str]:
-        """`value` below its step: on one line, or unfolded."""
+        """Lines of `value` below its step: one line, or unfolded."""
         if value is None:
             return
         begin = "  " * (min(depth, MAX_INDENT) + 1) + self.layout.paint(f"{heading}: ", DIM)
@@ -270,7 +270,7 @@ def _plain(value: Json) -> Any:
 
 
 def subject(step: Step) -> str:
-    """What a step is called."""
+    """Title of a step."""
     name = sanitize(step.name)
     match step.kind:
         case "request":

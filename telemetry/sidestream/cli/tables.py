@@ -1,4 +1,4 @@
-"""A log as tables: a row a run or a row an event, in CSV by Python itself and in Parquet by DuckDB."""
+"""Export of a log as a table of runs or events: CSV from the standard library, Parquet from DuckDB."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ RUN_COLUMNS = {
     "events": "BIGINT",
     "missing": "BIGINT",
 }
-"""The table of runs: names and SQL types. Named as in `sidestream runs --json`."""
+"""Columns of the table of runs with their SQL types, named as in `sidestream runs --json`."""
 
 EVENT_COLUMNS = {
     "event_type": "VARCHAR",
@@ -75,17 +75,17 @@ EVENT_COLUMNS = {
     "agent_name": "VARCHAR",
     "data": "JSON",
 }
-"""The table of events: the envelope, and what the event says as JSON."""
+"""Columns of the table of events with their SQL types: the envelope, and the payload as JSON."""
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes of the largest event that DuckDB is asked to read."""
+"""Maximum size of an event that DuckDB reads, in bytes."""
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
 def run_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]:
-    """The runs of a log, as rows of `RUN_COLUMNS`. Raises `typer.Exit` where there is none."""
+    """Runs of a log as rows of `RUN_COLUMNS`. Raises `typer.Exit` if there are none."""
     run = None
     for run in runs(log, where, on_problem=unread):
         usage = run.usage or Usage()
@@ -108,7 +108,7 @@ def _cell(run: RunSummary, usage: Usage, name: str) -> Any:
 
 
 def event_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]:
-    """The events of a log, as rows of `EVENT_COLUMNS`. Raises `typer.Exit` where there is none."""
+    """Events of a log as rows of `EVENT_COLUMNS`. Raises `typer.Exit` if there are none."""
     wanted = None if where == Filter() else {run.run_id for run in runs(log, where)}
     empty = True
     for event in read(log, on_problem=unread):
@@ -125,7 +125,7 @@ def event_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Ro
 
 @contextlib.contextmanager
 def new_file(target: Path) -> Iterator[Path]:
-    """Where to write what is to be `target` once it is whole: an empty file, for its owner alone."""
+    """Temporary file, readable by its owner alone, that replaces `target` on success."""
     part = target.with_name(f"{target.name}.part")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
@@ -138,7 +138,7 @@ def new_file(target: Path) -> Iterator[Path]:
 
 
 def write_csv(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> int:
-    """Write `rows` with a head to `target`; returns their number."""
+    """Write `rows` with a header to the CSV file `target`; returns their number."""
     count = 0
     with new_file(target) as part, open(part, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         table = csv.writer(file)
@@ -150,7 +150,7 @@ def write_csv(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> 
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How text begins that a spreadsheet runs as a formula. An apostrophe before it makes it text again."""
+"""Beginnings of text that spreadsheets run as a formula. A leading apostrophe prevents that."""
 
 
 def _as_text(value: Any) -> str:
@@ -166,7 +166,10 @@ def _as_text(value: Any) -> str:
 
 
 def write_parquet(rows: Iterable[Row], columns: Mapping[str, str], target: Path) -> int:
-    """The same as Parquet. Raises `ConfigurationError` where DuckDB is not installed."""
+    """Write `rows` to the Parquet file `target`; returns their number.
+
+    Raises `ConfigurationError` if DuckDB is not installed.
+    """
     try:
         import duckdb
     except ImportError:
@@ -182,7 +185,8 @@ def write_parquet(rows: Iterable[Row], columns: Mapping[str, str], target: Path)
         with new_file(target) as part, duckdb.connect() as database:
             types = ", ".join(f"{_quoted(name)}: {_quoted(kind)}" for name, kind in columns.items())
             source = f"read_ndjson({_quoted(str(lines))}, columns={{{types}}}, maximum_object_size={LARGEST})"
-            options = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"  # another file would have another mode
+            # a temporary file would not have the mode 0600
+            options = "FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false"
             database.execute(f"COPY (SELECT * FROM {source}) TO {_quoted(str(part))} ({options})")
     finally:
         lines.unlink(missing_ok=True)

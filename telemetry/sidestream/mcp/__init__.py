@@ -1,1 +1,1 @@
-"""The log as tools of a Model Context Protocol server: `sidestream mcp`, for coding agents."""
+"""The log as read-only tools of a Model Context Protocol server: `sidestream mcp`, for coding agents."""

@@ -1,4 +1,4 @@
-"""Answers sized for a context window: short texts, pages with a cursor, and a bound on the whole."""
+"""Answers sized for a context window: shortened texts, pages with a cursor, and a maximum size."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sidestream.events.bounds import Figure
 from sidestream.log import Change, Group, RunLog, RunSummary, Step
 
 ANSWER = 24_000
-"""Characters of an answer's items; then the rest is on the next page."""
+"""Maximum characters of the items on one page."""
 TEXT = 300
-"""Characters of a text in a list."""
+"""Maximum characters of a text in a list."""
 
 Answer = dict[str, Any]
 _T = TypeVar("_T")
 
 
 def as_text(answer: Answer) -> str:
-    """`answer` as JSON, without what is not known."""
+    """`answer` as JSON."""
     return msgspec.json.encode(answer).decode()
 
 
 def shortened(value: Json, limit: int = TEXT) -> str | None:
-    """`value` as text of `limit` characters at most; how much is missing is said. None where it is not in the log."""
+    """`value` as text of at most `limit` characters, with a note of how many were cut; None if not in the log."""
     if value is None:
         return None
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -37,26 +37,26 @@ def shortened(value: Json, limit: int = TEXT) -> str | None:
 
 
 def known(**facts: Any) -> Answer:
-    """Those of `facts` that are known."""
+    """`facts` without unknown and empty values."""
     return {name: value for name, value in facts.items() if value is not None and value != [] and value != {}}
 
 
 def moment(when: datetime | None) -> str | None:
-    """A time in UTC, to the second: `2026-11-20T09:30:00Z`."""
+    """UTC time to the second: `2026-11-20T09:30:00Z`."""
     return None if when is None else when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def bounded(value: float | None, at_least: bool) -> float | str | None:
-    """A figure: a number, or text where it is a lower bound."""
+    """Number, or text for a lower bound: `at least 5`."""
     return f"at least {value}" if value is not None and at_least else value
 
 
 def page(
     items: Iterable[_T], make: Callable[[_T], Answer], limit: int, name: str, mark: Callable[[_T], object]
 ) -> Answer:
-    """As many of `items` as `limit` and the size of an answer allow, under `name`; with a cursor if there are more.
+    """Page of `items` under `name`, bounded by `limit` and the size of an answer, with a cursor if there are more.
 
-    `mark` gives the cursor after an item. An item that is itself too long is alone on its page.
+    `mark` returns the cursor after an item. An item that exceeds the size is alone on its page.
     """
     made: list[Answer] = []
     size, last = 0, None
@@ -75,16 +75,16 @@ def page(
 def numbered_page(
     items: Iterable[_T], make: Callable[[_T], Answer], limit: int, name: str, cursor: str | None
 ) -> Answer:
-    """A page of `items`, whose cursor is the number of the last item that was shown, 1 for the first.
+    """Page of `items` whose cursor is the number of the last item on the previous page, 1 for the first.
 
-    Raises `ConfigurationError` for a cursor that is no number.
+    Raises `ConfigurationError` for a cursor that is not a number.
     """
     rest = itertools.islice(enumerate(items, 1), number(cursor), None)
     return page(rest, lambda item: make(item[1]), limit, name, lambda item: item[0])
 
 
 def number(cursor: str | None) -> int:
-    """The place that a cursor made of a number means. Raises `ConfigurationError` for another."""
+    """Offset that a numeric cursor stands for; 0 for None. Raises `ConfigurationError` for any other text."""
     if cursor is None:
         return 0
     if not cursor.isdecimal() or len(cursor) > 12:
@@ -96,7 +96,7 @@ def number(cursor: str | None) -> int:
 
 
 def run_line(run: RunSummary) -> Answer:
-    """A run in a list."""
+    """Run as an item of a list."""
     return known(
         run=run.run_id,
         agent=run.agent_name,
@@ -121,7 +121,7 @@ def run_line(run: RunSummary) -> Answer:
 
 
 def _figure(value: float | None, run: RunSummary, figure: Figure) -> float | str | None:
-    """A figure of a run with its sub-agents."""
+    """Figure of a run including sub-agents."""
     return bounded(value, run.is_lower_bound(figure, with_children=True))
 
 
@@ -130,13 +130,13 @@ def _seconds(value: float | None) -> float | None:
 
 
 def steps(run: RunLog) -> Iterator[Answer]:
-    """The steps of a run and of its sub-agents, in order."""
+    """Steps of a run and its sub-agents, in order."""
     for depth, owner, step in run.walk():
         yield step_line(depth, owner if owner is not run else None, step)
 
 
 def step_line(depth: int, owner: RunLog | None, step: Step) -> Answer:
-    """A step in a list: when, how long, how it ended, and the beginning of what was said."""
+    """Step as an item of a list: time, duration, outcome, and shortened content."""
     answer = " ".join(part.text for part in step.parts if part.kind == "text" and part.text)
     return known(
         seq=step.seq,
@@ -168,7 +168,7 @@ def _usage(usage: Usage | None) -> Answer | None:
 
 
 def group_line(group: Group) -> Answer:
-    """A group of the statistics."""
+    """Group of the statistics as an item of a list."""
 
     times, first = group.duration, group.time_to_first_token
     return known(
@@ -187,7 +187,7 @@ def group_line(group: Group) -> Answer:
 
 
 def change_line(change: Change) -> Answer:
-    """What differs between two runs or steps."""
+    """Difference between two runs or steps."""
     return known(what=change.what, a=_brief(change.a), b=_brief(change.b)) | (
         {} if change.a is not None and change.b is not None else {"only": "b" if change.a is None else "a"}
     )

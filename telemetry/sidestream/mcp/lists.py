@@ -1,4 +1,4 @@
-"""Tools that list runs and conversations, search them and sum them up."""
+"""Tools that list, search and sum up runs and conversations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .answers import TEXT, Answer, bounded, group_line, known, moment, numbered_
 from .parameters import Cursor, Limit, Where, filter_of
 
 SEARCH_SECONDS = 20.0
-"""Seconds after which a search tells what it has found."""
+"""Seconds after which a search returns the hits so far."""
 
 
 class ListTools:
-    """Answers about many runs of one log."""
+    """Tools over many runs of one log."""
 
     def __init__(self, paths: Sequence[str], policy: ContentPolicy) -> None:
         self._paths = list(paths)
@@ -37,7 +37,7 @@ class ListTools:
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
-        """List runs of agents, the newest first unless sorted otherwise, with how they ended, tokens and cost."""
+        """List runs of agents with outcome, tokens and cost, the newest first unless sorted otherwise."""
         order = Order.parse(sort)
         found = [run for run in log.runs(self._paths, filter_of(where)) if sub_agents or run.parent_run_id is None]
         ordered = order.sorted(found)
@@ -54,7 +54,7 @@ class ListTools:
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
-        """List conversations (runs joined by a conversation id), the one with the latest turn first."""
+        """List conversations (runs with the same conversation id), the one with the latest turn first."""
         found = list(reversed(log.conversations(self._paths, filter_of(where))))
 
         def line(each: log.Conversation) -> Answer:
@@ -82,7 +82,7 @@ class ListTools:
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Answer:
-        """Sum up runs: how many, how they ended, tokens, cost, and how long they took."""
+        """Sum up runs: count, outcomes, tokens, cost and durations."""
         name = by.removeprefix("tag:")
         if by not in ("agent", "model", "tool", "hour", "day", "attempt") and (name == by or not name):
             raise ConfigurationError(f"by {by!r}: choose from agent, model, tool, hour, day, attempt, tag:NAME")
@@ -96,7 +96,7 @@ class ListTools:
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
-        """Errors grouped by type, place and message, with counts, first and last seen, and a run to open."""
+        """Group errors by type, place and message, with counts, first and last time, and the latest run."""
         groups = log.errors(self._paths, filter_of(where))
         return {"total": len(groups), **numbered_page(groups, self._error_line, limit, "errors", cursor)}
 
@@ -125,7 +125,7 @@ class ListTools:
         limit: Limit = 20,
         cursor: Cursor = None,
     ) -> Answer:
-        """Find a text in prompts, answers, thoughts, tool names, arguments, results and errors, newest runs first."""
+        """Find a text in prompts, answers, thinking, tool names, arguments, results and errors, newest runs first."""
         deadline = time.monotonic() + SEARCH_SECONDS
         hits = log.search(
             self._paths,

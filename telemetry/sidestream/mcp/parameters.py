@@ -45,7 +45,7 @@ Where = Annotated[RunFilters | None, Field(description="Filters: the runs that p
 
 
 def filter_of(where: RunFilters | None) -> Filter:
-    """Filter of the log for the filters of a tool. Raises `ConfigurationError` for a value that has no meaning."""
+    """`Filter` from the filters of a tool. Raises `ConfigurationError` for an invalid value."""
     if where is None:
         return Filter()
 

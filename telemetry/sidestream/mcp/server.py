@@ -1,4 +1,4 @@
-"""The server: tools that read the log and change nothing."""
+"""Model Context Protocol server with read-only tools over a log."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ cut and say so; next_cursor leads to the rest."""
 
 
 def make_server(paths: Sequence[str], content: str = "full") -> MCPServer:
-    """The server over the log at `paths`, which shows as much content as the policy `content` allows.
+    """Create the server for the log at `paths`, with content reduced to the policy `content`.
 
-    Raises `ConfigurationError` for a policy that does not exist, or a path that leads nowhere.
+    Raises `ConfigurationError` for an unknown policy or a path that does not exist.
     """
     policy = ContentPolicy.parse(content)
     log.log_files(*paths)
@@ -37,7 +37,7 @@ def make_server(paths: Sequence[str], content: str = "full") -> MCPServer:
         *(lists.list_runs, lists.conversations, lists.stats, lists.errors),
         *(single.open_run, single.read_request, single.read_step, single.compare),
     ]
-    if policy.mode in ("full", "truncated"):  # whether a text is found would tell what is hidden
+    if policy.mode in ("full", "truncated"):  # under stricter policies, a search hit would reveal hidden content
         readers.append(lists.search)
     hints = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     for reader in readers:
@@ -46,7 +46,7 @@ def make_server(paths: Sequence[str], content: str = "full") -> MCPServer:
 
 
 def _answering(reader: Callable[..., Answer]) -> Callable[..., str]:
-    """`reader` as a tool: its answer as JSON; a mistake in what was asked is told to who asked."""
+    """Wrap `reader` as a tool that returns JSON, and reports errors to the calling agent."""
 
     @wraps(reader)
     def tool(**asked: Any) -> str:

@@ -1,4 +1,4 @@
-"""Tools that open one run, or compare two."""
+"""Tools that open one run or compare two."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from .parameters import Cursor, Limit, Run
 
 
 class RunTools:
-    """Answers about single runs of one log, with as much content as a policy allows."""
+    """Tools over single runs of one log, with content reduced to a policy."""
 
     def __init__(self, paths: Sequence[str], policy: ContentPolicy) -> None:
         self._paths = list(paths)
         self._policy = policy
 
     def open_run(self, run: Run, limit: Limit = 60, cursor: Cursor = None) -> Answer:
-        """Open a run: question, answer, and its steps (requests, tool calls, sub-agents, retries, errors) in order."""
+        """Open a run: prompt, output, and its steps (requests, tool calls, sub-agents, retries, errors) in order."""
         loaded = self._load(run)
         rest = numbered_page(steps(loaded), lambda step: step, limit, "steps", cursor)
         if cursor is not None:
@@ -57,7 +57,7 @@ class RunTools:
         characters: Annotated[int, Field(ge=100, le=20_000, description="Of each text at most.")] = 4000,
         cursor: Cursor = None,
     ) -> Answer:
-        """Read what the model was sent in one request, all messages with their history, and what it answered."""
+        """Read one request: all messages that were sent, including the history, and the answer."""
         loaded = self._load(run)
         step = next((each for each in loaded.steps if each.kind == "request" and each.request == request), None)
         if step is None:
@@ -102,7 +102,7 @@ class RunTools:
         seq: Annotated[int, Field(ge=0, description="seq of the step, as open_run and search tell it.")],
         cursor: Cursor = None,
     ) -> Answer:
-        """Read one event of a run in full, such as a tool call's arguments or result; a long one in pages."""
+        """Read one event of a run in full, such as a tool call's arguments or result; long events come in pages."""
         loaded = self._load(run)
         its = [each for each in loaded.events if each.event.seq == seq]
         if not its:
@@ -115,7 +115,7 @@ class RunTools:
         return answer
 
     def compare(self, a: Run, b: Run, limit: Limit = 60, cursor: Cursor = None) -> Answer:
-        """Compare two runs: facts that differ, and the steps that are not the same."""
+        """Compare two runs: differing facts, and the steps that differ."""
         found = log.diff(self._load(a), self._load(b))
         changed = [(at, step) for at, step in enumerate(found.steps, 1) if step.status != "same"]
 
@@ -160,7 +160,7 @@ class RunTools:
 
 
 def _comments(run: RunLog) -> list[Answer]:
-    """What was said about the run with its scores."""
+    """Comments of the run's scores."""
     return [
         known(score=event.data.name, comment=shortened(event.data.comment))
         for event in run.scores

@@ -1,1 +1,1 @@
-"""The commands of `sidestream`, one or a few to a file. Each imports what it needs when it is called."""
+"""Commands of `sidestream`. Each module imports heavy dependencies only when its command is called."""

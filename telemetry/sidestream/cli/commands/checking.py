@@ -1,4 +1,4 @@
-"""Checks of a log: of its lines one by one, and of its runs as a whole."""
+"""Checks of a log: every line, and the sequence numbers of every run."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from sidestream.log.sequence import Ranges, is_next_piece
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Fault of a line, or of a run that lacks events."""
+    """Fault of a line, or of a run with missing events."""
 
     file: str
     line: int
     kind: str
-    """As in `sidestream.log.Problem`; or `gap`, `twice`, `no_start`, `after_end`."""
+    """Kind of `sidestream.log.Problem`, or `gap`, `twice`, `no_start`, `after_end`."""
     message: str
     run_id: str | None = None
 
 
 @dataclass(slots=True)
 class _Run:
-    """Sequence numbers that were seen of a run, and where they jumped."""
+    """Sequence numbers of a run so far, and the places where they jumped."""
 
     seen: Ranges
     next: int = 0
-    """The sequence number after the last."""
+    """Sequence number after the last event."""
     last_chunk: int = -1
     started: bool = False
     ended: int | None = None
-    """Sequence number of its end."""
+    """Sequence number of `agent_end`."""
     jumps: dict[int, tuple[str, int]] = field(default_factory=dict)
-    """File and line of the events that did not follow upon the one before."""
+    """File and line of each event that did not follow its predecessor."""
 
 
 class Check:
@@ -50,11 +50,11 @@ class Check:
 
     @property
     def runs(self) -> int:
-        """Runs that were seen."""
+        """Number of runs so far."""
         return len(self._runs)
 
     def faults(self, files: Iterable[str]) -> Iterator[Fault]:
-        """Faults of lines as they are read, then faults of runs as a whole."""
+        """Faults of lines as they are read, then faults of whole runs."""
         for file in files:
             told: list[Problem] = []
             for block in blocks_of(file, told.append):
@@ -70,7 +70,7 @@ class Check:
         if self._chosen is not None and run_id not in self._chosen:
             return
         self.events += 1
-        if kind == "score":  # which has no place among the events of its run
+        if kind == "score":  # scores are not numbered among the events of the run
             return
         run = self._runs.get(run_id)
         if run is None:
@@ -95,14 +95,14 @@ class Check:
 
 
 def _numbered(block: Block, file: str, told: list[Problem]) -> Iterator[tuple[int, AnyEvent]]:
-    """The events of a block, each with the number of its line."""
+    """Events of a block with their line numbers."""
     decoder = decoder_of(None)
     before = len(told)
     events = decode_block(block, decoder, file, told.append)
     if len(events) == block.lines:
         yield from enumerate(events, block.line)
         return
-    del told[before:]  # once more, now line by line, so that each event is known by its own
+    del told[before:]  # decode again line by line, so that each event gets its own line number
     for number, line in enumerate(block.data.split(b"\n"), block.line):
         alone = msgspec.structs.replace(block, data=line, line=number)
         for event in decode_block(alone, decoder, file, told.append) if line.strip() else ():
@@ -116,7 +116,7 @@ def _unread(told: list[Problem]) -> Iterator[Fault]:
 
 
 def _gaps(run_id: str, run: _Run) -> Iterator[Fault]:
-    """Gaps in a run's sequence numbers. A log without any chunk was written without them, so its gaps mean nothing."""
+    """Gaps in a run's sequence numbers. Without any chunk, the log was written without them, and gaps are expected."""
     ranges = run.seen.ranges
     file, line = run.jumps.get(ranges[0][0], ("", 0))
     if not run.started:

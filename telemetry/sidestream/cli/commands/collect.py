@@ -1,4 +1,4 @@
-"""`sidestream collect`: one process that exports for many."""
+"""`sidestream collect`: one process that exports the logs of many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sidestream.cli.options import DEFAULT_LOG, AsJson, Paths
 from sidestream.errors import ConfigurationError
 
 CHECKPOINT = ".sidestream-collect"
-"""Folder within that of the log."""
+"""Name of the checkpoint folder, within the folder of the log."""
 
 
 def collect(
@@ -38,14 +38,14 @@ def collect(
     ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Follow the logs of any number of processes and export them once for all, until SIGTERM or Ctrl-C.
+    """Export the logs of any number of processes from one process, until SIGTERM or Ctrl-C.
 
-    The processes write with the jsonl exporter into one folder; nothing of theirs waits for a network. Each exporter
-    has its own place in the log, goes at its own pace, and sits out its own outages. Killed at any moment and started
-    again, it goes on where it was: no run is lost, counters do not fall back, spans have the ids that they had. A run
-    whose process was killed ends as lost.
+    The processes write to one folder with the jsonl exporter and never wait for a network. Each exporter has its own
+    position in the log, works at its own pace, and retries during its own outages. Killed and restarted at any time,
+    the collector resumes at its checkpoint: no run is lost, counters do not fall, and spans keep their ids. A run whose
+    process was killed ends with outcome lost.
 
-    At the end it prints the books of each exporter; with --json, as JSON.
+    On exit, prints the statistics of each exporter; with --json, as JSON.
 
     Example:  sidestream collect runs/ --otlp http://127.0.0.1:4318 --prometheus :9464
 

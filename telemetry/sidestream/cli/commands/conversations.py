@@ -1,4 +1,4 @@
-"""`sidestream conversations`: the conversations of a log, a line each."""
+"""`sidestream conversations`: a table of the conversations of a log."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def conversations(
     last: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="The last N.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the conversations of a log: runs that your program joined by a conversation id.
+    """List the conversations of a log: runs that your program gave the same conversation id.
 
-    The one with the latest turn is last. Turns, time, tokens and cost are those of the whole conversation, sub-agents
-    included, also where only some of its runs are chosen. `sidestream runs --conversation ID` lists the turns. With
+    The conversation with the latest turn is last. Turns, time, tokens and cost are those of the whole conversation,
+    including sub-agents, even if only some of its runs match. `sidestream runs --conversation ID` lists the turns. With
     --json: a list of sidestream.log.Conversation.
 
     Example:  sidestream conversations --since 24h --tag tenant=acme

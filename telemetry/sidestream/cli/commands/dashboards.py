@@ -1,4 +1,4 @@
-"""`sidestream dashboards export`: the Grafana boards and Prometheus rules, for a Grafana that is there already."""
+"""`sidestream dashboards export`: Grafana boards and Prometheus rules for an existing Grafana."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ app = typer.Typer(
 )
 
 CHOSEN = "${datasource}"
-"""Uid of the data source in the boards as shipped: a variable that is chosen on the page."""
+"""Uid of the data source in the shipped boards: a variable that the viewer selects."""
 
 
 @app.callback()
 def _group() -> None:
-    pass  # with one command alone, typer would leave its name out
+    pass  # a callback keeps the name `export`: typer drops the name of an only command
 
 
 @app.command()
@@ -43,7 +43,7 @@ def export(
 ) -> None:
     """Write the boards (JSON) and the rules (YAML).
 
-    Import the boards in Grafana, or provision the folder; name the rules under rule_files in prometheus.yml.
+    Import the boards in Grafana, or provision the folder; list the rules under rule_files in prometheus.yml.
 
     Example:  sidestream dashboards export --out grafana/
 
@@ -57,7 +57,7 @@ def write_boards(out: Path, *, datasource: str | None = None) -> list[Path]:
     """Write every board and the rules to the folder `out`; returns their paths.
 
     Raises:
-        ConfigurationError: they cannot be written there.
+        ConfigurationError: the files cannot be written.
     """
     if datasource is not None and not datasource.strip():
         raise ConfigurationError(
@@ -79,7 +79,7 @@ def write_boards(out: Path, *, datasource: str | None = None) -> list[Path]:
 
 
 def _bound(text: str, uid: str) -> str:
-    """A board that asks the data source `uid`, with nothing to choose."""
+    """Board bound to the data source `uid`, without the variable for selecting one."""
     board = json.loads(text.replace("${datasource:queryparam}&", ""), object_hook=lambda each: _asking(each, uid))
     variables = board["templating"]["list"]
     board["templating"]["list"] = [variable for variable in variables if variable["name"] != "datasource"]
@@ -91,6 +91,6 @@ def _asking(each: dict[str, Any], uid: str) -> dict[str, Any]:
 
 
 def _generated() -> Path:
-    """Where the files are: in the installed package, or in the source tree that an editable install points to."""
+    """Folder of the generated files: in the installed package, or in the source tree of an editable install."""
     packaged = Path(__file__).parents[2] / "_dashboards"
     return packaged if packaged.is_dir() else Path(__file__).parents[4] / "dashboards" / "generated"

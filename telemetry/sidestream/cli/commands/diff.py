@@ -1,4 +1,4 @@
-"""`sidestream diff`: what differs between two runs."""
+"""`sidestream diff`: the differences between two runs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 MEASURES = ("duration_seconds", "time_to_first_token_seconds", "cost_usd", "input_tokens", "output_tokens")
 SHORT = 24
-"""Longest texts, in characters, that are shown side by side on one line."""
+"""Maximum characters of texts that are shown side by side on one line."""
 SMALL_SECONDS = 0.01
-"""Durations below which a difference is not told in percent."""
+"""Durations in seconds below which a difference is not shown in percent."""
 FIGURES: tuple[Figure, ...] = ("usage", "cost")
 FOLDED = 6
-"""Lines of a text's differences that are shown without --full."""
+"""Lines of a text difference that are shown without --full."""
 
 
 @choosing_runs
@@ -43,9 +43,9 @@ def diff(
 ) -> None:
     """Compare two runs.
 
-    What was asked, what they did, said and used, how long they took and what they cost. Steps are paired by what they
-    are, in order. Without RUN the last two of those that the options choose are compared; with one, it and the last
-    other one. With --json: sidestream.log.RunDiff, a and b as in `sidestream runs --json`.
+    Compares prompts, steps, answers, tokens, time and cost. Steps are paired by kind and name, in order. Without RUN,
+    the last two runs that match the options are compared; with one RUN, that run and the last other one. With --json:
+    sidestream.log.RunDiff, a and b as in `sidestream runs --json`.
 
     Example:  sidestream diff --agent support
 
@@ -82,7 +82,7 @@ def _chosen(names: Sequence[str], known: Sequence[RunSummary]) -> list[RunSummar
 
 
 def _as_plain(found: RunDiff) -> dict[str, Any]:
-    """Plain values for JSON. Each step stands alone, since steps within it have entries of their own."""
+    """Plain values for JSON. Each step stands alone, because steps within it have their own entries."""
     import msgspec
 
     def alone(step: Step | None) -> Step | None:
@@ -112,7 +112,7 @@ def _show(found: RunDiff, full: bool) -> None:
 
 
 def _is_fact(pair: StepDiff) -> bool:
-    """Whether a step is the run's final result, which is among the facts about the run as a whole."""
+    """Whether the step is the run's final result, which is already shown among the differences of the whole run."""
     step = pair.a or pair.b
     return step is not None and step.kind == "final_result" and pair.depth == 0
 
@@ -130,7 +130,7 @@ def _step(pair: StepDiff, full: bool) -> Iterator[Text]:
     indent = "  " * min(pair.depth, 8)
     name = subject(step)
     if pair.a is not None and pair.b is not None and pair.a.request != pair.b.request:
-        name = f"{subject(pair.a)} {glyphs().to} #{pair.b.request}"  # the same request, not at the same place
+        name = f"{subject(pair.a)} {glyphs().to} #{pair.b.request}"  # same request in another position
     line = Text(f"{sign} {indent}", style).append(safe(name, BOLD if pair.status == "changed" else style))
     if pair.status != "changed":
         line.append(f"  {step.outcome or ''}  {humanize_seconds(step.duration_seconds)}".rstrip(), "dim")
@@ -156,7 +156,7 @@ def _step_bounds(step: Step | None) -> frozenset[str]:
 def _changes(
     changes: Sequence[Change], indent: str, full: bool, a_bounds: frozenset[str], b_bounds: frozenset[str]
 ) -> Iterator[Text]:
-    """Lines of changes: measured figures together on one line, then texts that differ."""
+    """Lines of changes: numbers together on one line, then texts."""
     from rich.text import Text
 
     from sidestream.cli.rendering import BAD, DIM, GOOD, safe
@@ -236,7 +236,7 @@ def _difference(change: Change) -> str:
     if change.difference is None or not a or isinstance(a, bool):
         return ""
     if change.what.endswith("_seconds") and max(a, b) < SMALL_SECONDS:
-        return ""  # some milliseconds more or less are no news
+        return ""  # a few milliseconds are noise
     return f" {(b - a) / a:+.0%}" if change.what in MEASURES or a > 20 else f" {b - a:+,}"
 
 
@@ -249,7 +249,7 @@ def _text_difference(a: str, b: str, most: int | None) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of a text, long ones broken at sentences, so that a word changed does not change the whole."""
+    """Lines of a text, split at sentences, so that one changed word does not mark the whole line."""
     import re
 
     return [piece for line in text.split("\n") for piece in re.split(r"(?<=[.!?]) +", line)] if text else []

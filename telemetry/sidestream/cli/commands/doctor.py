@@ -1,4 +1,4 @@
-"""`sidestream doctor`: would it work from here, and what would be sent?"""
+"""`sidestream doctor`: checks of exporters, endpoints and library internals on this machine."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def doctor(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell whether exporters would work from here: settings, endpoints, and what would be sent.
+    """Check exporters from this machine: settings, endpoints, and which content they would send.
 
-    Nothing of a run is sent; an OTLP endpoint gets an empty request. The exit code is 1 if something is wrong.
+    No data of runs is sent; an OTLP endpoint gets an empty request. The exit code is 1 if a check fails.
 
     Example:  sidestream doctor --otlp http://localhost:4318
 
@@ -86,8 +86,8 @@ def _exporter(spec: str) -> Iterator[CheckResult]:
 
 
 def _private_names() -> list[dict[str, Any]]:
-    """Probes of the private names of each library that is installed, as JSON objects."""
-    import multiprocessing.spawn  # noqa: F401  # its names are probed only where it is loaded
+    """Probes of the private names in each installed library, as JSON objects."""
+    import multiprocessing.spawn  # noqa: F401  # its names are probed only once it is imported
 
     from sidestream import stdlib_compat
     from sidestream.sources.pydantic_ai import compat
@@ -98,7 +98,7 @@ def _private_names() -> list[dict[str, Any]]:
         ("the standard library", stdlib_compat.probes()),
         ("other SDKs", sdk_compat.probes()),
     ]
-    with suppress(ImportError):  # an extra
+    with suppress(ImportError):  # an optional extra
         from sidestream_exporters.prometheus import compat as prometheus_compat
 
         found.append(("prometheus_client", prometheus_compat.probes()))
@@ -106,7 +106,7 @@ def _private_names() -> list[dict[str, Any]]:
     with suppress(ImportError):
         from sidestream_exporters.otlp import compat as otlp_compat
 
-        for sentence in otlp_compat.probe():  # of names that are gone alone
+        for sentence in otlp_compat.probe():  # the OTLP probe reports missing names only
             name, _, lost = sentence.partition(": ")
             probes.append({"library": "opentelemetry", "name": name, "holds": False, "lost": lost})
     return probes
@@ -122,7 +122,7 @@ def _show(probes: list[dict[str, Any]]) -> None:
 
 
 def _metrics(url: str) -> CheckResult:
-    """Whether metrics of ours are served at `url`."""
+    """Check whether Sidestream's metrics are served at `url`."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as answer:
             text = answer.read(1_000_000).decode("utf-8", "replace")

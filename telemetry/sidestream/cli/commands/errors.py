@@ -1,4 +1,4 @@
-"""`sidestream errors`: what went wrong in a log, errors of one kind together."""
+"""`sidestream errors`: the errors of a log, grouped by kind."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def errors(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Group the errors of a log by what they are.
+    """Group the errors of a log by kind.
 
-    Errors of the same type, raised at the same place of the application's code, with the same message but for numbers,
-    ids and URLs, are one line: how often, in how many runs, first and last seen, and the last run that had one. With
-    --json: a list of sidestream.log.ErrorGroup.
+    Errors with the same type, the same place in the application's code, and the same message apart from numbers, ids
+    and URLs form one line: how often, in how many runs, first and last time, and the last run. With --json: a list of
+    sidestream.log.ErrorGroup.
 
     Example:  sidestream errors --since 24h
 

@@ -1,4 +1,4 @@
-"""`sidestream export`: a log as a table for other programs, or a run as a page for people."""
+"""`sidestream export`: a log as a table, a run as an HTML page, or runs as evaluation cases."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a log as Parquet, CSV or HTML, or its runs as cases to evaluate.
+    """Write a log as Parquet or CSV, a run as HTML, or runs as cases to evaluate.
 
-    A row a run or a row an event; or one run as an HTML file that needs nothing else. What is not known is an empty
-    cell, and not 0. Parquet needs DuckDB: pip install 'sidestream[parquet]'. The HTML page holds all that was said: see
+    A table has one row for each run or event; an unknown value is an empty cell, not 0. Parquet needs DuckDB:
+    pip install 'sidestream[parquet]'. The HTML file is self-contained and holds all prompts and answers: see
     `sidestream redact` before you send it.
 
     Example:  sidestream export --since 7d --out runs.csv
@@ -86,7 +86,7 @@ def export(
 
 
 def _cases(log: Sequence[str], where: Filter, run: str | None, target: Path, unread: Unread) -> int:
-    """Write runs as the cases of a data set."""
+    """Write runs as the cases of a data set; returns their number."""
     from sidestream.cli.tables import new_file
     from sidestream.log import cases, runs
     from sidestream.log.runs.naming import named_run
@@ -96,14 +96,14 @@ def _cases(log: Sequence[str], where: Filter, run: str | None, target: Path, unr
     if not chosen:
         raise no_runs(where)
     found = cases(log, chosen)
-    # JSON is YAML too.
+    # JSON is valid YAML.
     with new_file(target) as part:
         part.write_bytes(msgspec.json.format(msgspec.json.encode({"name": target.stem, "cases": found}), indent=2))
     return len(found)
 
 
 def _page(log: Sequence[str], where: Filter, run: str | None, target: Path, unread: Unread) -> int:
-    """Write the page of one run."""
+    """Write the HTML page of one run; returns 1, the number of runs."""
     from sidestream.cli.tables import new_file
     from sidestream.log import load_run, runs
     from sidestream.log.runs.naming import named_run

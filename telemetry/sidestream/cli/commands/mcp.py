@@ -20,9 +20,9 @@ def mcp(
 ) -> None:
     """Serve the log to a coding agent, as a Model Context Protocol server on standard input and output.
 
-    The agent lists and filters runs, opens one, reads what a model was sent and answered, searches, compares and sums
-    up. It can change nothing. Answers are sized for a context window. What is shown goes to that agent's model:
-    --content none leaves names and numbers. With --json: the tools and their arguments, and no server.
+    The agent can list and filter runs, open a run, read requests and answers, search, compare, and compute statistics.
+    All tools are read-only. Answers are sized for a context window and go to that agent's model: --content none leaves
+    only names and numbers. With --json: print the tools and their arguments, and start no server.
 
     Example:  claude mcp add sidestream -- sidestream mcp runs/
 

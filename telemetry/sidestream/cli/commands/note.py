@@ -1,4 +1,4 @@
-"""`sidestream note`: says what one thinks of a run, in the log."""
+"""`sidestream note`: adds scores of a run to the log."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def note(
     log: Log = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a run: what people and other programs think of it, as events of the log.
+    """Score a run: judgements of people and other programs, as events of the log.
 
-    Written to a file of its own in the folder of the log, whoever else writes there; into a shared .jsonl file that is
-    named; or to ClickHouse. The latest score of a name counts. In a program: sidecar.score(run_id, …).
+    The score is written to a new file in the folder of the log, beside any active writers; to a shared .jsonl file that
+    is named; or to ClickHouse. The latest score of a name counts. In a program: sidecar.score(run_id, …).
 
     Example:  sidestream note b855 --score helpful=0.8 --comment 'right, and too long'
 
@@ -58,7 +58,7 @@ def note(
 
 
 def parsed(text: str, label: str | None, comment: str | None) -> Score:
-    """The score that `NAME=VALUE` means. Raises `ConfigurationError` for what cannot be meant."""
+    """Parse `NAME=VALUE` as a score. Raises `ConfigurationError` for invalid text."""
     from sidestream.events.scores import checked_score
 
     name, given, wanted = text.partition("=")

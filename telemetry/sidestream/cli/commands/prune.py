@@ -1,4 +1,4 @@
-"""`sidestream prune`: old parts of a log go, by age or by size."""
+"""`sidestream prune`: deletes old files of a log by age or size."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old files of a log, or their content.
+    """Delete old files of a log, or their content.
 
-    Only files that Sidestream named by their time are touched, and none that is being written. A file is a whole one or
-    gone: run this beside writers and readers, from cron for example. What was not yet sent by `sidestream collect` or
-    `replay` goes as well. With --json: sidestream.log.Pruning.
+    Only files with a dated name are touched, and none that is being written. Each file stays complete or is deleted, so
+    that the command can run beside writers and readers, for example from cron. Events that `sidestream collect` or
+    `replay` has not sent yet are deleted as well. With --json: sidestream.log.Pruning.
 
     Example:  sidestream prune runs/ --older-than 30d --max-size 10GB
 
@@ -69,7 +69,7 @@ def prune(
 
 
 def parse_size(text: str) -> int:
-    """The bytes that `text` means: `500MB`, `10GB`, `2GiB`, or a number. Raises `ConfigurationError` otherwise."""
+    """Parse a size in bytes: `500MB`, `10GB`, `2GiB`, or a number. Raises `ConfigurationError` otherwise."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.strip().lower())
     if found is None:
         raise ConfigurationError(f"size {text!r}: write bytes such as 500MB, 10GB or 2GiB")

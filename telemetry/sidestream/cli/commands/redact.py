@@ -1,4 +1,4 @@
-"""`sidestream redact`: a copy of a log that says less."""
+"""`sidestream redact`: a copy of a log with less content."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def redact(
 ) -> None:
     """Copy a log with less content.
 
-    To give to somebody else. Content is prompts, instructions, answers, arguments, results, outputs, error texts and
-    payloads. What stays under any policy: names of agents, models and tools, ids, tags, types, numbers, times, host.
-    Lines that cannot be read are left out, for nobody knows what they say. The copy has the files' names; the log
-    itself is not touched.
+    For passing a log on. Content is prompts, instructions, answers, arguments, results, outputs, error texts and
+    payloads. Under any policy, names of agents, models and tools, ids, tags, types, numbers, times and host stay.
+    Unreadable lines are left out, because their content is unknown. The copies have the names of the original files,
+    which are not changed.
 
     Example:  sidestream redact runs/ --out clean/ --content metadata
 
@@ -67,7 +67,7 @@ def redact(
 
 
 def _new_folder(out: str, files: list[Path]) -> Path:
-    """Folder of the copy, made if it is not there. Nothing is ever written over."""
+    """Folder of the copy, created if missing. Existing files are never overwritten."""
     folder = Path(out).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"redact: --out {out}: is there already: give a folder that is new or empty")
@@ -84,7 +84,7 @@ def _new_folder(out: str, files: list[Path]) -> Path:
 def copy(
     source: Path, target: Path, policy: ContentPolicy, wanted: Callable[[StreamEvent], bool], unread: Unread
 ) -> int:
-    """Write the events of `source` that are `wanted` to `target`, as `policy` lets them; returns their number."""
+    """Write the events of `source` for which `wanted` is true to `target` under `policy`; returns their number."""
     from sidestream.events import encode_line
     from sidestream.log.reader import blocks_of, decode_block, decoder_of
     from sidestream.recording.content import apply_policy
@@ -101,7 +101,7 @@ def copy(
 
 @contextlib.contextmanager
 def _opened(target: Path) -> Iterator[IO[bytes]]:
-    """A new file for its owner alone, compressed if its name says so."""
+    """New file for its owner alone, compressed if its name ends in .gz."""
     with os.fdopen(
         os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb"
     ) as raw:

@@ -1,4 +1,4 @@
-"""`sidestream replay`: a log, exported once more."""
+"""`sidestream replay`: exports a log again."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def replay(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export a log once more, with the times and ids it had: after an outage, or to a new place.
+    """Export a log again with its original times and ids: after an outage, or to a new target.
 
-    Spans have the ids that they had, so that twice is once. What an outage left out is known where the application's
-    exporter kept a record of what it delivered (otlp:?record=PATH): --only-missing sends that and no more. A run whose
-    process was killed ends as lost. Ctrl-C ends a replay; with --resume, the next one goes on there.
+    Spans keep their ids, so that a repeated replay adds no duplicates. If the application's exporter kept a record of
+    its deliveries (otlp:?record=PATH), --only-missing sends just what the record lacks. A run whose process was killed
+    ends with outcome lost. Ctrl-C stops a replay; with --resume, the next one continues there.
 
-    The exit code is 0 if all of it was delivered, else 1. With --json: a list of what it came to, for each exporter.
+    The exit code is 0 if everything was delivered, else 1. With --json: a list with the result of each exporter.
 
     Example:  sidestream replay runs/ --to otlp:http://127.0.0.1:4318 --since 2h
 
@@ -120,9 +120,9 @@ def _speed(text: str) -> float | None:
 
 
 def _until_interrupted(stop: threading.Event, call: Callable[[], Replayed]) -> Replayed:
-    """`call` in a thread of its own; Ctrl-C sets `stop`, and a second one ends everything.
+    """Run `call` in a thread of its own. The first Ctrl-C sets `stop`, the second aborts.
 
-    Not set by a handler: that would run in the middle of this very thread's wait for the same event.
+    A signal handler must not set `stop`: it could interrupt this thread while waiting on the same event.
     """
     result: SimpleQueue[Replayed | BaseException] = SimpleQueue()
 
@@ -134,7 +134,8 @@ def _until_interrupted(stop: threading.Event, call: Callable[[], Replayed]) -> R
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # Daemonic, to be left behind; and not joined, for a join that is interrupted takes the thread for ended.
+        # Daemonic, so that a hanging thread can be abandoned. Not joined: an interrupted join marks the thread as
+        # ended.
         threading.Thread(target=work, name="sidestream-replay", daemon=True).start()
         while True:
             try:
@@ -153,7 +154,7 @@ def _until_interrupted(stop: threading.Event, call: Callable[[], Replayed]) -> R
 
 @contextmanager
 def _progress(spec: str) -> Iterator[OnProgress | None]:
-    """A bar on stderr, if that is a terminal."""
+    """Progress bar on stderr, if that is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

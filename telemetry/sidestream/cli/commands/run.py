@@ -1,4 +1,4 @@
-"""`sidestream run`: another program, as it is, with its agents observed."""
+"""`sidestream run`: runs an unchanged program with its agents observed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidestream.autostart import Settings
 
 CONTEXT = {"allow_interspersed_args": False, "ignore_unknown_options": True}
-"""What follows the first word that is no option of ours is the program's, `-m` with it."""
+"""The first word that is not an option of `run`, including `-m`, begins the program's command line."""
 
 
 def run(
@@ -100,10 +100,10 @@ def run(
         bool, typer.Option("--loose", help="With --rerun: a request that differs from the logged one is answered too.")
     ] = False,
 ) -> None:
-    """Run a program with every agent in it observed, and every call of a model; not a line of it changes.
+    """Run a program and observe every agent and every model call in it, without changing its code.
 
-    Its arguments, input, output, exit code and signals are its own. An option beats the environment, which beats the
-    default. A script that ends in .py, and -m, run with this Python. A setting that cannot work is said, and left out.
+    Arguments, input, output, exit code and signals are the program's own. Options take precedence over environment
+    variables. Scripts that end in .py, and -m, run with this Python. An invalid setting is reported and ignored.
 
     Example:  sidestream run -- python app.py
 
@@ -145,7 +145,7 @@ def run(
 def _with_rerun(
     settings: Settings | None, environment: dict[str, str], run: str, log: str, *, strict: bool, logged_tools: bool
 ) -> Settings:
-    """`settings` with the run that is to be done again, and in `environment` keys for providers that nobody asks."""
+    """`settings` with the run to run again; adds placeholder API keys of providers to `environment`."""
     from sidestream.autostart import Settings
     from sidestream.autostart.rerun import KEYS, NO_KEY, Rerun
     from sidestream.log import runs
@@ -167,7 +167,7 @@ def _settings(
     sdk: str | None,
     numbers: Mapping[str, str | None],
 ) -> Settings | None:
-    """The settings that can work; None where the program has to run unobserved. What cannot work is logged."""
+    """Settings without invalid values, which are reported on stderr; None if the program has to run unobserved."""
     from sidestream.autostart import Settings
     from sidestream.recording.content import ContentPolicy
 
@@ -189,7 +189,7 @@ def _settings(
             given["content"] = content
         except ConfigurationError as error:
             given["content"] = "none"
-            _say(f"{error}; none is taken")  # the default may show more than was meant
+            _say(f"{error}; none is taken")  # the default may show more than intended
     if sdk is not None:
         from sidestream.sources.sdk.registry import known_sdks
 
@@ -213,7 +213,7 @@ def _settings(
 
 
 def _with_collector(exporters: list[str], collected: Sequence[str]) -> list[str]:
-    """`exporters`, and where some are to be `collected`, a log and the collector that follows it."""
+    """`exporters` with a log and a collector that follows it, if any are `collected`."""
     if not collected:
         return exporters
     from urllib.parse import quote
@@ -228,7 +228,7 @@ def _say(message: str) -> None:
 
 
 def _is_isolated(command: Sequence[str]) -> bool:
-    """Whether -E, -I or -S keeps Python from starting Sidestream; logged if so."""
+    """Whether -E, -I or -S keeps Python from starting Sidestream; reported on stderr if so."""
     words = iter(command[1:] if os.path.basename(command[0]).startswith("python") else ())
     for word in words:
         option = re.fullmatch("-([^-cmWX]*)([cmWX]?)(.*)", word, re.DOTALL)
@@ -246,9 +246,9 @@ def _is_isolated(command: Sequence[str]) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """The environment as this process was given it."""
+    """Environment as this process received it."""
     environment = dict(os.environ)
-    # Without a locale, Python sets LC_CTYPE for itself (PEP 538). A Python that finds it set is not in UTF-8 mode.
+    # Without a locale, Python sets LC_CTYPE itself (PEP 538). A child that inherits it would not use UTF-8 mode.
     coerced = sys.flags.utf8_mode and environment.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8")
     if coerced and "PYTHONUTF8" not in environment and sys.version_info < (3, 15):
         del environment["LC_CTYPE"]
@@ -256,24 +256,24 @@ def _environment() -> dict[str, str]:
 
 
 def _become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Run `command` in place of this process, or on Windows, which cannot, hand on its exit code."""
+    """Replace this process by `command`; on Windows, which cannot, run it and pass on its exit code."""
     name, *arguments = command
     if name == "-m" or (name.endswith((".py", ".pyw")) and os.path.isfile(name)):
         name, arguments = sys.executable, [*command]
-    here = os.path.dirname(sys.executable)  # the environment's own programs, where it is not activated
+    here = os.path.dirname(sys.executable)  # programs of this virtual environment, if it is not activated
     program = shutil.which(name) or shutil.which(name, path=here)
     if program is None:
         exists = os.path.exists(name)
         print(f"sidestream: cannot run {name!r}: {'not a program' if exists else 'not found'}", file=sys.stderr)
         raise typer.Exit(126 if exists else 127)
-    # A Python finds out where it is from the name by which it was called.
+    # Python locates its installation by the name it was called with.
     called = name if shutil.which(name) else program
     sys.stdout.flush()
     sys.stderr.flush()
     if sys.platform == "win32":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the program as well, which decides
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program receives Ctrl-C too, and decides
         raise typer.Exit(subprocess.call([program, *arguments], env=environment))
-    for ignored in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):  # by Python; what replaces it would inherit that
+    for ignored in ("SIGPIPE", "SIGXFZ", "SIGXFSZ"):  # ignored by Python; the program would inherit the ignored signals
         if hasattr(signal, ignored):
             signal.signal(getattr(signal, ignored), signal.SIG_DFL)
     try:

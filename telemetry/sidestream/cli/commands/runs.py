@@ -1,4 +1,4 @@
-"""`sidestream runs`: the runs of a log, a line each."""
+"""`sidestream runs`: a table of the runs of a log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sidestream.terminal.table import TableCell
 
 SHOWN = 50
-"""Runs in the table without --all and --limit."""
+"""Maximum runs in the table without --all and --limit."""
 
 
 @choosing_runs
@@ -36,9 +36,9 @@ def runs(
 ) -> None:
     """List the runs of a log.
 
-    The newest is last; sub-agents are below the run that called them. With --sort the first is the largest, and there
-    are no levels. Cost is a run's own, without its sub-agents, so
-    that the column may be summed. With --json: a list of all of them, with every field of sidestream.log.RunSummary.
+    The newest run is last; sub-agents are below the run that called them. With --sort, the largest is first, and
+    sub-agents are not indented. Cost is a run's own, without sub-agents, so that the column can be summed. With --json:
+    a list of all runs, with every field of sidestream.log.RunSummary.
 
     Example:  sidestream runs --since 2h --outcome error
 
@@ -86,7 +86,7 @@ def runs(
 
 
 def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
-    """Each run with its depth: sub-agents follow the run that called them."""
+    """Runs with their depth; sub-agents follow the run that called them."""
     below: dict[str | None, list[RunSummary]] = {}
     ids = {run.run_id for run in known}
     for run in known:
@@ -99,7 +99,7 @@ def in_tree(known: Sequence[RunSummary]) -> list[tuple[RunSummary, int]]:
         ordered.append((run, depth))
         waiting += [(child, depth + 1) for child in reversed(below.get(run.run_id, []))]
     reached = {run.run_id for run, _ in ordered}
-    return ordered + [(run, 0) for run in known if run.run_id not in reached]  # who call each other in a circle
+    return ordered + [(run, 0) for run in known if run.run_id not in reached]  # runs that form a cycle of parents
 
 
 def _row(run: RunSummary, depth: int, length: int, *, short: bool) -> dict[str, TableCell]:

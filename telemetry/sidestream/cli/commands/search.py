@@ -1,4 +1,4 @@
-"""`sidestream search`: where something was said."""
+"""`sidestream search`: finds text in a log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sidestream.log import Filter, Hit
 
 MATCH = 12
-"""Columns of what was found that are shown at least."""
+"""Minimum columns of a match that are shown."""
 WIDE, MIDDLE = 120, 80
-"""Columns of terminals on which date and time are shown, or without the year; on others not at all."""
+"""Terminal widths from which date and time are shown in full, or without the year; below, not at all."""
 ID = 8
-"""Characters shown of a run's id."""
+"""Characters of a run's id that are shown."""
 
 
 @choosing_runs
@@ -33,17 +33,17 @@ def search(
     newest: Annotated[bool, typer.Option("--newest", help="The run that began last comes first.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find a text in what was said.
+    r"""Find a text in prompts, answers, tool calls and errors.
 
-    In prompts, instructions, answers, thoughts, names of tools, arguments, results, outputs and errors. Answers are
-    searched as they read, not as they were streamed. One line a place: time, agent, the end of the run's id (for
-    `sidestream show`), the field, and what stands there. With --json: a sidestream.log.Hit on each line.
+    Searches prompts, instructions, answers, thinking, names of tools, arguments, results, outputs and errors. Chunks of
+    a streamed answer are joined first. Prints one line for each hit: time, agent, end of the run's id (for `sidestream
+    show`), field, and text. With --json: a sidestream.log.Hit on each line.
 
     Example:  sidestream search refund --agent support
 
     Example:  sidestream search look_up_order --newest -n 5
 
-    Example:  sidestream search -e -i 'order \\d{4}' 'logs/*.jsonl.gz' --json
+    Example:  sidestream search -e -i 'order \d{4}' 'logs/*.jsonl.gz' --json
     """
     from sidestream.cli.rendering import show, write_json
     from sidestream.log import search as find
@@ -71,7 +71,7 @@ def search(
 
 
 def _given(where: Filter) -> Filter | None:
-    """The filter, or None if it takes every run: then the search need not find out which runs there are."""
+    """`where`, or None if it matches every run: the search then need not list the runs."""
     from sidestream.log import Filter
 
     return None if where == Filter() else where
@@ -86,7 +86,7 @@ def _line(hit: Hit) -> Text:
     room = max(width() - display_width(line.plain), MATCH)
     lead, match = one_line(before), truncate(one_line(found), room, glyphs().more)
     space = max(min(room // 3, room - display_width(match) - 1), 0)
-    if display_width(lead) > space:  # what was found stands in the first third of what room there is
+    if display_width(lead) > space:  # the match starts within the first third of the room
         lead = glyphs().more + lead[len(lead) - max(space - 1, 0) :].lstrip() if space else ""
     line.append(lead + (" " if lead and before[-1:].isspace() else ""))
     line.append(match, HIT)
@@ -97,7 +97,7 @@ def _line(hit: Hit) -> Text:
 
 
 def _place(hit: Hit) -> Text:
-    """Place of a hit: time, agent, run, field. It leaves two fifths of the line to the text at least."""
+    """Time, agent, run and field of a hit, in at most three fifths of the line."""
     from rich.text import Text
 
     from sidestream.cli.rendering import BOLD, DIM, glyphs, local, safe, width

@@ -35,8 +35,8 @@ def serve(
 ) -> None:
     """Browse the runs of a log: filters, charts, a timeline and the conversation of each run, live and replayed.
 
-    They answer to this machine alone unless HOST says otherwise, and then only to those who have the token. The pages
-    read the log; all that they write are your scores of runs, as `sidestream note` does, and only where HOST is local.
+    The pages are reachable from this machine only, unless HOST is another address; then they require the token. They
+    read the log, and write only your scores of runs, as `sidestream note` does, and only on a local HOST.
 
     Example:  sidestream serve runs/ --open
 
@@ -67,7 +67,8 @@ def serve(
         import webbrowser
 
         webbrowser.open(address)
-    # Open pages hold a connection for live updates; stopping does not wait for them, and cutting them off is no error.
+    # Open pages hold a connection for live updates: do not wait for them on exit, and log no error for cutting them
+    # off.
     config = uvicorn.Config(
         app, log_level="critical", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=0
     )

@@ -1,4 +1,4 @@
-"""`sidestream show`: one run as a tree of its steps, with the time of each and what was said."""
+"""`sidestream show`: one run as a tree of its steps, with times and content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidestream.terminal.layout import Layout
 
 WHOLE_ID = 36
-"""Characters of an id."""
+"""Characters of a full id."""
 
 
 @choosing_runs
@@ -32,9 +32,9 @@ def show(
 ) -> None:
     """Show one run as a tree of its steps.
 
-    Each request, tool call and sub-agent has a bar for its time (the thin line is the wait for the first token), its
-    tokens and cost, and what was said. With --json: sidestream.log.RunLog, which has every delta with its time, and
-    every event with its file and line.
+    Each request, tool call and sub-agent has a bar for its time (the thin line is the wait for the first token),
+    tokens, cost, and content. With --json: sidestream.log.RunLog, with the time of every delta, and the file and line
+    of every event.
 
     Example:  sidestream show --failed --agent support
 
@@ -49,7 +49,7 @@ def show(
     unread = Unread()
     with busy(paths):
         if run is not None and len(run) == WHOLE_ID and where == Filter():
-            loaded = load_run(paths, run)  # there is no need to know the others
+            loaded = load_run(paths, run)  # a full id: reading the list of runs is unnecessary
         else:
             known = runs(paths, where, on_problem=unread)
             unread.say()
@@ -61,7 +61,7 @@ def show(
 
 
 def _chosen(name: str | None, every: Sequence[RunSummary], failed: bool, where: Filter) -> str:
-    """The id of the run that is meant."""
+    """Id of the selected run."""
     from sidestream.events import verdict_of
     from sidestream.log.runs.naming import named_run
 
@@ -70,7 +70,8 @@ def _chosen(name: str | None, every: Sequence[RunSummary], failed: bool, where: 
         return named_run(name, known).run_id
     if not known:
         raise nothing_found("no run failed") if failed and every else no_runs(where)
-    # Of sub-agents, the run that called them tells; but one that failed may have been forgiven by it.
+    # Prefer an outermost run, which shows its sub-agents. A failed sub-agent counts, because its caller may have
+    # succeeded.
     return ([each for each in known if failed or each.parent_run_id is None] or known)[-1].run_id
 
 
@@ -86,7 +87,7 @@ def _lines(loaded: RunLog, view: Layout, full: bool) -> Iterator[str]:
 
 
 def _whole(loaded: RunLog) -> float:
-    """Duration in seconds, from the start of the run to the last event known of it."""
+    """Duration in seconds, from the start of the run to its last known event."""
     ends: list[Any] = [loaded.summary.duration_seconds or 0.0]
     for _, run, step in loaded.walk():
         ends.append(run.start + step.start + (step.duration_seconds or 0.0))

@@ -1,4 +1,4 @@
-"""`sidestream stats`: what the runs of a log did, used and cost, summed up."""
+"""`sidestream stats`: totals of the runs of a log."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def stats(
 ) -> None:
     """Sum up a log by agent, model, tool, hour, day, attempt, or the values of a tag.
 
-    How many runs, requests and tool calls, how they ended, tokens, cost, and how long they took. p50 is the median; 95
-    of 100 took no longer than p95. Hours and days are UTC. A run's cost is its own, without that of its sub-agents, so
-    nothing is counted twice. With --json: sidestream.log.Statistics, with all tables.
+    Counts runs, requests and tool calls, their outcomes, tokens, cost and durations. p50 is the median; 95 of 100 took
+    no longer than p95. Hours and days are UTC. A run's cost excludes its sub-agents, so that nothing is counted twice.
+    With --json: sidestream.log.Statistics, with all tables.
 
     Example:  sidestream stats --since 24h
 
@@ -90,7 +90,7 @@ def _total(found: Statistics) -> Iterator[str]:
 
 
 def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> list[Styled]:
-    """How many ended how, the usual end left out."""
+    """Counts by outcome, without the usual outcomes in `apart_from`."""
     from sidestream.cli.rendering import layout
     from sidestream.terminal.table import Styled
     from sidestream.terminal.text import sanitize
@@ -117,7 +117,7 @@ def _show_groups(by: str, groups: Sequence[Group], *, of_tag: bool = False) -> N
 
 
 def _scores(group: Group) -> str:
-    """Mean of each score, or its most frequent label, and of how many runs."""
+    """Mean or most frequent label of each score, and the number of runs."""
     from sidestream.terminal.text import sanitize
 
     told = []

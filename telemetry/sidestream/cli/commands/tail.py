@@ -1,4 +1,4 @@
-"""`sidestream tail`: what the agents of other processes do, as the console exporter shows it in their own."""
+"""`sidestream tail`: the end of a log, shown like the output of the console exporter."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from sidestream.log.forwarding.follow import Follower
 
 LOOK_EVERY = 0.1
-"""Seconds between two looks for what has come."""
+"""Seconds between two polls of the log."""
 TAIL_BYTES = 256 * 1024
-"""Of each file, what is read at first to find its last events."""
+"""Bytes read first at the end of each file to find its last events."""
 
 SILENT = frozenset({"progress"})
 SILENT_UNLESS_VERBOSE = SILENT | {"llm_chunk", "llm_start", "final_result"}
-"""What the console exporter has no line for, and what does not count as a step."""
+"""Event types without a line in the console's output, which do not count as steps."""
 
 
 @choosing_runs
@@ -38,11 +38,11 @@ def tail(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Prompts, arguments and text as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the end of a log, and what comes.
+    """Show the end of a log; with -f, also new events.
 
-    As the console exporter would show it, but of every process that writes there. Of runs that are going on nobody
-    knows the outcome: with -f and --outcome they are shown once they are over. With --json: the events themselves, a
-    line each.
+    The output is that of the console exporter, for all processes that write to the log. The outcome of a run in
+    progress is unknown: with -f and --outcome, a run is shown when it has ended. With --json: the events, one on each
+    line.
 
     Example:  sidestream tail -n 50
 
@@ -55,7 +55,7 @@ def tail(
     log = paths or [DEFAULT_LOG]
     unread = Unread()
     silent = frozenset() if as_json else SILENT if verbose else SILENT_UNLESS_VERBOSE
-    types = {kind.value for kind in StreamEventType} - (silent - {"llm_start"})  # which tells the model
+    types = {kind.value for kind in StreamEventType} - (silent - {"llm_start"})  # `llm_start` names the model
     follower = Follower(log, types=types, from_end=True, on_problem=unread) if follow else None
     known = [] if where == Filter() or (follow and not _exists(log)) else runs(log)
     choose = _everything if where == Filter() else Choice(where, known).take
@@ -68,7 +68,7 @@ def tail(
         with _printing(as_json, verbose) as put:
             before = _last_events(log, types, last, is_shown, unread) if not follow or _exists(log) else []
             come = _new(follower)
-            # What was written after the follower had its first look is seen by both.
+            # Events written after the follower's first poll are in both lists.
             seen_by_both = set(map(_mark, come))
             old = (chosen for event in before if _mark(event) not in seen_by_both for chosen in choose(event))
             put(list(deque((event for event in old if event.event_type not in silent), maxlen=last)))
@@ -97,7 +97,7 @@ def _when(event: AnyEvent) -> Any:
 
 
 def _new(follower: Follower | None) -> list[AnyEvent]:
-    """What has come since the last look, in order of time."""
+    """New events since the last poll, in order of time."""
     batches = follower.poll() if follower is not None else ()
     return sorted((event for batch in batches for event in batch.events), key=_when)
 
@@ -113,7 +113,7 @@ def _everything(event: AnyEvent) -> list[AnyEvent]:
 def _last_events(
     log: Sequence[str], types: set[str], last: int, is_shown: Callable[[AnyEvent], bool], unread: Unread
 ) -> list[AnyEvent]:
-    """The events at the end of each file, in order of time: those after the `last` that are shown, and some before."""
+    """Events at the end of each file, in order of time: at least the `last` shown ones, and possibly earlier events."""
     from sidestream.log import log_files
 
     return sorted(
@@ -124,15 +124,15 @@ def _last_events(
 def _end_of(
     file: Path, types: set[str], last: int, is_shown: Callable[[AnyEvent], bool], unread: Unread
 ) -> list[AnyEvent]:
-    """The end of one file, read from further and further back until `last` events of it are shown."""
+    """End of one file, read from further and further back until `last` of its events are shown."""
     from sidestream.log.reader import Skipped, blocks_of, decode_block, decoder_of
 
     decoder = decoder_of(frozenset(types))
-    compressed = file.suffix == ".gz"  # can only be read from its beginning
+    compressed = file.suffix == ".gz"  # readable from the beginning only
     size = 0 if compressed else file.stat().st_size
     reach, blocks = TAIL_BYTES, 2
     while True:
-        start = max(0, size - reach)  # it may begin within a line, which is then no event
+        start = max(0, size - reach)  # may be in the middle of a line, whose rest is not an event
         kept = deque(blocks_of(file, unread.file_problem, start=start), maxlen=blocks if compressed else None)
         read_whole = len(kept) < blocks if compressed else start == 0
         events = [
@@ -147,7 +147,7 @@ def _end_of(
 
 
 class Choice:
-    """Lets through the events of the runs that a filter takes."""
+    """Filter of events by the filter of their runs, holding events back until the run's match is decided."""
 
     def __init__(self, where: Filter, known: Iterable[RunSummary]) -> None:
         self._where = where
@@ -155,9 +155,9 @@ class Choice:
         self._held: dict[str, list[AnyEvent]] = {}
 
     def take(self, event: AnyEvent) -> list[AnyEvent]:
-        """What is to be shown now that `event` has come."""
+        """Events to show after `event`: none, held-back events, or `event`."""
         if event.event_type == "score" and event.run_id not in self._known:
-            return []  # of a run that is not in this log
+            return []  # the run is not in this log
         run = self._known[event.run_id] = self._noted(event)
         matches = self._where.matches(run)
         if run.outcome == "running" and (self._where.outcomes or (self._may_come_true and not matches)):
@@ -168,7 +168,7 @@ class Choice:
 
     @property
     def _may_come_true(self) -> bool:
-        """Whether a run that the filter does not take yet may be one that it takes later."""
+        """Whether a run that does not match yet may match later."""
         where = self._where
         return bool(where.tools or where.models) or where.min_cost is not None or where.slower is not None
 
@@ -219,7 +219,7 @@ class Choice:
 
 @contextlib.contextmanager
 def _printing(as_json: bool, verbose: bool) -> Iterator[Callable[[Sequence[AnyEvent]], object]]:
-    """What prints events. Raises `OSError` where the output does not take them, `OutputError` where it is closed."""
+    """Function that prints events. Raises `OSError` if the output fails, `OutputError` if it is closed."""
     from sidestream.cli.rendering import write
     from sidestream.events import encode_line
     from sidestream.pipeline.registry import make_exporter
@@ -245,7 +245,7 @@ def _printing(as_json: bool, verbose: bool) -> Iterator[Callable[[Sequence[AnyEv
 
 
 class _NotWritten(Exception):
-    """Carries an `OSError` past the console exporter, which gives a stream up without a word to its caller."""
+    """Carrier of an `OSError` through the console exporter, which would swallow the error and stop writing."""
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(str(reason))
@@ -253,7 +253,7 @@ class _NotWritten(Exception):
 
 
 class _Telling:
-    """Stream whose errors reach the command, and not the console exporter that writes to it."""
+    """Stream whose errors reach the command instead of the console exporter that writes to it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

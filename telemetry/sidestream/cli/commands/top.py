@@ -1,4 +1,4 @@
-"""`sidestream top`: what agents do right now, on a live screen."""
+"""`sidestream top`: a live screen of the runs in progress."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from sidestream.terminal.table import TableCell
 
 STALLED = 2.0
-"""Seconds without an event, while a provider is asked, from which a run is shown as stalled."""
+"""Seconds without an event during a model request, from which a run is shown as stalled."""
 _DOING = {"waiting": "waiting for", "generating": "generating", "tool": "tool", "between": "between steps"}
 
 AROUND = 4
-"""Lines of the screen that are no runs."""
+"""Lines of the screen other than runs."""
 
 
 @choosing_runs
@@ -36,10 +36,10 @@ def top(
     interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="Between two looks.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Watch the runs in progress: what each does, tokens a second, cost so far, and for how long nothing came.
+    """Watch the runs in progress: phase, tokens per second, cost so far, and time since the last event.
 
-    The log is followed as its writers write it. Tokens a second are estimated from the text while an answer is
-    generated (~), and else those of the last answer. Ctrl-C ends it. With --json: one list, as with --once.
+    The log is followed while it is written. Tokens per second are estimated from the text of an answer in progress (~),
+    and otherwise those of the last answer. Ctrl-C exits. With --json: one list, as with --once.
 
     Example:  sidestream top logs/ --agent 'support*'
 
@@ -65,7 +65,7 @@ def top(
 
 
 def _live(watch: Watch, interval: float) -> None:
-    """Show the screen until Ctrl-C, which is taken between two looks: within one, rich would not restore the screen."""
+    """Show the screen until Ctrl-C, handled between updates: during an update, rich would not restore the screen."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -88,7 +88,7 @@ def _live(watch: Watch, interval: float) -> None:
 
 
 def lines(runs: Sequence[Watched], most: int | None = None) -> list[str]:
-    """The screen: what all runs do together, then a line for each of `most` runs."""
+    """Lines of the screen: totals, then one line for each of at most `most` runs."""
     from sidestream.cli.rendering import cost, layout
     from sidestream.log.watching import total_rate
     from sidestream.terminal.numbers import counted
@@ -115,7 +115,7 @@ def lines(runs: Sequence[Watched], most: int | None = None) -> list[str]:
 
 
 def is_stalled(run: Watched) -> bool:
-    """Whether nothing has come for a while although a provider is asked."""
+    """Whether a model request is in progress but no event has arrived for `STALLED` seconds."""
     return run.phase in ("waiting", "generating") and run.silent_seconds >= STALLED
 
 

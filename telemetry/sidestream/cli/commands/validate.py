@@ -1,4 +1,4 @@
-"""`sidestream validate`: whether a log is whole, and if not, what is wrong with which line."""
+"""`sidestream validate`: checks that a log is complete and readable."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 def validate(where: Filter, paths: Paths = None, as_json: AsJson = False) -> None:
     """Check every line of a log.
 
-    Exit code 0 if all is well, 1 with each problem's file and line if not.
+    The exit code is 0 if there are no problems, else 1; each problem is printed with file and line.
 
-    Lines: torn, damaged, foreign (no event of ours), future (of a later version), huge, truncated, unreadable. Runs:
-    gap (events that are missing), twice, no_start, after_end. That a run has no end is no problem: it may be going on,
-    or was killed (see `sidestream runs --outcome lost`). The options choose runs; bad lines are told in any case.
+    Problems of lines: torn, damaged, foreign (not an event), future (of a later version), huge, truncated, unreadable.
+    Of runs: gap (missing events), twice, no_start, after_end. A run without an end is not a problem: it may be in
+    progress, or was killed (see `sidestream runs --outcome lost`). The options select runs; unreadable lines are always
+    reported.
 
     Example:  sidestream validate runs/ || echo "something is wrong"
 
