@@ -40,7 +40,7 @@ def test_a_case_a_run(folder: Path, name: str) -> None:
 
 
 def test_one_run_and_what_cannot_be_written(folder: Path) -> None:
-    assert "end the name of cases in" in mistake("export", folder / "log", "--cases", "--out", folder / "cases.csv")
+    assert "the name must end in" in mistake("export", folder / "log", "--cases", "--out", folder / "cases.csv")
     run_id = Dataset[Any, Any, Any].from_file(_exported(folder)).cases[1].name
     out = folder / "one.json"
     invoke("export", folder / "log", "--cases", "--run", run_id, "--out", out)

@@ -142,7 +142,7 @@ class TestExport:
 
     def test_nothing_is_written_over(self, log: Path, tmp_path: Path) -> None:
         (tmp_path / "runs.csv").write_text("mine")
-        assert "is there already" in mistake("export", log, "--out", tmp_path / "runs.csv")
+        assert "exists already" in mistake("export", log, "--out", tmp_path / "runs.csv")
         assert (tmp_path / "runs.csv").read_text() == "mine"
 
     def test_nothing_found(self, log: Path, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ class TestExport:
     @pytest.mark.parametrize(
         ("options", "says"),
         [
-            (["--out", "x.xlsx"], "end the name in .parquet, .csv, .html"),
+            (["--out", "x.xlsx"], "the name must end in .parquet, .csv, .html"),
             (["--out", "x.csv", "--table", "tools"], "choose runs or events"),
             (["--out", "x.csv", "--run", "1234"], "--run is for .html"),
             (["--out", "/nowhere/at/all.csv"], "cannot be written"),

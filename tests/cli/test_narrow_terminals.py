@@ -38,6 +38,6 @@ def test_what_was_looked_for_is_in_each_line(log: Path, columns: int) -> None:
 
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_a_column_of_statistics_is_whole_or_not_there(log: Path, columns: int) -> None:
-    heads = ["agent", "runs", "cost", "p50", "not as hoped"]
+    heads = ["agent", "runs", "cost", "p50", "other outcomes"]
     (head,) = [line for line in lines_of("stats", str(log), "--by", "agent", columns=columns) if "p50" in line]
     assert [word for word in heads if word in head] == (heads if columns > 50 else heads[:-1])

@@ -207,7 +207,7 @@ class TestNames:
         assert named_run(name, self.KNOWN).run_id == run_id
 
     @pytest.mark.parametrize(
-        ("name", "says"), [("bbb", "2 runs are called so"), ("xyz", "no such run"), ("", "no such run")]
+        ("name", "says"), [("bbb", "2 runs match"), ("xyz", "no such run"), ("", "no such run")]
     )
     def test_not_found(self, name: str, says: str) -> None:
         with pytest.raises(ConfigurationError, match=says):

@@ -68,4 +68,4 @@ def test_a_program_does_a_logged_run_again(recorded: str, tmp_path: Path) -> Non
 
 def test_a_run_that_is_not_there_and_options_without_one(recorded: str, tmp_path: Path) -> None:
     assert "no such run" in mistake("run", "--rerun", "ffffff", "--rerun-log", tmp_path / "runs", "python")
-    assert "are for --rerun RUN" in mistake("run", "--loose", "python")
+    assert "need --rerun RUN" in mistake("run", "--loose", "python")

@@ -109,6 +109,6 @@ def test_the_command_says_what_it_did_and_what_it_cannot_mean(folder: Path) -> N
     told = invoke("prune", folder, "--max-size", "1kB").stdout
     assert "20261120T090000Z-1.jsonl: removed" in told
     assert "size '1 furlong'" in mistake("prune", folder, "--max-size", "1 furlong")
-    assert "say what is too much" in mistake("prune", folder)
+    assert "give an age (30d) or a size" in mistake("prune", folder)
     with pytest.raises(ConfigurationError):
         prune(folder / "nowhere", max_size=1)

@@ -233,7 +233,7 @@ class TestOneRun:
         ("list_runs", {"where": {"outcome": "bad"}}, "choose from completed"),
         ("stats", {"where": {"agents": "billing"}}, "agents"),
         ("list_runs", {"sort": "size"}, "choose from started"),
-        ("list_runs", {"cursor": "gone"}, "no such run any more"),
+        ("list_runs", {"cursor": "gone"}, "no longer has this run"),
         ("open_run", {"run": "zzzz"}, "list_runs lists them"),
         ("open_run", {"run": "run-0001", "cursor": "-1"}, "give the next_cursor"),
         ("read_request", {"run": "run-0001", "request": 9}, "no request 9"),

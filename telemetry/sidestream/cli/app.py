@@ -103,26 +103,27 @@ def _options(
 @app.command()
 def demo(
     out: Annotated[
-        str, typer.Option(metavar="PATH", help="Where the log goes: a folder, or a file ending in .jsonl.")
+        str, typer.Option(metavar="PATH", help="Path of the log: a folder, or a file ending in .jsonl.")
     ] = "runs/",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show prompts, arguments and text as well.")] = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Do not wait as a person and a model would.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Skip the simulated pauses of person and model.")] = False,
     as_json: AsJson = False,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A real model, with your own key, instead of the local server.")
     ] = None,
     exporter: Annotated[
-        list[str] | None, typer.Option(metavar="SPEC", help="A further exporter, such as jsonl:elsewhere/. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="Additional exporter, such as jsonl:elsewhere/. Repeatable."),
     ] = None,
     otlp: Annotated[
-        str | None, typer.Option(metavar="URL", help="Send spans there as well, such as http://127.0.0.1:4318.")
+        str | None, typer.Option(metavar="URL", help="OTLP endpoint for spans, such as http://127.0.0.1:4318.")
     ] = None,
     prometheus: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Serve metrics on this port as well. See --loop.")
+        int | None, typer.Option(metavar="PORT", help="Port for Prometheus metrics. See --loop.")
     ] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Play it again and again, until Ctrl-C.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Repeat until Ctrl-C.")] = False,
     events: Annotated[
-        int | None, typer.Option(metavar="N", help="Play nothing: write a log of N made-up events, for trying things.")
+        int | None, typer.Option(metavar="N", help="Run no agent: write a log of N generated events.")
     ] = None,
 ) -> None:
     """Run the demo: a support agent whose runs complete, retry, fail, are cancelled and abandoned.
@@ -182,13 +183,11 @@ def schema(
     clickhouse: Annotated[
         bool, typer.Option("--clickhouse", help="Print the tables of a log in ClickHouse, as numbered migrations.")
     ] = False,
-    database: Annotated[
-        str, typer.Option(metavar="NAME", help="Database of those tables; it must be there.")
-    ] = "default",
+    database: Annotated[str, typer.Option(metavar="NAME", help="Database of the tables; it must exist.")] = "default",
     content_days: Annotated[
-        int, typer.Option(metavar="DAYS", min=1, help="Days after which they lose what people and models wrote.")
+        int, typer.Option(metavar="DAYS", min=1, help="Days after which prompts, answers and other content expire.")
     ] = 30,
-    days: Annotated[int, typer.Option(metavar="DAYS", min=1, help="Days after which they lose the rest.")] = 400,
+    days: Annotated[int, typer.Option(metavar="DAYS", min=1, help="Days after which rows expire.")] = 400,
     as_json: AsJson = False,
 ) -> None:
     """Print the JSON Schema of one line of the log, or the tables of a log in ClickHouse.

@@ -39,48 +39,46 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 _WHERE: dict[str, Any] = {
     "since": Annotated[
-        str | None, typer.Option(metavar="TIME", help="Runs that began then or later: 30m, 2h, 7d, today, 2026-11-20.")
+        str | None, typer.Option(metavar="TIME", help="Earliest start: 30m, 2h, 7d, today, 2026-11-20.")
     ],
-    "until": Annotated[str | None, typer.Option(metavar="TIME", help="Runs that began before.")],
+    "until": Annotated[str | None, typer.Option(metavar="TIME", help="Latest start (exclusive), written as --since.")],
     "agent": Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Runs of this agent; * and ? may be used. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Name of the agent; * and ? are wildcards. Repeatable.")
     ],
     "model": Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Runs that asked this model; likewise. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Name of a requested model, as --agent. Repeatable.")
     ],
     "outcome": Annotated[
         list[str] | None,
         typer.Option(metavar="OUTCOME", help="Runs with this outcome, such as error, cancelled or lost. Repeatable."),
     ],
     "tag": Annotated[
-        list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Runs with this tag. Repeatable: all of them.")
+        list[str] | None, typer.Option(metavar="KEY[=VALUE]", help="Runs with this tag; if repeated, with all of them.")
     ],
     "conversation": Annotated[
         list[str] | None,
-        typer.Option(metavar="ID", help="Runs of this conversation; * and ? may be used. Repeatable."),
+        typer.Option(metavar="ID", help="Id of the conversation; * and ? are wildcards. Repeatable."),
     ],
     "tool": Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Runs that called this tool; likewise. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Name of a called tool, as --agent. Repeatable.")
     ],
     "min_cost": Annotated[
-        str | None, typer.Option(metavar="USD", help="Runs that cost as much or more, with their sub-agents: 0.05.")
+        str | None, typer.Option(metavar="USD", help="Minimum cost in US dollars, sub-agents included: 0.05.")
     ],
-    "slower": Annotated[
-        str | None, typer.Option(metavar="TIME", help="Runs that took as long or longer: 500ms, 30s, 2m.")
-    ],
+    "slower": Annotated[str | None, typer.Option(metavar="TIME", help="Minimum duration: 500ms, 30s, 2m.")],
     "attempts_of": Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="Tries of the same thing as this first one: its id, or an end of it."),
+        typer.Option(metavar="RUN", help="Attempts at one task: id of the first, or an end of the id."),
     ],
     "score": Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEST",
-            help="Runs whose latest score of a name is so: 'quality<0.5', verdict=pass, or quality. Repeatable: all.",
+            help="Test of the latest score: 'quality<0.5', verdict=pass, or quality. Repeatable: all must pass.",
         ),
     ],
     "min_attempt": Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Runs that are the Nth try of something, or a later one.")
+        int | None, typer.Option(metavar="N", min=1, help="Minimum number of the attempt: 2 for retried tasks.")
     ],
 }
 
@@ -157,7 +155,7 @@ class Unread:
         if self.count:
             lines = "1 line" if self.count == 1 else f"{self.count:,} lines"
             files = next(iter(self._files)) if len(self._files) == 1 else f"{len(self._files):,} files"
-            print(f"sidestream: could not read {lines} of {files}; `sidestream validate` tells why", file=sys.stderr)
+            print(f"sidestream: could not read {lines} of {files}; `sidestream validate` shows why", file=sys.stderr)
         if self._unreadable:
             raise typer.Exit(2)
 

@@ -76,7 +76,7 @@ def prune(
     Raises `ConfigurationError` if neither limit is given, and if a path does not exist.
     """
     if older_than is None and max_size is None:
-        raise ConfigurationError("prune: say what is too much, with an age (30d) or a size (10GB)")
+        raise ConfigurationError("prune: give an age (30d) or a size (10GB)")
     work = _Work(paths, content_first, dry_run)
     for file in list(work.files):
         if older_than is not None and now() - work.files[file].st_mtime > older_than:

@@ -44,7 +44,9 @@ class ListTools:
         if cursor is not None:
             place = next((at for at, run in enumerate(ordered) if run.run_id == cursor), None)
             if place is None:
-                raise ConfigurationError(f"cursor {cursor!r}: this list has no such run any more; begin anew")
+                raise ConfigurationError(
+                    f"cursor {cursor!r}: the list no longer has this run; start again without a cursor"
+                )
             ordered = ordered[place + 1 :]
         return {"total": len(found), **page(ordered, run_line, limit, "runs", lambda run: run.run_id)}
 
@@ -118,8 +120,8 @@ class ListTools:
 
     def search(
         self,
-        text: Annotated[str, Field(description="What to look for.")],
-        regex: Annotated[bool, Field(description="text is a regular expression of Python's.")] = False,
+        text: Annotated[str, Field(description="Text to find.")],
+        regex: Annotated[bool, Field(description="Whether text is a Python regular expression.")] = False,
         ignore_case: bool = True,
         where: Where = None,
         limit: Limit = 20,

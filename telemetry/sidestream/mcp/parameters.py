@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from sidestream.log import Filter
 
 Run = Annotated[str, Field(description="Id of a run, or its first or last characters.")]
-Cursor = Annotated[str | None, Field(description="next_cursor of the answer before, for the next page.")]
-Limit = Annotated[int, Field(ge=1, le=200, description="Items of a page.")]
+Cursor = Annotated[str | None, Field(description="next_cursor of the previous answer, for the next page.")]
+Limit = Annotated[int, Field(ge=1, le=200, description="Maximum items on a page.")]
 
 
 class RunFilters(BaseModel):

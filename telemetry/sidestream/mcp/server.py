@@ -20,8 +20,8 @@ from .single import RunTools
 
 INSTRUCTIONS = """The log of AI agent runs that Sidestream recorded, read-only. Begin with list_runs (newest first)
 or errors; open_run shows the steps of one run, read_request what the model was sent and answered, read_step one event
-in full. Times are UTC, durations seconds, costs US dollars; what is missing from an answer is not known. Long texts are
-cut and say so; next_cursor leads to the rest."""
+in full. Times are UTC, durations seconds, costs US dollars; values missing from an answer are unknown. Long texts are
+cut with a note; next_cursor fetches the rest."""
 
 
 def make_server(paths: Sequence[str], content: str = "full") -> MCPServer:

@@ -54,7 +54,7 @@ class RunTools:
         self,
         run: Run,
         request: Annotated[int, Field(ge=1, description="Number of the request: 1 for the first.")] = 1,
-        characters: Annotated[int, Field(ge=100, le=20_000, description="Of each text at most.")] = 4000,
+        characters: Annotated[int, Field(ge=100, le=20_000, description="Maximum characters of each text.")] = 4000,
         cursor: Cursor = None,
     ) -> Answer:
         """Read one request: all messages that were sent, including the history, and the answer."""
@@ -99,7 +99,7 @@ class RunTools:
     def read_step(
         self,
         run: Run,
-        seq: Annotated[int, Field(ge=0, description="seq of the step, as open_run and search tell it.")],
+        seq: Annotated[int, Field(ge=0, description="seq of the step, from open_run or search.")],
         cursor: Cursor = None,
     ) -> Answer:
         """Read one event of a run in full, such as a tool call's arguments or result; long events come in pages."""

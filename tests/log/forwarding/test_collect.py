@@ -58,7 +58,7 @@ def test_a_log_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
         tmp_path / "runs", "--exporter", f"jsonl:{tmp_path}/all/", "--checkpoint", tmp_path / "state"
     ) as collect:
         assert collect.process.stderr is not None
-        assert "no log there yet, waiting for it" in collect.process.stderr.readline()
+        assert "log does not exist yet, waiting for it" in collect.process.stderr.readline()
         write(tmp_path / "runs" / "1.jsonl", run_of("a"))
         until(lambda: ids(copied(tmp_path / "all")) == ids(run_of("a")))
         assert collect.end()[0] == 0
@@ -198,7 +198,7 @@ def test_two_do_not_share_a_checkpoint(tmp_path: Path) -> None:
     write(log / "1.jsonl", run_of("a"))
     first = Collector(log, ["memory"], tmp_path / "state")
     try:
-        with pytest.raises(ConfigurationError, match="another process works with it"):
+        with pytest.raises(ConfigurationError, match="in use by another process"):
             Collector(log, ["memory"], tmp_path / "state")
     finally:
         first.close()

@@ -225,7 +225,7 @@ def test_only_what_the_record_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exporter", [Sink(), Recorded(None)])
 def test_without_a_record_nobody_knows_what_is_missing(exporter: Sink, tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
-    with pytest.raises(ConfigurationError, match="keeps no record of what was delivered"):
+    with pytest.raises(ConfigurationError, match="keeps no record of deliveries"):
         replay(tmp_path, exporter, ReplayPlan(only_missing=True))
 
 
@@ -250,9 +250,9 @@ def test_a_log_is_not_exported_into_itself(read: str, written: str, tmp_path: Pa
     file = write(tmp_path / "runs" / "a.jsonl", run_of("a"))
     (tmp_path / "linked").symlink_to(tmp_path / "runs")
     before = file.read_bytes()
-    with pytest.raises(ConfigurationError, match="is the log that is read"):
+    with pytest.raises(ConfigurationError, match="is the log being read"):
         replay(f"{tmp_path}/{read}", JSONLExporter(f"{tmp_path}/{written}"))
-    with pytest.raises(ConfigurationError, match="is the log that is read"):
+    with pytest.raises(ConfigurationError, match="is the log being read"):
         Collector(f"{tmp_path}/{read}", [f"jsonl:{tmp_path}/{written}"], tmp_path / "checkpoint")
     assert file.read_bytes() == before
     assert [each.name for each in (tmp_path / "runs").iterdir()] == ["a.jsonl"]

@@ -73,7 +73,7 @@ def test_options_of_an_exporter_are_not_told(tmp_path: Path) -> None:
     [
         (["--to", "nothing"], "there is no exporter 'nothing'"),
         (["--to", "nothing:Class"], "there is no exporter 'nothing'"),
-        (["--to", "memory", "--speed", "fast"], "write max, or how many times as fast"),
+        (["--to", "memory", "--speed", "fast"], "write max, or a factor"),
         (["--to", "memory", "--only-missing"], "keeps no record"),
         (["--to", "memory", "--to", "console", "--resume", "state"], "give one --to"),
         (["--to", "memory", "--since", "whenever"], "'whenever'"),

@@ -80,7 +80,7 @@ class Check:
         if kind == "llm_chunk":
             run.last_chunk = seq
         if seq in run.seen:
-            yield _fault(file, line, "twice", f"event {seq} is there already", run_id)
+            yield _fault(file, line, "twice", f"event {seq} is a duplicate", run_id)
             return
         if seq != run.next:
             run.jumps[seq] = (file, line)
@@ -89,7 +89,7 @@ class Check:
         if kind == "agent_start":
             run.started = True
         if run.ended is not None and seq > run.ended:
-            yield _fault(file, line, "after_end", f"event {seq} stands after the end, which is {run.ended}", run_id)
+            yield _fault(file, line, "after_end", f"event {seq} comes after the end, event {run.ended}", run_id)
         if kind == "agent_end":
             run.ended = seq
 

@@ -20,21 +20,21 @@ CHECKPOINT = ".sidestream-collect"
 def collect(
     paths: Paths = None,
     otlp: Annotated[
-        str | None, typer.Option(metavar="URL", help="Send spans there. The same as --exporter otlp:URL.")
+        str | None, typer.Option(metavar="URL", help="OTLP endpoint for spans; short for --exporter otlp:URL.")
     ] = None,
     prometheus: Annotated[
         str | None,
-        typer.Option(metavar="[HOST]:PORT", help="Serve metrics there. The same as --exporter prometheus:HOST:PORT."),
+        typer.Option(metavar="[HOST]:PORT", help="Address for metrics; short for --exporter prometheus:HOST:PORT."),
     ] = None,
     exporter: Annotated[
         list[str] | None, typer.Option(metavar="SPEC", help="Any exporter, such as otlp or jsonl:all/. Repeatable.")
     ] = None,
     checkpoint: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help=f"Where it remembers what is exported. Default: {CHECKPOINT} in the log."),
+        typer.Option(metavar="FOLDER", help=f"Folder of the checkpoints. Default: {CHECKPOINT} in the log."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long the end may take to finish what is at hand.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Maximum time for delivering the rest on exit.")
     ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +77,7 @@ def collect(
         write_json(books)
     for name, stats in books.exporters.items() if not as_json else ():
         dropped = "".join(f"; {count:,} dropped ({reason})" for reason, count in stats.dropped.items())
-        pending = f"; {stats.pending:,} pending, which nobody got" if stats.pending else ""
+        pending = f"; {stats.pending:,} pending, not delivered" if stats.pending else ""
         print(f"{name}: {stats.exported:,} events exported{dropped}{pending}", file=sys.stderr)
     if collector.failed:
         raise typer.Exit(1)
@@ -86,5 +86,5 @@ def collect(
 def _beside(log: str) -> str:
     folder = log if os.path.isdir(log) or log.endswith(("/", os.sep)) else os.path.dirname(log)
     if any(letter in folder for letter in "*?["):
-        raise ConfigurationError("collect: --checkpoint FOLDER must be given where the log is a glob")
+        raise ConfigurationError("collect: --checkpoint FOLDER is required if the log is a glob")
     return os.path.join(folder, CHECKPOINT)

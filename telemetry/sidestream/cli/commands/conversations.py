@@ -49,7 +49,7 @@ def conversations(
         )
     unread.say()
     if not found:
-        raise nothing_found("no such conversations in this log: a run has one where your program gives it one")
+        raise nothing_found("no such conversations in this log: only runs with a conversation id have one")
 
 
 def _row(each: Conversation) -> dict[str, TableCell]:

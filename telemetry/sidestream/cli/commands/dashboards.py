@@ -13,7 +13,7 @@ from sidestream.cli.rendering import write_line
 from sidestream.errors import ConfigurationError
 
 app = typer.Typer(
-    help="Grafana boards and Prometheus rules for what Sidestream measures.",
+    help="Grafana boards and Prometheus rules for Sidestream's metrics.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -29,14 +29,14 @@ def _group() -> None:
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go; made if it is not there.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the files; created if missing.")] = Path(
         "dashboards/"
     ),
     datasource: Annotated[
         str | None,
         typer.Option(
             metavar="UID",
-            help="Uid of the Prometheus data source to ask. Without it, each board has a list to choose from.",
+            help="Uid of the Prometheus data source. Default: a variable on each board.",
         ),
     ] = None,
     as_json: AsJson = False,

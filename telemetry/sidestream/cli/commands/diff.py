@@ -33,11 +33,9 @@ def diff(
     where: Filter,
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RUN", help="Ids, or how they begin or end. Default: the last."),
+        typer.Argument(metavar="RUN", help="Ids, or their beginnings or ends. Default: the last runs."),
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="All of every text that differs, and steps that do not.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show texts that differ in full, and equal steps.")] = False,
     log: Log = None,
     as_json: AsJson = False,
 ) -> None:

@@ -29,7 +29,7 @@ def doctor(
         str | None, typer.Option(metavar="URL", help="An OTLP endpoint, such as http://localhost:4318.")
     ] = None,
     prometheus: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port at which a program of yours serves its metrics.")
+        int | None, typer.Option(metavar="PORT", help="Port on which a running program serves its metrics.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

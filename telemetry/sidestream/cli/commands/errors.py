@@ -18,7 +18,7 @@ def errors(
     where: Filter,
     paths: StoredLog = None,
     last: Annotated[
-        int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="The N kinds that were seen last.")
+        int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="The N kinds with the latest errors.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -22,15 +22,15 @@ CASES = (".yaml", ".yml", ".json")
 @choosing_runs
 def export(
     where: Filter,
-    out: Annotated[str, typer.Option(metavar="FILE", help="A new file that ends in .parquet, .csv or .html.")],
+    out: Annotated[str, typer.Option(metavar="FILE", help="New file, ending in .parquet, .csv or .html.")],
     paths: Paths = None,
-    table: Annotated[str, typer.Option(metavar="WHAT", help="A row for each of: runs or events.")] = "runs",
+    table: Annotated[str, typer.Option(metavar="WHAT", help="Rows of the table: runs or events.")] = "runs",
     run: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="For .html: which run, as for `sidestream show`. Default: the last."),
+        typer.Option(metavar="RUN", help="For .html: the run, as for `sidestream show`. Default: the last."),
     ] = None,
     cases: Annotated[
-        bool, typer.Option("--cases", help="A data set for pydantic-evals: a case a run; ends in .yaml or .json.")
+        bool, typer.Option("--cases", help="Write runs as cases for pydantic-evals, to .yaml or .json.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -53,13 +53,15 @@ def export(
 
     target = Path(out).expanduser()
     if cases and target.suffix not in CASES:
-        raise ConfigurationError(f"export: --out {out}: end the name of cases in {' or '.join(CASES)}")
+        raise ConfigurationError(f"export: --out {out}: the name must end in {' or '.join(CASES)} for --cases")
     if not cases and target.suffix not in FORMATS:
-        raise ConfigurationError(f"export: --out {out}: end the name in {', '.join(FORMATS)}, which says what to write")
+        raise ConfigurationError(
+            f"export: --out {out}: the name must end in {', '.join(FORMATS)}, which selects the format"
+        )
     if table not in ("runs", "events"):
         raise ConfigurationError(f"export: --table {table}: choose runs or events")
     if target.exists():
-        raise ConfigurationError(f"export: --out {out}: is there already; choose another name")
+        raise ConfigurationError(f"export: --out {out}: exists already; choose another name")
     if run is not None and target.suffix != ".html" and not cases:
         raise ConfigurationError("export: --run is for .html; the other options choose the runs of a table")
     unread = Unread()

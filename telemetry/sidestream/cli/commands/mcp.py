@@ -14,7 +14,7 @@ def mcp(
     paths: Paths = None,
     content: Annotated[
         str,
-        typer.Option(metavar="POLICY", help="Content that is shown: none, metadata, truncated(N) or full."),
+        typer.Option(metavar="POLICY", help="Content policy of the answers: none, metadata, truncated(N) or full."),
     ] = "full",
     as_json: AsJson = False,
 ) -> None:

@@ -16,13 +16,13 @@ _WORDS = {"true": True, "false": False, "up": True, "down": False}
 
 
 def note(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Its id, or how that begins or ends; or its trace id.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Id of the run, or its beginning or end; or its trace id.")],
     score: Annotated[
         list[str],
-        typer.Option(metavar="NAME[=VALUE]", help="A number, true or false; without, --label says it all. Repeatable."),
+        typer.Option(metavar="NAME[=VALUE]", help="Score; its value is a number, true or false. Repeatable."),
     ],
-    label: Annotated[str | None, typer.Option(metavar="TEXT", help="The judgement in a word, such as pass.")] = None,
-    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Judgement as a word, such as pass.")] = None,
+    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Reason for the score.")] = None,
     log: Log = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,6 +68,6 @@ def parsed(text: str, label: str | None, comment: str | None) -> Score:
             value = _WORDS[wanted.lower()] if wanted.lower() in _WORDS else float(wanted)
         except ValueError:
             raise ConfigurationError(
-                f"note: --score {text!r}: {wanted!r} is no number, true or false; a word goes into --label"
+                f"note: --score {text!r}: {wanted!r} is not a number, true or false; use --label for a word"
             ) from None
     return checked_score(name.strip(), value, label=label, comment=comment)

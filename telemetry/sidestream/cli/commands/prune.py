@@ -16,20 +16,20 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 def prune(
     paths: Paths = None,
     older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Files last written longer ago: 12h, 30d, 8w.")
+        str | None, typer.Option(metavar="AGE", help="Delete files last written longer ago: 12h, 30d, 8w.")
     ] = None,
     max_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="The oldest files, until the log is no larger: 500MB, 10GB, 2GiB."),
+        typer.Option(metavar="SIZE", help="Delete the oldest files until the log is no larger: 500MB, 10GB, 2GiB."),
     ] = None,
     content_first: Annotated[
         bool,
         typer.Option(
             "--content-first",
-            help="Prompts, answers, arguments, results go before numbers: all that goes for age, and first for size.",
+            help="Remove content before numbers: by age content only, by size content first.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete old files of a log, or their content.

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @choosing_runs
 def redact(
     where: Filter,
-    out: Annotated[str, typer.Option(metavar="FOLDER", help="Where the copy goes: a folder that is new or empty.")],
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the copy, new or empty.")],
     paths: Paths = None,
     content: Annotated[
-        str, typer.Option(metavar="POLICY", help="What stays of content: none, metadata, truncated(N) or full.")
+        str, typer.Option(metavar="POLICY", help="Content policy of the copy: none, metadata, truncated(N) or full.")
     ] = "metadata",
     as_json: AsJson = False,
 ) -> None:
@@ -70,14 +70,14 @@ def _new_folder(out: str, files: list[Path]) -> Path:
     """Folder of the copy, created if missing. Existing files are never overwritten."""
     folder = Path(out).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigurationError(f"redact: --out {out}: is there already: give a folder that is new or empty")
+        raise ConfigurationError(f"redact: --out {out}: exists already: give a new or empty folder")
     names = [file.name for file in files]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigurationError(f"redact: two files are called {min(twice)}: copy one folder at a time")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"redact: --out {out}: cannot be made: {error.strerror}") from None
+        raise ConfigurationError(f"redact: --out {out}: cannot be created: {error.strerror}") from None
     return folder
 
 

@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 def replay(
     where: Filter,
     to: Annotated[
-        list[str], typer.Option(metavar="SPEC", help="Where to, such as otlp or jsonl:copy/. Repeatable: one by one.")
+        list[str], typer.Option(metavar="SPEC", help="Target exporter, such as otlp or jsonl:copy/. Repeatable.")
     ],
     paths: Paths = None,
     only_missing: Annotated[
         bool,
-        typer.Option("--only-missing", help="Only what the exporter's own record lacks: otlp:URL?record=PATH."),
+        typer.Option("--only-missing", help="Send only what the exporter's record lacks: otlp:URL?record=PATH."),
     ] = False,
     speed: Annotated[
-        str, typer.Option(metavar="max|1x|10x", help="The pace of what happened, or as fast as may be.")
+        str, typer.Option(metavar="max|1x|10x", help="Original pace or a multiple of it; max for no pauses.")
     ] = "max",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and choose, but export nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and select, but export nothing.")] = False,
     resume: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Remember there how far it came; go on from there.")
+        str | None, typer.Option(metavar="FILE", help="Checkpoint file to resume from and to save to.")
     ] = None,
     patience: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for an exporter that is away.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Maximum wait for an unavailable exporter.")
     ] = 60.0,
     stay: Annotated[
-        bool, typer.Option("--stay", help="At the end, keep open an endpoint that is asked, until Ctrl-C.")
+        bool, typer.Option("--stay", help="Keep a pull-based endpoint open at the end, until Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +67,7 @@ def replay(
     from sidestream.pipeline.registry import make_exporter
 
     if resume is not None and len(to) > 1:
-        raise ConfigurationError("--resume: give one --to, since each exporter comes as far as it comes")
+        raise ConfigurationError("--resume: give one --to, because each exporter needs its own checkpoint")
     plan = ReplayPlan(
         where=None if where == Filter() else where,
         only_missing=only_missing,
@@ -115,7 +115,7 @@ def _speed(text: str) -> float | None:
     except ValueError:
         speed = 0.0
     if not 0 < speed < float("inf"):
-        raise ConfigurationError(f"--speed {text}: write max, or how many times as fast, such as 1x or 10x")
+        raise ConfigurationError(f"--speed {text}: write max, or a factor such as 1x or 10x")
     return speed
 
 
@@ -179,13 +179,13 @@ def _in_words(done: Replayed, dry_run: bool) -> str:
         words.append(f"{done.spans:,} spans accepted")
     words += [f"{count:,} dropped ({reason})" for reason, count in done.dropped.items()]
     if done.pending:
-        words.append(f"{done.pending:,} not exported, as it was away")
+        words.append(f"{done.pending:,} not exported, exporter unavailable")
     if done.delivered_before:
         words.append(f"{done.delivered_before:,} delivered before")
     if done.lost_runs:
         words.append(f"{done.lost_runs:,} runs lost")
     if done.duplicates:
-        words.append(f"{done.duplicates:,} lines twice in the log")
+        words.append(f"{done.duplicates:,} duplicate lines in the log")
     if not dry_run and not done.complete:
         words.append("not complete")
     return "; ".join(words) + f" ({done.seconds:.1f} s)"

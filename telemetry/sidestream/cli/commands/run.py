@@ -27,27 +27,25 @@ def run(
     command: Annotated[list[str], typer.Argument(metavar="[--] COMMAND...", help="The program and its arguments.")],
     exporter: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SPEC", help="Where events go, such as jsonl:runs/. Repeatable. Default: $SIDESTREAM_EXPORTERS."
-        ),
+        typer.Option(metavar="SPEC", help="Exporter, such as jsonl:runs/. Repeatable. Default: $SIDESTREAM_EXPORTERS."),
     ] = None,
     collect: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Export there from a process beside the program, which follows its log: otlp:URL. Repeatable.",
+            help="Exporter run by a separate process that follows the log: otlp:URL. Repeatable.",
         ),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Written with every run. Repeatable. Default: $SIDESTREAM_TAGS."),
+        typer.Option(metavar="KEY=VALUE", help="Tag of every run. Repeatable. Default: $SIDESTREAM_TAGS."),
     ] = None,
     content: Annotated[
         str | None,
         typer.Option(
             metavar="POLICY",
             envvar="SIDESTREAM_CONTENT",
-            help="full, truncated(N), metadata or none, for each exporter whose SPEC does not say.",
+            help="Content policy of exporters whose SPEC sets none: full, truncated(N), metadata or none.",
         ),
     ] = None,
     sdk: Annotated[
@@ -55,49 +53,54 @@ def run(
         typer.Option(
             metavar="NAMES",
             envvar="SIDESTREAM_SDK",
-            help="SDKs to observe beside pydantic-ai's agents, such as openai,anthropic; none for none."
+            help="SDKs to observe besides pydantic-ai, such as openai,anthropic; or none."
             " Default: all that the program imports.",
         ),
     ] = None,
     buffer_events: Annotated[
         str | None,
-        typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_EVENTS", help="Events that may wait for an exporter."),
+        typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_EVENTS", help="Maximum events waiting for an exporter."),
     ] = None,
     buffer_bytes: Annotated[
-        str | None, typer.Option(metavar="N", envvar="SIDESTREAM_BUFFER_BYTES", help="The same in bytes of content.")
+        str | None,
+        typer.Option(
+            metavar="N", envvar="SIDESTREAM_BUFFER_BYTES", help="Maximum bytes of content waiting for an exporter."
+        ),
     ] = None,
     close_timeout: Annotated[
         str | None,
         typer.Option(
-            metavar="SECONDS", envvar="SIDESTREAM_CLOSE_TIMEOUT", help="How long the end may take to deliver the rest."
+            metavar="SECONDS", envvar="SIDESTREAM_CLOSE_TIMEOUT", help="Maximum time for delivering the rest on exit."
         ),
     ] = None,
     stall_seconds: Annotated[
         str | None,
-        typer.Option(metavar="SECONDS", envvar="SIDESTREAM_STALL_SECONDS", help="A wait that counts as a stall."),
+        typer.Option(
+            metavar="SECONDS", envvar="SIDESTREAM_STALL_SECONDS", help="Shortest wait that counts as a stall."
+        ),
     ] = None,
     subprocesses: Annotated[
         bool,
         typer.Option(
             "--subprocesses",
             envvar="SIDESTREAM_SUBPROCESSES",
-            help="Observe the Python programs that it starts, too. Its forked and multiprocessing workers are anyway.",
+            help="Also observe Python programs that it starts; its forked and multiprocessing workers always are.",
         ),
     ] = False,
     rerun: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN", help="Do this run of the log again: models are not asked, the log answers. As for `show`."
+            metavar="RUN", help="Repeat this logged run, with answers from the log instead of models. As for `show`."
         ),
     ] = None,
     rerun_log: Annotated[
-        str, typer.Option(metavar="PATH", help="The log that holds it: a folder, a file or a glob.")
+        str, typer.Option(metavar="PATH", help="Log of the run to repeat: a folder, a file or a glob.")
     ] = "runs/",
     logged_tools: Annotated[
-        bool, typer.Option("--logged-tools", help="With --rerun: tools are not executed either, the log has results.")
+        bool, typer.Option("--logged-tools", help="With --rerun: take results of tools from the log as well.")
     ] = False,
     loose: Annotated[
-        bool, typer.Option("--loose", help="With --rerun: a request that differs from the logged one is answered too.")
+        bool, typer.Option("--loose", help="With --rerun: also answer requests that differ from the logged ones.")
     ] = False,
 ) -> None:
     """Run a program and observe every agent and every model call in it, without changing its code.
@@ -136,7 +139,7 @@ def run(
     if rerun is not None:
         settings = _with_rerun(settings, environment, rerun, rerun_log, strict=not loose, logged_tools=logged_tools)
     elif logged_tools or loose:
-        raise ConfigurationError("run: --logged-tools and --loose are for --rerun RUN")
+        raise ConfigurationError("run: --logged-tools and --loose need --rerun RUN")
     if settings is not None and not _is_isolated(command):
         put_into(environment, settings, subprocesses=subprocesses)
     _become(command, environment)
@@ -182,18 +185,18 @@ def _settings(
         try:
             given[name] = number if number is None else float(number)
         except ValueError:
-            _say(f"{name}={number!r}: must be a number; the default is taken")
+            _say(f"{name}={number!r}: must be a number; the default is used")
     if content is not None:
         try:
             ContentPolicy.parse(content)
             given["content"] = content
         except ConfigurationError as error:
             given["content"] = "none"
-            _say(f"{error}; none is taken")  # the default may show more than intended
+            _say(f"{error}; none is used")  # the default may show more than intended
     if sdk is not None:
         from sidestream.sources.sdk.registry import known_sdks
 
-        given["sdk"] = known_sdks(sdk, lambda name, known: _say(f"sdk {name!r}: there is no such; there are {known}"))
+        given["sdk"] = known_sdks(sdk, lambda name, known: _say(f"sdk {name!r}: unknown; choose from {known}"))
     given |= {name: int(given[name]) for name in ("buffer_events", "buffer_bytes") if given.get(name) is not None}
     settings = Settings(**given)
     for spec in exporters:
@@ -236,7 +239,7 @@ def _is_isolated(command: Sequence[str]) -> bool:
             return False
         flags, takes_value, value = option.groups()
         if set(flags) & set("EIS"):
-            _say(f"not observing: {command[0]} {word} passes over Sidestream; leave out -E, -I and -S")
+            _say(f"not observing: {command[0]} {word} bypasses Sidestream; leave out -E, -I and -S")
             return True
         if not flags + takes_value or takes_value in ("c", "m"):
             return False

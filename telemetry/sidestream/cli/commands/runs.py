@@ -22,9 +22,10 @@ def runs(
     where: Filter,
     paths: StoredLog = None,
     last: Annotated[
-        int | None, typer.Option("-n", "--limit", metavar="N", min=1, help=f"The last N. The table shows {SHOWN}.")
+        int | None,
+        typer.Option("-n", "--limit", metavar="N", min=1, help=f"The last N. Default of the table: {SHOWN}."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them in the table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show all runs in the table.")] = False,
     sort: Annotated[
         str | None,
         typer.Option(

@@ -25,12 +25,12 @@ ID = 8
 @choosing_runs
 def search(
     where: Filter,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text to find.")],
     paths: StoredLog = None,
     regex: Annotated[bool, typer.Option("--regex", "-e", help="TEXT is a regular expression, as in Python.")] = False,
-    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Capitals or not.")] = False,
-    limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="Stop after N places.")] = None,
-    newest: Annotated[bool, typer.Option("--newest", help="The run that began last comes first.")] = False,
+    ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Match regardless of case.")] = False,
+    limit: Annotated[int | None, typer.Option("-n", "--limit", metavar="N", min=1, help="Stop after N hits.")] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="Start with the latest run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     r"""Find a text in prompts, answers, tool calls and errors.

@@ -19,15 +19,15 @@ def serve(
         list[str] | None, typer.Argument(metavar="[PATHS]...", help="Folders, files or globs. Default: runs/.")
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="HOST", help="Address to listen on. Other machines reach it only if it is not local.")
+        str, typer.Option(metavar="HOST", help="Address to listen on; if local, unreachable from other machines.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 for any that is free.")] = 8765,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 for any free port.")] = 8765,
     token: Annotated[
         str | None,
         typer.Option(
             metavar="TOKEN",
             envvar="SIDESTREAM_SERVE_TOKEN",
-            help="Ask for this in the first address. Made up where HOST is not local and none is given.",
+            help="Token required in the first URL. Default: generated, if HOST is not local.",
         ),
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="No buttons that score a run.")] = False,

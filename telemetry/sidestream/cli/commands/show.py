@@ -22,11 +22,11 @@ WHOLE_ID = 36
 def show(
     where: Filter,
     run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Its id, or how that begins or ends; or its trace id.")
+        str | None, typer.Argument(metavar="RUN", help="Id of the run, or its beginning or end; or its trace id.")
     ] = None,
-    last: Annotated[bool, typer.Option("--last", help="The last run, as without RUN.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="The last run; the default.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="The last run that failed: error, timed_out, lost.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="Prompts, answers, arguments and results unfolded.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show prompts, answers, arguments and results in full.")] = False,
     log: Log = None,
     as_json: AsJson = False,
 ) -> None:

@@ -110,8 +110,8 @@ def _show_groups(by: str, groups: Sequence[Group], *, of_tag: bool = False) -> N
     rows = [_row(head, group, most, scored=scored) for group in groups]
     show_table(
         rows,
-        right=set(rows[0]) - {head, "not as hoped", "scores", " "},
-        elastic=(head, "not as hoped", "scores"),
+        right=set(rows[0]) - {head, "other outcomes", "scores", " "},
+        elastic=(head, "other outcomes", "scores"),
         spare=(" ", "ttft p95", "ttft p50", "p99", "p95", "tokens"),
     )
 
@@ -148,5 +148,5 @@ def _row(by: str, group: Group, most: int, *, scored: bool) -> dict[str, TableCe
         **({} if by == "tool" else first_token),
         **({" ": meter(group.count / most, 20)} if by in ("hour", "day") else {}),
         **({"scores": _scores(group)} if scored else {}),
-        "not as hoped": _ends(group),
+        "other outcomes": _ends(group),
     }

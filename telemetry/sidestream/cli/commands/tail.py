@@ -33,9 +33,9 @@ SILENT_UNLESS_VERBOSE = SILENT | {"llm_chunk", "llm_start", "final_result"}
 def tail(
     where: Filter,
     paths: Paths = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show new events until Ctrl-C.")] = False,
     last: Annotated[int, typer.Option("-n", "--last", metavar="N", min=0, help="Begin with the last N steps.")] = 20,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Prompts, arguments and text as well.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show prompts, arguments and text as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the end of a log; with -f, also new events.

@@ -32,8 +32,8 @@ AROUND = 4
 def top(
     where: Filter,
     paths: Paths = None,
-    once: Annotated[bool, typer.Option("--once", help="Print what runs now, and end. So it is in a pipe.")] = False,
-    interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="Between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit; the default in a pipe.")] = False,
+    interval: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="Time between updates.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Watch the runs in progress: phase, tokens per second, cost so far, and time since the last event.

@@ -197,7 +197,7 @@ class ClickHouseLog:
         except ClickHouseError as error:
             if error.is_missing:
                 raise ConfigurationError(
-                    f"no log at {self._name}: the exporter clickhouse makes its tables, or "
+                    f"no log at {self._name}: the clickhouse exporter creates its tables, or "
                     f"`sidestream schema --clickhouse` prints them"
                 ) from None
             raise UnreadableLogError(str(error)) from None

@@ -86,7 +86,7 @@ class Beside:
             if alone_since is not None and now - alone_since >= linger and collector.has_delivered(alone_since):
                 return
             if alone_since is not None and now - alone_since > self._settings.patience:
-                warn_once("not all of the log could be delivered, the next collector goes on", log=self._settings.log)
+                warn_once("not all of the log could be delivered, the next collector resumes", log=self._settings.log)
                 return
             if term_at is not None and now - term_at > TERM_SECONDS:
                 return

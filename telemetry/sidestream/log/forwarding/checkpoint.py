@@ -36,7 +36,7 @@ class Checkpoint(Generic[StateT]):
         if not free:
             self.close()
             raise ConfigurationError(
-                f"checkpoint {self.path}: another process works with it: stop that one, or give each its own"
+                f"checkpoint {self.path}: in use by another process: stop that process, or use another checkpoint"
             )
 
     def load(self) -> StateT | None:

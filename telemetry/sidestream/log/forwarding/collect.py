@@ -66,7 +66,7 @@ class Collector:
         """
         for path in self._paths:
             if not os.path.exists(path):
-                warn("no log there yet, waiting for it", path=path)
+                warn("log does not exist yet, waiting for it", path=path)
         for pipe in self._pipes:
             pipe.prepare()
         for pipe in self._pipes:
@@ -151,10 +151,10 @@ class _Pipe(threading.Thread):
         except Exception as error:  # a restart resumes at the checkpoint, and may succeed
             self.failed = True
             kind = type(error).__qualname__
-            error_once("collecting for an exporter failed, all of it ends", exporter=self.name, exception=kind)
+            error_once("exporting failed, the collector stops", exporter=self.name, exception=kind)
             self._stop_event.set()
         finally:
             self.delivery.close()
 
     def _say_away(self) -> None:
-        warn_once("exporter is away, waiting for it", self.name, exporter=self.name)
+        warn_once("exporter unavailable, waiting for it", self.name, exporter=self.name)

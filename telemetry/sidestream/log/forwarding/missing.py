@@ -88,7 +88,7 @@ def record_of(exporter: Exporter) -> Mapping[str, set[int]]:
     record = exporter.delivered() if isinstance(exporter, HasRecord) else None
     if record is None:
         raise ConfigurationError(
-            f"exporter {exporter.name!r} keeps no record of what was delivered, so that nobody knows what is missing; "
-            f"write it with the record that the application's exporter kept, such as otlp:URL?record=PATH"
+            f"exporter {exporter.name!r} keeps no record of deliveries, which --only-missing needs; "
+            f"specify the record of the application's exporter, such as otlp:URL?record=PATH"
         )
     return record

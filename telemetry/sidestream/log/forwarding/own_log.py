@@ -23,5 +23,5 @@ def refuse_own_log(exporter: Exporter, paths: Paths) -> None:
         # A new file in a folder that is read would belong to that log as well.
         if shared or os.path.realpath(os.path.expanduser(path)) == folder:
             raise ConfigurationError(
-                f"{exporter.name}: {exporter.log_path} is the log that is read: export it to another place"
+                f"{exporter.name}: {exporter.log_path} is the log being read: export to another place"
             )

@@ -192,7 +192,7 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
         try:
             return now - sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
         except OverflowError:
-            raise ConfigurationError(f"time {text!r}: that is longer ago than there is time") from None
+            raise ConfigurationError(f"time {text!r}: out of range") from None
     midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     days_ago = {"today": 0, "yesterday": 1}.get(text.lower())
     try:

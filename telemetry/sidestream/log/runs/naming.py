@@ -29,7 +29,7 @@ def named_run(name: str, known: Sequence[RunSummary]) -> RunSummary:
         length = id_length(found, found)
         some = ", ".join(ascii(run.run_id[-length:])[1:-1] for run in found[-5:])
         more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
-        raise ConfigurationError(f"run {name!r}: {len(found):,} runs are called so; write more of it: {some}{more}")
+        raise ConfigurationError(f"run {name!r}: {len(found):,} runs match; write more of the id: {some}{more}")
     return found[-1]
 
 
