@@ -1,4 +1,4 @@
-"""The log that the tests of the commands read: of real runs."""
+"""Log of real runs that the tests of the commands read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sidestream.events import AnyEvent, decode_line
 
 @pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A log of six runs: with a sub-agent (two), with a retry, that fails, that is abandoned, and a last one."""
+    """Log of six runs: one with a sub-agent (a run too), one with a retry, one failed, one abandoned, and a last."""
     folder = tmp_path_factory.mktemp("log") / "runs"
     asyncio.run(_play(folder))
     return folder
@@ -27,7 +27,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def events(log: Path) -> list[AnyEvent]:
-    """The events of the log."""
+    """Events of the log."""
     return [decode_line(line) for file in sorted(log.iterdir()) for line in file.read_bytes().splitlines()]
 
 
@@ -47,7 +47,7 @@ async def _play(folder: Path) -> None:
 
 
 async def _ask(agent: Agent[Any, str], question: str, deps: Any = None) -> str:
-    """The answer, streamed."""
+    """Streamed answer to `question`."""
     async with agent.run_stream_events(question, deps=deps) as stream:
         async for event in stream:
             if isinstance(event, AgentRunResultEvent):

@@ -1,4 +1,4 @@
-"""A figure that is a lower bound is marked wherever it is shown."""
+"""Lower bounds are marked in every output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.scenario_31
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of one run whose only request was cut off."""
+    """Log of one run whose only request was cut off."""
     used, run_id = Usage(input_tokens=50, output_tokens=2), "run-of-one-cut-off-request"
     request = LLMEnd(
         request=1, outcome="error", duration_seconds=0.1, model="m", usage=used, usage_source="partial", cost_usd=0.02

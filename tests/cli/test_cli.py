@@ -24,20 +24,20 @@ def run(*arguments: str, code: int = 0) -> str:
 
 
 def test_version() -> None:
-    """`--version` prints the name and the version that is installed."""
+    """`--version` prints the name and the installed version."""
     assert run("--version") == f"sidestream {version('sidestream')}\n"
 
 
 @pytest.mark.parametrize("command", [[], *([command.callback.__name__] for command in cli.app.registered_commands)])  # type: ignore[union-attr]
 def test_help(command: list[str]) -> None:
-    """`--help` says what each command does and shows an example."""
+    """`--help` describes each command and shows an example."""
     text = run(*command, "--help")
     assert "Usage: sidestream" in text.replace("root", "sidestream")
     assert ("Example:  sidestream" if command else "sidestream demo") in text
 
 
 def test_nothing() -> None:
-    """Without a command there is the help, and an exit code that says that nothing was done."""
+    """Without a command, the help is printed, with an exit code other than 0."""
     assert "Commands:" in run(code=2)
 
 
@@ -51,7 +51,7 @@ def test_schema() -> None:
 
 class TestExporters:
     def test_list(self) -> None:
-        """`exporters` prints a line for each, with its options and their defaults as they are written in a spec."""
+        """`exporters` prints a line for each exporter, with options and defaults in the form of a specification."""
         lines = dict(line.split(maxsplit=1) for line in run("exporters").splitlines())
         assert {"console", "jsonl", "memory"} <= set(lines)
         assert lines["console"].startswith("verbose=false format=pretty")
@@ -68,7 +68,7 @@ class TestExporters:
         }
 
     def test_broken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An exporter that does not import is listed as such, and does not hide the others."""
+        """An exporter that fails to import is listed with its error, and does not hide the others."""
         from importlib.metadata import EntryPoint
 
         from sidestream.pipeline import registry

@@ -1,4 +1,4 @@
-"""docs/commands.md says what there is."""
+"""docs/commands.md names every JSON key and every column of the exports."""
 
 from __future__ import annotations
 

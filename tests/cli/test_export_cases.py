@@ -1,4 +1,4 @@
-"""Runs as a data set that pydantic-evals reads."""
+"""Export of runs as a data set for pydantic-evals."""
 
 from __future__ import annotations
 

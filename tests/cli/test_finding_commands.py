@@ -1,4 +1,4 @@
-"""`sidestream stats`, `search` and `diff`."""
+"""`sidestream stats`, `search`, `diff` and `conversations`."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.support.log_builder import run_events, write
 
 class TestStats:
     def test_sums(self, log: Path) -> None:
-        """First how many runs and how they ended, then a table by agent, by model and by tool."""
+        """The number of runs by outcome comes first, then tables by agent, model and tool."""
         first, _, *rest = invoke("stats", log).stdout.splitlines()
         assert first == "6 runs  4 completed, 1 abandoned, 1 error"
         heads = [line.split()[0] for line, before in zip(rest, ["", *rest], strict=False) if not before and line]
         assert heads == ["agent", "model", "tool"]
 
     def test_what_is_not_as_hoped(self, log: Path) -> None:
-        """Is counted beside each agent and tool."""
+        """Unusual outcomes are counted for each agent and tool."""
         lines = invoke("stats", log).stdout.splitlines()
         assert next(line for line in lines if line.startswith("support")).endswith("1 abandoned, 1 error")
         assert next(line for line in lines if line.startswith("look_up_order")).endswith("1 retry")
 
     def test_by(self, log: Path) -> None:
-        """`--by` chooses the tables; hours have a bar."""
+        """`--by` selects the tables; hours have a bar."""
         text = invoke("stats", log, "--by", "hour").stdout
         assert "\nhour" in text
         assert "████" in text
@@ -35,16 +35,16 @@ class TestStats:
         assert "choose from agent" in mistake("stats", log, "--by", "weather")
 
     def test_by_day_and_tag(self, log: Path) -> None:
-        """A tag's values are a table like that of the agents; runs without it are told as well."""
+        """Values of a tag form a table like that of the agents, including runs without the tag."""
         day, tag = invoke("stats", log, "--by", "day", "--by", "tag:tenant").stdout.split("\n\n")[1:]
         assert day.splitlines()[0].split()[:2] == ["day", "runs"]
         assert tag.splitlines()[0].split()[:3] == ["tag", "tenant", "runs"]
-        # Tags of a context reach the sub-agents that run within it.
+        # Tags set in a context also apply to sub-agents that run within it.
         assert {line.split()[0]: line.split()[1] for line in tag.splitlines()[1:]} == {"acme": "2", "(none)": "4"}
         assert "choose from agent" in mistake("stats", log, "--by", "tag:")
 
     def test_json(self, log: Path) -> None:
-        """All of `Statistics`, whatever `--by` says."""
+        """The JSON has all of `Statistics`, independent of `--by`."""
         found = json.loads(invoke("stats", log, "--json").stdout)
         assert set(found) == {
             *("total", "by_agent", "by_model", "by_tool", "by_hour", "by_day", "by_attempt", "by_tag", "missing_events")
@@ -58,7 +58,7 @@ class TestStats:
 
 class TestSearch:
     def test_a_line_for_each_place(self, log: Path) -> None:
-        """With the agent, the end of the run's id, the field, and what stands there."""
+        """Each hit is a line with the agent, the end of the run's id, the field, and the text."""
         run_id = summaries(log)[0]["run_id"]
         (line,) = invoke("search", "shipped", log).stdout.splitlines()
         assert line.split("  ")[1:] == [
@@ -68,7 +68,7 @@ class TestSearch:
         ]
 
     def test_as_it_reads(self, log: Path) -> None:
-        """A sentence is found though it was streamed word by word."""
+        """A sentence that was streamed word by word is found."""
         assert "on its way, and that is all" in invoke("search", "its way, and that", log).stdout
 
     def test_regex_and_case(self, log: Path) -> None:
@@ -85,7 +85,7 @@ class TestSearch:
         assert set(agents) == {"billing"}
 
     def test_json_lines(self, log: Path) -> None:
-        """One hit a line; the excerpt says where in it the text is."""
+        """Each hit is one line of JSON; the excerpt contains the match at the given position."""
         for line in invoke("search", "4711", log, "--json").stdout.splitlines():
             hit = json.loads(line)
             assert hit["excerpt"][hit["start"] : hit["end"]] == "4711"
@@ -96,7 +96,7 @@ class TestSearch:
 
 class TestDiff:
     def test_what_differs(self, log: Path) -> None:
-        """Facts about the runs, then the steps: those of one alone, and those that changed with what was said."""
+        """Differences of the runs come first, then steps in one run only, and changed steps with their content."""
         a, b = summaries(log)[0], summaries(log)[2]
         lines = invoke("diff", a["run_id"][-8:], b["run_id"][-8:], "--log", log).stdout.splitlines()
         assert lines[0].startswith(f"- support {a['run_id']}")
@@ -109,13 +109,13 @@ class TestDiff:
         assert any("sub-agents: 1 → 0" in line for line in lines)
 
     def test_the_same(self, log: Path) -> None:
-        """Of a run and itself there is nothing to tell."""
+        """A run compared with itself has no differences."""
         run_id = summaries(log)[0]["run_id"]
         lines = invoke("diff", run_id, run_id, "--log", log).stdout.splitlines()
         assert lines[2:] == ["  8 steps the same"]
 
     def test_the_last_two(self, log: Path) -> None:
-        """Without names the last two of those that are chosen; with one, it and the last other one."""
+        """Without ids, the last two matching runs are compared; with one id, that run and the last other one."""
         found = summaries(log, "--agent", "support")
         heads = [line.split()[2] for line in invoke("diff", "--log", log).stdout.splitlines()[:2]]
         assert heads == [found[-2]["run_id"], found[-1]["run_id"]]
@@ -123,12 +123,12 @@ class TestDiff:
         assert heads == [found[0]["run_id"], found[-1]["run_id"]]
 
     def test_full(self, log: Path) -> None:
-        """`--full` shows the steps that are the same, too."""
+        """`--full` also shows equal steps."""
         run_id = summaries(log)[0]["run_id"]
         assert "look_up_order()" in invoke("diff", run_id, run_id, "--log", log, "--full").stdout
 
     def test_json(self, log: Path) -> None:
-        """Each step by itself, with what changed in it."""
+        """Each step stands alone, with its changes."""
         a, b = summaries(log)[0], summaries(log)[2]
         found = json.loads(invoke("diff", a["run_id"], b["run_id"], "--log", log, "--json").stdout)
         assert found["same"] is False
@@ -158,7 +158,7 @@ class TestConversations:
         return tmp_path
 
     def test_a_line_for_each(self, talks: Path) -> None:
-        """The one with the latest turn last; a lower bound says so."""
+        """The conversation with the latest turn is last; a lower bound is marked."""
         head, first, second = invoke("conversations", talks).stdout.splitlines()
         assert head.split()[:4] == ["began", "latest", "turn", "conversation"]
         assert "c-2" in first

@@ -1,4 +1,4 @@
-"""Logs that hold what somebody else should obey, that cannot be read, and outputs that cannot be written."""
+"""Logs with control sequences, unreadable logs, and outputs that cannot be written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.log_builder import sequence, write
 pytestmark = pytest.mark.scenario_30
 
 CONTROLS = "\x9b31m\x9d52;c;aGk=\x9c\u202e\u2066\x7f"
-"""Sequences that some terminals obey, and marks that turn text around."""
+"""Control sequences that some terminals obey, and marks that reverse the direction of text."""
 
 
 def log_of(folder: Path, *payloads: Payload, agent: str = "support") -> Path:
@@ -37,7 +37,7 @@ class TestTables:
         assert {row["agent_name"], row["model"], row["conversation_id"]} == {f"'{text}"}
 
     def test_numbers_stay_numbers(self, tmp_path: Path) -> None:
-        end = AgentEnd(outcome="completed", success=True, duration_seconds=-0.5)  # a clock may do that
+        end = AgentEnd(outcome="completed", success=True, duration_seconds=-0.5)  # possible after a change of the clock
         invoke("export", log_of(tmp_path, end), "--out", tmp_path / "runs.csv")
         with open(tmp_path / "runs.csv", newline="") as file:
             (row,) = csv.DictReader(file)
@@ -61,12 +61,12 @@ class TestTailOfLongLines:
 
     @pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
     def test_as_many_as_asked_for(self, name: str, tmp_path: Path) -> None:
-        """However long the lines are, and whether or not the file is compressed."""
+        """The requested number of events is printed, for long lines and for compressed files too."""
         log = write(tmp_path / name, sequence(self.events(6, 400_000), "run-1"))
         assert len(invoke("tail", log, "--json", "-n", 4).stdout.splitlines()) == 4
 
     def test_of_the_runs_that_are_meant(self, tmp_path: Path) -> None:
-        """The last steps of one agent are found behind many of another's."""
+        """The last steps of one agent are found before many steps of another."""
         meant = sequence(self.events(3, 10), "run-1", agent="meant")
         others = sequence(self.events(3, 400_000), "run-2", agent="other", minutes=1)
         log = write(tmp_path / "log.jsonl", [*meant, *others])

@@ -22,9 +22,9 @@ from tests.support.command_line import invoke, mistake, summaries
 pytestmark = pytest.mark.scenario_12
 
 ORDER = re.compile(r"(?<![\w.:,\[-])4711(?![\w.-])")
-"""The number as people wrote it: not within an id, a time or a list of offsets, where chance may put it."""
+"""The number in content only: in an id, a time or a list of offsets, the digits may occur by chance."""
 WORDS = ("PP-12", "on its way", "digits only", "shipped", "overloaded", "refund", "card")
-"""Of what was said in the log."""
+"""Words of the log's content."""
 
 
 def lines_of(events: Sequence[AnyEvent]) -> list[bytes]:
@@ -36,7 +36,7 @@ class TestValidate:
         assert invoke("validate", log).stdout == f"1 file, 6 runs, {len(events)} events: no problems\n"
 
     def test_each_bad_line(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """Is told with its file and number, in order, and the exit code is 1."""
+        """Each bad line is reported with file and line, in order, and the exit code is 1."""
         lines = lines_of(events)
         lines[3:3] = [b'{"foreign": 1}\n', b"{damaged\n", lines[0].replace(b'"v":1', b'"v":9')]
         file = tmp_path / "x.jsonl"
@@ -51,7 +51,7 @@ class TestValidate:
         ]
 
     def test_runs_that_are_not_whole(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """A gap, an event that is there twice, one after the end, a run without its beginning."""
+        """Reported for runs: a gap, a duplicate event, an event after the end, a missing start."""
         ids = list(dict.fromkeys(event.run_id for event in events))
         first, second = ([event for event in events if event.run_id == run_id] for run_id in ids[:2])
         del first[3:5]
@@ -68,19 +68,19 @@ class TestValidate:
         assert "2 events are missing between 2 and 5" in told[2]["message"]
 
     def test_chunks_that_were_not_wanted(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """Where a run has no chunk at all, the gaps are where they would be."""
+        """Gaps are not reported for a run without any chunk, because chunks were not logged."""
         (tmp_path / "x.jsonl").write_bytes(b"".join(lines_of([e for e in events if e.event_type != "llm_chunk"])))
         assert "no problems" in invoke("validate", tmp_path).stdout
 
     def test_order_of_files(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """A run that goes on in a younger file, compressed or not, has no gap."""
+        """A run that continues in a later file, compressed or not, has no gap."""
         lines = lines_of(events)
         (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:20])))
         (tmp_path / "b.jsonl").write_bytes(b"".join(lines[20:]))
         assert "2 files" in invoke("validate", tmp_path).stdout
 
     def test_chosen_runs(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """The options choose runs; a bad line is of no run, and always told."""
+        """The options select runs; a bad line belongs to no run and is always reported."""
         lines = lines_of([event for event in events if not (event.agent_name == "support" and event.seq == 2)])
         (tmp_path / "x.jsonl").write_bytes(b"".join(lines))
         assert invoke("validate", tmp_path, code=1)
@@ -92,7 +92,7 @@ class TestValidate:
 
 class TestExport:
     def test_csv(self, log: Path, tmp_path: Path) -> None:
-        """A row for each run; what is not known is empty and not 0."""
+        """CSV has a row for each run; an unknown value is an empty cell, not 0."""
         out = tmp_path / "runs.csv"
         assert invoke("export", log, "--out", out).stdout == f"6 runs in {out}\n"
         with out.open(newline="") as file:
@@ -106,7 +106,7 @@ class TestExport:
         assert out.stat().st_mode & 0o077 == 0 or os.name == "nt"
 
     def test_events(self, log: Path, events: list[AnyEvent], tmp_path: Path) -> None:
-        """A row for each event, what it says as JSON."""
+        """The table of events has a row for each event, with the payload as JSON."""
         invoke("export", log, "--table", "events", "--out", tmp_path / "x.csv")
         with (tmp_path / "x.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -116,7 +116,7 @@ class TestExport:
 
     @pytest.mark.parametrize("table", ["runs", "events"])
     def test_parquet(self, log: Path, events: list[AnyEvent], tmp_path: Path, table: str) -> None:
-        """The same with types, and empty cells are NULL."""
+        """Parquet has the same rows with types, and NULL for unknown values."""
         duckdb = pytest.importorskip("duckdb")
         out = tmp_path / "it's.parquet"
         invoke("export", log, "--table", table, "--out", out)
@@ -133,7 +133,7 @@ class TestExport:
         assert out.stat().st_mode & 0o077 == 0 or os.name == "nt"
 
     def test_page(self, log: Path, tmp_path: Path) -> None:
-        """A run as one HTML file, the last unless it is said which."""
+        """HTML export writes one run, by default the last."""
         pytest.importorskip("jinja2")
         invoke("export", log, "--out", tmp_path / "last.html")
         assert "Thank you!" in (tmp_path / "last.html").read_text("utf-8")
@@ -146,7 +146,7 @@ class TestExport:
         assert (tmp_path / "runs.csv").read_text() == "mine"
 
     def test_nothing_found(self, log: Path, tmp_path: Path) -> None:
-        """Leaves no file."""
+        """No file is written if no run matches."""
         for name in ("x.csv", "x.html"):
             invoke("export", log, "--agent", "nobody", "--out", tmp_path / name, code=1)
         assert list(tmp_path.iterdir()) == []
@@ -171,7 +171,7 @@ class TestExport:
 class TestRedact:
     @pytest.mark.parametrize("content", ["none", "metadata", "truncated(2)"])
     def test_policy(self, log: Path, events: list[AnyEvent], tmp_path: Path, content: str) -> None:
-        """Every event is there, as an exporter with this policy would have written it."""
+        """Every event is copied, with the content that an exporter with the policy would have written."""
         invoke("redact", log, "--out", tmp_path / "clean", "--content", content)
         (file,) = (tmp_path / "clean").iterdir()
         copied = [decode_line(line) for line in file.read_bytes().splitlines()]
@@ -189,7 +189,7 @@ class TestRedact:
                 assert path.stat().st_mode & 0o077 == 0
 
     def test_compressed(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """What was compressed stays so."""
+        """The copy of a compressed file is compressed."""
         source = tmp_path / "x.jsonl.gz"
         source.write_bytes(gzip.compress(b"".join(lines_of(events))))
         invoke("redact", source, "--out", tmp_path / "clean")
@@ -197,7 +197,7 @@ class TestRedact:
         assert len(copied.splitlines()) == len(events)
 
     def test_what_cannot_be_read(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """Is left out, and said to be."""
+        """Unreadable lines are left out and counted."""
         source = tmp_path / "x.jsonl"
         source.write_bytes(b'{"secret": "4711"}\n' + b"".join(lines_of(events)) + b'{"secret')
         result = invoke("redact", source, "--out", tmp_path / "clean", "--json")
@@ -210,7 +210,7 @@ class TestRedact:
         assert [run["agent_name"] for run in summaries(tmp_path / "clean")] == ["billing"]
 
     def test_nothing_is_written_over(self, log: Path, tmp_path: Path) -> None:
-        """Neither the log itself nor anything else."""
+        """Neither the log nor any other file is overwritten."""
         copied = Path(shutil.copytree(log, tmp_path / "log"))
         before = {file: file.read_bytes() for file in copied.iterdir()}
         assert "new or empty" in mistake("redact", copied, "--out", copied)

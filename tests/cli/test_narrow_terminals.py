@@ -1,4 +1,4 @@
-"""What is left of tables and lines where a terminal has few columns: whole numbers, and what was looked for."""
+"""Tables and lines on narrow terminals: numbers stay whole, and matches stay visible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sidestream runs`, and what all commands over a log have in common."""
+"""`sidestream runs`, and the behaviour that all commands over a log share."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def test_a_log_may_be_called_anything_the_system_allows(log: Path, tmp_path: Pat
 
 class TestTable:
     def test_one_line_a_run(self, log: Path) -> None:
-        """There is a head and a line for each run, sub-agents indented below the run that called them."""
+        """The table has a header and a line for each run, sub-agents indented below the run that called them."""
         head, *lines = invoke("runs", log).stdout.splitlines()
         assert head.split()[:4] == ["started", "agent", "run", "outcome"]
         agents = [line[21:30].rstrip() for line in lines]
         assert agents == ["support", "  billing", "support", "support", "support", "support"]
 
     def test_plain_in_a_pipe(self, log: Path) -> None:
-        """Without colours, without blanks at the end, and nothing is cut."""
+        """Output in a pipe has no colours, no trailing spaces, and is not cut."""
         text = invoke("runs", log).stdout
         assert "\x1b" not in text
         assert "…" not in text
@@ -52,7 +52,7 @@ class TestTable:
         assert "RuntimeError" in text
 
     def test_tries_of_the_same_thing(self, tmp_path: Path) -> None:
-        """A run that is a later try says which, and of what; `show` names the first."""
+        """A later attempt is marked with its number and the first run; `show` names the first run."""
         first = run_events("run-first", attempt=1, attempt_of="run-first", ended=False)
         write(tmp_path / "a.jsonl", [*first, *run_events("run-again", minutes=1, attempt=2, attempt_of="run-first")])
         one, two = invoke("runs", tmp_path).stdout.splitlines()[1:]
@@ -63,12 +63,12 @@ class TestTable:
         assert len(summaries(tmp_path, "--attempts-of", "irst")) == 2
 
     def test_limit(self, log: Path) -> None:
-        """`-n` shows the last ones."""
+        """`-n` shows the last runs."""
         assert len(invoke("runs", log, "-n", 2).stdout.splitlines()) == 3
         assert summaries(log, "-n", "2") == summaries(log)[-2:]
 
     def test_sort(self, log: Path) -> None:
-        """`--sort` puts the largest first and takes `-n` from there; what is not known is last."""
+        """`--sort` puts the largest first, and `-n` counts from there; unknown values are last."""
         durations = [run["duration_seconds"] for run in summaries(log, "--sort", "duration")]
         assert durations == sorted(durations, reverse=True)
         assert [run["duration_seconds"] for run in summaries(log, "--sort", "-duration", "-n", "2")] == durations[
@@ -79,7 +79,7 @@ class TestTable:
         assert sorted(agents) == ["billing", *["support"] * 5]
 
     def test_long_log(self, tmp_path: Path) -> None:
-        """The table ends at the last fifty and says so; `--all` and `--json` give everything."""
+        """The table shows the last fifty runs and reports the limit; `--all` and `--json` show all runs."""
         invoke("demo", "--events", 3000, "--out", tmp_path / "log")
         found = summaries(tmp_path / "log")
         assert len(found) > 50
@@ -96,13 +96,13 @@ class TestJson:
             assert set(run) == set(RunSummary.__struct_fields__)
 
     def test_absent_is_not_zero(self, log: Path) -> None:
-        """A known nothing is 0, and what nobody knows is null."""
+        """A known zero is 0, an unknown value is null."""
         last = summaries(log)[-1]
         assert last["retries"] == 0
         assert last["cost_usd_with_children"] is None
 
     def test_nothing_found(self, log: Path) -> None:
-        """An empty list, and exit code 1."""
+        """The JSON is an empty list, and the exit code is 1."""
         result = invoke("runs", log, "--agent", "nobody", "--json", code=1)
         assert json.loads(result.stdout) == []
         assert "no such runs" in result.stderr
@@ -127,7 +127,7 @@ class TestFilters:
         ],
     )
     def test_filter(self, log: Path, options: list[str], count: int) -> None:
-        """Options of different names narrow, the same one again widens, except for tags."""
+        """Different options narrow the selection; a repeated option widens it, except for tags."""
         assert len(json.loads(invoke("runs", log, "--json", *options, code=0 if count else 1).stdout)) == count
 
     @pytest.mark.parametrize(
@@ -158,13 +158,13 @@ class TestFilters:
         ],
     )
     def test_mistake(self, log: Path, options: list[str], says: str) -> None:
-        """What cannot be meant is told with what could be."""
+        """An invalid value is reported with the valid ones."""
         assert says in mistake("runs", log, *options)
 
 
 class TestLog:
     def test_nowhere(self, tmp_path: Path) -> None:
-        """A path that leads nowhere is a mistake that is told."""
+        """A path that does not exist is an error."""
         assert "no log at" in mistake("runs", tmp_path / "nothing")
 
     def test_empty(self, tmp_path: Path) -> None:
@@ -172,14 +172,14 @@ class TestLog:
         assert "no runs yet" in invoke("runs", tmp_path, code=1).stderr
 
     def test_several_paths(self, log: Path, tmp_path: Path) -> None:
-        """Folders, files and globs go together; the same file counts once."""
+        """Folders, files and globs can be combined; each file counts once."""
         file = next(log.iterdir())
         found = json.loads(invoke("runs", log, file, f"{log}/*.jsonl", "--json").stdout)
         assert len(found) == 6
         assert not any(run["duplicates"] for run in found)
 
     def test_what_could_not_be_read_is_said(self, log: Path, tmp_path: Path) -> None:
-        """One line on stderr; the runs are listed all the same."""
+        """Unreadable lines are reported in one line on stderr; the runs are listed all the same."""
         damaged = tmp_path / "x.jsonl"
         damaged.write_bytes(b"{garbage\n" + next(log.glob("*.jsonl")).read_bytes() + b"[1, 2]\n")
         result = invoke("runs", damaged)
@@ -189,7 +189,7 @@ class TestLog:
 
 
 class TestNames:
-    """A run is called by its id, by how that begins or ends, or by its trace."""
+    """Names of a run: its id, the beginning or end of its id, or its trace."""
 
     KNOWN = (made("01a1-aaaa", trace_id="f" * 32), made("01a1-bbbb", "01a1-aaaa", trace_id="f" * 32), made("01b2-cbbb"))
 
@@ -206,22 +206,20 @@ class TestNames:
     def test_found(self, name: str, run_id: str) -> None:
         assert named_run(name, self.KNOWN).run_id == run_id
 
-    @pytest.mark.parametrize(
-        ("name", "says"), [("bbb", "2 runs match"), ("xyz", "no such run"), ("", "no such run")]
-    )
+    @pytest.mark.parametrize(("name", "says"), [("bbb", "2 runs match"), ("xyz", "no such run"), ("", "no such run")])
     def test_not_found(self, name: str, says: str) -> None:
         with pytest.raises(ConfigurationError, match=says):
             named_run(name, self.KNOWN)
 
     def test_ids_are_as_short_as_they_can_be(self) -> None:
-        """But have four characters at least."""
+        """Shown ids are as short as is unambiguous, with at least four characters."""
         assert id_length(self.KNOWN, self.KNOWN) == 4
         alike = [made("a-123456"), made("b-923456"), made("c-999999")]
         assert id_length(alike, alike) == 6
         assert id_length(alike[2:], alike) == 4
 
     def test_tree_loses_nobody(self) -> None:
-        """Runs that call each other in a circle, as no writer of ours has written, are in the list all the same."""
+        """Runs that form a cycle of parents are listed too; only a foreign writer makes such a log."""
         circle = [made("a", "b"), made("b", "a"), made("c"), made("d", "c"), made("e", "gone")]
         assert sorted((run.run_id, depth) for run, depth in in_tree(circle)) == [
             ("a", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 0)

@@ -28,7 +28,7 @@ def shown(log: Path, *options: str) -> list[str]:
 
 class TestTree:
     def test_first_the_run_then_its_steps(self, log: Path) -> None:
-        """With the sub-agent within the tool call that called it."""
+        """The run comes first, then its steps; a sub-agent is within the tool call that called it."""
         lines = shown(log, summaries(log)[0]["run_id"])
         assert lines[0].startswith("✓  support  completed")
         assert "with 1 sub-agent" in lines[1]
@@ -45,7 +45,7 @@ class TestTree:
         assert billing.startswith("  ✓")
 
     def test_content_is_folded(self, log: Path) -> None:
-        """A line for each thing that was said, and nothing twice: the output is the answer above."""
+        """Content is folded to one line each, without repetition: the output equals the answer above."""
         lines = shown(log, summaries(log)[0]["run_id"])
         assert "  prompt: Where is order 4711, and what of the refund?" in lines
         assert '  calls look_up_order: {"order": "4711"}' in lines
@@ -54,34 +54,34 @@ class TestTree:
         assert any(line.endswith("as above") for line in lines)
 
     def test_full(self, log: Path) -> None:
-        """`--full` adds the arguments, with every level of them on lines of its own."""
+        """`--full` adds the arguments, each level of them on lines of its own."""
         lines = shown(log, summaries(log)[0]["run_id"], "--full")
         assert "  args:" in lines
         assert '      "order": "4711"' in lines
 
     def test_retry(self, log: Path) -> None:
-        """The tool's outcome, and the retry within it."""
+        """A retry is shown by the tool's outcome, and as a step within the tool call."""
         lines = shown(log, summaries(log)[2]["run_id"])
         assert any(line.startswith("·  look_up_order()") and line.endswith("retry") for line in lines)
         assert any(line.startswith("  ↻  model_retry") for line in lines)
         assert sum("An order number is digits only." in line for line in lines) == 1
 
     def test_failure_is_told_once(self, log: Path) -> None:
-        """Where it happened, with the exception's text; what was said before it is there."""
+        """A failure is shown once, with the exception's text; the answer before the failure is shown."""
         text = "\n".join(shown(log, "--failed"))
         assert "✗  support  error  RuntimeError" in text
         assert text.count("RuntimeError: the model is overloaded") == 1
         assert "text: A chain that skips" in text
 
     def test_without_content(self, log: Path, tmp_path: Path) -> None:
-        """A log that has none of it has its steps all the same."""
+        """A log without content shows all steps."""
         invoke("redact", log, "--out", tmp_path / "clean", "--content", "none")
         lines = shown(tmp_path / "clean")
         assert not any("text:" in line or "prompt:" in line for line in lines)
         assert any("gpt-5-mini #1" in line for line in lines)
 
     def test_harmless(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """Nothing that an agent, a model or a user wrote can steer a terminal."""
+        """No text of an agent, a model or a user can control the terminal."""
         file = tmp_path / "x.jsonl"
         file.write_bytes(b"".join(encode_line(_hostile(event)) for event in events))
         for command in (
@@ -112,16 +112,16 @@ def _hostile(event: AnyEvent) -> AnyEvent:
 
 class TestWhich:
     def test_last(self, log: Path) -> None:
-        """Without a name the last run, as with `--last`."""
+        """The default is the last run, as with `--last`."""
         assert shown(log) == shown(log, "--last") == shown(log, summaries(log)[-1]["run_id"])
 
     def test_last_is_no_sub_agent(self, log: Path) -> None:
-        """The run that called it tells more."""
+        """The last run is outermost: the run that called a sub-agent is shown, not the sub-agent."""
         lines = shown(log, "--until", summaries(log)[2]["started"])
         assert lines[0].startswith("✓  support")
 
     def test_end_of_the_id(self, log: Path) -> None:
-        """As the console and `sidestream runs` show it."""
+        """A run is found by the end of its id, as the console and `sidestream runs` show it."""
         run_id = summaries(log)[0]["run_id"]
         assert shown(log, run_id[-6:]) == shown(log, run_id)
 
@@ -129,7 +129,7 @@ class TestWhich:
         assert "billing" in shown(log, "--agent", "billing")[0]
 
     def test_none(self, log: Path) -> None:
-        """No such run at all is exit code 1; a name that none has is a mistake."""
+        """No matching run is exit code 1; an unknown name is an error."""
         invoke("show", "--log", log, "--agent", "nobody", code=1)
         assert "no such run" in mistake("show", "xyz", "--log", log)
         assert "no run" in mistake("show", "x" * 36, "--log", log)
@@ -139,7 +139,7 @@ class TestWhich:
 
 
 def test_json(log: Path) -> None:
-    """The whole run: summary, steps with sub-agents, deltas with their times, events with file and line."""
+    """The JSON has the whole run: summary, steps with sub-agents, deltas with times, events with file and line."""
     run = json.loads(invoke("show", summaries(log)[0]["run_id"], "--log", log, "--json").stdout)
     assert run["prompt"].startswith("Where is order 4711")
     assert run["summary"]["errors"] == 0
@@ -152,7 +152,7 @@ def test_json(log: Path) -> None:
 
 
 def test_lost(events: list[AnyEvent], tmp_path: Path) -> None:
-    """Of a run whose process was killed, what was going on is shown so, to the end of the time there is."""
+    """In a run whose process was killed, unfinished steps last until the last event."""
     start, *rest = [event for event in events if event.run_id == events[0].run_id][:2]
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True)
     gone = msgspec.structs.replace(start.data, pid=int(ended.stdout), process=None)
@@ -163,7 +163,7 @@ def test_lost(events: list[AnyEvent], tmp_path: Path) -> None:
 
 
 class TestBars:
-    """A bar has as many columns as it is given, whatever the times."""
+    """A bar has exactly the given number of columns, for all times."""
 
     @pytest.mark.parametrize(
         ("begin", "end", "whole", "first", "bar"),
@@ -182,7 +182,7 @@ class TestBars:
 
     @given(begin=TIMES, lasts=TIMES, whole=TIMES, waits=st.none() | TIMES, columns=st.integers(1, 60))
     def test_any_time(self, begin: float, lasts: float, whole: float, waits: float | None, columns: int) -> None:
-        """Also for times that contradict each other."""
+        """Contradictory times are allowed."""
         first = None if waits is None else begin + waits
         bar = time_bar(begin, begin + lasts, whole, columns, first)
         assert len(bar) == columns

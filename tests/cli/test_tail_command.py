@@ -1,4 +1,4 @@
-"""`sidestream tail`, and what pipes and terminals make of the commands: in processes of their own."""
+"""`sidestream tail`, and commands in pipes and on terminals, in processes of their own."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ from tests.support.command_line import COMMAND, environment, invoke, on_terminal
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 PATIENCE = 60.0
-"""Seconds until a test gives up. All of them are over at once, unless something is wrong."""
+"""Seconds after which a test gives up, far more than it needs."""
 
 
 class TestEnd:
     def test_as_the_console(self, log: Path) -> None:
-        """The last steps, a line each, as the console exporter writes them."""
+        """The last steps are shown, one line each, as the console exporter writes them."""
         lines = invoke("tail", log, "-n", 3).stdout.splitlines()
         assert lines[-1].split()[1] == "support"
         assert "✓  completed" in lines[-1]
 
     def test_what_has_no_line_does_not_count(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """The last step is shown though something follows that the console exporter is silent about."""
+        """Events without a line in the console's output do not count as steps."""
         end = next(number for number, event in enumerate(events) if event.event_type == "final_result") + 1
         (tmp_path / "x.jsonl").write_bytes(b"".join(map(encode_line, events[:end])))
         (line,) = invoke("tail", tmp_path, "-n", 1).stdout.splitlines()
         assert "✓" in line
 
     def test_verbose(self, log: Path) -> None:
-        """With what was said."""
+        """`--verbose` shows content."""
         assert "prompt: Thank you!" in invoke("tail", log, "-v").stdout
 
     def test_json(self, log: Path, events: list[AnyEvent]) -> None:
-        """The events themselves."""
+        """`--json` prints the events unchanged."""
         assert invoke("tail", log, "-n", 4, "--json").stdout.encode() == b"".join(map(encode_line, events[-4:]))
 
     def test_order_of_time(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """Of several files."""
+        """Events of several files are shown in order of time."""
         (tmp_path / "a.jsonl").write_bytes(b"".join(map(encode_line, events[0::2])))
         (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(map(encode_line, events[1::2]))))
         told = [
@@ -64,7 +64,7 @@ class TestEnd:
         assert told == sorted(told)
 
     def test_only_the_end_is_read(self, tmp_path: Path) -> None:
-        """Of a large file, which then begins within a line."""
+        """Only the end of a large file is read, starting in the middle of a line."""
         invoke("demo", "--events", 4000, "--out", tmp_path / "x.jsonl")
         assert (tmp_path / "x.jsonl").stat().st_size > 2 * 256 * 1024
         told = invoke("tail", tmp_path / "x.jsonl", "-n", 5, "--json")
@@ -91,7 +91,7 @@ class TestEnd:
 
 
 class TestChoice:
-    """Which events of runs are shown that begin while one looks."""
+    """Selection of events of runs that start while the log is followed."""
 
     @pytest.mark.parametrize(
         ("where", "options"),
@@ -102,21 +102,21 @@ class TestChoice:
         ],
     )
     def test_at_once(self, events: list[AnyEvent], log: Path, where: Filter, options: list[str]) -> None:
-        """What is known when a run begins decides, and each of its events is shown as it comes."""
+        """Conditions known at the start of a run decide at once, and each event is shown as it arrives."""
         wanted = {run["run_id"] for run in summaries(log, *options)}
         choice = Choice(where, [])
         for event in events:
             assert choice.take(event) == ([event] if event.run_id in wanted else [])
 
     def test_outcome(self, events: list[AnyEvent]) -> None:
-        """Is known at the end: then the whole run is shown."""
+        """The outcome is known at the end: the whole run is shown then."""
         choice = Choice(Filter(outcomes=("error",)), [])
         shown = [taken for event in events if (taken := choice.take(event))]
         assert len(shown) == 1
         assert shown[0] == [event for event in events if event.run_id == shown[0][0].run_id]
 
     def test_what_comes_true_later(self, events: list[AnyEvent], log: Path) -> None:
-        """A run is shown whole from the moment at which it is one that is taken: its first call of a tool, its end."""
+        """A run is shown as a whole once it matches: at its first call of a tool, or at its end."""
         for where, options in (
             (Filter(tools=("ask_billing",)), ["--tool", "ask_billing"]),
             (Filter(min_cost=0.0), ["--min-cost", "0"]),
@@ -133,9 +133,9 @@ class TestChoice:
 
 @contextmanager
 def following(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], queue.Queue[str]]]:
-    """`sidestream tail -f ARGUMENTS…`, and the lines that it prints as they come."""
+    """`sidestream tail -f ARGUMENTS…` with a queue of its output lines."""
     lines: queue.Queue[str] = queue.Queue()
-    # Where the tests run in the background, Ctrl-C is ignored, and so it would be by what they start.
+    # A process started in the background ignores Ctrl-C, and its children inherit that.
     listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     process = subprocess.Popen(
         [*COMMAND[:-1], listening + COMMAND[-1], "tail", "-f", *map(str, arguments)],
@@ -164,7 +164,7 @@ def following(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes],
 
 class TestFollow:
     def test_what_comes(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """What is appended, and what new files hold, is shown; each event once, none left out."""
+        """Appended events and events of new files are shown, each exactly once."""
         lines = list(map(encode_line, events))
         first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
         first.write_bytes(b"".join(lines[:5]))
@@ -181,7 +181,7 @@ class TestFollow:
         assert sorted(line.encode() for line in came) == sorted(lines[3:20])
 
     def test_while_it_begins(self, tmp_path: Path) -> None:
-        """What is written while it looks for the first time is shown once, like all that comes after."""
+        """Events written during the first poll are shown exactly once, like later ones."""
         number = 0
 
         def write(file: BinaryIO) -> None:
@@ -206,7 +206,7 @@ class TestFollow:
         assert came == list(range(came[0], number))
 
     def test_a_log_to_come(self, events: list[AnyEvent], tmp_path: Path) -> None:
-        """A folder that is not there yet is waited for."""
+        """A folder that does not exist yet is waited for."""
         with following(tmp_path / "runs", "--agent", "support") as (_, told):
             (tmp_path / "runs").mkdir()
             (tmp_path / "runs" / "x.jsonl").write_bytes(b"".join(map(encode_line, events)))
@@ -214,7 +214,7 @@ class TestFollow:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there, Ctrl-C goes to a whole group of processes")
     def test_ctrl_c(self, log: Path) -> None:
-        """Ends it, without a word."""
+        """Ctrl-C ends the command without an error message."""
         with following(log) as (process, told):
             told.get(timeout=PATIENCE)
             process.send_signal(signal.SIGINT)
@@ -237,7 +237,7 @@ class TestPipes:
         ],
     )
     def test_nobody_listens(self, log: Path, command: str) -> None:
-        """A command whose reader is gone ends without a word."""
+        """A command whose reader has closed the pipe ends without an error message."""
         name, *options = command.split()
         reading, writing = os.pipe()
         os.close(reading)
@@ -255,7 +255,7 @@ class TestPipes:
         assert done.returncode == 1
 
     def test_output_that_knows_ascii_alone(self, log: Path) -> None:
-        """Has the signs in ASCII, and everything else escaped."""
+        """On an ASCII output, glyphs are ASCII and all other characters are escaped."""
         for command in ("show --log", "stats --by hour"):
             done = subprocess.run(
                 [*COMMAND, *command.split(), str(log)],
@@ -268,7 +268,7 @@ class TestPipes:
             assert done.stdout
 
     def test_mistake(self, tmp_path: Path) -> None:
-        """One line on stderr, exit code 2."""
+        """An error is one line on stderr and exit code 2."""
         done = subprocess.run(
             [*COMMAND, "runs", str(tmp_path / "x")], capture_output=True, env=environment(), text=True
         )
@@ -280,7 +280,7 @@ class TestPipes:
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
 class TestTerminal:
     def test_colours_and_width(self, log: Path) -> None:
-        """On a terminal there are colours, and no line is longer than it is wide."""
+        """On a terminal, the output is coloured and no line exceeds the width."""
         text = on_terminal("runs", str(log), columns=80)
         assert "\x1b[" in text
         assert max(map(len, plain(text).splitlines())) <= 80
@@ -310,7 +310,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example for _, example in EXAMPLES])
 def test_example(name: str, example: str, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each example of the help runs, and finds something."""
+    """Each example of the help runs and finds a result."""
     (file,) = log.iterdir()
     for folder, target in (("runs", "x.jsonl"), ("logs", "x.jsonl"), ("logs", "y.jsonl.gz")):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -323,7 +323,7 @@ def test_example(name: str, example: str, log: Path, tmp_path: Path, monkeypatch
     words = shlex.split(example.split(" || ")[0])
     assert words[:2] == ["sidestream", name]
     if "-f" in words:
-        words.remove("-f")  # it would never end
+        words.remove("-f")  # following never ends
     if ".parquet" in example:
         pytest.importorskip("duckdb")
     if ".html" in example:

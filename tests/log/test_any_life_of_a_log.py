@@ -1,4 +1,4 @@
-"""Any life of a log: two writers, rotation, compression, kills in mid-write; each event is read once at every look."""
+"""Any sequence of writes, rotation, compression and kills by two writers: every read returns each event once."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class AnyLifeOfALog(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), fragment=st.sampled_from(FRAGMENTS))
     @precondition(lambda self: any(self.writers))
     def kill(self, which: int, fragment: bytes) -> None:
-        """As `kill -9` in a write does: a fragment stays behind, and all descriptors and locks are gone."""
+        """Kill a writer during a write: a fragment stays behind, and all descriptors and locks are released."""
         writer, self.writers[which] = self.writers[which], None
         if writer is None:
             return
@@ -96,7 +96,7 @@ class AnyLifeOfALog(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for which in (0, 1):
-            self.write(which, 1, 20)  # whoever comes next heals what the killed ones left
+            self.write(which, 1, 20)  # the next writer repairs incomplete lines of killed writers
             self.close(which)
         self.read()
         self.follow()

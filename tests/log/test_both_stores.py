@@ -1,4 +1,4 @@
-"""A log in ClickHouse answers as the same log in files does: lists, pages, filters, single runs, search, totals."""
+"""Log files and ClickHouse give the same lists, pages, filters, single runs, search hits and totals."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCORES = [
 
 
 def fleet() -> list[StreamEvent]:
-    """Runs of two agents, with sub-agents, tags, conversations, and each way to be incomplete."""
+    """Runs of two agents, with sub-agents, tags, conversations, and every kind of incompleteness."""
     nested = sequence(
         [
             AgentStart(root_run_id="outer", parent_run_id="outer", parent_tool_call_id="call_1", model="small"),
@@ -68,7 +68,7 @@ def server() -> Iterator[ClickHouseServer]:
         exporter.start()
         events = fleet()
         exporter.export(events)
-        exporter.export(events[10:40])  # offered again: all of it counts once
+        exporter.export(events[10:40])  # exported again: no event counts twice
         exporter.close()
         yield running
 
@@ -131,7 +131,7 @@ def test_pages_are_the_list_in_its_order(paths: str, sort: str) -> None:
 
 
 def test_the_overview_is_that_of_the_list(paths: str) -> None:
-    """The cost of outermost runs is that with their sub-agents."""
+    """The cost of outermost runs includes their sub-agents."""
     store = store_of(paths)
     for where in (None, log.Filter(outermost=True), log.Filter(agents=("supp*",)), log.Filter(agents=("nobody",))):
         runs = log.runs(paths, where)
@@ -149,7 +149,7 @@ def test_a_run_is_called_by_its_id_or_a_part_of_it(paths: str) -> None:
 
 
 def told(paths: str) -> Any:
-    """Everything that readers are told of a log, without the names of its files and the order of its lines."""
+    """All results that readers return for a log, except file names and the order of lines."""
     runs = log.runs(paths)
     opened = [log.load_run(paths, run.run_id) for run in runs]
     hits = [
@@ -212,7 +212,7 @@ def test_a_command_tells_the_same_of_an_address_as_of_a_folder(
     texts = [
         invoke(*(word.format(log=place) for word in command), "--json").stdout for place in (tmp_path, server.address())
     ]
-    if command[0] == "search":  # a line each, in the order of the log
+    if command[0] == "search":  # one line for each hit, in the order of the log
         texts = [f"[{','.join(sorted(text.splitlines()))}]" for text in texts]
     files, tables = [without(json.loads(text), {"files", "file", "line"}) for text in texts]
     assert tables == files

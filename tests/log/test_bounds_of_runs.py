@@ -1,4 +1,4 @@
-"""Lower bounds as readers carry them: from `agent_end` or, where there is none, from the requests that are over."""
+"""Lower bounds in run summaries: from `agent_end`, or without an end from the finished requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others put into the folder of a log: links, pipes, devices, files that may not be read."""
+"""Links, pipes, devices and unreadable files in the folder of a log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOBODY = 65_534
 
 
 def followed(path: Path) -> list[str]:
-    """The runs that a follower finds, which must not wait for anything."""
+    """Runs that a follower finds; fails if the follower blocks."""
     found: list[str] = []
     thread = threading.Thread(
         target=lambda: found.extend(event.run_id for batch in Follower(path).poll() for event in batch.events),
@@ -95,12 +95,12 @@ def test_a_checkpoint_is_not_written_through_a_link(tmp_path: Path) -> None:
     assert victim.read_text() == "precious"
 
 
-# --- what may not be read ------------------------------------------------------------------------------------------
+# --- unreadable files ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def readable_by_all() -> Iterator[Path]:
-    """A folder that every user may enter, unlike that of pytest."""
+    """Folder that every user may enter, unlike pytest's."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder
@@ -109,7 +109,7 @@ def readable_by_all() -> Iterator[Path]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Within it, whoever runs the tests is somebody whom permissions bind."""
+    """Drop root privileges within the block, so that file permissions apply."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(NOBODY)

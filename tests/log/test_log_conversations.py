@@ -1,4 +1,4 @@
-"""Conversations: the runs of one conversation, added up."""
+"""Conversations: totals of the runs with the same conversation id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.log_builder import run_events, write
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A conversation of two turns, the first with a sub-agent, the second lost; one of one turn; a run apart."""
+    """A conversation of two turns, the first with a sub-agent, the second lost; one of one turn; a run without any."""
     sub_agent: dict[str, Any] = {"parent_run_id": "one", "root_run_id": "one", "conversation_id": "c-1"}
     events = [
         *run_events("one", conversation_id="c-1", tags={"user": "a"}),
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_conversation_is_its_turns_added_up(folder: Path) -> None:
-    """The one with the latest turn is last; a run that belongs to none is in none."""
+    """The conversation with the latest turn is last; a run without a conversation id is in none."""
     second, first = log.conversations(folder)
     assert second.conversation_id == "c-2"
     assert (first.conversation_id, first.turns, first.runs) == ("c-1", ["one", "three"], 3)
@@ -45,7 +45,7 @@ def test_a_conversation_is_its_turns_added_up(folder: Path) -> None:
 
 
 def test_a_lower_bound_stays_one(folder: Path) -> None:
-    """What one turn used is not known in full, so neither is what the conversation did."""
+    """The usage of one turn is a lower bound, and therefore that of the conversation."""
     second, first = log.conversations(folder)
     assert (first.cost_is_lower_bound, first.usage_is_lower_bound) == (True, True)
     assert (second.cost_is_lower_bound, second.usage_is_lower_bound) == (False, False)

@@ -1,4 +1,4 @@
-"""What differs between two runs, and nothing else."""
+"""Differences between two runs, and no others."""
 
 from __future__ import annotations
 

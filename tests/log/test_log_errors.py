@@ -1,4 +1,4 @@
-"""Errors of a log, those of one kind together: in Python, as a command, and as a page."""
+"""Groups of errors: in Python, as a command, and as a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files are a log, and in which order."""
+"""Selection and order of the files of a log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def names(*paths: str | Path) -> list[str]:
 
 
 def test_files_come_in_the_order_of_their_first_event(tmp_path: Path) -> None:
-    """Whatever they are called, compressed or not; those without an event come last."""
+    """Names and compression do not matter; files without an event come last."""
     write(tmp_path / "c.jsonl", run_events("one", minutes=1))
     write(tmp_path / "a.jsonl.gz", run_events("two", minutes=2))
     write(tmp_path / "b.jsonl", run_events("three", minutes=3))

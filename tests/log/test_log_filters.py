@@ -1,4 +1,4 @@
-"""Which runs are meant, and how that is written."""
+"""Filters of runs and their text form."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_any_other_text_is_a_duration_or_an_error_and_nothing_else(text: str) ->
     ],
 )
 def test_an_order(folder: Path, written: str, expected: str) -> None:
-    """The largest first, or with a minus the smallest; what is equal goes by the id."""
+    """The largest is first, or the smallest with a minus; ties are in order of the id."""
     assert [run.run_id for run in log.Order.parse(written).sorted(log.runs(folder))] == expected.split()
 
 

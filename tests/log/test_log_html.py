@@ -1,4 +1,4 @@
-"""Runs and sums as a notebook shows them."""
+"""HTML of runs and statistics in a notebook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.log_builder import run_events, write
 
 
 def test_a_run_and_the_sums_are_tables_with_every_text_escaped(tmp_path: Path) -> None:
-    """A lower bound says so, and what the log does not know is empty."""
+    """A lower bound is marked, and an unknown value is empty."""
     agent = "<script>alert(1)</script>"
     events = [*run_events("run-one", agent=agent, prompt="<b>bold</b>"), *run_events("run-two", ended=False)]
     write(tmp_path / "a.jsonl", events)

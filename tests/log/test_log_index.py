@@ -1,4 +1,4 @@
-"""The index answers as reading everything would, whatever happened to the files, and is in nobody's way."""
+"""The index returns the same as reading all files, whatever happened to the files, and never fails a reader."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DATABASE = Path(database.FOLDER) / "index.sqlite"
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Small logs have an index too, and nobody's own cache is touched."""
+    """Index small logs too, and leave the user's cache untouched."""
     monkeypatch.setattr(store, "WORTHWHILE", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def answers(folder: Path) -> Any:
-    """Everything that is asked of an index: runs, problems, the events of some runs."""
+    """All results of an index: runs, problems, the events of some runs."""
     problems = Problems()
     runs = log.runs(folder, on_problem=problems)
     opened = [log.load_run(folder, run.run_id).events for run in [*runs[:1], *runs[1:][-1:]]]
@@ -48,7 +48,7 @@ def answers_without_index(folder: Path) -> Any:
 
 
 def assert_pages_are_the_list(*paths: Path) -> None:
-    """What comes from the columns is what comes from the runs."""
+    """Pages from the columns of the index equal pages of the sorted summaries."""
     log_store, every = store_of(paths), log.runs(paths, on_problem=Problems())
     for number, given_order in enumerate(("started", "-started", "-cost", "duration", "tokens", "first_token")):
         order = log.Order.parse(given_order)
@@ -71,7 +71,7 @@ def test_a_file_may_be_called_anything_the_system_allows(tmp_path: Path) -> None
     with open(named, "ab") as file:
         file.write(b"no event\n")
     write(other, run_events("two"))
-    for _ in range(2):  # read, and remembered
+    for _ in range(2):  # first read, then from the index
         problems = Problems()
         found = {run.run_id: run.files for run in log.runs(tmp_path, on_problem=problems)}
         assert found == {"one": [str(named)], "two": [str(other)]}
@@ -80,7 +80,7 @@ def test_a_file_may_be_called_anything_the_system_allows(tmp_path: Path) -> None
 
 
 class Folder:
-    """A log folder, and what can happen to it between two questions."""
+    """Log folder with all changes that can happen between two queries."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,7 +102,7 @@ class Folder:
         if not files:
             return self.rotate(count)
         if (before := files[-1].read_bytes()) and not before.endswith(b"\n"):
-            files[-1].write_bytes(before[: before.rfind(b"\n") + 1])  # as a writer does that finds it torn
+            files[-1].write_bytes(before[: before.rfind(b"\n") + 1])  # as a writer that finds the line torn does
         with open(files[-1], "ab") as file:
             file.write(self.next_lines(count))
         return None
@@ -169,7 +169,7 @@ def test_it_answers_as_reading_everything_would(acts: list[tuple[str, int]], blo
 
 
 def test_pages_of_some_files_and_of_several_folders_are_their_list(tmp_path: Path) -> None:
-    """Of a run that is in other files, or in other folders as well, only what is asked about counts."""
+    """Only the queried files count for a run that is in other files or folders as well."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -268,7 +268,7 @@ def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
 
 
 def test_it_holds_no_content(tmp_path: Path) -> None:
-    """Whoever removes a log has removed what was said."""
+    """Deleting a log must delete all of its content."""
     write(tmp_path / "a.jsonl", run_events("one"))
     log.runs(tmp_path)
     kept = (tmp_path / DATABASE).read_bytes()
@@ -288,7 +288,7 @@ def test_a_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
 def test_where_the_folder_cannot_be_written_it_is_in_the_cache(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
-    (folder / database.FOLDER).write_bytes(b"in the way")  # the mode of a folder keeps no administrator out
+    (folder / database.FOLDER).write_bytes(b"in the way")  # an obstacle: permissions of a folder would not stop root
     write(folder / "a.jsonl", run_events("one"))
     assert [run.run_id for run in log.runs(folder)] == ["one"]
     assert len(list((tmp_path / "cache" / "sidestream").iterdir())) == 1

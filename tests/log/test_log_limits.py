@@ -1,4 +1,4 @@
-"""Memory of a reader is bounded by what a line may be, however a line is made; what we write is within the bounds."""
+"""Memory of a reader is bounded for any line, and the lines that the exporter writes are within the limits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEGABYTE = 1024 * 1024
 
 
 def peak_memory_of_reading(path: Path) -> int:
-    """Bytes at most, in a process of its own."""
+    """Peak memory in bytes, measured in a separate process."""
     program = """
 import re, resource, sys
 from sidestream import log
@@ -52,7 +52,7 @@ def test_a_compressed_line_of_a_gigabyte_is_passed_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [b"[],", b"{},", b'"a":[],'])
 def test_a_line_of_millions_of_values_is_passed_over(tmp_path: Path, values: bytes) -> None:
-    """In memory they would be many times as much as on the disk."""
+    """Decoded, such a line takes many times its size on disk."""
     begin, end = (b"{", b"}") if values.startswith(b'"') else (b"[", b"]")
     with (tmp_path / "a.jsonl").open("wb") as file:
         file.write(begin + values * (30 * MEGABYTE // len(values)) + b"1" + end + b"\n")

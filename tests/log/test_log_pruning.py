@@ -1,4 +1,4 @@
-"""Pruning: what is old goes, what is being written stays, and readers and the index see what is left."""
+"""Pruning: old files are deleted, files being written stay, and readers and the index see the remaining files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def always_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three finished files, one, two and three days old, the middle one compressed; and a file of somebody else."""
+    """Three finished files, one, two and three days old, the middle one compressed; and a file with another name."""
     names = ["20261120T090000Z-1.jsonl", "20261121T090000Z-1.jsonl.gz", "20261122T090000Z-1.jsonl"]
     for number, name in enumerate([*names, "notes.jsonl"]):
         file = write(tmp_path / name, run_events(f"run{number}", minutes=1440 * number))
@@ -56,7 +56,7 @@ def test_the_oldest_go_until_the_log_is_small_enough(folder: Path) -> None:
     assert prune(folder, max_size=size).files == []
     done = prune(folder, max_size=size - 1)
     assert [Path(each.file).name for each in done.files] == ["20261120T090000Z-1.jsonl"]
-    assert prune(folder, max_size=0).size == (folder / "notes.jsonl").stat().st_size  # not named by us: it stays
+    assert prune(folder, max_size=0).size == (folder / "notes.jsonl").stat().st_size  # no dated name: the file stays
 
 
 def test_content_goes_before_numbers(folder: Path) -> None:
@@ -67,7 +67,7 @@ def test_content_goes_before_numbers(folder: Path) -> None:
     assert {run.run_id: (run.cost_usd, run.events) for run in log.runs(folder)} == before
     assert [log.load_run(folder, f"run{number}").prompt for number in range(3)] == [None, None, "prompt of run2"]
     assert {file.name: file.stat().st_mtime for file in folder.glob("2026*")} == ages
-    assert prune(folder, older_than=1.5 * DAY, content_first=True).files == []  # there is no more of it
+    assert prune(folder, older_than=1.5 * DAY, content_first=True).files == []  # already without content
     assert not list(folder.glob("*.part"))
 
 

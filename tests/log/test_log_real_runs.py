@@ -1,4 +1,4 @@
-"""What real agents did, streamed through a real sidecar into a real log, is read back as it was."""
+"""Runs of real agents, streamed through a sidecar into a log, are read back unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.log_builder import keys
 
 
 async def _converse(sidecar: Sidecar) -> list[str]:
-    """A run with a sub-agent, streamed; returns the pieces of its answer as the caller saw them."""
+    """Run an agent with a sub-agent, streamed; returns the pieces of the answer that the caller received."""
     helper = sidecar.observe(Agent(TestModel(custom_output_text="the helper says so"), name="helper"))
     agent = sidecar.observe(Agent(TestModel(custom_output_text="one two three four"), name="support"))
 

@@ -1,4 +1,4 @@
-"""A log that was cut, damaged, mixed or spread is read for what it holds, and the rest is told with file and line."""
+"""Logs that are cut, damaged, mixed or spread over files: readable lines are returned, others reported by place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FOREIGN = st.sampled_from(
         (WHOLE[0].strip() + WHOLE[1][:30], "damaged"),
     ]
 )
-"""Lines that are no events, with what they are told to be."""
+"""Lines that are not events, with the kind of problem reported for each."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def file_of(data: bytes, name: str = "log.jsonl") -> Iterator[Path]:
 @settings(QUICK, max_examples=60)
 @given(st.integers(0, len(DATA)))
 def test_of_any_prefix_every_whole_line_is_read(size: int) -> None:
-    """And what was torn off is told, unless it is a whole event that lacks its newline only."""
+    """An incomplete last line is reported, unless only its newline is missing."""
     problems = Problems()
     with file_of(DATA[:size]) as path:
         found = list(log.read(path, on_problem=problems))
@@ -66,7 +66,7 @@ def test_of_any_prefix_every_whole_line_is_read(size: int) -> None:
 @settings(QUICK, max_examples=100)
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
 def test_a_byte_that_was_changed_costs_one_line_or_two(at: int, change: int) -> None:
-    """Two where it was a newline. Every other line is read; whatever is not is told."""
+    """A changed newline costs two lines. Every other line is read, or reported."""
     damaged = bytearray(DATA)
     damaged[at] ^= change
     line = DATA[:at].count(b"\n")
@@ -77,7 +77,7 @@ def test_a_byte_that_was_changed_costs_one_line_or_two(at: int, change: int) -> 
     untouched = [decode_line(text) for number, text in enumerate(WHOLE) if number not in hit]
     rest = iter(found)
     assert all(event in rest for event in untouched)
-    # A change within a value makes another event, as it may: the contract has no checksum.
+    # A change within a value makes another valid event: the format has no checksum.
     assert len(found) - len(untouched) <= len(hit)
     assert len(found) - len(untouched) + len(problems) >= 1
     assert {problem.line - 1 for problem in problems} <= {line, line + 1}
@@ -104,7 +104,7 @@ def test_lines_of_several_writers_in_any_mixture_and_files_are_all_read(data: st
 @settings(QUICK, max_examples=60)
 @given(st.lists(st.one_of(st.just(None), FOREIGN), max_size=40), st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]))
 def test_lines_that_are_no_events_are_told_one_by_one(others: list[tuple[bytes, str] | None], end: bytes) -> None:
-    """Empty lines are nothing. With line ends of any kind, the numbers are those that an editor shows."""
+    """Empty lines are ignored. Line numbers are those that an editor shows, for any line ending."""
     good = iter(WHOLE * 3)
     rows = [next(good).strip() if other is None else other[0] for other in others]
     number_of = (lambda row: row * 2 + 1) if end.count(b"\n") == 2 else (lambda row: row + 1)
@@ -121,7 +121,7 @@ def test_lines_that_are_no_events_are_told_one_by_one(others: list[tuple[bytes, 
 
 @pytest.mark.parametrize("beside", [b"", b"damaged\n"])
 def test_two_events_that_are_whole_in_one_line_are_both_read(beside: bytes) -> None:
-    """A writer died just before its newline, and another, not ours, wrote on."""
+    """One writer died just before its newline, and another kind of writer appended."""
     with file_of(WHOLE[0].strip() + WHOLE[1] + beside + WHOLE[2]) as path:
         assert [event.seq for event in log.read(path)] == [0, 1, 2]
         run = log.load_run(path, "one")
@@ -187,13 +187,13 @@ STRANGE = [
     ),
     *("2026-11-20T09:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-12:00", "one", "call_1"),
 ]
-"""Values that a writer of ours never writes where they stand here."""
+"""Values that no writer of this project puts in these places."""
 
 
 @settings(QUICK, max_examples=100)
 @given(st.data())
 def test_events_that_no_writer_of_ours_makes_do_no_harm(data: st.DataObject) -> None:
-    """What can be decoded is an event, whatever it says: every question is answered all the same."""
+    """Any decodable event is accepted, and all queries still succeed."""
     events = [json.loads(line) for line in WHOLE]
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.sampled_from(events))
@@ -233,5 +233,5 @@ def test_a_line_beyond_all_bounds_is_told_and_passed_over(block: int, monkeypatc
         found = [event.seq for event in log.read(path, on_problem=problems)]
     assert found == [0, 1]
     assert [line for _, line, _ in problems.places()] == [2, 4]
-    if block < 5_000:  # a block is read at once, and so may be longer
+    if block < 5_000:  # a block is read as a whole, so it may be longer
         assert [kind for *_, kind in problems.places()] == ["huge", "huge"]

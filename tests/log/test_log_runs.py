@@ -1,4 +1,4 @@
-"""What the list of runs says of each: outcome, totals, and whether all of it is there."""
+"""Summaries of runs: outcome, totals and completeness."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_a_run_that_has_ended(tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_end_has_the_totals_of_what_is_there(tmp_path: Path) -> None:
-    """So they are a lower bound."""
+    """Totals of a run without an end are lower bounds."""
     write(tmp_path / "a.jsonl", run_events("one", ended=False)[:12])
     (run,) = log.runs(tmp_path)
     assert (run.outcome, run.success, run.requests, run.tool_calls, run.retries) == ("lost", False, 2, 1, 1)
     assert (run.total_tokens, run.cost_usd, run.duration_seconds) == (200, 0.01, 1.1)
-    assert run.ended == BEGIN + timedelta(seconds=1.1)  # a piece of the answer was the last thing seen
+    assert run.ended == BEGIN + timedelta(seconds=1.1)  # the last event was a chunk
 
 
 def test_unknown_is_not_zero(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_is_missing_is_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spread", ["a b", "a a", "a a b"])
 def test_what_is_there_twice_counts_once(tmp_path: Path, spread: str) -> None:
-    """In one file, as after a replay, or in two, as after a copy."""
+    """Duplicates in one file, as after a replay, or in two, as after a copy."""
     names = spread.split()
     for name in names:
         with open(tmp_path / f"{name}.jsonl", "ab") as file:
@@ -117,7 +117,7 @@ def test_what_is_there_twice_counts_once(tmp_path: Path, spread: str) -> None:
 
 
 def test_lines_of_one_chunk_share_its_number(tmp_path: Path) -> None:
-    """As `chunks=all` writes them: one event, several lines, none of them twice."""
+    """With `chunks=all`, one event is several lines, and none of them is a duplicate."""
     exporter = JSONLExporter(tmp_path / "a.jsonl", chunks="all")
     exporter.start()
     exporter.export(run_events("one"))
@@ -168,7 +168,7 @@ for line in sys.stdin:
 
 @contextmanager
 def writer(spec: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that has begun a run in `spec` and stands still."""
+    """Process that has started a run in `spec` and then waits."""
     path = os.pathsep.join([str(ROOT), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, spec],
@@ -243,7 +243,7 @@ def test_the_torn_line_of_a_living_writer_is_waited_for_and_of_a_dead_one_told(t
 
 
 def family(folder: Path) -> None:
-    """A run with two sub-agents, one of which has one of its own; each spends 0.03 dollars."""
+    """A run with two sub-agents, one of which has a sub-agent; each run costs 0.03 dollars."""
     events: list[StreamEvent] = []
     for run_id, parent in [("root", None), ("child1", "root"), ("child2", "root"), ("grandchild", "child1")]:
         links: dict[str, Any] = (

@@ -1,4 +1,4 @@
-"""Scores in a log: joined with their runs whichever file they stand in; the latest counts; no run changes."""
+"""Scores in a log: joined with their runs across files; the latest counts; no run is changed by its scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.log_builder import Problems, lines, plain, run_events, scored
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two runs, of which one has no end; scores of both in files of their own, and one of a run that is not there."""
+    """Two runs, one without an end; their scores in other files, and a score of a run that is not in the log."""
     write(tmp_path / "a.jsonl", [*run_events("one"), *run_events("two", minutes=1, ended=False)])
     earlier = [scored("one", "helpful", 0.2, minutes=5, comment="a secret"), scored("one", "ok", True, minutes=6)]
     later = [scored("one", "helpful", 0.8, minutes=9), scored("two", "verdict", label="fail", minutes=9)]
@@ -34,7 +34,7 @@ class TestReaders:
         assert two.score_values == {"verdict": "fail"}
 
     def test_a_run_is_what_it_was(self, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-        """Its events, gaps, times, outcome, files: all but the scores."""
+        """Events, gaps, times, outcome and files of a run do not depend on its scores."""
         alone = tmp_path_factory.mktemp("alone")
         write(alone / "a.jsonl", [*run_events("one"), *run_events("two", minutes=1, ended=False)])
         for scored_run, run in zip(plain(log.runs(folder)), plain(log.runs(alone)), strict=True):
@@ -43,7 +43,7 @@ class TestReaders:
             assert scored_run == run
 
     def test_a_run_that_is_opened_has_all_of_them(self, folder: Path) -> None:
-        """In order of time, each once, with comments; and its steps are none of them."""
+        """Scores come in order of time, each once, with comments, and are not steps."""
         run = log.load_run(folder, "one")
         assert [(each.data.name, each.data.value, each.data.comment) for each in run.scores] == [
             ("helpful", 0.2, "a secret"),
@@ -64,7 +64,7 @@ class TestReaders:
         assert total.scores["verdict"].mean is None
 
     def test_a_score_in_a_file_that_is_read_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The index takes in what was appended, and a score that stands there twice counts once."""
+        """The index reads appended scores, and counts a duplicate score once."""
         monkeypatch.setattr("sidestream.log.index.store.WORTHWHILE", 0)
         file = write(tmp_path / "a.jsonl", run_events("one"))
         assert log.runs(tmp_path)[0].scores == []
@@ -139,7 +139,7 @@ def test_a_score_has_a_number_of_its_own_and_is_written_as_it_is() -> None:
 
 class TestNote:
     def test_it_is_written_beside_the_log(self, folder: Path) -> None:
-        """In a file of its own; the others are as they were."""
+        """A score is written to a new file; the other files stay unchanged."""
         before = {file: file.read_bytes() for file in folder.iterdir()}
         told = invoke(
             "note", "one", "--score", "helpful=0.4", "--score", "ok=false", "--comment", "no", "--log", folder
@@ -166,7 +166,7 @@ class TestNote:
         assert "give a value or a label" in mistake("note", "one", "--score", "x", "--log", folder)
 
     def test_a_writer_that_is_kept_does_not_make_a_run_live(self, folder: Path) -> None:
-        """Its file is locked, as that of a run in progress is."""
+        """The open file of a score writer is locked, like the file of a run in progress."""
         writer = ScoreWriter(str(folder))
         two = log.runs(folder)[1]
         writer.write(two, [Score(name="helpful", value=0.0)])

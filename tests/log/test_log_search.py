@@ -1,4 +1,4 @@
-"""Text is found wherever people or models wrote it, as it reads."""
+"""Search in all content of people and models, across the pieces of a streamed answer."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_the_name_of_a_tool_where_it_is_called(tmp_path: Path) -> None:
 
 class TestNewestFirst:
     def test_the_run_that_began_last_comes_first(self, tmp_path: Path) -> None:
-        """Its places in the order of the run, whichever file they are in and however the lines of runs mix."""
+        """Hits are ordered by run, the latest first, whichever files they are in and however the runs' lines mix."""
         old, new = run_events("old"), run_events("new", minutes=0.001)
         write(tmp_path / "a.jsonl", [event for pair in zip(old[:11], new[:11], strict=True) for event in pair])
         write(tmp_path / "b.jsonl", [event for pair in zip(new[11:], old[11:], strict=True) for event in pair])
@@ -175,13 +175,13 @@ class TestNewestFirst:
         ]
 
     def test_instructions_once(self, tmp_path: Path) -> None:
-        """The same text in each run would be all that one sees."""
+        """Identical instructions in each run would hide all other hits."""
         write(tmp_path / "a.jsonl", [*run_events("one"), *run_events("two", minutes=1)])
         hits = list(log.search(tmp_path, "brief", newest_first=True))
         assert [(hit.run_id, hit.where) for hit in hits] == [("two", "instructions")]
 
     def test_finds_what_is_found_in_the_order_of_the_log(self, tmp_path: Path) -> None:
-        """With more runs than are looked through at once, and a filter."""
+        """A filter, and more runs than one batch."""
         events = [
             event
             for number in range(120)

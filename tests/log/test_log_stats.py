@@ -1,4 +1,4 @@
-"""Statistics: counts, sums and quantiles, each thing once."""
+"""Statistics: counts, sums and quantiles, without double counting."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_by_hour(found: log.Statistics) -> None:
 
 
 def test_by_attempt(tmp_path: Path) -> None:
-    """How first tries ended, and how the later ones did; runs that are no try of anything are not among them."""
+    """First and later attempts are separate groups; runs that are not attempts are in none."""
     events = [
         *run_events("one", attempt=1, attempt_of="one", ended=False),
         *run_events("two", attempt=2, attempt_of="one"),
@@ -80,7 +80,7 @@ def test_by_attempt(tmp_path: Path) -> None:
 
 
 def test_the_sums_of_every_table_agree(found: log.Statistics) -> None:
-    """Money and tokens of runs, of agents, of models and of hours are the same money and tokens."""
+    """Cost and tokens of runs, agents, models and hours have the same sums."""
     for table in (found.by_agent, found.by_model, found.by_hour):
         assert sum(group.cost_usd or 0 for group in table) == pytest.approx(0.1)
         assert sum(group.total_tokens or 0 for group in table) == 1400

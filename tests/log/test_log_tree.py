@@ -1,4 +1,4 @@
-"""One run, opened: its steps, what was said when, its sub-agents, and where each event stands."""
+"""Tree of one run: steps, content with times, sub-agents, and the location of each event."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_sub_agents_are_within_the_tool_calls_that_started_them(tmp_path: Path) 
         (3, "tool", "look_up"),
         (2, "tool", "look_up"),
     ]
-    # The wall clock says that it began a minute later: it was set, for the tool call was over by then.
+    # The child's wall clock is a minute ahead: the clock was changed, because the tool call was over by then.
     child = root.steps[1].children[-1]
     assert child.start == pytest.approx(0.6)
     assert child.run is not None
@@ -209,7 +209,7 @@ def test_the_beginning_of_an_id_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_circle_of_runs_is_no_endless_tree(tmp_path: Path) -> None:
-    """No writer of ours makes one."""
+    """Only a foreign writer makes such a log."""
     events = [
         *run_events("a", parent_run_id="b", root_run_id="a"),
         *run_events("b", parent_run_id="a", root_run_id="a"),

@@ -1,4 +1,4 @@
-"""Who is taken for alive: by locks, and by the identity of a process, whatever clocks say."""
+"""Liveness of writers: by locks, and by the identity of a process, independent of clocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def begun(
     process: ProcessIdentity | None = None,
     run_id: str = "one",
 ) -> Path:
-    """A log in which a run has begun and not ended, by default in this very process."""
+    """Log with a run that has started and not ended, by default in this process."""
     start = AgentStart(
         root_run_id=run_id,
         pid=os.getpid() if pid is None else pid,
@@ -114,7 +114,7 @@ def test_without_an_identity_the_number_on_the_same_machine_decides(tmp_path: Pa
 
 
 def test_a_number_that_begins_alike_is_another_writer(tmp_path: Path) -> None:
-    """The file of process 4711 is locked; the run was of 47."""
+    """The locked file belongs to process 4711, the run to process 47."""
     begun(tmp_path, "20261121T065607Z-47.jsonl", pid=47, host="another machine")
     other = Writer(tmp_path / "20261121T065607Z-4711.jsonl")
     assert outcome(tmp_path) == "lost"
@@ -122,7 +122,7 @@ def test_a_number_that_begins_alike_is_another_writer(tmp_path: Path) -> None:
 
 
 def test_first_processes_of_two_containers_are_told_apart(tmp_path: Path, here: ProcessIdentity) -> None:
-    """Both are number 1, and write into one folder; one of them is gone."""
+    """Both processes have PID 1 and write into one folder; one of them has ended."""
     begun(tmp_path, "20261121T065607Z-1.jsonl", pid=1, process=here._replace(namespace="1"))
     path = begun(tmp_path, "20261121T065608Z-1.jsonl", pid=1, process=here._replace(namespace="2"), run_id="two")
     other = Writer(path)

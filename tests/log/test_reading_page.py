@@ -1,4 +1,4 @@
-"""What docs/reading.md says to ask is asked here, and the answers of all tools agree."""
+"""The queries of docs/reading.md run, and all tools give the same results."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ QUESTIONS = [
 
 
 def require(tool: str, there: bool) -> None:
-    """Skip without it on a developer's machine; the gate must have it."""
+    """Skip if `tool` is missing on a developer's machine; fail in the gate."""
     if not there:
         is_missing(f"{tool} is not installed")
 
 
 def snippets(language: str) -> dict[str, str]:
-    """The code of the page in `language`, by name."""
+    """Code blocks of the page in `language`, by title."""
     return dict(
         re.findall(rf'^```{language} title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     )
@@ -67,7 +67,7 @@ EXPECTED: dict[str, list[tuple[Any, ...]]] = {
     ],
     "runs without an end": [("three", "support", 4711, "box")],
 }
-"""What the answers must be."""
+"""Expected results."""
 WITHOUT_END_TOO: dict[str, list[tuple[Any, ...]]] = {
     "cost per agent": [("billing", 1, 0.03), ("support", 2, 0.06)],
     "slowest runs": [
@@ -76,7 +76,7 @@ WITHOUT_END_TOO: dict[str, list[tuple[Any, ...]]] = {
         *EXPECTED["slowest runs"][1:],
     ],
 }
-"""What they must be where runs without an end are among them, with what is known of them."""
+"""Expected results that include runs without an end."""
 FIELDS = {
     "cost per agent": ("agent", "runs", "usd"),
     "slowest runs": ("run_id", "agent", "seconds", "outcome"),
@@ -155,7 +155,7 @@ def test_pandas(folder: Path, question: str) -> None:
 
 
 def check(question: str, rows: list[dict[str, Any]], expected: dict[str, list[tuple[Any, ...]]] = EXPECTED) -> None:
-    """Whether `rows` answer the question, apart from how times are written."""
+    """Compare `rows` with the expected results, apart from the format of times."""
     if question == "time to first token":
         assert sorted(row["model"] for row in rows) == ["claude", "gpt-4o"]
         assert all(0.1 <= row["p50"] <= row["p95"] <= 0.2 for row in rows)

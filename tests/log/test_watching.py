@@ -1,4 +1,4 @@
-"""Runs in progress, from a log that grows: phase, rate, cost, silence; and the command that shows them."""
+"""Runs in progress in a growing log: phase, rate, cost, silence; and the `top` command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = this_process()
 
 
 def live(run_id: str, agent: str = "support", minutes: float = 0) -> list[StreamEvent]:
-    """A run of this very process, a tenth of a second from event to event: ask, answer, tool, ask, answer, end."""
+    """Events of a run of this process, a tenth of a second apart: request, answer, tool, request, answer, end."""
     begun = start(run_id, model="gpt-4o", pid=HERE.pid, host=HERE.host, process=HERE.identity)
     used = Usage(input_tokens=50, output_tokens=10)
     payloads = [
@@ -131,7 +131,7 @@ class TestScreen:
 
     @pytest.mark.skipif(os.name == "nt", reason="a terminal of POSIX")
     def test_on_a_terminal_ctrl_c_ends_it(self, tmp_path: Path) -> None:
-        """And the terminal is given back as it was: the alternate screen is left."""
+        """The alternate screen is left, so that the terminal is restored."""
         import pty
         import signal
         import subprocess
@@ -156,7 +156,7 @@ class TestScreen:
         try:
             while part := os.read(master, 65536):
                 told += part
-        except OSError:  # Linux' way of saying that the other end is closed
+        except OSError:  # raised on Linux when the other end is closed
             pass
         os.close(master)
         assert process.wait(PATIENCE) == 130

@@ -1,4 +1,4 @@
-"""Whatever the exporter writes, our own reader takes: no line of ours is ever a problem."""
+"""Every line that the exporter writes is read without a problem."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PAYLOADS: list[type[Payload]] = [get_type_hints(event)["data"] for event in get_
 
 @st.composite
 def events(draw: st.DrawFn) -> list[StreamEvent]:
-    """Events of every type; each field as its type has it, and content that is anything at all."""
+    """Events of every type, with fields of their declared types and arbitrary content."""
     made = []
     for seq in range(draw(st.integers(1, 6))):
         kind = draw(st.sampled_from(PAYLOADS))
         fields = {field.name: field for field in msgspec.structs.fields(kind)}
         content: dict[str, Any] = {name: draw(VALUES) for name in kind.content_fields if draw(st.booleans())}
-        if "text" in content:  # of a chunk
+        if "text" in content:  # in a chunk
             content["text"] = draw(TEXT)
         own = {
             name: draw(_of_type(field.type))

@@ -11,7 +11,7 @@ os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
 
 @pytest.fixture(autouse=True)
 def _no_telemetry_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the variables that this machine may have set."""
+    """Remove telemetry settings of this machine from the environment."""
     for name in list(os.environ):
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""One process exports for many: each run once, whoever is killed, and whatever is away."""
+"""One process exports for many: each run once, across kills and outages."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_one_exporter_that_is_away_keeps_no_other_waiting_and_loses_nothing(tmp_
 
 class TestKilled:
     def test_collect_loses_no_run_and_counts_none_twice(self, tmp_path: Path) -> None:
-        """Counters do not fall back either: a scrape would take that for a restart, and count everything again."""
+        """Counters do not fall: a scrape would take a lower value for a restart, and count everything again."""
         log, port, total = tmp_path / "runs", free_port(), 0
         metrics = Metrics(port)
         seen: list[float] = []
@@ -164,7 +164,7 @@ def test_a_restart_goes_on_and_exports_nothing_again(tmp_path: Path) -> None:
 
 
 def test_killed_again_and_again_every_line_arrives(tmp_path: Path) -> None:
-    """A copy of the log, made by a collector that never lives long, of writers that rotate and are killed."""
+    """A copy of the log is complete although the collector and its rotating writers are killed repeatedly."""
     log, copy = tmp_path / "runs", tmp_path / "all"
     done = threading.Event()
     expected: list[tuple[str, int]] = []

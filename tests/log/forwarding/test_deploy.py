@@ -1,4 +1,4 @@
-"""The examples of how to deploy it are true."""
+"""The deployment examples are correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log that grows: every line is read once, whatever becomes of its file meanwhile."""
+"""Following a growing log: every line is read once, even if its file is rotated or compressed meanwhile."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_torn_line_that_is_moved_aside_costs_no_other(tmp_path: Path) -> None:
     file = write(tmp_path / "1.jsonl", events)
     whole = file.stat().st_size
     with file.open("ab") as out:
-        out.write(encode_line(more[0])[:-1])  # all of the line, but for its end
+        out.write(encode_line(more[0])[:-1])  # the whole line except its newline
     follower = Follower(tmp_path)
     assert read(follower) == ids(events)
     os.truncate(file, whole)

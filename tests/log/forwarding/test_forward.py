@@ -1,4 +1,4 @@
-"""What is remembered from one life of a collector to the next."""
+"""State that a forwarder keeps across restarts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.recording_sinks import Sink
 
 
 class Counts(Sink):
-    """Counts ends of runs, and goes on counting in another process."""
+    """Exporter that counts ends of runs, with a counter that survives a restart."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Counts(Sink):
 
 
 class Life:
-    """One life of a collector, with the checkpoint that all have in common."""
+    """One process lifetime of a collector, with a checkpoint shared by all of them."""
 
     def __init__(self, folder: Path, exporter: Any, spec: str = "counts") -> None:
         self.exporter = exporter
@@ -83,7 +83,7 @@ def test_an_exporter_that_counts_answers_once_it_is_where_it_was(tmp_path: Path)
 
 
 def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path: Path) -> None:
-    """Killed after it had counted the lost run, and before that was in the checkpoint."""
+    """The collector is killed after it counted a lost run, and before the checkpoint was saved."""
     write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
@@ -97,7 +97,7 @@ def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_run_that_was_taken_for_lost_and_goes_on_is_told_to_its_end(tmp_path: Path, restarted: bool) -> None:
-    """Begun anew for an exporter that has closed it; what came before is not told twice."""
+    """The run is opened again for an exporter that has closed it; earlier events are not exported twice."""
     run = run_of("a")
     write(tmp_path / "runs" / "1.jsonl", run[:3])
     with Life(tmp_path, Counts()) as life:
@@ -166,7 +166,7 @@ def test_prometheus_goes_on_counting(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """The end of a process, in the middle of an export."""
+    """End of a process in the middle of an export."""
 
 
 @settings(max_examples=40, deadline=None)
@@ -204,14 +204,14 @@ def test_killed_at_any_moment_every_event_arrives_and_each_end_counts_once(seed:
 
 
 class NeverOpens(Counts):
-    """An endpoint whose port is taken."""
+    """Exporter whose port is taken."""
 
     def start(self) -> None:
         raise ExporterUnavailable("address in use")
 
 
 def test_what_an_endpoint_counted_that_never_opened_is_pending_and_not_exported(tmp_path: Path) -> None:
-    """Nobody could read it. What was counted is kept for the next life, so nothing is lost."""
+    """Events that nobody could scrape are pending. They are counted again after a restart, so that none is lost."""
     write(tmp_path / "runs" / "1.jsonl", run_of("a"))
     stop = threading.Event()
     delivery = Delivery(NeverOpens(), stop=stop, patience=0.0)

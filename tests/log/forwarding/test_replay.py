@@ -1,4 +1,4 @@
-"""A log is exported again: all of it or what was asked for, once, with exact books."""
+"""Replay of a log: selected events are exported once, with exact statistics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_run_that_is_there_twice_is_exported_once(tmp_path: Path) -> None:
 
 
 def test_pieces_of_one_chunk_are_all_exported(tmp_path: Path) -> None:
-    """With `chunks=all` they share its number."""
+    """Pieces of a chunk share its sequence number with `chunks=all`."""
     events = run_of("a")
     chunk = next(event for event in events if event.event_type == "llm_chunk")
     at = events.index(chunk)
@@ -136,7 +136,7 @@ def test_a_run_whose_writer_is_alive_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_copy_of_the_log_has_no_such_end(tmp_path: Path) -> None:
-    """Which the log itself never holds."""
+    """The log itself never holds an end with outcome `lost`."""
     write(tmp_path / "1.jsonl", run_of("a", ended=False))
     sink = Sink()
     sink.durable = True
@@ -144,11 +144,11 @@ def test_a_copy_of_the_log_has_no_such_end(tmp_path: Path) -> None:
     assert sink.events == run_of("a", ended=False)
 
 
-# --- going on --------------------------------------------------------------------------------------------------------
+# --- resuming --------------------------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
-    """Of what was at hand when it was stopped, at most one block is exported again."""
+    """At most one block is exported again after an interruption."""
     log = tmp_path / "log"
     events = [event for number in range(400) for event in run_of(f"run-{number}", tools=5)]
     write(log / "1.jsonl", events)
@@ -160,7 +160,7 @@ def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
     second = Sink()
     done = replay(log, second, ReplayPlan(resume=tmp_path / "state"), spec="sink")
     assert done.complete
-    # What an exporter has to know of runs in progress is told again; nothing else is.
+    # Start events of runs in progress are exported again, and no others.
     before = set(first.ids)
     again = [event for event in second.events if (event.run_id, event.seq) in before]
     assert {event.event_type for event in again} <= {"agent_start", "llm_start", "tool_start"}
@@ -172,7 +172,7 @@ def test_an_interrupted_replay_is_resumed_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
-    """While a run in it is going on, its name is in the state."""
+    """The name of a file with a run in progress is part of the state."""
     try:
         writer = Writer(tmp_path / "log" / os.fsdecode(b"odd-\xff.jsonl"))
     except OSError:
@@ -197,7 +197,7 @@ def test_the_state_of_another_exporter_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_it_goes_at_the_pace_of_what_happened(tmp_path: Path) -> None:
-    """Across files, in the order of time."""
+    """Events of several files are replayed in order of time."""
     write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("c", after=2)])
     write(tmp_path / "2.jsonl", run_of("b", after=1))
     sink, begun = Sink(), time.monotonic()
@@ -207,11 +207,11 @@ def test_it_goes_at_the_pace_of_what_happened(tmp_path: Path) -> None:
     assert done.complete
 
 
-# --- only what is missing --------------------------------------------------------------------------------------------
+# --- only missing events ---------------------------------------------------------------------------------------------
 
 
 def test_only_what_the_record_lacks(tmp_path: Path) -> None:
-    """The second request and the run itself are missing; of the other run nothing is, of the third everything."""
+    """Missing are the second request and the run itself of `partly`, nothing of `whole`, and all of `none`."""
     partly, whole, none = run_of("partly"), run_of("whole"), run_of("none")
     write(tmp_path / "1.jsonl", [*partly, *whole, *none])
     sink = Recorded({"partly": {1, 3}, "whole": {0, 1, 3, 5}})

@@ -1,4 +1,4 @@
-"""The command: what it prints, how it ends."""
+"""The replay command: output and exit codes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_exporter_of_ones_own_is_named_by_its_class(tmp_path: Path) -> None:
 
 
 def test_options_of_an_exporter_are_not_told(tmp_path: Path) -> None:
-    """They may be secret, as headers are."""
+    """Options may be secret, as headers are."""
     write(tmp_path / "log" / "1.jsonl", run_of("a"))
     done = replay(tmp_path / "log", "--to", "otlp:http://127.0.0.1:9?headers=key%3Dhush", "--dry-run", "--json")
     assert done.exit_code == 0
@@ -117,7 +117,7 @@ def test_an_endpoint_that_is_asked_stays_until_ctrl_c(tmp_path: Path) -> None:
 
 
 def _page(port: int) -> str:
-    """The page, once it tells of a run."""
+    """Text of the metrics page, once it counts a run."""
     opener: Any = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + 60
     while True:

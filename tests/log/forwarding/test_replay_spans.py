@@ -1,4 +1,4 @@
-"""Spans, replayed to a real endpoint of OTLP: the same ones, and after an outage exactly those that it left out."""
+"""Spans replayed to a real OTLP endpoint: same ids, and after an outage exactly the missing spans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.scenario_13
 
 
 def sidestream(*arguments: str | Path, code: int = 0) -> Any:
-    """What the command prints as JSON."""
+    """JSON output of the command."""
     command = [sys.executable, "-c", "from sidestream.cli import main; main()", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert done.returncode == code, done.stderr
@@ -47,7 +47,7 @@ def test_twice_is_once(tmp_path: Path) -> None:
 
 
 def test_what_an_outage_left_out_is_replayed_and_nothing_else(tmp_path: Path) -> None:
-    """A collector that is there, goes away, and is back once the program has ended."""
+    """The collector stops during the program, and is back after its end."""
     log, record = tmp_path / "runs", tmp_path / "delivered.jsonl"
     agent = Agent(TestModel(), name="clerk")
 
