@@ -11,20 +11,24 @@ from sidestream.metrics.store import MAX_VALUES, SERIES_PER_VALUE
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 INTRODUCTION = f"""\
-# The metrics
+# Metrics
 
-Made from `telemetry/sidestream/metrics/definitions.py` by `python -m tests.support.metrics_page`; do not edit.
+The metrics of the [Prometheus exporter](exporters.md#prometheus), and of the OTLP exporter with `metrics=true`.
 
-Every event is counted, whatever is sampled for traces. What is not known is not counted: a request without usage adds
-no tokens, one without a price no cost (`sidestream_unpriced_requests_total` tells how many those are). Tokens and cost
-are each run's own, so the sum over agents is what was spent; a sub-agent counts under its own name.
+- Every event is counted, whether or not its trace is sampled.
+- Unknown values are not counted: a request without usage adds no tokens, and a request without a price adds no cost.
+  `sidestream_unpriced_requests_total` counts these requests.
+- Tokens and cost are each run's own. A sub-agent counts under its own name, so the sum over agents is the total.
 
-**Labels** hold names, never ids, prompts or error texts. Of one label there are at most {MAX_VALUES} values
-(`label_values`), of one metric at most {SERIES_PER_VALUE} times as many time series; whatever comes beyond is `other`,
-and `sidestream_label_overflow_total` counts it. A tool name that the model made up is `unknown`.
+**Labels** contain names, never ids, prompts or error texts. A label has at most {MAX_VALUES} values (`label_values`),
+and a metric at most {SERIES_PER_VALUE} times as many time series. Further values are counted as `other`, and in
+`sidestream_label_overflow_total`. A tool name that the model made up is counted as `unknown`.
 
-**Exemplars**, in OpenMetrics alone, carry `run_id`, and `trace_id` and `span_id` where the trace is kept: of each
-bucket of a histogram and of each counter the last one. Prometheus keeps them with `--enable-feature=exemplar-storage`.
+**Exemplars** exist in the OpenMetrics format only: the last one of each histogram bucket and of each counter. They have
+`run_id`, and `trace_id` and `span_id` if the trace is kept. Prometheus stores them with
+`--enable-feature=exemplar-storage`.
+
+This page is generated from `telemetry/sidestream/metrics/definitions.py` by `python -m tests.support.metrics_page`.
 """
 
 GROUPS = (
