@@ -19,7 +19,7 @@ PRINT_MILLISECONDS = 100
 PIPE_BYTES = 4_096
 """Bytes that a writable pipe accepts without blocking (`PIPE_BUF` on Linux)."""
 
-_said: set[tuple[str, ...]] = set()
+_logged: set[tuple[str, ...]] = set()
 
 
 def info(message: str, **fields: Any) -> None:
@@ -84,7 +84,7 @@ def debug_traceback(error: BaseException) -> None:
 
 def forget() -> None:
     """Forget which messages have been logged. For tests and forked children."""
-    _said.clear()
+    _logged.clear()
 
 
 def _log(level: Literal["info", "warning", "error"], message: str, fields: dict[str, Any]) -> None:
@@ -136,8 +136,8 @@ def _takes_data(descriptor: int) -> bool:
 
 
 def _is_first(message: str, key: tuple[str, ...]) -> bool:
-    if (message, *key) in _said:
+    if (message, *key) in _logged:
         return False
-    if len(_said) < 1_000:  # bounds memory, since keys may come from outside
-        _said.add((message, *key))
+    if len(_logged) < 1_000:  # bounds memory, since keys may come from outside
+        _logged.add((message, *key))
     return True

@@ -30,7 +30,7 @@ from .stdlib_compat import frames_of_other_threads
 
 AGENTS = "pydantic_ai.agent"
 """Module that defines `Agent`. `install()` never imports the module itself."""
-PATIENCE = 1.0
+MAX_WAIT_SECONDS = 1.0
 """Maximum wait in seconds of `install()` for agents under construction in other threads."""
 
 _lock = threading.RLock()  # guards the state below; never held during a call that can block for long
@@ -74,10 +74,10 @@ def install(
         if sidecar is not None and not sidecar.active and not sidecar.disabled:
             raise ConfigurationError("install: this sidecar is closed, make a new one")
         names = _sdks(sdk)
-        made = sidecar if sidecar is not None else _made(exporters, settings)
+        made = sidecar if sidecar is not None else _make_sidecar(exporters, settings)
         if made.disabled:
             return made
-        installation = _installed = _Installation(made, ours=sidecar is None, sdks=names)
+        installation = _installed = _Installation(made, owns_sidecar=sidecar is None, sdks=names)
         installation.listen()
     installation.sdks.begin()
     if AGENTS in sys.modules:
@@ -88,7 +88,7 @@ def install(
     return made
 
 
-def _made(exporters: Sequence[Exporter | str], settings: dict[str, Any]) -> Sidecar:
+def _make_sidecar(exporters: Sequence[Exporter | str], settings: dict[str, Any]) -> Sidecar:
     """Make the sidecar of `install()`. Exporters from the environment that cannot work are logged and left out."""
     if not exporters and not is_disabled():
         exporters = exporters_that_work(exporters_from_environment()) or ["none"]
@@ -100,7 +100,7 @@ def _sdks(given: str | Sequence[str] | None) -> tuple[str, ...]:
     named = os.environ.get("SIDESTREAM_SDK", "").strip()
     if given is not None or not named:
         return sdks_of(given)
-    return sdks_of(known_sdks(named, lambda name, known: warn("SDK left out, there is no such", sdk=name, known=known)))
+    return sdks_of(known_sdks(named, lambda name, known: warn("unknown SDK left out", sdk=name, known=known)))
 
 
 def uninstall() -> None:
@@ -115,16 +115,16 @@ def uninstall() -> None:
         if installation is not None:
             installation.undo()
             installation.sdks.undo()
-    if installation is not None and installation.ours:
+    if installation is not None and installation.owns_sidecar:
         installation.sidecar.close()
 
 
 class _Installation:
     """Installation of one sidecar on all agents, between `install()` and `uninstall()`."""
 
-    def __init__(self, sidecar: Sidecar, *, ours: bool, sdks: Sequence[str]) -> None:
+    def __init__(self, sidecar: Sidecar, *, owns_sidecar: bool, sdks: Sequence[str]) -> None:
         self.sidecar = sidecar
-        self.ours = ours
+        self.owns_sidecar = owns_sidecar
         self.sdks = SdkObserver(sidecar, sdks)
         self._hook: ImportHook | None = None
         self._agent_class: Any = None
@@ -218,7 +218,7 @@ def _guarded(call: Callable[[Any], None], argument: Any) -> None:
 
 def _wait_until_left(code: CodeType) -> None:
     """Wait until no other thread executes `code`: an agent that is made there bypasses the new wrapper."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
     while time.monotonic() < deadline and any(_is_within(frame, code) for frame in frames_of_other_threads()):
         time.sleep(0.001)
 

@@ -53,7 +53,7 @@ def done_callbacks(future: asyncio.Future[Any]) -> list[Any]:
     return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
 
 
-def waits_in_vain(task: asyncio.Task[Any]) -> bool:
+def is_in_expired_wait_for(task: asyncio.Task[Any]) -> bool:
     """Whether `task` is inside an expired `asyncio.wait_for` of Python 3.11.
 
     Python 3.11 cancels an inner task and waits for the end of it; later versions use `asyncio.timeout`.

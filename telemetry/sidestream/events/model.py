@@ -173,7 +173,7 @@ def make_event(
     """
     event = _EVENT_OF.get(type(data))
     if event is None:
-        raise InvalidEventError(f"{type(data).__name__} is not the payload of an event; see the classes in events.py")
+        raise InvalidEventError(f"{type(data).__name__} is not the payload of an event; see sidestream.events.payloads")
     return event(
         timestamp=timestamp or datetime.now(UTC),
         offset=offset,

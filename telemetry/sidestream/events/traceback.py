@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .payloads import Frame, Json, Raised
 
-_BEHIND = {
+_LINK_HEADINGS = {
     "cause": "raised from",
     "context": "raised while this was handled",
     "member": "of the group",
@@ -36,14 +36,14 @@ def traceback_lines(
     if frames:
         yield "Traceback (most recent call last):"
         yield from stack_lines(frames)
-    yield _said(exception_type, error)
+    yield _error_line(exception_type, error)
     for raised in chain:
         yield ""
-        yield f"{_BEHIND[raised.link]}:"
+        yield f"{_LINK_HEADINGS[raised.link]}:"
         yield from stack_lines(raised.frames or ())
-        yield _said(raised.exception_type, raised.error)
+        yield _error_line(raised.exception_type, raised.error)
 
 
-def _said(exception_type: str | None, error: Json) -> str:
+def _error_line(exception_type: str | None, error: Json) -> str:
     kind = exception_type or "error"
     return f"{kind}: {error}" if isinstance(error, str) and error else kind

@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
 from typing import Any
 
-from sidestream.stdlib_compat import done_callbacks, waits_in_vain
+from sidestream.stdlib_compat import done_callbacks, is_in_expired_wait_for
 
 MAX_STEPS = 1_000
 """Maximum number of coroutines and callbacks to visit in one search."""
@@ -44,7 +44,7 @@ def is_timed_out(task: asyncio.Task[Any] | None) -> bool:
         if each in _timed_out or any(map(_has_expired, _limits_around(each.get_coro(), seen))):
             return True
         for waiter in _waiters(each, seen):
-            if waits_in_vain(waiter):
+            if is_in_expired_wait_for(waiter):
                 return True
             if waiter.cancelling():
                 tasks.append(waiter)
