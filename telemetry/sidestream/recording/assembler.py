@@ -24,7 +24,7 @@ MAX_SCORED = 500
 """Number of most recently started runs to remember for scores."""
 
 
-class _Begun(NamedTuple):
+class _RecentRun(NamedTuple):
     """Attributes of a run that its scores inherit."""
 
     agent_name: str | None
@@ -56,8 +56,8 @@ class RunAssembler:
         self._report_child = report_child
         self._runs: dict[int, Run] = {}
         self._histories = Histories()
-        self._begun: dict[str, _Begun] = {}
-        self._told: list[StreamEvent] = []
+        self._recent: dict[str, _RecentRun] = {}
+        self._pending: list[StreamEvent] = []
         self.unpriced_requests = 0
         """Number of model calls, failed attempts included, with token usage but no known price."""
         self.unpriced_models: set[str] = set()
@@ -78,16 +78,16 @@ class RunAssembler:
     def forget_runs(self) -> None:
         """Discard runs in progress and counters in a forked child, since they belong to the parent process."""
         self._runs.clear()
-        self._begun.clear()
-        self._told.clear()
+        self._recent.clear()
+        self._pending.clear()
         self.unpriced_requests = 0
         self.unpriced_models.clear()
 
     def _emit(self, emit: Callable[[StreamEvent], None]) -> None:
-        if self._told:
-            for event in self._told:
+        if self._pending:
+            for event in self._pending:
                 emit(event)
-            self._told.clear()
+            self._pending.clear()
 
     def _apply(self, record: AnyRecord) -> None:
         if isinstance(record, FlushDeltas):
@@ -95,19 +95,19 @@ class RunAssembler:
                 each.flush_stale(sys.maxsize)
             return
         if isinstance(record, RunStarted):
-            self._begun[record.run_id] = _Begun(record.agent_name, record.data.trace_id)
-            if len(self._begun) > MAX_SCORED:
-                del self._begun[next(iter(self._begun))]
+            self._recent[record.run_id] = _RecentRun(record.agent_name, record.data.trace_id)
+            if len(self._recent) > MAX_SCORED:
+                del self._recent[next(iter(self._recent))]
             self._runs[record.run] = Run(
                 record,
-                self._told.append,
+                self._pending.append,
                 wanted=self._wanted,
                 stall_ns=self._stall_ns,
                 chunk_ns=self._chunk_ns,
                 histories=self._histories,
             )
             if record.parent is not None:
-                self._tell_parent(ChildStarted(run=record.parent, at=record.at))
+                self._report_to_parent(ChildStarted(run=record.parent, at=record.at))
             return
         if isinstance(record, Scored):
             self._score(record)
@@ -120,32 +120,32 @@ class RunAssembler:
         unpriced = run.unpriced
         run.apply(record)
         if run.unpriced > unpriced and isinstance(record, RequestEnded):
-            self._note_unpriced(record, run.unpriced - unpriced)
+            self._count_unpriced(record, run.unpriced - unpriced)
         if run.ended:
             del self._runs[record.run]
             if run.parent is not None:
                 ended = ChildEnded(run=run.parent, at=record.at, totals=run.everything, complete=run.complete)
-                self._tell_parent(ended)
+                self._report_to_parent(ended)
 
     def _score(self, record: Scored) -> None:
-        begun, data = self._begun.get(record.run_id), record.data
-        if begun is not None and begun.trace_id is not None:
+        recent, data = self._recent.get(record.run_id), record.data
+        if recent is not None and recent.trace_id is not None:
             span_id = span_id_of(record.run_id, 0)
-            data = msgspec.structs.replace(data, trace_id=begun.trace_id, span_id=span_id)
+            data = msgspec.structs.replace(data, trace_id=recent.trace_id, span_id=span_id)
         when = datetime.fromtimestamp(record.wall // 1_000 / 1_000_000, UTC)
-        agent = None if begun is None else begun.agent_name
-        self._told.append(score_event(record.run_id, data, agent_name=agent, timestamp=when))
+        agent = None if recent is None else recent.agent_name
+        self._pending.append(score_event(record.run_id, data, agent_name=agent, timestamp=when))
 
-    def _tell_parent(self, record: ChildStarted | ChildEnded) -> None:
+    def _report_to_parent(self, record: ChildStarted | ChildEnded) -> None:
         if self._report_child is not None:
             self._report_child(record)
         else:
             self._apply(record)
 
-    def _note_unpriced(self, record: RequestEnded, count: int) -> None:
+    def _count_unpriced(self, record: RequestEnded, count: int) -> None:
         self.unpriced_requests += count
         facts = known(record.facts)
-        names = [tried.model for tried in facts.attempts if tried.usage is not None and tried.cost_usd is None]
+        names = [attempt.model for attempt in facts.attempts if attempt.usage is not None and attempt.cost_usd is None]
         if facts.unpriced:
             names.append(facts.response_model or "unknown")
         if len(self.unpriced_models) < MAX_NAMES:

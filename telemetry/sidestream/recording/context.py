@@ -31,7 +31,7 @@ class Link(msgspec.Struct, frozen=True):
     requests: Callable[[], RunRecorder] | None = None
     """Returns the run that records model calls made here, if the code is an agent's own loop. None: each model call
     is recorded as a run of its own, as in the code of a tool."""
-    tells: tuple[str, ...] = ()
+    recorded_modules: tuple[str, ...] = ()
     """Prefixes of module names whose model calls the source of the run already records from an SDK's stream. The
     empty prefix matches all modules."""
 
@@ -39,7 +39,7 @@ class Link(msgspec.Struct, frozen=True):
 current: ContextVar[Link | None] = ContextVar("sidestream_current_run", default=None)
 """Restored with `set(previous)`, never with `reset(token)`: `reset` raises in another context, such as that of the"""
 
-told_outside: ContextVar[bool] = ContextVar("sidestream_told_outside", default=False)
+recorded_outside: ContextVar[bool] = ContextVar("sidestream_recorded_outside", default=False)
 """Whether an outer recorder already records the model calls made here: a tapped stream's run, or another SDK's call."""
 
 

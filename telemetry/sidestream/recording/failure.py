@@ -20,7 +20,7 @@ MAX_FRAMES = 10_000
 """Maximum number of frames to visit, since a recursion may be deep."""
 MAX_CHAIN = 16
 """Maximum number of linked exceptions to record: causes, contexts, and members of groups."""
-_OWN = ("sidestream.", "sidestream_exporters.")
+_OWN_MODULES = ("sidestream.", "sidestream_exporters.")
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "\\site-packages\\")
 
 
@@ -49,7 +49,7 @@ class Failure:
     def traced(cls, error: BaseException) -> Failure:
         """Convert `error` with its frames and linked exceptions."""
         plain = cls.of(error)
-        return cls(plain.type, plain.message, frames_of(error.__traceback__), tuple(_behind(error)))
+        return cls(plain.type, plain.message, frames_of(error.__traceback__), tuple(_linked(error)))
 
 
 def frames_of(trace: TracebackType | None) -> tuple[Frame, ...]:
@@ -59,7 +59,7 @@ def frames_of(trace: TracebackType | None) -> tuple[Frame, ...]:
     for _ in range(MAX_FRAMES):
         if trace is None:
             break
-        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_OWN):
+        if not str(trace.tb_frame.f_globals.get("__name__", "")).startswith(_OWN_MODULES):
             if len(first) < OUTERMOST:
                 first.append(trace)
             else:
@@ -79,7 +79,7 @@ def _frame(trace: TracebackType) -> Frame:
     return Frame(file=file, line=trace.tb_lineno or code.co_firstlineno, function=code.co_qualname)
 
 
-def _behind(error: BaseException) -> Iterator[Raised]:
+def _linked(error: BaseException) -> Iterator[Raised]:
     """Causes, contexts and group members of `error`, depth first."""
     seen = {id(error)}
     todo: deque[tuple[Link, BaseException]] = deque(_next(error))

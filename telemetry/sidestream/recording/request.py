@@ -93,6 +93,7 @@ class Request:
         "_chunks",
         "_closed",
         "_deltas",
+        "_emit",
         "_first",
         "_first_by_kind",
         "_gap_max",
@@ -106,14 +107,13 @@ class Request:
         "_start",
         "_start_known",
         "_t0",
-        "_tell",
         "_wait",
         "cost_usd",
         "number",
     )
 
     def __init__(
-        self, start: LLMStart, t0: int, tell: Callable[[Payload, int], None], *, stall_ns: int, chunk_ns: int | None
+        self, start: LLMStart, t0: int, emit: Callable[[Payload, int], None], *, stall_ns: int, chunk_ns: int | None
     ) -> None:
         self.number = start.request
         self.cost_usd: Decimal | None = None
@@ -121,7 +121,7 @@ class Request:
         self._start = start
         self._start_known = True
         self._t0 = t0
-        self._tell = tell
+        self._emit = emit
         self._stall_ns = stall_ns
         self._chunk_ns = chunk_ns
         """Nanoseconds for which deltas are collected; None: until the end of the part."""
@@ -149,7 +149,7 @@ class Request:
         self._take_deltas(record.at)
         match record:
             case Pulled():
-                self._book([record.asked], [record.at])
+                self._account([record.asked], [record.at])
                 self._chunks += record.chunk
             case PartStarted():
                 self._close_part(record.deltas.index, record.at)
@@ -165,7 +165,7 @@ class Request:
             case PartWhole():
                 if self._start.streaming and self._first is None:
                     self._first = self._arrival(record.at)
-                self._tell(record.data, record.at)
+                self._emit(record.data, record.at)
             case StreamOpened():
                 self._last = record.at
             case StreamClosed():
@@ -183,7 +183,7 @@ class Request:
             self._first = self._arrival(now)
         self._deltas = deltas
         self._part = self._parts[deltas.index] = Part(deltas.index, kind, part_kind, self._due(now), now)
-        self._name()
+        self._copy_tool_name()
 
     def _resume_part(self, record: PartResumed) -> None:
         deltas = record.deltas
@@ -195,7 +195,7 @@ class Request:
             kind, part_kind = (before.kind, before.part_kind) if before else (record.kind, None)
             self._open_part(deltas, kind, part_kind, record.at)
 
-    def _name(self) -> None:
+    def _copy_tool_name(self) -> None:
         if self._part is not None and self._deltas is not None:
             self._part.tool_name, self._part.tool_call_id = self._deltas.tool_name, self._deltas.tool_call_id
 
@@ -204,12 +204,12 @@ class Request:
         if part is not None:
             self._closed[index] = part
             if part.kind == "thinking" and part.awaiting:
-                self._tell_hidden(part, now)
+                self._add_hidden_pieces(part, now)
             self._flush(part, now)
             if part is self._part:
                 self._part = self._deltas = None
 
-    def _tell_hidden(self, part: Part, now: int) -> None:
+    def _add_hidden_pieces(self, part: Part, now: int) -> None:
         """Represent hidden thinking by empty pieces at its start and at its end `now`.
 
         Otherwise seconds of thinking would look like a slow provider.
@@ -246,11 +246,11 @@ class Request:
         texts: list[str] = noted[: 3 * count : 3]
         pulls: list[int] = noted[1 : 3 * count : 3]
         del deltas.noted[: 3 * count]
-        self._name()
+        self._copy_tool_name()
         start = 0
         while start < count:
             end = self._end_of_slice(part, texts, times, start)
-            self._book(pulls[start:end], times[start:end])
+            self._account(pulls[start:end], times[start:end])
             self._chunks += end - start
             self._gather(texts[start:end], times[start:end])
             self._flush_if_due(times[end - 1])
@@ -290,7 +290,7 @@ class Request:
     def _flush(self, part: Part, now: int) -> None:
         part.due = self._due(now)
         if part.times:
-            self._tell(part.chunk(self.number), part.times[0])
+            self._emit(part.chunk(self.number), part.times[0])
             part.texts, part.times = [], []
 
     def flush_stale(self, now: int) -> None:
@@ -318,7 +318,7 @@ class Request:
         """
         return now - self._t0 - (self._hold - self._hold_at_wait)
 
-    def _book(self, pulls: list[int], times: list[int]) -> None:
+    def _account(self, pulls: list[int], times: list[int]) -> None:
         waits = list(map(sub, times, pulls))
         waited = sum(waits)
         longest = max(waits)

@@ -44,7 +44,7 @@ from .records import (
     ToolStarted,
 )
 from .request import Request
-from .sent import Histories, KnownContent, SentBook
+from .sent import Histories, KnownContent, SentMessages
 from .snapshot import unpack
 from .totals import Totals
 
@@ -63,10 +63,10 @@ class Run:
 
     __slots__ = (
         "_children",
+        "_children_totals",
         "_chunk_ns",
         "_incomplete_children",
-        "_known",
-        "_of_children",
+        "_known_content",
         "_partial",
         "_requests",
         "_retries",
@@ -121,23 +121,23 @@ class Run:
         """Whether `everything` is exact, and not a lower bound."""
         self.unpriced = 0
         """Number of model calls, failed attempts included, with token usage but no known price."""
-        self._sent = SentBook(start.run_id, histories or Histories())
-        self._known = KnownContent(start.data.prompt)
+        self._sent = SentMessages(start.run_id, histories or Histories())
+        self._known_content = KnownContent(start.data.prompt)
         self._tools: dict[int, tuple[ToolStart, int]] = {}
         self._tool_names: set[str] | None = None
         """Names of the tools offered to the model; None if unknown. Any other tool name was invented by the model."""
         self._requests = self._tool_calls = self._retries = self._partial = self._unmeasured = 0
         self._children = self._unended_children = self._incomplete_children = 0
         self._totals = Totals()
-        self._of_children = Totals()
-        self._tell(start.data, start.at)
+        self._children_totals = Totals()
+        self._emit(start.data, start.at)
 
-    def _tell(self, data: Payload, at: int) -> None:
+    def _emit(self, data: Payload, at: int) -> None:
         """Emit `data` as the next event of the run, at the monotonic time `at`."""
         if self._wanted is not None and not self._wanted(data):
             return
         if self._tool_names is not None and type(data) in _WITH_TOOL:
-            data = self._marked(data)
+            data = self._mark_invented(data)
         seq = self._seq
         self._seq = seq + 1
         self._sink(
@@ -151,7 +151,7 @@ class Run:
             )
         )
 
-    def _marked(self, data: Any) -> Payload:
+    def _mark_invented(self, data: Any) -> Payload:
         """Mark `data` as `invented` if its tool was not offered to the model."""
         name: str | None = data.tool_name
         known = self._tool_names
@@ -174,19 +174,19 @@ class Run:
                 data = record.data
                 data = msgspec.structs.replace(data, span_id=self._span(record.span), args=unpack(data.args))
                 self._tools[record.span] = (data, record.at)
-                self._tell(data, record.at)
+                self._emit(data, record.at)
             case ToolEnded():
                 self._tool_ended(record)
             case Happened():
                 self._retries += type(record.data) is Retry
-                self._tell(record.data, record.at)
+                self._emit(record.data, record.at)
             case ChildStarted():
                 self._children += 1
                 self._unended_children += 1
             case ChildEnded():
                 self._unended_children -= 1
                 self._incomplete_children += not record.complete
-                self._of_children.add(record.totals.usage(), record.totals.usd)
+                self._children_totals.add(record.totals.usage(), record.totals.usd)
             case RunEnded():
                 self._end(record)
 
@@ -207,11 +207,11 @@ class Run:
             self._tool_names = (self._tool_names or set()).union(record.tools)
         data = msgspec.structs.replace(record.data, span_id=self._span(record.span))
         if record.sent is not None:
-            data = self._sent.told(data, record.sent, self._known)
-        self._known.results.clear()
-        request = Request(data, record.at, self._tell, stall_ns=self._stall_ns, chunk_ns=self._chunk_ns)
+            data = self._sent.describe(data, record.sent, self._known_content)
+        self._known_content.results.clear()
+        request = Request(data, record.at, self._emit, stall_ns=self._stall_ns, chunk_ns=self._chunk_ns)
         self.open[request.number] = request
-        self._tell(data, record.at)
+        self._emit(data, record.at)
 
     def _in_request(self, record: RequestRecord) -> None:
         request = self.open.get(record.request)
@@ -226,14 +226,14 @@ class Run:
     def _request_ended(self, end: LLMEnd, usd: Decimal | None, at: int) -> None:
         """Add a finished request to the totals of the run, and emit `progress`."""
         del self.open[end.request]
-        self._tell(end, at)
+        self._emit(end, at)
         self._totals.add(end.usage, usd)
         for each in end.failed_attempts or ():
             self._totals.add(each.usage, None if each.cost_usd is None else Decimal(str(each.cost_usd)))
         self.unpriced += unpriced_requests(end)
         self._partial += is_partial(end)
         self._unmeasured += is_unmeasured(end)
-        self._tell(
+        self._emit(
             Progress(
                 iteration=end.request,
                 total_tokens=self._totals.total_tokens(),
@@ -251,8 +251,8 @@ class Run:
         failure = record.failure
         result = unpack(record.result)
         if result is not None and start.tool_call_id is not None:
-            self._known.results[start.tool_call_id] = result
-        self._tell(
+            self._known_content.results[start.tool_call_id] = result
+        self._emit(
             ToolEnd(
                 tool_name=start.tool_name,
                 tool_call_id=start.tool_call_id,
@@ -277,11 +277,11 @@ class Run:
         for span in list(self._tools):
             self._tool_ended(ToolEnded(run=record.run, at=at, span=span, outcome="cancelled"))
         own = self._totals
-        for totals in (own, self._of_children):
+        for totals in (own, self._children_totals):
             self.everything.add(totals.usage(), totals.usd)
         incomplete = self._incomplete_children + self._unended_children
         self.complete = not (self.unpriced or self._partial or self._unmeasured or incomplete)
-        self._tell(
+        self._emit(
             AgentEnd(
                 outcome=outcome,
                 success=outcome == "completed",

@@ -74,7 +74,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Packed; present together with `tools`."""
 
 
-class _List:
+class _MessageList:
     """Messages of a run's latest request, and its answer."""
 
     __slots__ = ("numbers", "request", "run_id")
@@ -90,7 +90,7 @@ class Histories:
 
     def __init__(self, max_messages: int = MAX_MESSAGES) -> None:
         self._max = max_messages
-        self._places: dict[int, tuple[_List, int]] = {}
+        self._places: dict[int, tuple[_MessageList, int]] = {}
         """Latest list that holds each message, and the index within the list."""
         self._numbers: dict[tuple[int, int], int] = {}
         """Number of the first message with equal content, by hash and length of the content."""
@@ -110,11 +110,11 @@ class Histories:
         message.mark.number = first
         return first
 
-    def place(self, number: int) -> tuple[_List, int] | None:
+    def place(self, number: int) -> tuple[_MessageList, int] | None:
         """List and index of the message; None if the log does not hold the message."""
         return self._places.get(number)
 
-    def put(self, listed: _List, start: int) -> None:
+    def put(self, listed: _MessageList, start: int) -> None:
         """Register the messages of `listed` from the index `start`."""
         places = self._places
         for index, number in enumerate(islice(listed.numbers, start, None), start):
@@ -128,7 +128,7 @@ class Histories:
                 del known[key]
 
 
-class SentBook:
+class SentMessages:
     """Describes the content of each request of one run.
 
     Args:
@@ -141,12 +141,12 @@ class SentBook:
     def __init__(self, run_id: str, histories: Histories) -> None:
         self._run_id = run_id
         self._histories = histories
-        self._list = _List(run_id, 0, [])
+        self._list = _MessageList(run_id, 0, [])
         self._before = 0
         """Number of messages of the previous request, without its answer."""
         self._digest: str | None = None
 
-    def told(self, start: LLMStart, sent: Sent, known: KnownContent) -> LLMStart:
+    def describe(self, start: LLMStart, sent: Sent, known: KnownContent) -> LLMStart:
         """Add the sent messages and tools to `start`."""
         same = min(sent.same, len(self._list.numbers))
         rest, written = list[int](), dict[int, dict[str, Json]]()
@@ -169,7 +169,7 @@ class SentBook:
         ]
         rewritten, self._before = same < self._before, count
         if same < len(self._list.numbers) or not self._list.request:
-            self._list = _List(self._run_id, start.request, [*self._list.numbers[:same], *rest])
+            self._list = _MessageList(self._run_id, start.request, [*self._list.numbers[:same], *rest])
             self._histories.put(self._list, 0)
         else:
             self._list.request = start.request

@@ -33,7 +33,7 @@ def observed_stream(
     observation: Observation,
     adapter: Callable[[], Adapter],
     about: Callable[[Any, tuple[Any, ...], dict[str, Any]], Begun],
-    tells: tuple[str, ...] = (),
+    recorded_modules: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """Wrap a method that is an asynchronous generator, and record its items with an adapter.
 
@@ -42,7 +42,7 @@ def observed_stream(
         observation: Observation of the SDKs.
         adapter: Factory for the adapter of each stream.
         about: Returns the facts of a call from the object, the arguments and the keyword arguments.
-        tells: As in `Link`: modules of the SDK whose model calls appear in the stream.
+        recorded_modules: As in `Link`: modules of the SDK whose model calls appear in the stream.
     """
     recorder = observation.recorder
 
@@ -52,7 +52,7 @@ def observed_stream(
             return made
 
         def make(outer: Link | None) -> AgentStream:
-            return AgentStream(recorder, adapter(), about(self, args, kwargs), outer, tells)
+            return AgentStream(recorder, adapter(), about(self, args, kwargs), outer, recorded_modules)
 
         return apassed_on(made, partial(begun, recorder, make))
 
@@ -63,7 +63,7 @@ class AgentStream:
     """Run of one observed stream."""
 
     def __init__(
-        self, recorder: Recorder, adapter: Adapter, about: Begun, outer: Link | None, tells: tuple[str, ...]
+        self, recorder: Recorder, adapter: Adapter, about: Begun, outer: Link | None, recorded_modules: tuple[str, ...]
     ) -> None:
         run = recorder.open_run(str(uuid.uuid4()), about.name, outer)
         run.start(
@@ -75,7 +75,7 @@ class AgentStream:
         self._recorder = recorder
         self._run = TappedRun(recorder, run, adapter, model=None, provider=None)
         self._run.begins_at_first_pull()
-        self._link = Link(run, None, current.get(), around=current_span_context(), tells=tells)
+        self._link = Link(run, None, current.get(), around=current_span_context(), recorded_modules=recorded_modules)
         self._t_pull = 0
 
     def __enter__(self) -> None:

@@ -10,7 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
 from sidestream.events import Json, RequestOutcome, RunOutcome
-from sidestream.recording.context import enclosing, told_outside
+from sidestream.recording.context import enclosing, recorded_outside
 from sidestream.recording.failure import Failure
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
@@ -84,10 +84,10 @@ class Observation:
         `items`: converts an answer without streaming to the items of a stream. `is_untold`: skips the search of the
         stack for a function that already records the call.
         """
-        if not self.active or told_outside.get() or (not is_untold and self._is_told()):
+        if not self.active or recorded_outside.get() or (not is_untold and self._is_told()):
             return None
         link = enclosing(self.recorder)
-        if link is not None and link.tells and _is_within(link.tells):
+        if link is not None and link.recorded_modules and _is_within(link.recorded_modules):
             return None
         if link is not None and link.requests is not None:
             return ModelCall(self.recorder, link.requests(), adapter, asked, items, streaming=streaming, is_run=False)
@@ -286,14 +286,14 @@ class _Asking:
 
     def __enter__(self) -> None:
         if self._tells:
-            self._outside = told_outside.get()
-            told_outside.set(True)
+            self._outside = recorded_outside.get()
+            recorded_outside.set(True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._tells:
-            told_outside.set(self._outside)
+            recorded_outside.set(self._outside)
         if error is not None:
             safely(self._call.recorder, self._call.raised, error)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, Protocol
 
-from sidestream.recording.context import Link, enclosing, told_outside
+from sidestream.recording.context import Link, enclosing, recorded_outside
 from sidestream.recording.recorder import Recorder, safely
 
 
@@ -90,7 +90,7 @@ async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGene
 def begun(recorder: Recorder, make: Callable[[Link | None], StreamedRun]) -> StreamedRun:
     """Start a run with `make`, or a no-op run if outer code already records the stream or `make` fails."""
     outer = enclosing(recorder)
-    if told_outside.get() or (outer is not None and "" in outer.tells):
+    if recorded_outside.get() or (outer is not None and "" in outer.recorded_modules):
         return _NoRun()
     run: StreamedRun | None = safely(recorder, make, outer)
     return _NoRun() if run is None else run

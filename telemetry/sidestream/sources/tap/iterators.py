@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from sidestream.errors import ConfigurationError
-from sidestream.recording.context import Link, current, told_outside
+from sidestream.recording.context import Link, current, recorded_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.span_context import current_span_context
@@ -67,7 +67,10 @@ class _Tap:
         # Work and logs in the body of a generator belong to this run. Model calls in an SDK's body are recorded by the
         # adapter.
         if run is not None and (inspect.isasyncgen(stream) or inspect.isgenerator(stream)):
-            about: dict[str, Any] = {"around": current_span_context(), "tells": ("",) if is_of_sdk(stream) else ()}
+            about: dict[str, Any] = {
+                "around": current_span_context(),
+                "recorded_modules": ("",) if is_of_sdk(stream) else (),
+            }
             self._link = Link(run.run, None, current.get(), "stream", **about)
             if not_begun(stream):
                 run.begins_at_first_pull()
@@ -175,15 +178,15 @@ class _Opening(_Inside):
     def __init__(self, tap: _Tap) -> None:
         super().__init__(tap._link)
         self._tap = tap
-        self._outside_told = told_outside.get()
-        told_outside.set(self._outside_told or tap._run is not None)  # the tap records the opening call
+        self._outside_told = recorded_outside.get()
+        recorded_outside.set(self._outside_told or tap._run is not None)  # the tap records the opening call
         self.t = monotonic_ns()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        told_outside.set(self._outside_told)
+        recorded_outside.set(self._outside_told)
         if error is not None:
             self._tap._not_opened(error)
 

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeAlias, TypedDict, TypeVar, Unpack
 
 from sidestream.errors import ConfigurationError
-from sidestream.recording.context import Link, current, enclosing, told_outside
+from sidestream.recording.context import Link, current, enclosing, recorded_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.snapshot import snapshot
@@ -90,11 +90,11 @@ def _check(source: Any) -> None:
 def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
     """Call `make`; returns a stream, or an awaitable or context manager that opens one."""
     asked = monotonic_ns()
-    outside, told = current.get(), told_outside.get()
+    outside, told = current.get(), recorded_outside.get()
     try:
         if run is not None:
             run.asked(asked)
-            told_outside.set(True)  # the tap records the opening call
+            recorded_outside.set(True)  # the tap records the opening call
             current.set(Link(run.run, None, outside, "stream", around=current_span_context()))
         source = make()
         if run is not None:
@@ -106,7 +106,7 @@ def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
         raise
     finally:
         current.set(outside)
-        told_outside.set(told)
+        recorded_outside.set(told)
     return source
 
 
