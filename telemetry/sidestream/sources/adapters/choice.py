@@ -48,10 +48,10 @@ class ByItem:
         if self._first is None and not self._unknown:
             self._first = item, snapshot(item)  # a snapshot, because the stream may reuse the object
             return
-        self._tell_first(record)
+        self._record_first(record)
         self._count(name_of(item), item, record)
 
-    def _tell_first(self, record: StreamRecorder) -> None:
+    def _record_first(self, record: StreamRecorder) -> None:
         if self._first is not None:
             (item, payload), self._first = self._first, None
             self._count(name_of(item), payload, record)
@@ -65,7 +65,7 @@ class ByItem:
 
     def end(self, record: StreamRecorder) -> None:
         """Record the held item, and the counts of unrecognized kinds with more than one item."""
-        self._tell_first(record)
+        self._record_first(record)
         if any(count > 1 for count in self._unknown.values()):
             record.custom("unknown_items", self._unknown)
         if (end := getattr(self._chosen, "end", None)) is not None:

@@ -30,7 +30,7 @@ _BLOCKS = {
     "ToolResultBlock": "tool_result",
 }
 _INPUT = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
-_TOLD = ("num_turns", "duration_ms", "duration_api_ms", "total_cost_usd", "terminal_reason")
+_RESULT_FIELDS = ("num_turns", "duration_ms", "duration_api_ms", "total_cost_usd", "terminal_reason")
 """Fields of a result to record. `total_cost_usd` is an estimate of the command-line program, recorded as a field
 only."""
 
@@ -156,13 +156,13 @@ class ClaudeAgent:
         self._count_output(_usage(field(result, "usage")))
         self._over(record)
         self._earlier.clear()
-        said = {name: value for name in _TOLD if (value := field(result, name)) is not None}
-        record.custom("result", said)
+        facts = {name: value for name in _RESULT_FIELDS if (value := field(result, name)) is not None}
+        record.custom("result", facts)
         if str(field(result, "terminal_reason")).startswith("aborted"):
             record.outcome = "cancelled"
         elif field(result, "is_error") is True:
-            told = field(result, "errors") or [field(result, "result") or field(result, "subtype")]
-            record.error("; ".join(map(safe_str, told)), safe_str(field(result, "subtype")), "run")
+            errors = field(result, "errors") or [field(result, "result") or field(result, "subtype")]
+            record.error("; ".join(map(safe_str, errors)), safe_str(field(result, "subtype")), "run")
         else:
             structured = field(result, "structured_output")
             record.final_result(field(result, "result") if structured is None else plain(structured))
@@ -174,8 +174,8 @@ class ClaudeAgent:
         last = self._usage
         if total is None or last is None:
             return
-        all_told = [*self._earlier, last]
-        same = all(sum(getattr(each, name) or 0 for each in all_told) == (getattr(total, name) or 0) for name in _INPUT)
+        answers = [*self._earlier, last]
+        same = all(sum(getattr(each, name) or 0 for each in answers) == (getattr(total, name) or 0) for name in _INPUT)
         output = (total.output_tokens or 0) - sum(each.output_tokens or 0 for each in self._earlier)
         if same and output > (last.output_tokens or 0):
             self._usage = msgspec.structs.replace(last, output_tokens=output)

@@ -70,14 +70,14 @@ class GoogleAdk:
                 record.provider_is("google")
         calls = [part for part in parts if field(part, "function_call", "functionCall") is not None]
         if is_partial:
-            told = [part for part in parts if part not in calls]
-            self._has_parts = self._has_parts or bool(told)
+            new_parts = [part for part in parts if part not in calls]
+            self._has_parts = self._has_parts or bool(new_parts)
         else:
-            told = calls if self._has_parts else list(parts)
+            new_parts = calls if self._has_parts else list(parts)
             finish = finish or "STOP"
             if not self._has_parts:
                 record.start_known = False  # a whole answer: the time of its first token is unknown
-        self._answer({"candidates": [{"content": {"parts": told}, "finishReason": finish}], **head}, record)
+        self._answer({"candidates": [{"content": {"parts": new_parts}, "finishReason": finish}], **head}, record)
         if not is_partial:
             self._over("ok", record)
             for part in calls:

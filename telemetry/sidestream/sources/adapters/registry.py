@@ -71,15 +71,15 @@ def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
     if not isinstance(choice, str):
         if not callable(choice):
             raise ConfigurationError(f"adapter={choice!r}: give a name, or a function (item, record)")
-        return _made(choice)
+        return _instance(choice)
     if choice in BUILT_IN:
-        return _made(BUILT_IN[choice])
+        return _instance(BUILT_IN[choice])
     entry = next((entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == choice), None)
     if entry is None:
         installed = ", ".join(available_adapters())
         raise ConfigurationError(f"adapter={choice!r}: there is no such adapter; there are: {installed}")
     try:
-        return _made(entry.load())
+        return _instance(entry.load())
     except ImportError as error:
         raise ConfigurationError(f"adapter={choice!r}: it is installed but does not import: {error}") from error
 
@@ -99,6 +99,6 @@ def _installed() -> list[Callable[..., Any]]:
     return found
 
 
-def _made(adapter: Callable[..., Any]) -> Adapter:
+def _instance(adapter: Callable[..., Any]) -> Adapter:
     made: Adapter = adapter() if isinstance(adapter, type) else adapter
     return made

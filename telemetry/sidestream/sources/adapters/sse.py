@@ -49,7 +49,7 @@ class ServerSentEvents:
 
     def __call__(self, item: Any, record: StreamRecorder, /) -> None:
         if not isinstance(item, str | bytes):
-            self._tell(item.event, item.data, record)
+            self._read_event(item.event, item.data, record)
             return
         text = item if isinstance(item, str) else self._decode(item)
         if self._lines is None:
@@ -78,7 +78,7 @@ class ServerSentEvents:
             event, data = self._event, "\n".join(self._data)
             self._event, self._data, self._size = "", [], 0
             if data:
-                self._tell(event, data, record)
+                self._read_event(event, data, record)
             return
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -88,7 +88,7 @@ class ServerSentEvents:
             self._size += len(value)
             self._data = [*self._data, value] if self._size <= MAX_EVENT else []
 
-    def _tell(self, event: str, data: str, record: StreamRecorder) -> None:
+    def _read_event(self, event: str, data: str, record: StreamRecorder) -> None:
         if data == "[DONE]":
             return
         try:

@@ -42,7 +42,7 @@ def listen(listener: Callable[[str, bool], None]) -> None:
 
         @functools.wraps(original)
         async def __aexit__(self: Any, exc_type: Any, exc_value: Any, traceback: Any) -> Any:
-            _tell(self, exc_type)
+            _notify(self, exc_type)
             return await original(self, exc_type, exc_value, traceback)
 
         cls.__aexit__ = __aexit__
@@ -65,16 +65,16 @@ def after_fork() -> None:
     _lock = threading.Lock()
 
 
-def _tell(context: Any, exc_type: type[BaseException] | None) -> None:
+def _notify(context: Any, exc_type: type[BaseException] | None) -> None:
     try:
         run_id = compat.run_id_of(context)
         if run_id is not None:
-            accord = exc_type is None or not issubclass(exc_type, _INTERRUPTED)
+            of_its_own_accord = exc_type is None or not issubclass(exc_type, _INTERRUPTED)
             for listener in list(_listeners):
-                listener(run_id, accord)
+                listener(run_id, of_its_own_accord)
     except Exception as error:  # unknown version of pydantic-ai; the module docstring states the loss
         kind = type(error).__qualname__
-        warn_once("cannot tell who ended a streamed run", kind, exception=kind)
+        warn_once("cannot determine who ended a streamed run", kind, exception=kind)
 
 
 def raised_by_consumer(error: BaseException) -> bool:

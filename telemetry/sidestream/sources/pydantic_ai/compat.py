@@ -135,8 +135,8 @@ def probes() -> list[Probe]:
 
     context, events = stream_events_class(), abstract.__dict__.get("AgentRunEvents")
     return [
-        Probe("Agent._root_capability", _replaces_root(), "agents that exist already cannot be observed"),
-        Probe("CombinedCapability._dispatch", _knows_hook_lists(), "observed agents may not tell their runs"),
+        Probe("Agent._root_capability", _replaces_root(), "existing agents cannot be observed"),
+        Probe("CombinedCapability._dispatch", _knows_hook_lists(), "runs of observed agents may not be recorded"),
         Probe(
             "Agent._effective_root_capability",
             hasattr(Agent, "_effective_root_capability"),
@@ -168,12 +168,12 @@ def probes() -> list[Probe]:
         Probe(
             "StreamedResponse._get_event_iterator",
             hasattr(StreamedResponse, "_get_event_iterator"),
-            "streams of pydantic_ai.direct are told without their texts and times",
+            "streams of pydantic_ai.direct are recorded without texts and times",
         ),
         Probe(
             "pydantic_ai.direct._prepare_model",
             hasattr(direct, "_prepare_model"),
-            "calls of models without an agent are told by the provider's SDK alone",
+            "model calls without an agent are recorded by the provider's SDK only",
         ),
         Probe(
             "source text of pydantic_ai",

@@ -45,15 +45,15 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
     messages = request_context.messages
     if request.number == 1:
         state.system_prompts = convert.system_prompts(messages, state.run.run_id)
-    told = convert.instructions(messages, state.system_prompts)
-    changed, state.instructions = told != state.instructions, told
+    instructions = convert.instructions(messages, state.system_prompts)
+    changed, state.instructions = instructions != state.instructions, instructions
     model, parameters = request_context.model, request_context.model_request_parameters
     content = state.recorder.wants_content
     request.send(
         model=None if model is state.model else convert.model_name(model),
         provider=model.system,
         messages=len(messages),
-        instructions=told if changed and content else None,
+        instructions=instructions if changed and content else None,
         settings=convert.settings(request_context.model_settings),
         tools=convert.tool_names(parameters),
         sent=state.outgoing.request(messages, parameters) if content else None,
@@ -146,8 +146,8 @@ def request_failed(state: RunState, request: RequestRecorder, error: BaseExcepti
     else:
         failure = Failure.traced(error)
         state.run.error(failure, "model", identity=id(error), request=request.number)
-        tried = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
-        attempts = convert.attempts(tried, state.recorder.pricing)
+        attempted = getattr(error, "attempts", None) if isinstance(error, FallbackExceptionGroup) else None
+        attempts = convert.attempts(attempted, state.recorder.pricing)
         failed = attempts[-1].model if attempts else getattr(error, "model_name", None)
         facts = ResponseFacts(attempts=attempts, response_model=failed if failed != request.model else None)
         request.end("error", facts, failure=failure)

@@ -58,7 +58,7 @@ def _begin(observation: Observation, model: Any, kwargs: dict[str, Any], caller:
         provider=getattr(model, "system", None),
         messages=len(messages) if messages is not None else None,
     )
-    return observation.begin(asked, Used(), one_item, streaming=True, is_untold=True)
+    return observation.begin(asked, Used(), one_item, streaming=True, skip_stack_search=True)
 
 
 def _listen(recorder: Recorder, call: ModelCall, connection: Any) -> None:

@@ -24,7 +24,7 @@ def patch_results(cls: Any, name: str, patches: Patches, observation: Observatio
         asked = Asked(model=named, provider=getattr(model, "system", None), prompt=prompt)
         return observation.begin(asked, Answers(observation.recorder.pricing), one_item, streaming=False)
 
-    patches.wrap(cls, name, lambda original: around(original, observation, begin, _answered, tells=True))
+    patches.wrap(cls, name, lambda original: around(original, observation, begin, _answered, suppress_inner=True))
 
 
 def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:

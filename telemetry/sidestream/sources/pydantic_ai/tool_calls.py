@@ -28,8 +28,8 @@ def tool_invalid(state: RunState | None, ctx: Any, call: Any, error: Exception) 
 def tool_start(state: RunState, ctx: Any, call: Any, args: Any) -> int:
     """Record the start of a call; returns the number of its span."""
     state.settled.add(call.tool_call_id)
-    told = pack(args) if state.recorder.wants_content else None
-    return state.run.tool_start(call.tool_name, call.tool_call_id, told, ctx.retry + 1)
+    packed = pack(args) if state.recorder.wants_content else None
+    return state.run.tool_start(call.tool_name, call.tool_call_id, packed, ctx.retry + 1)
 
 
 def tool_done(state: RunState, span: int, result: Any) -> None:

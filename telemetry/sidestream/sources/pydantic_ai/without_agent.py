@@ -50,17 +50,17 @@ class ObservedModel(WrapperModel):
     def _begin(self, messages: Any, settings: Any, *, streaming: bool) -> ModelCall | None:
         last = messages[-1] if messages else None
         prompts = [part.content for part in getattr(last, "parts", ()) if part.part_kind == "user-prompt"]
-        told = [convert.system_prompts(messages, ""), getattr(last, "instructions", None)]
+        texts = [convert.system_prompts(messages, ""), getattr(last, "instructions", None)]
         asked = Asked(
             model=convert.model_name(self.wrapped) or "unknown",
             provider=self.wrapped.system,
             prompt=prompts[0] if len(prompts) == 1 else prompts or None,
-            instructions="\n\n".join(text for text in told if text) or None,
+            instructions="\n\n".join(text for text in texts if text) or None,
             messages=len(messages),
             settings=convert.settings(settings),
         )
         answers = Answers(self._observation.recorder.pricing)
-        return self._observation.begin(asked, answers, one_item, streaming=streaming, is_untold=True)
+        return self._observation.begin(asked, answers, one_item, streaming=streaming, skip_stack_search=True)
 
     async def request(self, messages: Any, model_settings: Any, model_request_parameters: Any) -> ModelResponse:
         recorder = self._observation.recorder

@@ -91,7 +91,7 @@ class AgentStream:
             safely(self._recorder, self._raised, error)
 
     def _raised(self, error: BaseException) -> None:
-        self._run.in_vain(self._t_pull)
+        self._run.empty_pull(self._t_pull)
         self._run.raised(error)
 
     def came(self, item: Any) -> None:

@@ -43,7 +43,7 @@ class Observation:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.on = True
-        self.tellers: set[tuple[str, str | None]] = {
+        self.recording_functions: set[tuple[str, str | None]] = {
             ("sidestream.sources.pydantic_ai.capability", "wrap_model_request"),
             ("sidestream.sources.pydantic_ai.event_streams", "observe_model_stream"),
         }
@@ -55,17 +55,21 @@ class Observation:
         """Whether recording is on. Wrappers that cannot be removed only forward the call once recording is off."""
         return self.on and self.recorder.active
 
-    def _is_told(self) -> bool:
+    def _is_recorded(self) -> bool:
         """Whether a function on the stack already records this call.
 
         A context variable would slow down every request of an agent, and would be lost: pydantic-ai opens a stream in
         another context than that of the request hook.
         """
-        tellers = self.tellers
+        recording_functions = self.recording_functions
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             module = frame.f_globals.get("__name__", "")
-            if (module, frame.f_code.co_name) in tellers or (module, None) in tellers or module.startswith(_MODELS):
+            if (
+                (module, frame.f_code.co_name) in recording_functions
+                or (module, None) in recording_functions
+                or module.startswith(_MODELS)
+            ):
                 return True
             frame = frame.f_back
         return False
@@ -77,14 +81,14 @@ class Observation:
         items: Callable[[Any], Iterable[Any]],
         *,
         streaming: bool,
-        is_untold: bool = False,
+        skip_stack_search: bool = False,
     ) -> ModelCall | None:
         """Start recording a model call. Returns None if recording is off, or if outer code already records the call.
 
-        `items`: converts an answer without streaming to the items of a stream. `is_untold`: skips the search of the
-        stack for a function that already records the call.
+        `items`: converts an answer without streaming to the items of a stream.
+        `skip_stack_search`: skips the search of the stack for a function that already records the call.
         """
-        if not self.active or recorded_outside.get() or (not is_untold and self._is_told()):
+        if not self.active or recorded_outside.get() or (not skip_stack_search and self._is_recorded()):
             return None
         link = enclosing(self.recorder)
         if link is not None and link.recorded_modules and _is_within(link.recorded_modules):
@@ -133,13 +137,13 @@ class ModelCall(TappedRun):
         self._is_over = False
         self._whole: dict[tuple[Any, ...], tuple[list[str], dict[str, str | None]]] = {}
         """Texts and names of the parts of an answer without streaming."""
-        told = recorder.wants_content and asked.instructions is not None
+        has_instructions = recorder.wants_content and asked.instructions is not None
         self.request_start(
             asked.model,
             at=at,
             streaming=streaming,
             messages=asked.messages,
-            instructions=snapshot(asked.instructions) if told else None,
+            instructions=snapshot(asked.instructions) if has_instructions else None,
             settings=asked.settings,
             tools=asked.tools,
         )
@@ -195,15 +199,15 @@ class ModelCall(TappedRun):
             super()._noted()
 
     def _close_parts(self) -> None:
-        self._tell_whole()
+        self._record_whole()
         super()._close_parts()
 
     def request_end(self, outcome: RequestOutcome = "ok", failure: Failure | None = None) -> None:
         """Record the end of the model's answer."""
-        self._tell_whole()
+        self._record_whole()
         super().request_end(outcome, failure)
 
-    def _tell_whole(self) -> None:
+    def _record_whole(self) -> None:
         parts, self._whole = getattr(self, "_whole", {}), {}
         if self._request is None or not self._recorder.wants_content:
             return
@@ -246,11 +250,11 @@ Answered: TypeAlias = Callable[["ModelCall", Any, dict[str, Any]], Any]
 
 
 def around(
-    original: Any, observation: Observation, begin: Begin, answered: Answered, *, tells: bool = False
+    original: Any, observation: Observation, begin: Begin, answered: Answered, *, suppress_inner: bool = False
 ) -> Callable[..., Any]:
     """Wrap a function of an SDK, sync or async, and record its calls.
 
-    `tells`: whether the function uses another SDK, possibly observed, whose calls must not be recorded a second time.
+    `suppress_inner`: whether the function uses another SDK, possibly observed, whose calls must not be recorded again.
     """
     recorder = observation.recorder
 
@@ -261,38 +265,38 @@ def around(
     def ask(*args: Any, **kwargs: Any) -> Any:
         if (call := begun(args, kwargs)) is None:
             return original(*args, **kwargs)
-        with _Asking(call, tells):
+        with _CallContext(call, suppress_inner):
             answer = original(*args, **kwargs)
         return _handed_on(recorder, answered, call, answer, kwargs)
 
     async def aask(*args: Any, **kwargs: Any) -> Any:
         if (call := begun(args, kwargs)) is None:
             return await original(*args, **kwargs)
-        with _Asking(call, tells):
+        with _CallContext(call, suppress_inner):
             answer = await Interruptible(original(*args, **kwargs))
         return _handed_on(recorder, answered, call, answer, kwargs)
 
     return aask if inspect.iscoroutinefunction(original) else ask
 
 
-class _Asking:
+class _CallContext:
     """Context manager around an SDK's function: records exceptions, and suppresses recording by other SDKs below."""
 
-    __slots__ = ("_call", "_outside", "_tells")
+    __slots__ = ("_call", "_outside", "_suppress_inner")
 
-    def __init__(self, call: ModelCall, tells: bool) -> None:
+    def __init__(self, call: ModelCall, suppress_inner: bool) -> None:
         self._call = call
-        self._tells = tells
+        self._suppress_inner = suppress_inner
 
     def __enter__(self) -> None:
-        if self._tells:
+        if self._suppress_inner:
             self._outside = recorded_outside.get()
             recorded_outside.set(True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._tells:
+        if self._suppress_inner:
             recorded_outside.set(self._outside)
         if error is not None:
             safely(self._call.recorder, self._call.raised, error)

@@ -27,8 +27,8 @@ class _Name(NamedTuple):
     lost: str
 
 
-_CALLS = "its calls are not told"
-_STREAMS = "its streams are requests without texts and usage"
+_CALLS = "its calls are not recorded"
+_STREAMS = "its streams are recorded without texts and usage"
 _STAINLESS = ("openai", "anthropic", "groq")
 _NAMES = [
     *(_Name(each, f"{each}/_base_client.py", "SyncAPIClient.request", "def request(", _CALLS) for each in _STAINLESS),
@@ -38,7 +38,7 @@ _NAMES = [
         "google-genai", "google/genai/models.py", "Models._generate_content_stream", "def _generate_content_s", _CALLS
     ),
     _Name("mistralai", "mistralai/client/utils/eventstreaming.py", "EventStream.generator", "self.generator", _STREAMS),
-    _Name("openai-agents", "agents/run.py", "AgentRunner", "class AgentRunner", "its runs are not told"),
+    _Name("openai-agents", "agents/run.py", "AgentRunner", "class AgentRunner", "its runs are not recorded"),
     _Name(
         "openai-agents",
         "agents/result.py",
@@ -58,9 +58,9 @@ _NAMES = [
         "claude_agent_sdk/_internal/client.py",
         "InternalClient.process_query",
         "def process_query(",
-        "what query() asks is not told",
+        "runs of query() are not recorded",
     ),
-    _Name("langgraph", "langgraph/pregel/main.py", "Pregel", "class Pregel(", "its runs are not told"),
+    _Name("langgraph", "langgraph/pregel/main.py", "Pregel", "class Pregel(", "its runs are not recorded"),
     _Name(
         "langchain-core",
         "langchain_core/tracers/context.py",

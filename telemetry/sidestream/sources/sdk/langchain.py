@@ -31,7 +31,7 @@ class Answer(LangGraph):
         self._open = run_id
 
 
-class _Asking:
+class _ChatCall:
     """One model call, recorded by the SDK below, or else from LangChain's callbacks."""
 
     def __init__(self, callbacks: GraphCallbacks, run_id: Any, asked: Asked) -> None:
@@ -39,19 +39,19 @@ class _Asking:
         self._run_id = run_id
         self._asked = asked
         self._started = self._t = monotonic_ns()
-        self._is_told = False
+        self._is_recorded_by_sdk = False
         self._call: ModelCall | None = None
         self._outside = current.get()
-        self._link = callbacks.link_with(requests=self._sdk_tells)
+        self._link = callbacks.link_with(requests=self._recorded_by_sdk)
         current.set(self._link)
 
-    def _sdk_tells(self) -> RunRecorder:
-        self._is_told = True
+    def _recorded_by_sdk(self) -> RunRecorder:
+        self._is_recorded_by_sdk = True
         return self._callbacks.run
 
-    def _told(self, streaming: bool) -> ModelCall | None:
+    def _call_recorder(self, streaming: bool) -> ModelCall | None:
         """Recorder of the call; None if the SDK of the model records the call."""
-        if self._call is None and not self._is_told:
+        if self._call is None and not self._is_recorded_by_sdk:
             about: dict[str, Any] = {"streaming": streaming, "is_run": False, "at": self._started}
             recorder, run = self._callbacks.recorder, self._callbacks.run
             self._call = ModelCall(recorder, run, Answer(self._run_id), self._asked, one_item, **about)
@@ -61,20 +61,20 @@ class _Asking:
 
     def piece(self, message: Any) -> None:
         """Record a piece of the answer."""
-        if not self._is_told and (call := self._told(streaming=True)) is not None:
+        if not self._is_recorded_by_sdk and (call := self._call_recorder(streaming=True)) is not None:
             call.item({"event": "on_chat_model_stream", "run_id": self._run_id, "data": {"chunk": message}}, self._t)
             self._t = monotonic_ns()
 
     def answered(self, message: Any) -> None:
         """Record a complete answer."""
         self._restore()
-        if (call := self._told(streaming=False)) is not None:
+        if (call := self._call_recorder(streaming=False)) is not None:
             call.answered({"event": "on_chat_model_end", "run_id": self._run_id, "data": {"output": message}})
 
     def raised(self, error: BaseException) -> None:
         """Record `error`, raised by the call. Keeps no reference to `error`."""
         self._restore()
-        if (call := self._told(streaming=False)) is not None:
+        if (call := self._call_recorder(streaming=False)) is not None:
             call.raised(error)
 
     def _restore(self) -> None:
@@ -103,7 +103,7 @@ class GraphCallbacks:
         """Whether a time limit has cancelled a part of the graph. At that point the callers' tasks are still
         suspended."""
         self._is_interrupted = False
-        self._models: dict[Any, _Asking] = {}
+        self._models: dict[Any, _ChatCall] = {}
         self._tools: dict[Any, tuple[int, Link, Link | None]] = {}
 
     def link_with(self, **more: Any) -> Link:
@@ -141,30 +141,30 @@ class GraphCallbacks:
         provider = field(metadata, "ls_provider")
         body = {"model": field(metadata, "ls_model_name") or field(serialized, "name"), "tools": field(params, "tools")}
         asked = ask_chat(body, PROVIDERS.get(provider, provider))
-        told = [text_of(field(each, "content")) for each in messages if field(each, "type") == "system"]
+        texts = [text_of(field(each, "content")) for each in messages if field(each, "type") == "system"]
         settings = {name: field(metadata, f"ls_{name}") for name in ("temperature", "max_tokens")}
         asked = asked._replace(
             messages=len(messages),
-            instructions="\n\n".join(each for each in told if isinstance(each, str)) or None,
+            instructions="\n\n".join(each for each in texts if isinstance(each, str)) or None,
             settings=settings_of(settings),
         )
-        self._models[run_id] = _Asking(self, run_id, asked)
+        self._models[run_id] = _ChatCall(self, run_id, asked)
 
     def model_piece(self, run_id: Any, chunk: Any) -> None:
         """Record a piece of a model's answer."""
-        if (asking := self._models.get(run_id)) is not None and (message := field(chunk, "message")) is not None:
-            asking.piece(message)
+        if (chat_call := self._models.get(run_id)) is not None and (message := field(chunk, "message")) is not None:
+            chat_call.piece(message)
 
     def model_end(self, run_id: Any, response: Any) -> None:
         """Record a model's answer."""
-        if (asking := self._models.pop(run_id, None)) is not None:
+        if (chat_call := self._models.pop(run_id, None)) is not None:
             first = next((each for some in field(response, "generations") or () for each in some), None)
-            asking.answered(field(first, "message") or {"type": "ai", "content": field(first, "text")})
+            chat_call.answered(field(first, "message") or {"type": "ai", "content": field(first, "text")})
 
     def model_error(self, run_id: Any, error: BaseException) -> None:
         """Record the failure or cancellation of a model call."""
-        if (asking := self._models.pop(run_id, None)) is not None:
-            asking.raised(error)
+        if (chat_call := self._models.pop(run_id, None)) is not None:
+            chat_call.raised(error)
 
     # --- tools ---
 
@@ -223,46 +223,46 @@ def handler_class(base: Any, innermost: ContextVar[Any]) -> Any:
         def __reduce__(self) -> Any:
             return base, ()  # a program may pickle its configuration
 
-        def _tell(self, call: Callable[..., Any], *args: Any) -> None:
+        def _report(self, call: Callable[..., Any], *args: Any) -> None:
             if innermost.get() is self:
                 safely(self._to.recorder, call, *args)
 
         def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.chain_start, run_id, more.get("name"), more.get("metadata"))
+            self._report(self._to.chain_start, run_id, more.get("name"), more.get("metadata"))
 
         def on_chain_end(self, outputs: Any, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.chain_end, run_id, outputs)
+            self._report(self._to.chain_end, run_id, outputs)
 
         def on_chain_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.chain_error, run_id, error)
+            self._report(self._to.chain_error, run_id, error)
 
         def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: Any, **more: Any) -> None:
             about = more.get("metadata"), more.get("invocation_params")
-            self._tell(self._to.model_start, run_id, messages[0], serialized, *about)
+            self._report(self._to.model_start, run_id, messages[0], serialized, *about)
 
         def on_llm_start(self, serialized: Any, prompts: Any, *, run_id: Any, **more: Any) -> None:
             about = more.get("metadata"), more.get("invocation_params")
-            self._tell(self._to.model_start, run_id, prompts, serialized, *about)
+            self._report(self._to.model_start, run_id, prompts, serialized, *about)
 
         def on_llm_new_token(self, token: Any, *, run_id: Any, chunk: Any = None, **more: Any) -> None:
-            self._tell(self._to.model_piece, run_id, chunk)
+            self._report(self._to.model_piece, run_id, chunk)
 
         def on_llm_end(self, response: Any, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.model_end, run_id, response)
+            self._report(self._to.model_end, run_id, response)
 
         def on_llm_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.model_error, run_id, error)
+            self._report(self._to.model_error, run_id, error)
 
         def on_tool_start(self, serialized: Any, input_str: str, *, run_id: Any, **more: Any) -> None:
             given = more.get("inputs")
-            self._tell(
+            self._report(
                 self._to.tool_start, run_id, serialized, input_str if given is None else given, more.get("tool_call_id")
             )
 
         def on_tool_end(self, output: Any, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.tool_end, run_id, output)
+            self._report(self._to.tool_end, run_id, output)
 
         def on_tool_error(self, error: BaseException, *, run_id: Any, **more: Any) -> None:
-            self._tell(self._to.tool_error, run_id, error)
+            self._report(self._to.tool_error, run_id, error)
 
     return Handler

@@ -62,7 +62,7 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
     for name in ("completion", "acompletion", "embedding", "aembedding"):
 
         def make(function: Any, name: str = name.removeprefix("a")) -> Callable[..., Any]:
-            return around(function, observation, partial(_begin, observation, name), _answered, tells=True)
+            return around(function, observation, partial(_begin, observation, name), _answered, suppress_inner=True)
 
         for owner in (module, main):
             if owner is not None:
@@ -126,7 +126,7 @@ class _Held(HoldsCall):
         self._is_pulling = False
         if error is not None and (call := self._call) is not None:
             self._call = None
-            safely(call.recorder, call.in_vain, self._t_pull)
+            safely(call.recorder, call.empty_pull, self._t_pull)
             safely(call.recorder, call.raised, error)
 
     def came(self, item: Any) -> None:

@@ -149,50 +149,50 @@ def hooks_class(base: Any) -> Any:
     """Make the class of hooks that report to an `AgentsRun`, and then call the hooks of the caller."""
 
     class Hooks(base):  # type: ignore[misc]
-        def __init__(self, run: AgentsRun, theirs: Any) -> None:
+        def __init__(self, run: AgentsRun, caller_hooks: Any) -> None:
             self.run = run
-            self.theirs = theirs
+            self.caller_hooks = caller_hooks
 
-        def _tell(self, call: Callable[..., Any], *args: Any) -> None:
+        def _report(self, call: Callable[..., Any], *args: Any) -> None:
             safely(self.run.recorder, call, *args)
 
         async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:
-            self._tell(self.run.llm_start, agent, system_prompt, input_items)
-            if self.theirs is not None:
-                await self.theirs.on_llm_start(context, agent, system_prompt, input_items)
+            self._report(self.run.llm_start, agent, system_prompt, input_items)
+            if self.caller_hooks is not None:
+                await self.caller_hooks.on_llm_start(context, agent, system_prompt, input_items)
 
         async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
-            self._tell(self.run.llm_end, response)
-            if self.theirs is not None:
-                await self.theirs.on_llm_end(context, agent, response)
+            self._report(self.run.llm_end, response)
+            if self.caller_hooks is not None:
+                await self.caller_hooks.on_llm_end(context, agent, response)
 
         async def on_agent_start(self, context: Any, agent: Any) -> None:
-            if self.theirs is not None:
-                await self.theirs.on_agent_start(context, agent)
+            if self.caller_hooks is not None:
+                await self.caller_hooks.on_agent_start(context, agent)
 
         async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
-            self._tell(self.run.output, output)
-            if self.theirs is not None:
-                await self.theirs.on_agent_end(context, agent, output)
+            self._report(self.run.output, output)
+            if self.caller_hooks is not None:
+                await self.caller_hooks.on_agent_end(context, agent, output)
 
         async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-            self._tell(self.run.handoff, to_agent)
-            if self.theirs is not None:
-                await self.theirs.on_handoff(context, from_agent, to_agent)
+            self._report(self.run.handoff, to_agent)
+            if self.caller_hooks is not None:
+                await self.caller_hooks.on_handoff(context, from_agent, to_agent)
 
         # Not a coroutine function: the SDK calls this method in the tool's task and awaits the result in another, so
         # only the call itself can set context variables for the tool.
         def on_tool_start(self, context: Any, agent: Any, tool: Any) -> Coroutine[Any, Any, None]:
-            self._tell(self.run.tool_start, context, tool)
+            self._report(self.run.tool_start, context, tool)
             made: Coroutine[Any, Any, None] = (
-                _nothing() if self.theirs is None else self.theirs.on_tool_start(context, agent, tool)
+                _nothing() if self.caller_hooks is None else self.caller_hooks.on_tool_start(context, agent, tool)
             )
             return made
 
         async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-            self._tell(self.run.tool_end, context, tool, result)
-            if self.theirs is not None:
-                await self.theirs.on_tool_end(context, agent, tool, result)
+            self._report(self.run.tool_end, context, tool, result)
+            if self.caller_hooks is not None:
+                await self.caller_hooks.on_tool_end(context, agent, tool, result)
 
     return Hooks
 
@@ -203,31 +203,31 @@ async def _nothing() -> None:
 
 def _begin(observation: Observation, hooks: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AgentsRun | None:
     """Start a run and add its hooks to `kwargs`. Returns None if recording is off, or the hooks are already present."""
-    theirs = kwargs.get("hooks")
-    if not observation.active or isinstance(theirs, hooks):
+    caller_hooks = kwargs.get("hooks")
+    if not observation.active or isinstance(caller_hooks, hooks):
         return None
     agent = kwargs["starting_agent"] if "starting_agent" in kwargs else args[0]
     given = kwargs["input"] if "input" in kwargs else args[1]
     run = AgentsRun(observation.recorder, agent, given)
-    kwargs["hooks"] = hooks(run, theirs)
+    kwargs["hooks"] = hooks(run, caller_hooks)
     return run
 
 
 def _run(original: Any, hooks: Any, observation: Observation) -> Callable[..., Any]:
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        told: AgentsRun | None = safely(observation.recorder, _begin, observation, hooks, args, kwargs)
-        if told is None:
+        agents_run: AgentsRun | None = safely(observation.recorder, _begin, observation, hooks, args, kwargs)
+        if agents_run is None:
             return await original(self, *args, **kwargs)
         outside = current.get()
-        current.set(told.link())
+        current.set(agents_run.link())
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
-            safely(observation.recorder, told.end, error)
+            safely(observation.recorder, agents_run.end, error)
             raise
         finally:
             current.set(outside)
-        safely(observation.recorder, told.end, None)
+        safely(observation.recorder, agents_run.end, None)
         return result
 
     return run
@@ -235,52 +235,52 @@ def _run(original: Any, hooks: Any, observation: Observation) -> Callable[..., A
 
 def _run_streamed(original: Any, hooks: Any, observation: Observation) -> Callable[..., Any]:
     def run_streamed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        told: AgentsRun | None = safely(observation.recorder, _begin, observation, hooks, args, kwargs)
-        if told is None:
+        agents_run: AgentsRun | None = safely(observation.recorder, _begin, observation, hooks, args, kwargs)
+        if agents_run is None:
             return original(self, *args, **kwargs)
         outside = current.get()
-        current.set(told.link())
+        current.set(agents_run.link())
         try:
             result = original(self, *args, **kwargs)
         except BaseException as error:
-            safely(observation.recorder, told.end, error)
+            safely(observation.recorder, agents_run.end, error)
             raise
         finally:
             current.set(outside)
-        safely(observation.recorder, _watch, told, result)
+        safely(observation.recorder, _watch, agents_run, result)
         return result
 
     return run_streamed
 
 
-def _watch(told: AgentsRun, result: Any) -> None:
+def _watch(agents_run: AgentsRun, result: Any) -> None:
     """End the run with the background task of a streamed result, which runs regardless of whether its events are
     read."""
     task = getattr(result, "run_loop_task", None) or getattr(result, "_run_impl_task", None)
     if task is None:
-        told.close("completed")
+        agents_run.close("completed")
         return
 
     def done(task: asyncio.Task[Any]) -> None:
-        safely(told.recorder, _finish, told, task, result)
+        safely(agents_run.recorder, _finish, agents_run, task, result)
 
     task.add_done_callback(done)
 
 
-def _finish(told: AgentsRun, task: asyncio.Task[Any], result: Any) -> None:
+def _finish(agents_run: AgentsRun, task: asyncio.Task[Any], result: Any) -> None:
     # `task.exception()` would suppress asyncio's warning that the exception was never retrieved.
     error = None if task.cancelled() else exception_of(task) or stored_exception(result)
     limit = getattr(result, "max_turns", None)
     if error is not None:
-        told.end(error)
-    elif told.is_answered:
-        told.close("completed")
+        agents_run.end(error)
+    elif agents_run.is_answered:
+        agents_run.close("completed")
     elif isinstance(limit, int) and getattr(result, "current_turn", 0) > limit:  # raised only to readers
         failure = Failure("agents.exceptions.MaxTurnsExceeded", f"Max turns ({limit}) exceeded")
-        told.root.error(failure, "run")
-        told.close("error", failure)
+        agents_run.root.error(failure, "run")
+        agents_run.close("error", failure)
     else:
-        told.close("cancelled" if task.cancelled() or not getattr(result, "interruptions", None) else "completed")
+        agents_run.close("cancelled" if task.cancelled() or not getattr(result, "interruptions", None) else "completed")
 
 
 def _name(agent: Any) -> str | None:

@@ -14,12 +14,12 @@ from .calls import Asked, settings_of, text_of
 def ask_chat(body: Mapping[str, Any], provider: str | None) -> Asked:
     """Request in the format of OpenAI's chat completions, shared by many providers."""
     messages = _sequence(body.get("messages"))
-    told = [each for each in messages if field(each, "role") in ("system", "developer")]
+    system = [each for each in messages if field(each, "role") in ("system", "developer")]
     return Asked(
         model=str(body.get("model") or "unknown"),
         provider=provider,
         prompt=text_of(field(messages[-1], "content")) if messages else None,
-        instructions=_joined(text_of(field(each, "content")) for each in told),
+        instructions=_joined(text_of(field(each, "content")) for each in system),
         messages=len(messages),
         settings=settings_of(body),
         tools=_tools(body.get("tools")),
@@ -31,12 +31,12 @@ def ask_response(body: Mapping[str, Any], provider: str | None) -> Asked:
     given = body.get("input")
     items = [given] if isinstance(given, str) else _sequence(given)
     last = items[-1] if items else None
-    told = [each for each in items if field(each, "role") in ("system", "developer")]
+    system = [each for each in items if field(each, "role") in ("system", "developer")]
     return Asked(
         model=str(body.get("model") or "unknown"),
         provider=provider,
         prompt=last if isinstance(last, str) else text_of(field(last, "content")) or last,
-        instructions=_joined([body.get("instructions"), *(text_of(field(each, "content")) for each in told)]),
+        instructions=_joined([body.get("instructions"), *(text_of(field(each, "content")) for each in system)]),
         messages=len(items),
         settings=settings_of(body),
         tools=_tools(body.get("tools")),

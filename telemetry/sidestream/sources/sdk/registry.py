@@ -112,10 +112,10 @@ def sdks_of(names: str | Iterable[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted)) or tuple(SDKS)
 
 
-def known_sdks(names: str, say: Callable[[str, str], object]) -> list[str]:
+def known_sdks(names: str, on_unknown: Callable[[str, str], object]) -> list[str]:
     """Known SDKs in the comma-separated `names`, for a program that must run regardless; `["none"]` for `none`.
 
-    Calls `say(name, known names)` for each unknown name, and leaves it out.
+    Calls `on_unknown(name, known names)` for each unknown name, and leaves it out.
     """
     given = [name.strip() for name in names.split(",") if name.strip()]
     if given == ["none"]:
@@ -123,7 +123,7 @@ def known_sdks(names: str, say: Callable[[str, str], object]) -> list[str]:
     known = [name for name in given if name in SDKS]
     for name in given:
         if name not in known:
-            say(shown_value(name), f"{', '.join(SDKS)}, none")
+            on_unknown(shown_value(name), f"{', '.join(SDKS)}, none")
     return known or (["none"] if given else list(SDKS))
 
 

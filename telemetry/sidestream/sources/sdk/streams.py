@@ -48,7 +48,7 @@ class _Seen(HoldsCall):
         if call is None or isinstance(frame, FrameType):
             return  # a generator that is still running: two consumers pulled at once
         self._call = None
-        call.in_vain(t_pull)
+        call.empty_pull(t_pull)
         call.raised(error)
 
     def __getattr__(self, name: str) -> Any:

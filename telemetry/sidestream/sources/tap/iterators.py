@@ -85,7 +85,7 @@ class _Tap:
         frame = getattr(self._iterator, "ag_frame", getattr(self._iterator, "gi_frame", False))
         if isinstance(frame, FrameType):
             return  # a generator that is still running: two consumers pulled at once
-        run.in_vain(t_pull)
+        run.empty_pull(t_pull)
         if isinstance(error, asyncio.CancelledError) and frame is not None:
             self._cancelled_at = monotonic_ns()  # another pull may follow, for example after a timeout
             self._timed_out = is_time_out(error)
@@ -173,20 +173,20 @@ class _Inside:
 class _Opening(_Inside):
     """Context manager around the opening of a stream: records the time, and a failure."""
 
-    __slots__ = ("_outside_told", "_tap", "t")
+    __slots__ = ("_recorded_outside", "_tap", "t")
 
     def __init__(self, tap: _Tap) -> None:
         super().__init__(tap._link)
         self._tap = tap
-        self._outside_told = recorded_outside.get()
-        recorded_outside.set(self._outside_told or tap._run is not None)  # the tap records the opening call
+        self._recorded_outside = recorded_outside.get()
+        recorded_outside.set(self._recorded_outside or tap._run is not None)  # the tap records the opening call
         self.t = monotonic_ns()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        recorded_outside.set(self._outside_told)
+        recorded_outside.set(self._recorded_outside)
         if error is not None:
             self._tap._not_opened(error)
 

@@ -90,7 +90,7 @@ def _check(source: Any) -> None:
 def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
     """Call `make`; returns a stream, or an awaitable or context manager that opens one."""
     asked = monotonic_ns()
-    outside, told = current.get(), recorded_outside.get()
+    outside, recorded = current.get(), recorded_outside.get()
     try:
         if run is not None:
             run.asked(asked)
@@ -106,7 +106,7 @@ def _make(make: Any, recorder: Recorder, run: TappedRun | None) -> Any:
         raise
     finally:
         current.set(outside)
-        recorded_outside.set(told)
+        recorded_outside.set(recorded)
     return source
 
 

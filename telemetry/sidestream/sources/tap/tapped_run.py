@@ -16,7 +16,7 @@ from sidestream.sources.time_limits import is_time_out
 from .recorder import StreamRecorder
 
 _REQUEST_OUTCOME: dict[RunOutcome, RequestOutcome] = {"completed": "ok", "error": "error", "abandoned": "interrupted"}
-_TRUNCATED = Failure("IncompleteStream", "the stream ended without saying that it was complete")
+_TRUNCATED = Failure("IncompleteStream", "the stream ended before its answer was complete")
 
 
 class TappedRun(StreamRecorder):
@@ -67,7 +67,7 @@ class TappedRun(StreamRecorder):
         except Exception as error:
             self._recorder.trouble(error)
 
-    def in_vain(self, t_pull: int) -> None:
+    def empty_pull(self, t_pull: int) -> None:
         """Record a pull at `t_pull` that brought no item; the wait counts nevertheless."""
         self._t_pull, self._t = t_pull, monotonic_ns()
         if self._begins_at_first_pull:
