@@ -135,7 +135,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             for each in subscriptions:
                 each.finished = True
             self.pipeline._workers._leader = None
-            self.pipeline._workers._over = True
+            self.pipeline._workers._all_logged = True
         self.pipeline._workers._wakeup.put(None)
         self.pipeline._workers._stand_by_wakeup.put(0.0)
         for each in subscriptions:

@@ -58,10 +58,10 @@ class TestAnExporterThatHangs:
         with entered(pipeline, *exporters):
             begun = time.monotonic()
             assert len(pipeline.close(NEVER)) == len(exporters)
-            assert time.monotonic() - begun < len(exporters) * subscription_module.PATIENCE
+            assert time.monotonic() - begun < len(exporters) * subscription_module.HUNG_SECONDS
 
     def test_is_given_up_at_once_where_it_has_failed_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subscription_module, "PATIENCE", NEVER)
+        monkeypatch.setattr(subscription_module, "HUNG_SECONDS", NEVER)
         failed, released = threading.Event(), threading.Event()
 
         def fails_then_hangs(events: Sequence[StreamEvent]) -> None:
@@ -83,8 +83,8 @@ class TestAnExporterThatHangs:
     def test_has_until_the_deadline_where_no_log_holds_everything(
         self, beside: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscription_module, "GRACE", 0.01)
-        monkeypatch.setattr(subscription_module, "PATIENCE", 0.01)
+        monkeypatch.setattr(subscription_module, "GRACE_SECONDS", 0.01)
+        monkeypatch.setattr(subscription_module, "HUNG_SECONDS", 0.01)
         hanging = Hanging()
         others = [Scripted()] if beside == "nothing durable" else [Durable(raising(ValueError()))]
         pipeline = a_pipeline(hanging, *others)
@@ -101,7 +101,7 @@ class TestAnExporterThatGetsOn:
         monkeypatch.setattr(subscription_module, "time", clock)
 
         def slowly(events: Sequence[StreamEvent]) -> None:
-            now[0] += subscription_module.PATIENCE * 0.9
+            now[0] += subscription_module.HUNG_SECONDS * 0.9
 
         slow = Scripted(slowly)
         slow.interval = SAFETY
@@ -113,8 +113,8 @@ class TestAnExporterThatGetsOn:
 
     def test_may_take_a_while_to_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A connection to a collector far away is often made by the very last batch."""
-        monkeypatch.setattr(subscription_module, "GRACE", 0.01)
-        monkeypatch.setattr(subscription_module, "PATIENCE", SAFETY)
+        monkeypatch.setattr(subscription_module, "GRACE_SECONDS", 0.01)
+        monkeypatch.setattr(subscription_module, "HUNG_SECONDS", SAFETY)
         slow = Scripted(lambda events: time.sleep(0.3))
         slow.interval = SAFETY
         pipeline = a_pipeline(slow, Durable())
@@ -124,8 +124,8 @@ class TestAnExporterThatGetsOn:
 
 
 def test_what_a_durable_exporter_has_not_written_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscription_module, "GRACE", 0.01)
-    monkeypatch.setattr(subscription_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(subscription_module, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(subscription_module, "HUNG_SECONDS", 0.01)
     durable = Durable(lambda events: time.sleep(0.3))
     pipeline = a_pipeline(durable)
     pipeline.put(an_event())

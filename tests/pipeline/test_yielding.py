@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sidestream.pipeline import yielding
-from sidestream.pipeline.yielding import LONG_SLICE, LOOK_SECONDS, SHORT_SLICE, GilYielder
+from sidestream.pipeline.yielding import LONG_SLICE, MEASURE_SECONDS, SHORT_SLICE, GilYielder
 
 
 @dataclass
@@ -85,7 +85,7 @@ def test_a_change_is_seen_within_moments(clock: Clock) -> None:
     clock.wall += 1.0
     clock.others += 0.95
     slices(clock, pieces=500)
-    clock.wall += LOOK_SECONDS
+    clock.wall += MEASURE_SECONDS
     assert slices(clock, pieces=500)[-1] < 2 * SHORT_SLICE + yielding.PAUSE
 
 

@@ -7,7 +7,7 @@ import re
 _URL = re.compile(
     r"""(?sx)
     (?P<scheme> [a-zA-Z][\w+.-]+ :/{0,2} | // ) /*
-    (?: .*@ )?                                     # a user and password, which may hold any sign where mistyped
+    (?: .*@ )?                                     # user and password, which may hold any character if mistyped
     (?P<host> \[[^]/]*] | [^:/?\#]* )
     (?P<port> :\d+ (?= [/?\#] | $ ) )?
     (?P<rest> .* )

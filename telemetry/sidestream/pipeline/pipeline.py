@@ -139,7 +139,7 @@ class Pipeline:
         deadline = time.monotonic() + timeout
         before = self._dropped()
         ticket = Ticket()
-        self._workers.ask(ticket)
+        self._workers.submit(ticket)
         self._workers.wait(ticket, self._subscriptions, lambda each: deadline)
         raw = 0 if ticket.passed_on or self._workers.ended else self.pending_records - 1  # minus the ticket itself
         pending = {each.name: each.forget(ticket) + raw for each in self._subscriptions}
@@ -154,7 +154,7 @@ class Pipeline:
         deadline = time.monotonic() + timeout
         before = self._dropped()
         ticket = Ticket(close=True)
-        self._workers.ask(ticket)
+        self._workers.submit(ticket)
         if self._workers.is_here():  # an exporter closes its own sidecar: the worker completes the close after the call
             return {}
         durable = [each for each in self._subscriptions if each.exporter.durable]

@@ -50,8 +50,8 @@ def split_specs(text: str) -> list[str]:
     return [spec.strip() for spec in text.split(";" if ";" in text else ",") if spec.strip()]
 
 
-def unknown_exporter(told: str, name: str) -> UnknownExporterError:
-    """Make the error for the spec `told`, whose exporter `name` is not installed."""
+def unknown_exporter(displayed: str, name: str) -> UnknownExporterError:
+    """Make the error for the spec `displayed`, whose exporter `name` is not installed."""
     import difflib  # imported only for errors, because the import takes milliseconds
 
     there = available_exporters()
@@ -59,7 +59,7 @@ def unknown_exporter(told: str, name: str) -> UnknownExporterError:
     guess = f"did you mean {close[0]!r}? " if close else ""
     known = ", ".join(there)
     return UnknownExporterError(
-        f"exporter {told!r}: there is no exporter {shown(name)!r}; {guess}installed are: {known}"
+        f"exporter {displayed!r}: there is no exporter {shown(name)!r}; {guess}installed are: {known}"
     )
 
 
@@ -75,25 +75,25 @@ def make_exporter(spec: str) -> Exporter:
         UnknownExporterError: no exporter of this name is installed.
         ConfigurationError: unknown option, or a value that cannot work.
     """
-    told = shown(spec)
+    displayed = shown(spec)
     name, _, rest = spec.strip().partition(":")
     target, question, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     entry = next((e for e in entry_points(group=ENTRY_POINT_GROUP) if e.name == name), None)
     if entry is None and not (target.isidentifier() and _is_module(name)):
-        raise unknown_exporter(told, name)
+        raise unknown_exporter(displayed, name)
     try:
         cls: type[Exporter] = entry.load() if entry is not None else getattr(import_module(name), target)
         target = target if entry is not None else ""
     except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"exporter {told!r}: {name!r} does not import: {error}") from error
+        raise ConfigurationError(f"exporter {displayed!r}: {name!r} does not import: {error}") from error
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = [p for p in inspect.signature(cls).parameters.values() if p.kind not in variable]
     options = dict(parse_qsl(query, keep_blank_values=True)) if question else {}
     if target:
         if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-            raise ConfigurationError(f"exporter {told!r}: {name!r} takes no target, write {name}:?option=value")
+            raise ConfigurationError(f"exporter {displayed!r}: {name!r} takes no target, write {name}:?option=value")
         options = {parameters[0].name: target, **options}
-    return check_exporter(cls(**_convert(told, cls, parameters, options)), f"exporter {told!r}")
+    return check_exporter(cls(**_convert(displayed, cls, parameters, options)), f"exporter {displayed!r}")
 
 
 def shown(spec: str) -> str:
@@ -111,7 +111,7 @@ def _is_module(name: str) -> bool:
 
 
 def _convert(
-    told: str, cls: type[Exporter], parameters: Sequence[inspect.Parameter], options: Mapping[str, str]
+    displayed: str, cls: type[Exporter], parameters: Sequence[inspect.Parameter], options: Mapping[str, str]
 ) -> dict[str, Any]:
     try:
         hints = get_type_hints(cls.__init__)
@@ -125,7 +125,7 @@ def _convert(
             # repeated.
             called = f" {name!r}" if re.fullmatch("[a-z_]{1,30}", name) else ""
             raise ConfigurationError(
-                f"exporter {told!r}: unknown option{called}; options are: {', '.join(known) or 'none'}"
+                f"exporter {displayed!r}: unknown option{called}; options are: {', '.join(known) or 'none'}"
             )
         hint = known[name]
         try:
@@ -134,8 +134,10 @@ def _convert(
             choices = ", ".join(map(str, get_args(hint))) if get_origin(hint) is Literal else ""
             wanted = f"choose {choices}" if choices else f"it must be a {getattr(hint, '__name__', hint)}"
             value = "" if name == "headers" else f"={shown_url(text)!r}"
-            raise ConfigurationError(f"exporter {told!r}: option {name}{value}: {wanted}") from None
+            raise ConfigurationError(f"exporter {displayed!r}: option {name}{value}: {wanted}") from None
     missing = [p.name for p in parameters if p.default is p.empty and p.name not in converted]
     if missing:
-        raise ConfigurationError(f"exporter {told!r}: missing {', '.join(missing)}, write {told.split(':')[0]}:VALUE")
+        raise ConfigurationError(
+            f"exporter {displayed!r}: missing {', '.join(missing)}, write {displayed.split(':')[0]}:VALUE"
+        )
     return converted

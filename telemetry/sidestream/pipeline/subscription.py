@@ -25,9 +25,9 @@ FAILURES_TO_OPEN = 5
 """Number of consecutive failures that opens the circuit breaker."""
 BACKOFF = (0.25, 30.0)
 """Shortest and longest pause in seconds before a failing exporter is retried."""
-GRACE = 0.2
+GRACE_SECONDS = 0.2
 """Seconds granted to every exporter on close, even if a durable one has written everything."""
-PATIENCE = 1.0
+HUNG_SECONDS = 1.0
 """Seconds after which, on such a close, a call that has not returned is considered hung."""
 
 
@@ -51,7 +51,7 @@ class Subscription:
 
     def _reset(self, *, closed: bool) -> None:
         """Reset to an empty queue and new statistics."""
-        self.alone = self.exporter.threaded
+        self.dedicated = self.exporter.threaded
         """Whether a dedicated thread serves the exporter."""
         self.has_thread = False
         """Whether the dedicated thread has been started."""
@@ -74,7 +74,7 @@ class Subscription:
         self._backoff = Backoff(*BACKOFF)
         self._failures = 0
         self._due = self._failed_at = self._retry_at = 0.0
-        self._came_back = self._close_asked = 0.0
+        self._returned_at = self._close_requested_at = 0.0
         self._last_success: float | None = None
         self._last_error: str | None = None
 
@@ -103,7 +103,7 @@ class Subscription:
         """Complete `ticket` once all events so far are delivered."""
         with self._lock:
             if ticket.close:
-                self._close_asked = time.monotonic()
+                self._close_requested_at = time.monotonic()
                 self._closing = True
             if self.closed:
                 ticket.done.put(None)
@@ -123,7 +123,7 @@ class Subscription:
             or (self.exporter.eager and not self._started)
         )
 
-    def ring(self) -> None:
+    def wake_thread(self) -> None:
         """Wake the dedicated thread if it would not wake in time by itself."""
         urgent = self._closing or self._tickets or self._hurry or self._queue.is_half_full()
         if (urgent or self._idle) and self._wakeup.empty():
@@ -142,16 +142,19 @@ class Subscription:
         with self._lock:
             if not ticket.passed_on:
                 return self._counts.pending
-            asked = [number for number, each in self._tickets if each is ticket]
+            numbers = [number for number, each in self._tickets if each is ticket]
             self._tickets = [entry for entry in self._tickets if entry[1] is not ticket]
-            if not asked:
+            if not numbers:
                 return 0
-            return sum(item[0] <= asked[0] for item in self._in_hand) + self._queue.count_until(asked[0])
+            return sum(item[0] <= numbers[0] for item in self._in_hand) + self._queue.count_until(numbers[0])
 
     def hangs_from(self) -> float:
         """Monotonic time from which the exporter's current call is considered hung."""
-        begun = self.busy_since or max(self._came_back, self._close_asked)
-        return max(self._close_asked + GRACE, begun + (GRACE if self._backoff.failures else PATIENCE))
+        begun = self.busy_since or max(self._returned_at, self._close_requested_at)
+        return max(
+            self._close_requested_at + GRACE_SECONDS,
+            begun + (GRACE_SECONDS if self._backoff.failures else HUNG_SECONDS),
+        )
 
     def abandon(self) -> None:
         """Drop all pending events, and ignore the result of a call in progress."""
@@ -184,8 +187,8 @@ class Subscription:
     def report(self, *, final: bool = False) -> None:
         """Log the first drop for each reason; with `final`, also the updated totals."""
         for reason, count in self._counts.dropped.items():
-            said = self._reported.get(reason)
-            if said is None or (final and count > said):
+            logged = self._reported.get(reason)
+            if logged is None or (final and count > logged):
                 self._reported[reason] = count
                 why = self._raised if reason == "error" else {}
                 warn("events dropped", exporter=self.name, reason=reason, so_far=count, **why)
@@ -253,7 +256,7 @@ class Subscription:
             self._started = True
         except BaseException as error:
             self._note_failure(error)
-            self._leave_alone()
+            self._pause_exporter()
         return self._started
 
     def _deliver(self) -> bool:
@@ -271,7 +274,7 @@ class Subscription:
                 lost = _losses(exporter.export(events), len(batch))
         except ExporterUnavailable as error:
             self._note_failure(error)
-            self._leave_alone()
+            self._pause_exporter()
             return False
         except BaseException as error:  # a worker survives any exception of an exporter, including SystemExit
             self._raised = {"exception": type(error).__qualname__, "traceback": "SIDESTREAM_DEBUG=1"}
@@ -279,7 +282,7 @@ class Subscription:
             self._note_failure(error)
             if self._backoff.failures < FAILURES_TO_OPEN:
                 return True
-            self._leave_alone()
+            self._pause_exporter()
             return False
         self._last_success = time.time()
         self._settle(batch, lost)
@@ -334,7 +337,7 @@ class Subscription:
         if self._backoff.failures == FAILURES_TO_OPEN:
             warn("exporter keeps failing, pausing it", exporter=self.name, exception=self._last_error)
 
-    def _leave_alone(self) -> None:
+    def _pause_exporter(self) -> None:
         self._failed_at = time.monotonic()
         self._retry_at = self._failed_at + self._backoff.delay()
 
@@ -356,7 +359,7 @@ class Subscription:
         try:
             yield
         finally:
-            self._came_back, self.busy_since = time.monotonic(), None
+            self._returned_at, self.busy_since = time.monotonic(), None
 
 
 def _losses(reported: Mapping[str, int] | None, offered: int) -> Mapping[str, int]:

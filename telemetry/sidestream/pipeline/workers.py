@@ -80,17 +80,17 @@ class Workers:
         self._leader: object = None
         self._serving: Subscription | None = None
         """Subscription whose exporter the leader is calling."""
-        self._saying_since: float | None = None
+        self._logging_since: float | None = None
         """Monotonic time at which the leader started logging; None if it is not logging."""
         self._wakeup: SimpleQueue[None] = SimpleQueue()
         """Wakes the leader. A `SimpleQueue`, because a finalizer or signal handler may put during a wait."""
         self._stand_by_wakeup: SimpleQueue[float] = SimpleQueue()
         """Wakes the standby thread, with the seconds for which the leader may block."""
-        self._said: SimpleQueue[None] = SimpleQueue()
-        self._hurry = self._asked = False
+        self._logged: SimpleQueue[None] = SimpleQueue()
+        self._hurry = self._ticket_pending = False
         self.ended = ended
         """Whether all exporters are closed, so that new records are only counted as dropped."""
-        self._over = ended
+        self._all_logged = ended
         """Whether the last messages have been logged."""
         self._round_at = 0.0
 
@@ -103,29 +103,31 @@ class Workers:
             return
         self.mark = sys.maxsize  # one wake-up suffices until the next round
         if self.start():
-            self._ring()
+            self._wake_leader()
 
     def wake(self) -> None:
         """Deliver the events of an ended run at once, regardless of the exporters' intervals."""
         if not (self._hurry or self.ended):
             self._hurry = True
-            self._ring()
+            self._wake_leader()
 
-    def ask(self, ticket: Ticket) -> None:
+    def submit(self, ticket: Ticket) -> None:
         """Process `ticket` on a worker, or on this thread if no worker can be started."""
         if not self.ended:
             self._records.append(ticket)
-            self._asked = True
+            self._ticket_pending = True
             if self.start():
-                self._ring()
+                self._wake_leader()
             else:
                 self._work_here(ticket)
 
-    def wait(self, ticket: Ticket, whom: Sequence[Subscription], until: Callable[[Subscription], float]) -> None:
-        """Wait for `whom` to complete `ticket`, each until its own monotonic deadline."""
+    def wait(
+        self, ticket: Ticket, subscriptions: Sequence[Subscription], until: Callable[[Subscription], float]
+    ) -> None:
+        """Wait for `subscriptions` to complete `ticket`, each until its own monotonic deadline."""
         begun = time.monotonic()
         while self.threads and not (self.ended or self.is_here()):
-            times = [until(each) for each in whom if not each.is_done(ticket)]
+            times = [until(each) for each in subscriptions if not each.is_done(ticket)]
             left = max(times, default=0.0) - time.monotonic()
             if left <= 0:
                 return
@@ -139,12 +141,12 @@ class Workers:
         self.ended = True
         self.mark = 1
         if not self.threads:
-            self._say(final=True)
-        elif not self._over:
-            self._ring()
+            self._log_pending(final=True)
+        elif not self._all_logged:
+            self._wake_leader()
             with suppress(Empty):
-                self._said.get(timeout=REPORT_SECONDS)
-                self._said.put(None)  # for threads that close concurrently
+                self._logged.get(timeout=REPORT_SECONDS)
+                self._logged.put(None)  # for threads that close concurrently
         self._intake.drain()
 
     def start(self) -> bool:
@@ -165,10 +167,10 @@ class Workers:
 
     def check_leader(self, patience: float = HANG_SECONDS) -> None:
         """Replace the leader by the standby thread if the leader blocks for more than `patience` seconds."""
-        if self._serving is not None or self._saying_since is not None:
+        if self._serving is not None or self._logging_since is not None:
             self._stand_by_wakeup.put(patience)
 
-    def _ring(self) -> None:
+    def _wake_leader(self) -> None:
         self._wakeup.put(None)
         self.check_leader()
 
@@ -200,9 +202,9 @@ class Workers:
 
     def _stand_by(self) -> None:
         """Sleep until the leader blocks and a waiting thread asks for a replacement, then lead."""
-        while not self._over:
+        while not self._all_logged:
             patience = self._stand_by_wakeup.get()
-            since = self._held_since()
+            since = self._blocked_since()
             if since is not None:
                 time.sleep(max(0.0, since + patience - time.monotonic()))
                 if self._take_over(since):
@@ -212,19 +214,19 @@ class Workers:
         """Become the leader, unless the old leader has progressed since `since`. The old leader stays with its
         exporter."""
         with self._role:
-            if since != self._held_since():
+            if since != self._blocked_since():
                 return False
             if self._serving is not None:
-                self._serving.alone = self._serving.has_thread = True
-            self._serving = self._saying_since = None
+                self._serving.dedicated = self._serving.has_thread = True
+            self._serving = self._logging_since = None
             self._leader = me = object()
         self._start_thread(self._stand_by)
         self._lead(me)
         return True
 
-    def _held_since(self) -> float | None:
+    def _blocked_since(self) -> float | None:
         serving = self._serving
-        return serving.busy_since if serving is not None else self._saying_since
+        return serving.busy_since if serving is not None else self._logging_since
 
     # --- work of the leader ---
 
@@ -238,12 +240,12 @@ class Workers:
             if self._leader is me and not self.ended:
                 self._sleep(due)
         if self._leader is me:
-            self._farewell()
+            self._finish()
 
     def _round(self, me: object) -> float:
         """Process the records and serve each exporter; returns the monotonic time at which more work is due."""
         self._round_at = time.monotonic()
-        self._asked = False
+        self._ticket_pending = False
         hurry, self._hurry = self._hurry, False
         self._intake.drain()
         next_due = inf
@@ -252,8 +254,8 @@ class Workers:
                 subscription.hurry()
             if not subscription.has_work():
                 continue
-            if subscription.alone and self._has_thread(subscription):
-                subscription.ring()
+            if subscription.dedicated and self._has_thread(subscription):
+                subscription.wake_thread()
                 continue
             self._serving = subscription
             due = subscription.serve()
@@ -278,7 +280,7 @@ class Workers:
     def _has_thread(self, subscription: Subscription) -> bool:
         """Whether `subscription` has, or now gets, a dedicated thread. Otherwise the leader serves it."""
         if not subscription.has_thread:
-            subscription.has_thread = subscription.alone = self._start_thread(subscription.work)
+            subscription.has_thread = subscription.dedicated = self._start_thread(subscription.work)
         return subscription.has_thread
 
     def _sleep(self, due: float) -> None:
@@ -291,35 +293,35 @@ class Workers:
         else:
             self.mark = 1
         # Set the mark first and check the records afterwards, so that no wake-up is missed.
-        if due > now and not (self._hurry or self._asked or self.ended) and len(self._records) < self.mark:
-            self._say()
+        if due > now and not (self._hurry or self._ticket_pending or self.ended) and len(self._records) < self.mark:
+            self._log_pending()
             with suppress(Empty):
                 self._wakeup.get(timeout=None if due == inf else due - now)
         with suppress(Empty):
             while True:
                 self._wakeup.get_nowait()
         gap = self._round_at + PROMPT_SECONDS - time.monotonic()
-        if self._hurry and gap > 0 and not (self._asked or self.ended):
+        if self._hurry and gap > 0 and not (self._ticket_pending or self.ended):
             time.sleep(gap)
 
-    def _say(self, *, final: bool = False) -> None:
+    def _log_pending(self, *, final: bool = False) -> None:
         """Log the pending messages."""
-        self._saying_since = time.monotonic()
+        self._logging_since = time.monotonic()
         for subscription in self._subscriptions:
             subscription.report(final=final)
         try:
             self.report()
         except Exception as error:
             self._on_error(error)
-        self._saying_since = None
+        self._logging_since = None
 
-    def _farewell(self) -> None:
+    def _finish(self) -> None:
         """Log the last messages, and close exporters that a close has abandoned."""
-        self._say(final=True)
-        self._over = True
-        self._said.put(None)
+        self._log_pending(final=True)
+        self._all_logged = True
+        self._logged.put(None)
         self.mark = 1
         for subscription in self._served:
-            if not subscription.alone:
+            if not subscription.dedicated:
                 subscription.serve()
         self._stand_by_wakeup.put(0.0)

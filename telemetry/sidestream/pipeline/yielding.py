@@ -15,7 +15,7 @@ LONG_SLICE = 1e-3
 """Maximum seconds to hold the GIL if other threads compute without pause, and each switch costs them more."""
 PAUSE = 1e-4
 """Seconds of sleep between two slices."""
-LOOK_SECONDS = 0.02
+MEASURE_SECONDS = 0.02
 """Minimum seconds over which the load of other threads is measured."""
 COMPUTING = 0.8
 """Share of the remaining time used by other threads above which they are considered to compute without pause."""
@@ -33,7 +33,7 @@ class GilYielder:
     def maybe_yield(self) -> None:
         """Sleep briefly if the slice is over, unless this thread is in a hurry."""
         if time.perf_counter() >= self._until:
-            if time.perf_counter() < _load.hurries_from:
+            if time.perf_counter() < _load.hurry_at:
                 time.sleep(PAUSE)
             self._until = time.perf_counter() + _load.slice_seconds()
 
@@ -44,31 +44,31 @@ def hurrying(after: float) -> Iterator[None]:
 
     The interpreter still switches threads every few milliseconds on request.
     """
-    before, _load.hurries_from = _load.hurries_from, time.perf_counter() + after
+    before, _load.hurry_at = _load.hurry_at, time.perf_counter() + after
     try:
         yield
     finally:
-        _load.hurries_from = before
+        _load.hurry_at = before
 
 
 class _Load(threading.local):
     """CPU load of the other threads, measured from the current thread."""
 
     def __init__(self) -> None:
-        self._looked_at = self._mine = self._others = 0.0
+        self._measured_at = self._own = self._others = 0.0
         self._slice = SHORT_SLICE
-        self.hurries_from = inf
+        self.hurry_at = inf
         """`perf_counter` time from which the thread no longer sleeps."""
 
     def slice_seconds(self) -> float:
         """Seconds for which this thread may hold the GIL."""
         now = time.perf_counter()
-        if now - self._looked_at >= LOOK_SECONDS:
-            mine = time.thread_time()
-            others = time.process_time() - mine
-            left = now - self._looked_at - (mine - self._mine)
-            self._slice = LONG_SLICE if others - self._others > COMPUTING * left else SHORT_SLICE
-            self._looked_at, self._mine, self._others = now, mine, others
+        if now - self._measured_at >= MEASURE_SECONDS:
+            own = time.thread_time()
+            others = time.process_time() - own
+            remaining = now - self._measured_at - (own - self._own)
+            self._slice = LONG_SLICE if others - self._others > COMPUTING * remaining else SHORT_SLICE
+            self._measured_at, self._own, self._others = now, own, others
         return self._slice
 
 
