@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from sidestream.clickhouse.connection import Address, ClickHouseError, connect, told
+from sidestream.clickhouse.connection import Address, ClickHouseError, classified_errors, connect
 from sidestream.clickhouse.schema import CONTENT_DAYS, EVENTS, NUMBER_DAYS, VERSIONS, migrations
 from sidestream.diagnostics import info, warn
 from sidestream.errors import ConfigurationError, ExporterUnavailable
@@ -85,7 +85,7 @@ class ClickHouseExporter(Exporter):
             return
         try:
             client, address = self._connected(), self._address
-            with told(address):
+            with classified_errors(address):
                 create_tables(client, address.database, **self._days)
         except ExporterUnavailable as error:
             raise self._unavailable(error) from error.__cause__
@@ -120,7 +120,7 @@ class ClickHouseExporter(Exporter):
     def _insert(self, rows: list[bytes]) -> None:
         try:
             client = self._connected()
-            with told(self._address):
+            with classified_errors(self._address):
                 client.raw_insert(
                     f"{self._address.database}.{EVENTS}",
                     column_names=_COLUMNS,

@@ -65,7 +65,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 def connect(address: Address, *, timeout: float = 30.0) -> Any:
     """Create a client of the official library.
 
-    Raises `ConfigurationError` if the library is not installed, and the errors of `told`.
+    Raises `ConfigurationError` if the library is not installed, and the errors of `classified_errors`.
     """
     try:
         import clickhouse_connect
@@ -73,7 +73,7 @@ def connect(address: Address, *, timeout: float = 30.0) -> Any:
         raise ConfigurationError(
             "clickhouse: its client is not installed: pip install 'sidestream[clickhouse]'"
         ) from None
-    with told(address):
+    with classified_errors(address):
         return clickhouse_connect.get_client(
             host=address.host,
             port=address.port,
@@ -101,7 +101,7 @@ class ClickHouseError(SidestreamError):
 
 
 @contextmanager
-def told(address: Address) -> Iterator[None]:
+def classified_errors(address: Address) -> Iterator[None]:
     """Raises `ExporterUnavailable` for a temporary failure, `ClickHouseError` for any other."""
     import urllib3
     from clickhouse_connect.driver.exceptions import ClickHouseError as Failed

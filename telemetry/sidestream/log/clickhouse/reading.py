@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from sidestream.clickhouse.connection import Address, ClickHouseError, connect, told
+from sidestream.clickhouse.connection import Address, ClickHouseError, classified_errors, connect
 from sidestream.clickhouse.schema import EVENTS, RUNS
 from sidestream.errors import ConfigurationError, ExporterUnavailable, UnreadableLogError
 from sidestream.events import AgentStart
@@ -46,7 +46,7 @@ class _Tally(msgspec.Struct, array_like=True):
 _tally = msgspec.json.Decoder(_Tally, strict=False)
 
 
-class _ByTime:
+class _LivenessByTime:
     """Liveness of a run's writer, judged by the time of its last event."""
 
     def __init__(self, seen: float) -> None:
@@ -70,7 +70,7 @@ class ClickHouseLog:
         self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
     ) -> Iterator[tuple[RunSummary, Facts | None]]:
         taken = taken_by(where, self._events)
-        with self._asking() as ask:
+        with self._connected() as ask:
             last = ""
             while True:
                 sql = (
@@ -89,7 +89,7 @@ class ClickHouseLog:
         self, where: Filter | None, order: Order, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
     ) -> RunPage:
         taken = taken_by(where, self._events)
-        with self._asking() as ask:
+        with self._connected() as ask:
             # Cost and duration of a run without an end can only be computed from its events, so read all such runs.
             going = f"SELECT run_id FROM ({self._run}) WHERE {taken} AND ended_as = '' FORMAT JSONCompactEachRow"
             ended = (
@@ -119,7 +119,7 @@ class ClickHouseLog:
 
     def tree(self, prefix: str) -> list[RunSummary]:
         runs = f"{self._address.database}.{RUNS}"
-        with self._asking() as ask:
+        with self._connected() as ask:
             begun = _rows(
                 ask(
                     f"SELECT run_id, max(root_run_id) FROM {runs} WHERE startsWith(run_id, %(prefix)s) "
@@ -146,7 +146,7 @@ class ClickHouseLog:
         return iter([(self._name, self._blocks(run_ids))])
 
     def state(self) -> object:
-        with self._asking() as ask:
+        with self._connected() as ask:
             return ask(f"SELECT count(), max(timestamp) FROM {self._events} FORMAT JSONCompactEachRow", {})
 
     # --- from rows to runs ---
@@ -158,7 +158,7 @@ class ClickHouseLog:
                 f"ORDER BY run_id, seq FORMAT TSVRaw",
                 {"ids": some},
             )
-            told_of = ask(
+            tallies = ask(
                 f"SELECT run_id, groupArray(seq), countIf(event_type = 'llm_chunk'), max(offset), "
                 f"toFloat64(max(timestamp)) FROM (SELECT * FROM {self._events} FINAL WHERE run_id IN %(ids)s "
                 f"AND event_type != 'score' "
@@ -169,17 +169,17 @@ class ClickHouseLog:
             block = Block.of(lines, 0, 1)
             gatherer.take(decode_block(block, heads(), self._name, None), 0, block.end, 1)
             parts = {part.run_id: part for part in gatherer.parts()}
-            for row in told_of.splitlines():
+            for row in tallies.splitlines():
                 tally = _tally.decode(row)
                 part = parts.get(tally.run_id) or RunPart(run_id=tally.run_id)
                 part.seqs = _ranges(tally.seqs)
                 part.chunks, part.spans = tally.chunks, []
                 part.last_offset = max(part.last_offset, tally.last_offset)
-                yield summary_of(part, [self._name], _ByTime(tally.seen)), part
+                yield summary_of(part, [self._name], _LivenessByTime(tally.seen)), part
 
     def _blocks(self, run_ids: Collection[str] | None) -> Iterator[Block]:
         lots: Iterable[list[str] | None] = [None] if run_ids is None else _in_lots(sorted(run_ids))
-        with self._asking() as ask:
+        with self._connected() as ask:
             for some in lots:
                 chosen = "1" if some is None else "run_id IN %(ids)s"
                 sql = f"SELECT {_LINE} FROM {self._events} FINAL WHERE {chosen} ORDER BY run_id, seq FORMAT TSVRaw"
@@ -190,7 +190,7 @@ class ClickHouseLog:
                     yield block
 
     @contextmanager
-    def _asking(self) -> Iterator[_Ask]:
+    def _connected(self) -> Iterator[_Ask]:
         try:
             with closing(connect(self._address)) as client:
                 yield _Ask(client, self._address)
@@ -213,14 +213,14 @@ class _Ask:
         self._address = address
 
     def __call__(self, sql: str, values: dict[str, Any]) -> bytes:
-        with told(self._address):
+        with classified_errors(self._address):
             found: bytes = self._client.raw_query(sql, parameters=values)
         return found
 
     def lines(self, sql: str, values: dict[str, Any]) -> Iterator[bytes]:
         """Result of a query in pieces that end with a line."""
         rest = b""
-        with told(self._address), closing(self._client.raw_stream(sql, parameters=values)) as stream:
+        with classified_errors(self._address), closing(self._client.raw_stream(sql, parameters=values)) as stream:
             while piece := stream.read(1024 * 1024):
                 cut = piece.rfind(b"\n") + 1
                 if cut:
