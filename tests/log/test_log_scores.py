@@ -10,8 +10,8 @@ from sidestream import log
 from sidestream.errors import ConfigurationError
 from sidestream.events import Score, ScoreEvent, decode_line, encode_line
 from sidestream.events.scores import FIRST_SEQ, checked_score, score_event
-from sidestream.log.noting import ScoreWriter
 from sidestream.log.runs.score_tests import ScoreTest
+from sidestream.log.score_writer import ScoreWriter
 from tests.support.command_line import invoke, mistake
 from tests.support.log_builder import Problems, lines, plain, run_events, scored, write
 

@@ -182,7 +182,7 @@ class TestGiven:
         def full(*given: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("sidestream.log.noting.make_exporter", full)
+        monkeypatch.setattr("sidestream.log.score_writer.make_exporter", full)
         answer = client.post("/runs/run-two/scores", data=form(client), headers={"Origin": ORIGIN})
         assert answer.status_code == 500
         assert "No space left on device" in answer.text

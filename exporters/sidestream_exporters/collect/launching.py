@@ -21,7 +21,7 @@ from sidestream.logfiles.collector_status import SETTINGS_VARIABLE, CollectorSet
 from sidestream.logfiles.companion import Companion
 from sidestream.logfiles.opening import open_regular
 
-MODULE = "sidestream.log.forwarding.beside"
+MODULE = "sidestream.log.forwarding.collector_process"
 MAX_OUTPUT = 1_000_000
 """Bytes of collectors' stderr output, beyond which the output file is truncated."""
 

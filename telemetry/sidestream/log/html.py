@@ -64,15 +64,15 @@ def run_html(run: RunLog) -> str:
             step.outcome or "",
             humanize_seconds(step.duration_seconds),
             _bound(humanize_usd(step.cost_usd), step.cost_is_lower_bound),
-            _said(step.error, step.output, " ".join(part.text or "" for part in step.parts)),
+            _first_text(step.error, step.output, " ".join(part.text or "" for part in step.parts)),
         )
         for depth, _, step in list(run.walk())[:ROWS]
     ]
-    asked = f"<p>{escape(sanitize(one_line(run.prompt, 300)))}</p>" if run.prompt is not None else ""
-    return runs_html([run.summary]) + asked + _table(("at", "step", "outcome", "took", "cost", "said"), rows)
+    prompt = f"<p>{escape(sanitize(one_line(run.prompt, 300)))}</p>" if run.prompt is not None else ""
+    return runs_html([run.summary]) + prompt + _table(("at", "step", "outcome", "took", "cost", "content"), rows)
 
 
-def _said(*values: object) -> str:
+def _first_text(*values: object) -> str:
     return next((one_line(value, 160) for value in values if value), "")
 
 

@@ -202,18 +202,18 @@ def blocks_of(
     `UnreadableLogError` if the file cannot be read and `on_problem` is None.
     """
 
-    def tell(kind: ProblemKind, message: str, at: int) -> None:
+    def report(kind: ProblemKind, message: str, at: int) -> None:
         if on_problem is not None:
             on_problem(Problem(file=os.fspath(file), line=at, kind=kind, message=message))
 
-    def tell_huge(size: int) -> None:
-        tell("huge", f"{size:,} bytes, more than the {MAX_LINE:,} that are read", line)
+    def report_huge(size: int) -> None:
+        report("huge", f"{size:,} bytes, more than the {MAX_LINE:,} that are read", line)
 
     def is_too_much(data: bytes) -> bool:
         """Whether `data` is one long line with too many values to decode in memory; reports the line if so."""
         if len(data) < LONG_LINE or not _has_too_many_values(data):
             return False
-        tell("huge", f"more than the {MAX_VALUES:,} values that are read", line)
+        report("huge", f"more than the {MAX_VALUES:,} values that are read", line)
         return True
 
     pieces: list[bytes] = []  # of a line whose end has not been read yet
@@ -226,7 +226,7 @@ def blocks_of(
             cut = chunk.rfind(b"\n") + 1
             if skipped and cut:
                 first = chunk.find(b"\n") + 1
-                tell_huge(skipped + first)
+                report_huge(skipped + first)
                 offset, line, skipped = offset + skipped + first, line + 1, 0
                 chunk, cut = chunk[first:], cut - first
             if skipped:
@@ -247,25 +247,25 @@ def blocks_of(
             if size > MAX_LINE:
                 pieces, size, skipped = [], 0, size
     except EOFError:
-        tell("truncated", "the compressed file is cut off here", line)
+        report("truncated", "the compressed file is cut off here", line)
         return
     except zlib.error:
-        tell("damaged", "the compressed data is damaged from here on", line)
+        report("damaged", "the compressed data is damaged from here on", line)
         return
     except OSError as error:
         # a missing file was renamed or pruned since it was listed
         if on_problem is None and not isinstance(error, FileNotFoundError):
             raise UnreadableLogError.of(os.fspath(file), error) from None
-        tell("unreadable", error.strerror or str(error), 0)
+        report("unreadable", error.strerror or str(error), 0)
         return
     if skipped:
-        tell_huge(skipped)
+        report_huge(skipped)
     rest = b"".join(pieces)
     if rest.strip() and not is_locked(file) and not _has_grown(file, offset + size) and not is_too_much(rest):
         try:
             msgspec.json.decode(rest)
         except NOT_READABLE:
-            tell("torn", f"{size:,} bytes without an end", line)
+            report("torn", f"{size:,} bytes without an end", line)
         else:
             yield Block.of(rest, offset, line)
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 from sidestream.events import Score
 from sidestream.log import RunSummary
-from sidestream.log.noting import ScoreWriter
+from sidestream.log.score_writer import ScoreWriter
 
 
 class Scoring:

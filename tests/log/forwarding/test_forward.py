@@ -87,7 +87,7 @@ def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path:
     write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
-        life.forwarder.give_up()
+        life.forwarder.end_lost_runs()
         assert life.exporter.ended == 1
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
@@ -102,7 +102,7 @@ def test_a_run_that_was_taken_for_lost_and_goes_on_is_told_to_its_end(tmp_path: 
     write(tmp_path / "runs" / "1.jsonl", run[:3])
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
-        life.forwarder.give_up()
+        life.forwarder.end_lost_runs()
         told = life.exporter.events
         assert [event.data.outcome for event in told if event.event_type == "agent_end"] == ["lost"]
         if not restarted:
@@ -123,7 +123,7 @@ def test_lines_of_a_lost_run_that_are_there_twice_do_not_bring_it_back(tmp_path:
     write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
-        life.forwarder.give_up()
+        life.forwarder.end_lost_runs()
         write(tmp_path / "runs" / "2.jsonl", [*run_of("b"), *run_of("a", ended=False)])
         life.forwarder.forward()
         assert life.exporter.ended == 2

@@ -37,8 +37,8 @@ def note(
     """
     from sidestream.cli.rendering import busy, score_text, write, write_json
     from sidestream.log import runs
-    from sidestream.log.noting import ScoreWriter
     from sidestream.log.runs.naming import named_run
+    from sidestream.log.score_writer import ScoreWriter
     from sidestream.terminal.text import sanitize
 
     scores = [parsed(each, label, comment) for each in score]
@@ -53,8 +53,8 @@ def note(
     if as_json:
         write_json({"run_id": found.run_id, "scores": [dict(each) for each in scores], "written_to": place})
     else:
-        told = ", ".join(score_text(each) for each in scores)
-        write(sanitize(f"run {found.run_id}: {told}, in {place}") + "\n")
+        written = ", ".join(score_text(each) for each in scores)
+        write(sanitize(f"run {found.run_id}: {written}, in {place}") + "\n")
 
 
 def parsed(text: str, label: str | None, comment: str | None) -> Score:

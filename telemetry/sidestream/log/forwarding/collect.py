@@ -22,7 +22,7 @@ from sidestream.stats import SidecarStats
 from .checkpoint import Checkpoint
 from .delivery import Delivery
 from .follow import Follower
-from .forwarder import Forwarder, State, told
+from .forwarder import Forwarder, State, log_problem
 from .own_log import refuse_own_log
 
 POLL_SECONDS = 0.5
@@ -131,8 +131,8 @@ class _Pipe(threading.Thread):
         self.exporter = exporter
         self.checkpoint = checkpoint
         self._stop_event = stop
-        self.follower = follower = Follower(paths, on_problem=told)
-        self.delivery = Delivery(exporter, stop=stop, on_wait=self._say_away)
+        self.follower = follower = Follower(paths, on_problem=log_problem)
+        self.delivery = Delivery(exporter, stop=stop, on_wait=self._warn_unavailable)
         self.forwarder = Forwarder(follower, self.delivery, spec=spec, checkpoint=checkpoint)
 
     def prepare(self) -> None:
@@ -156,5 +156,5 @@ class _Pipe(threading.Thread):
         finally:
             self.delivery.close()
 
-    def _say_away(self) -> None:
+    def _warn_unavailable(self) -> None:
         warn_once("exporter unavailable, waiting for it", self.name, exporter=self.name)

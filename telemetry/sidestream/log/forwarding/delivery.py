@@ -63,7 +63,7 @@ class Delivery:
     def start(self) -> bool:
         """Start the exporter, once. False if the exporter stayed unavailable."""
         if not self._started:
-            self._started = self._persist(self.exporter.start)
+            self._started = self._retry(self.exporter.start)
         return self._started
 
     def deliver(self, events: Sequence[StreamEvent]) -> bool:
@@ -77,20 +77,20 @@ class Delivery:
         self._pending = len(wanted)
         for first in range(0, len(wanted), BATCH):
             batch = [apply_policy(event, exporter.content, None) for event in wanted[first : first + BATCH]]
-            if not self._persist(lambda batch=batch: self._export(batch)):  # type: ignore[misc]
+            if not self._retry(lambda batch=batch: self._export(batch)):  # type: ignore[misc]
                 return False
         return True
 
     def flush(self) -> None:
         """Flush the exporter; a failure is not retried."""
         if self._started:
-            self._guarded(self.exporter.flush)
+            self._log_errors(self.exporter.flush)
 
     def close(self) -> None:
         """Flush and close the exporter."""
         if self._started:
-            self._guarded(self.exporter.flush)
-            self._guarded(self.exporter.close)
+            self._log_errors(self.exporter.flush)
+            self._log_errors(self.exporter.close)
         self.closed = True
 
     def stats(self) -> ExporterStats:
@@ -116,7 +116,7 @@ class Delivery:
         except ExporterUnavailable:
             raise
         except Exception as error:
-            self._failed(error)
+            self._log_failure(error)
             lost = {"error": len(batch)}
         else:
             self._last_success = time.time()
@@ -125,7 +125,7 @@ class Delivery:
         for reason, count in lost.items():
             self._dropped[reason] = self._dropped.get(reason, 0) + count
 
-    def _persist(self, call: Callable[[], None]) -> bool:
+    def _retry(self, call: Callable[[], None]) -> bool:
         """Retry `call` while the exporter is unavailable. False if patience ran out or `stop` was set."""
         begun = time.monotonic()
         while True:
@@ -151,13 +151,13 @@ class Delivery:
             if self._stop.wait(pause):
                 return False
 
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _log_errors(self, call: Callable[[], None]) -> None:
         try:
             call()
         except Exception as error:
-            self._failed(error)
+            self._log_failure(error)
 
-    def _failed(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         self._failures += 1
         self._last_error = type(error).__qualname__
         name = self.exporter.name

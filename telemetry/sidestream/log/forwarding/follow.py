@@ -82,7 +82,7 @@ class Follower:
         """New events since the last call, file by file in order of their names, which is the order of time."""
         for file, position, blocks in self._files():
             for block in blocks:
-                events = decode_block(block, self._decoder, file, self._tell)
+                events = decode_block(block, self._decoder, file, self._report)
                 wanted = [event for event in events if not isinstance(event, Skipped)]
                 if wanted:
                     yield Batch(file, wanted, block.end)
@@ -114,7 +114,7 @@ class Follower:
                 if not any(problem.kind == "unreadable" for problem in problems):
                     position.size, position.mtime_ns = file.size, file.mtime_ns
                     for problem in problems:
-                        self._tell(problem)
+                        self._report(problem)
 
     def _present(self) -> dict[str, _File]:
         """Existing files by their identity; of several copies the longest, which is complete."""
@@ -129,7 +129,7 @@ class Follower:
             except FileNotFoundError:
                 continue  # renamed or removed since it was listed: the next poll finds it
             except OSError as error:
-                self._tell(Problem(file=path, line=0, kind="unreadable", message=error.strerror or str(error)))
+                self._report(Problem(file=path, line=0, kind="unreadable", message=error.strerror or str(error)))
                 continue
             self._seen[path] = file
             if file.key is not None and (file.key not in files or file.rank > files[file.key].rank):
@@ -142,10 +142,10 @@ class Follower:
             try:
                 found.update(matching_files(path))
             except UnreadableLogError as error:
-                self._tell(Problem(file=path, line=0, kind="unreadable", message=str(error)))
+                self._report(Problem(file=path, line=0, kind="unreadable", message=str(error)))
         return sorted(found)
 
-    def _tell(self, problem: Problem) -> None:
+    def _report(self, problem: Problem) -> None:
         # a line or a compressed file that may still be completed
         if self._on_problem is not None and problem.kind not in ("torn", "truncated"):
             self._on_problem(problem)

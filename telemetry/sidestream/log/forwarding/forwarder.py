@@ -169,10 +169,10 @@ class Forwarder:
         self._checkpoint = checkpoint
         self._choose = choose
         self._open: dict[str, OpenRun] = {}
-        self._heard: dict[str, float] = {}
+        self._last_event_at: dict[str, float] = {}
         self._finished: dict[str, None] = {}
         self._lost: dict[str, OpenRun] = {}
-        self._scored: dict[int, None] = {}
+        self._seen_scores: dict[int, None] = {}
         self._sending: set[str] = set()
         content = exporter.content
         self._kept_content = content if content.mode == "full" else NONE  # a policy that truncates would truncate twice
@@ -196,8 +196,8 @@ class Forwarder:
         self.follower.positions = state.files
         self._finished = dict.fromkeys(state.finished)
         self._open, self._lost = state.runs, state.lost
-        self._scored = dict.fromkeys(state.scored)
-        self._heard = dict.fromkeys(state.runs, time.monotonic())
+        self._seen_scores = dict.fromkeys(state.scored)
+        self._last_event_at = dict.fromkeys(state.runs, time.monotonic())
         if self._keeps_state is not None and state.memory is not None:
             self._keeps_state.load_state(state.memory)
 
@@ -220,7 +220,7 @@ class Forwarder:
                 return False
             if on_batch is not None:
                 on_batch(batch)
-        if not self.give_up(gone):
+        if not self.end_lost_runs(gone):
             return False
         self._caught_up = True
         if not self.delivery.start():
@@ -236,16 +236,16 @@ class Forwarder:
         new = [event for event in events if self._admit(event, file)]
         return self._reopen(self._to_reopen) and self._deliver(new)
 
-    def give_up(self, gone: Mapping[str, float] | None = None) -> bool:
+    def end_lost_runs(self, gone: Mapping[str, float] | None = None) -> bool:
         """Export an end with outcome `lost` for runs whose writers are gone.
 
         `gone` holds runs whose writers were gone before the last poll, with the time of their last event then: by now,
         the last lines of those writers have been read. None checks the writers now.
         """
         ends: list[StreamEvent] = []
-        for run_id, heard in (self._writers_gone(0.0) if gone is None else gone).items():
+        for run_id, last_event_at in (self._writers_gone(0.0) if gone is None else gone).items():
             run = self._open.get(run_id)
-            if run is not None and self._heard.get(run_id, 0.0) == heard:
+            if run is not None and self._last_event_at.get(run_id, 0.0) == last_event_at:
                 ends.append(_lost_end(run_id, run))
                 self._finish(run_id, lost=run)
                 self.lost_runs += 1
@@ -262,7 +262,7 @@ class Forwarder:
             runs=self._open,
             finished=list(self._finished),
             lost=self._lost,
-            scored=list(self._scored),
+            scored=list(self._seen_scores),
             memory=None if self._keeps_state is None else self._keeps_state.dump_state(),
         )
         try:
@@ -292,10 +292,10 @@ class Forwarder:
 
     def _admit_score(self, event: StreamEvent) -> bool:
         """Whether a score is new. Scores belong to no run in progress, and may arrive long after the run's end."""
-        if event.seq in self._scored:
+        if event.seq in self._seen_scores:
             self.duplicates += 1
             return False
-        _remember(self._scored, event.seq)
+        _remember(self._seen_scores, event.seq)
         self.events += 1
         return True
 
@@ -319,7 +319,7 @@ class Forwarder:
             self._finish(run_id)
         else:
             run.note(event, file, self._kept_content)
-            self._heard[run_id] = time.monotonic()
+            self._last_event_at[run_id] = time.monotonic()
         return True
 
     def _revive(self, event: StreamEvent) -> bool:
@@ -333,7 +333,7 @@ class Forwarder:
 
     def _finish(self, run_id: str, *, lost: OpenRun | None = None) -> None:
         del self._open[run_id]
-        self._heard.pop(run_id, None)
+        self._last_event_at.pop(run_id, None)
         if lost is None:
             _remember(self._finished, run_id)
         else:
@@ -347,9 +347,9 @@ class Forwarder:
         """Runs without an event for `silent` seconds whose writers are gone, with the time of their last event."""
         writers = Writers()
         still = time.monotonic() - silent
-        quiet = [(run_id, run) for run_id, run in self._open.items() if self._heard.get(run_id, 0.0) <= still]
+        quiet = [(run_id, run) for run_id, run in self._open.items() if self._last_event_at.get(run_id, 0.0) <= still]
         return {
-            run_id: self._heard.get(run_id, 0.0)
+            run_id: self._last_event_at.get(run_id, 0.0)
             for run_id, run in quiet
             if not writers.alive(run.start, [os.fsdecode(raw) for raw in run.files])
         }
@@ -375,7 +375,7 @@ def _lost_end(run_id: str, run: OpenRun) -> StreamEvent:
     )
 
 
-def told(problem: Problem) -> None:
+def log_problem(problem: Problem) -> None:
     """Log that a line could not be read, without its content."""
     kind, file = problem.kind, problem.file
     warn_once("log has lines that cannot be read", file, kind, file=file, line=problem.line, problem=kind)

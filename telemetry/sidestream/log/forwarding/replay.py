@@ -131,7 +131,7 @@ def replay(
     files = files_of(paths)
     refuse_own_log(exporter, paths)
     missing = Missing(record_of(exporter)) if plan.only_missing else None
-    wanted = None if plan.where is None else {run.run_id for run in runs(paths, plan.where, on_problem=_unheard)}
+    wanted = None if plan.where is None else {run.run_id for run in runs(paths, plan.where, on_problem=_ignore_problem)}
     delivery = (
         _DryDelivery(exporter, stop=stop)
         if plan.dry_run
@@ -157,7 +157,7 @@ def replay(
     )
 
 
-def _unheard(problem: Problem) -> None:
+def _ignore_problem(problem: Problem) -> None:
     """No-op `on_problem`: the same problems are reported when the events are read."""
 
 
@@ -177,7 +177,7 @@ def _forward_all(
         complete = forwarder.forward(on_batch=_progress(files, on_progress))
     else:
         complete = all(forwarder.take([event]) for event in _paced(files, speed, stop, on_problem))
-    if not complete or stop.is_set() or not forwarder.give_up():
+    if not complete or stop.is_set() or not forwarder.end_lost_runs():
         return False
     forwarder.save()
     return True

@@ -45,7 +45,7 @@ class IndexedFolder:
     def problems(self) -> list[Problem]:
         return self._index.problems()
 
-    def leave_out(self, run_ids: Collection[str]) -> None:
+    def exclude(self, run_ids: Collection[str]) -> None:
         """Treat the runs `run_ids`, which also have lines in other folders, as not settled."""
         self._elsewhere = run_ids
 
@@ -147,7 +147,7 @@ class IndexedFolder:
             yield from page
             after = page[-1]
 
-    def begun_with(self, prefix: str) -> list[tuple[str, str]]:
+    def with_prefix(self, prefix: str) -> list[tuple[str, str]]:
         """Runs whose id begins with `prefix`, each with the id of its root run."""
         sql = "SELECT run_id, ifnull(root, run_id) FROM runs WHERE run_id >= ? AND run_id < ?"
         return self._index.ask(_pair, lambda: sql, [prefix, prefix + chr(0x10FFFF)])

@@ -40,9 +40,9 @@ class Listing:
         self._places = {file: place for place, file in enumerate(files)}
         self._writers = Writers()
         if len(folders) > 1:
-            shared = _twice(merge(*(folder.ids() for folder in folders)))
+            shared = _repeated(merge(*(folder.ids() for folder in folders)))
             for folder in folders:
-                folder.leave_out(shared)
+                folder.exclude(shared)
 
     def report(self, on_problem: OnProblem | None) -> None:
         """Report unreadable lines. Without `on_problem`, raises `UnreadableLogError` for an unreadable file."""
@@ -90,10 +90,10 @@ class Listing:
 
     def parts_of_tree(self, prefix: str) -> list[PartOfFile]:
         """Parts of the runs whose id begins with `prefix`, and of all runs of their trees."""
-        begun = [pair for folder in self._folders for pair in folder.begun_with(prefix)]
-        roots = {root for _, root in begun}
+        matching = [pair for folder in self._folders for pair in folder.with_prefix(prefix)]
+        roots = {root for _, root in matching}
         return self.parts(
-            {run for folder in self._folders for run in folder.of_trees(roots)} | {run for run, _ in begun}
+            {run for folder in self._folders for run in folder.of_trees(roots)} | {run for run, _ in matching}
         )
 
     def called(self, name: str) -> list[RunSummary]:
@@ -152,7 +152,7 @@ def listing_of(paths: Paths) -> Iterator[Listing]:
         yield Listing([stack.enter_context(IndexedFolder(folder, its)) for folder, its in folders.items()], files)
 
 
-def _twice(ids: Iterator[str]) -> set[str]:
+def _repeated(ids: Iterator[str]) -> set[str]:
     """Ids that occur more than once in `ids`, which are sorted."""
     found, last = set(), None
     for run_id in ids:

@@ -33,7 +33,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Unseen:
+class UncheckedLiveness:
     """Liveness that never checks a writer. Readers determine at query time whether a run is running or lost."""
 
     def alive(self, start: AgentStart | None, files: list[str]) -> bool:
@@ -59,7 +59,7 @@ class NameTable:
 
 def row_of(part: RunPart, run: int, file: int | None, names: NameTable) -> list[Value]:
     """Row with the id `run` for a run whose events are in `file`, or in several files if None."""
-    summary = summary_of(part, [], Unseen())
+    summary = summary_of(part, [], UncheckedLiveness())
     whole, own = summary.is_lower_bound("cost", with_children=True), summary.is_lower_bound("cost")
     return [
         run,

@@ -33,13 +33,13 @@ def _with_content(message: SentMessage, prompt: Json, results: dict[str, Json]) 
     parts = message.get("parts")
     if not isinstance(parts, list):
         return message
-    told: list[Json] = []
+    completed: list[Json] = []
     for part in parts:
         if isinstance(part, dict) and "as_in" in part:
             content = prompt if part["as_in"] == "agent_start" else results.get(str(part.get("tool_call_id")))
             part = {name: value for name, value in part.items() if name != "as_in"} | {"content": content}
-        told.append(part)
-    return {**message, "parts": told}
+        completed.append(part)
+    return {**message, "parts": completed}
 
 
 def details_of(end: LLMEnd) -> dict[int, dict[str, Json]]:

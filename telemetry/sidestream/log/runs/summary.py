@@ -231,8 +231,8 @@ def _models(part: RunPart) -> list[str]:
     return asked
 
 
-def _first_known(told: int | None, counted: int) -> int:
-    return counted if told is None else told
+def _first_known(reported: int | None, counted: int) -> int:
+    return counted if reported is None else reported
 
 
 def _after(start: datetime | None, seconds: float) -> datetime | None:

@@ -194,7 +194,7 @@ def _messages(run: RunLog) -> list[Message]:
             case "request":
                 if step.input is not None:
                     messages.append(Message(role="instructions", at=step.start, content=step.input))
-                messages += [_said(step, part) for part in step.parts]
+                messages += [_part_message(step, part) for part in step.parts]
             case "tool":
                 end = step.start + (step.duration_seconds or 0.0)
                 messages.append(
@@ -222,7 +222,7 @@ def _messages(run: RunLog) -> list[Message]:
 _ROLES: dict[str, Literal["assistant", "thinking", "tool_call"]] = {"thinking": "thinking", "tool_call": "tool_call"}
 
 
-def _said(step: Step, part: Part) -> Message:
+def _part_message(step: Step, part: Part) -> Message:
     return Message(
         role=_ROLES.get(part.kind, "assistant"),
         at=part.deltas[0].at if part.deltas else step.start,

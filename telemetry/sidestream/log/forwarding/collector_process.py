@@ -38,7 +38,7 @@ NICENESS = 5
 """Niceness of the process: the observed programs have priority."""
 
 
-class Beside:
+class CollectorProcess:
     """Collector of one log, with the lifetime of its writers."""
 
     def __init__(self, settings: CollectorSettings, companion: Companion, lock: int) -> None:
@@ -46,8 +46,8 @@ class Beside:
         self._lock = lock
         self._companion = companion
         self._target = CollectorStatus.target_of(settings.exporters)
-        self._told_at = 0.0
-        self.asked_to_end = threading.Event()
+        self._reported_at = 0.0
+        self.stop_requested = threading.Event()
 
     def run(self) -> int:
         """Collect until nothing is left to do; returns the exit code."""
@@ -55,7 +55,7 @@ class Beside:
             collector = Collector(self._settings.log, self._settings.exporters, self._companion.path)
             collector.start()
         except SidestreamError as error:
-            self._tell(CollectorStatus(pid=os.getpid(), target=self._target, error=str(error)))
+            self._write_status(CollectorStatus(pid=os.getpid(), target=self._target, error=str(error)))
             print(f"sidestream: {error}", file=sys.stderr)
             return 2
         try:
@@ -72,7 +72,7 @@ class Beside:
         while not collector.stopped:
             if not self._companion.still_holds(self._lock):
                 return  # the folder was deleted: another collector may be at work in a new one
-            if time.monotonic() - self._told_at > STATUS_SECONDS:
+            if time.monotonic() - self._reported_at > STATUS_SECONDS:
                 self._report(collector)
             writers = self._companion.writers()
             now = time.monotonic()
@@ -80,7 +80,7 @@ class Beside:
                 alone_since = None
             elif alone_since is None or writers.seen:  # a writer may have come and gone between two checks
                 alone_since = now
-            if self.asked_to_end.is_set() and term_at is None:
+            if self.stop_requested.is_set() and term_at is None:
                 term_at = now
             linger = 0.0 if term_at is not None else self._settings.linger
             if alone_since is not None and now - alone_since >= linger and collector.has_delivered(alone_since):
@@ -93,15 +93,15 @@ class Beside:
             time.sleep(LOOK_SECONDS)
 
     def _report(self, collector: Collector) -> None:
-        self._told_at = time.monotonic()
+        self._reported_at = time.monotonic()
         stats = collector.stats()
-        self._tell(
+        self._write_status(
             CollectorStatus(
                 pid=os.getpid(), target=self._target, behind_bytes=collector.behind_bytes(), exporters=stats.exporters
             )
         )
 
-    def _tell(self, status: CollectorStatus) -> None:
+    def _write_status(self, status: CollectorStatus) -> None:
         try:
             write_status(self._companion.status_path, status)
         except OSError as error:
@@ -121,18 +121,18 @@ def main() -> int:
         return 0
     code = 0
     while True:
-        beside = Beside(settings, companion, lock)
-        _listen(beside.asked_to_end)
-        code = beside.run()
+        process = CollectorProcess(settings, companion, lock)
+        _listen(process.stop_requested)
+        code = process.run()
         # A writer that registered during the shutdown saw the lock held, and started no collector.
-        if code or beside.asked_to_end.is_set() or not companion.writers().seen:
+        if code or process.stop_requested.is_set() or not companion.writers().seen:
             os.close(lock)
             return code
 
 
-def _listen(asked_to_end: threading.Event) -> None:
+def _listen(stop_requested: threading.Event) -> None:
     def end(number: int, frame: FrameType | None) -> None:
-        asked_to_end.set()
+        stop_requested.set()
 
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), end)
