@@ -60,17 +60,17 @@ def main() -> None:
         _drop_output()
         raise SystemExit(1) from None
     except OutputError as error:
-        raise SystemExit(_tell(error, 1)) from None
+        raise SystemExit(_print_error(error, 1)) from None
     except SidestreamError as error:
-        raise SystemExit(_tell(error, 2)) from None
+        raise SystemExit(_print_error(error, 2)) from None
     except OSError as error:
         if error.filename is None:  # no file was opened, so the output failed
             _drop_output()
-            raise SystemExit(_tell(f"cannot write the output: {error.strerror or error}", 1)) from None
-        raise SystemExit(_tell(f"cannot read {error.filename}: {error.strerror}", 2)) from None
+            raise SystemExit(_print_error(f"cannot write the output: {error.strerror or error}", 1)) from None
+        raise SystemExit(_print_error(f"cannot read {error.filename}: {error.strerror}", 2)) from None
 
 
-def _tell(what: object, code: int) -> int:
+def _print_error(what: object, code: int) -> int:
     """Print one line on stderr; returns the exit code."""
     if sys.stderr is not None:
         print(f"sidestream: {' '.join(str(what).split())}", file=sys.stderr)

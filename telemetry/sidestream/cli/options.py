@@ -37,7 +37,7 @@ Log = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-_WHERE: dict[str, Any] = {
+_FILTER_OPTIONS: dict[str, Any] = {
     "since": Annotated[
         str | None, typer.Option(metavar="TIME", help="Earliest start: 30m, 2h, 7d, today, 2026-11-20.")
     ],
@@ -93,14 +93,14 @@ def choosing_runs(command: Callable[..., None]) -> Callable[..., None]:
     ]
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _WHERE.items()
+        for name, annotation in _FILTER_OPTIONS.items()
     ]
 
     @wraps(command)
     def chosen(**given: Any) -> None:
         from sidestream.log import Filter
 
-        options = {name: given.pop(name) for name in _WHERE}
+        options = {name: given.pop(name) for name in _FILTER_OPTIONS}
         where = Filter.parse(
             since=options["since"],
             until=options["until"],

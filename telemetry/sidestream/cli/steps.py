@@ -50,8 +50,8 @@ def head(run: RunLog, layout: Layout) -> Iterator[str]:
     for event in run.scores:
         score = event.data
         comment = "" if score.comment is None else f": {one_line(score.comment, FOLDED)}"
-        told = sanitize(f"  score {score_text(score)}{comment}  ({local(event.timestamp)})")
-        yield layout.row([Cell(told, elastic=True)])
+        text = sanitize(f"  score {score_text(score)}{comment}  ({local(event.timestamp)})")
+        yield layout.row([Cell(text, elastic=True)])
     if note := incomplete(known):
         yield layout.row([Cell(f"  {note}", YELLOW)])
 
@@ -94,17 +94,17 @@ class Sheet:
         self._whole = whole
         self._full = full
         self._label, self._bar = (36, 30) if layout.wide else (23, 18)
-        self._told: set[tuple[str, str | None, bytes]] = set()
-        self._said: str | None = None
-        self._problem_said: Json = None
+        self._shown_errors: set[tuple[str, str | None, bytes]] = set()
+        self._last_answer: str | None = None
+        self._last_error: Json = None
 
     def step(self, depth: int, run: RunLog, step: Step) -> Iterator[str]:
         """Lines of one step; none for an error that the step above has already shown."""
         if step.error is not None or step.exception_type is not None:
-            told = (run.summary.run_id, step.exception_type, msgspec.json.encode(step.error))
-            if step.kind == "error" and told in self._told:
+            shown = (run.summary.run_id, step.exception_type, msgspec.json.encode(step.error))
+            if step.kind == "error" and shown in self._shown_errors:
                 return
-            self._told.add(told)
+            self._shown_errors.add(shown)
         yield self._row(depth, run, step)
         yield from self._contents(step, depth)
         # An error of a sub-agent is shown in its own steps, and in the tool that called it.
@@ -164,19 +164,19 @@ class Sheet:
             words.append(Cell(f"{step.usage.reasoning_tokens:,} reasoning", DIM))
         if step.kind == "retry" and step.attempt:
             words.append(Cell(f"retry {step.attempt}", YELLOW))
-        if step.kind == "final_result" and self._is_said(step):
+        if step.kind == "final_result" and self._is_last_answer(step):
             words.append(Cell("as above", DIM))
         return words
 
     # --- content ---
 
-    def _is_said(self, step: Step) -> bool:
+    def _is_last_answer(self, step: Step) -> bool:
         """Whether the output of `step` equals the text of the last answer."""
-        return step.output is not None and step.output == self._said
+        return step.output is not None and step.output == self._last_answer
 
     def _problem(self, step: Step, depth: int) -> Iterator[str]:
         kind, text = short_type(step.exception_type), step.error
-        self._problem_said = text
+        self._last_error = text
         value = f"{kind}: {text if isinstance(text, str) else one_line(text)}" if text is not None else kind
         yield from self.content("error", value, depth, RED if step.outcome in ("error", "failed") else YELLOW)
         yield from self._traceback(step, depth)
@@ -203,7 +203,7 @@ class Sheet:
                         yield from self.content(f"calls {name}", part.text, depth)
                     elif part.kind != "other":
                         yield from self.content(part.kind, part.text, depth)
-                        self._said = part.text if part.kind == "text" else self._said
+                        self._last_answer = part.text if part.kind == "text" else self._last_answer
             case "tool":
                 if self._full:  # folded, the request shows the arguments
                     yield from self.content("args", step.input, depth)
@@ -211,15 +211,15 @@ class Sheet:
             case "run":
                 yield from self.content("prompt", step.input, depth)
             case "retry":
-                if step.output != self._problem_said:
-                    yield from self.content("told", step.output, depth)
+                if step.output != self._last_error:
+                    yield from self.content("message", step.output, depth)
             case "custom":
                 yield from self.content("payload", step.output, depth)
             case "error":
                 yield from self.content("error", step.error, depth, RED)
                 yield from self._traceback(step, depth)
             case "final_result":
-                if not self._is_said(step):
+                if not self._is_last_answer(step):
                     yield from self.content("output", step.output, depth)
 
     def _sent(self, step: Step, depth: int) -> Iterator[str]:

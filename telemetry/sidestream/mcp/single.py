@@ -141,10 +141,10 @@ class RunTools:
 
     def _load(self, name: str) -> RunLog:
         found = self._named(name)
-        return log.load_run(self._paths, found.run_id, change=self._shown)
+        return log.load_run(self._paths, found.run_id, change=self._apply_policy)
 
     def _load_known(self, run_id: str) -> RunLog | None:
-        return find_run(self._paths, run_id, change=self._shown)
+        return find_run(self._paths, run_id, change=self._apply_policy)
 
     def _named(self, name: str) -> RunSummary:
         try:
@@ -154,7 +154,7 @@ class RunTools:
                 str(error).replace("`sidestream runs` lists them", "list_runs lists them")
             ) from None
 
-    def _shown(self, event: AnyEvent) -> AnyEvent:
+    def _apply_policy(self, event: AnyEvent) -> AnyEvent:
         shown: Any = apply_policy(event, self._policy, None)
         return shown  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ Sidestream starts, and then runs the `sitecustomize` that it shadows. A program 
 this file alone; hence the file imports only modules that Python has already loaded.
 
 A child process that `multiprocessing` spawns is observed like a forked one: it runs this file too, with `settings`
-as a global (see `_hand_on`).
+as a global (see `_observe_children`).
 """
 
 import os
@@ -29,7 +29,7 @@ class Listener:
 
     def __init__(self, settings: str) -> None:
         self.settings = settings
-        self.calls = dict.fromkeys(SPAWNING, self._hand_on)
+        self.calls = dict.fromkeys(SPAWNING, self._observe_children)
         names = SDKS[:1] if '"sdk":["none"]' in settings else SDKS
         self.calls.update(dict.fromkeys(names, self._start))
 
@@ -57,7 +57,7 @@ class Listener:
 
         start(self.settings)
 
-    def _hand_on(self) -> None:
+    def _observe_children(self) -> None:
         import runpy
         from multiprocessing import spawn
 
@@ -65,7 +65,7 @@ class Listener:
             self.calls.pop(name, None)
         original = spawn.get_preparation_data
 
-        class Again:
+        class RunThisFile:
             """Object whose unpickling in the child runs this file there, before any code of the program."""
 
             def __reduce__(_) -> tuple[object, ...]:
@@ -73,7 +73,7 @@ class Listener:
 
         def get_preparation_data(name: str) -> dict[str, object]:
             data: dict[str, object] = original(name)
-            data["sidestream"] = Again()
+            data["sidestream"] = RunThisFile()
             return data
 
         spawn.get_preparation_data = get_preparation_data

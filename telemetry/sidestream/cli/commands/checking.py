@@ -56,12 +56,12 @@ class Check:
     def faults(self, files: Iterable[str]) -> Iterator[Fault]:
         """Faults of lines as they are read, then faults of whole runs."""
         for file in files:
-            told: list[Problem] = []
-            for block in blocks_of(file, told.append):
-                numbered = list(_numbered(block, file, told))
+            problems: list[Problem] = []
+            for block in blocks_of(file, problems.append):
+                numbered = list(_numbered(block, file, problems))
                 found = [fault for line, event in numbered for fault in self._event(file, line, event)]
-                yield from sorted([*found, *_unread(told)], key=lambda fault: fault.line)
-            yield from _unread(told)
+                yield from sorted([*found, *_unread(problems)], key=lambda fault: fault.line)
+            yield from _unread(problems)
         for run_id, run in self._runs.items():
             yield from _gaps(run_id, run)
 
@@ -94,25 +94,25 @@ class Check:
             run.ended = seq
 
 
-def _numbered(block: Block, file: str, told: list[Problem]) -> Iterator[tuple[int, AnyEvent]]:
+def _numbered(block: Block, file: str, problems: list[Problem]) -> Iterator[tuple[int, AnyEvent]]:
     """Events of a block with their line numbers."""
     decoder = decoder_of(None)
-    before = len(told)
-    events = decode_block(block, decoder, file, told.append)
+    before = len(problems)
+    events = decode_block(block, decoder, file, problems.append)
     if len(events) == block.lines:
         yield from enumerate(events, block.line)
         return
-    del told[before:]  # decode again line by line, so that each event gets its own line number
+    del problems[before:]  # decode again line by line, so that each event gets its own line number
     for number, line in enumerate(block.data.split(b"\n"), block.line):
         alone = msgspec.structs.replace(block, data=line, line=number)
-        for event in decode_block(alone, decoder, file, told.append) if line.strip() else ():
+        for event in decode_block(alone, decoder, file, problems.append) if line.strip() else ():
             yield number, event
 
 
-def _unread(told: list[Problem]) -> Iterator[Fault]:
-    for problem in told:
+def _unread(problems: list[Problem]) -> Iterator[Fault]:
+    for problem in problems:
         yield _fault(problem.file, problem.line, problem.kind, problem.message)
-    told.clear()
+    problems.clear()
 
 
 def _gaps(run_id: str, run: _Run) -> Iterator[Fault]:
@@ -130,5 +130,5 @@ def _gaps(run_id: str, run: _Run) -> Iterator[Fault]:
 
 
 def _fault(file: str, line: int, kind: str, message: str, run_id: str | None = None) -> Fault:
-    told = message if run_id is None else f"run {run_id}: {message}"
-    return Fault(file=file, line=line, kind=kind, message=told, run_id=run_id)
+    text = message if run_id is None else f"run {run_id}: {message}"
+    return Fault(file=file, line=line, kind=kind, message=text, run_id=run_id)

@@ -62,7 +62,7 @@ def collect(
     specs += exporter or []
     if not specs:
         raise ConfigurationError("collect: give --otlp URL, --prometheus :9464 or --exporter SPEC")
-    collector = Collector(log, specs, checkpoint or _beside(log[0]))
+    collector = Collector(log, specs, checkpoint or _default_checkpoint(log[0]))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         collector.start()
@@ -83,7 +83,7 @@ def collect(
         raise typer.Exit(1)
 
 
-def _beside(log: str) -> str:
+def _default_checkpoint(log: str) -> str:
     folder = log if os.path.isdir(log) or log.endswith(("/", os.sep)) else os.path.dirname(log)
     if any(letter in folder for letter in "*?["):
         raise ConfigurationError("collect: --checkpoint FOLDER is required if the log is a glob")

@@ -142,7 +142,7 @@ def run(
         raise ConfigurationError("run: --logged-tools and --loose need --rerun RUN")
     if settings is not None and not _is_isolated(command):
         put_into(environment, settings, subprocesses=subprocesses)
-    _become(command, environment)
+    _execute(command, environment)
 
 
 def _with_rerun(
@@ -180,23 +180,23 @@ def _settings(
         if equals and key.strip():
             given["tags"][key.strip()] = value.strip()
         else:
-            _say(f"tag {text!r}: write it as key=value; left out")
+            _warn(f"tag {text!r}: write it as key=value; left out")
     for name, number in numbers.items():
         try:
             given[name] = number if number is None else float(number)
         except ValueError:
-            _say(f"{name}={number!r}: must be a number; the default is used")
+            _warn(f"{name}={number!r}: must be a number; the default is used")
     if content is not None:
         try:
             ContentPolicy.parse(content)
             given["content"] = content
         except ConfigurationError as error:
             given["content"] = "none"
-            _say(f"{error}; none is used")  # the default may show more than intended
+            _warn(f"{error}; none is used")  # the default may show more than intended
     if sdk is not None:
         from sidestream.sources.sdk.registry import known_sdks
 
-        given["sdk"] = known_sdks(sdk, lambda name, known: _say(f"sdk {name!r}: unknown; choose from {known}"))
+        given["sdk"] = known_sdks(sdk, lambda name, known: _warn(f"sdk {name!r}: unknown; choose from {known}"))
     given |= {name: int(given[name]) for name in ("buffer_events", "buffer_bytes") if given.get(name) is not None}
     settings = Settings(**given)
     for spec in exporters:
@@ -204,13 +204,13 @@ def _settings(
             settings.exporter(spec)
             settings.exporters.append(spec)
         except ConfigurationError as error:
-            _say(f"{error}; left out")
+            _warn(f"{error}; left out")
     if not settings.exporters:
         return None
     try:
         settings.check()
     except ConfigurationError as error:
-        _say(f"not observing: {error}")
+        _warn(f"not observing: {error}")
         return None
     return settings
 
@@ -226,7 +226,7 @@ def _with_collector(exporters: list[str], collected: Sequence[str]) -> list[str]
     return [*exporters, *([] if has_log else ["jsonl:runs/"]), collector]
 
 
-def _say(message: str) -> None:
+def _warn(message: str) -> None:
     print(f"sidestream: {' '.join(message.split())}", file=sys.stderr)
 
 
@@ -239,7 +239,7 @@ def _is_isolated(command: Sequence[str]) -> bool:
             return False
         flags, takes_value, value = option.groups()
         if set(flags) & set("EIS"):
-            _say(f"not observing: {command[0]} {word} bypasses Sidestream; leave out -E, -I and -S")
+            _warn(f"not observing: {command[0]} {word} bypasses Sidestream; leave out -E, -I and -S")
             return True
         if not flags + takes_value or takes_value in ("c", "m"):
             return False
@@ -258,7 +258,7 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _become(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+def _execute(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     """Replace this process by `command`; on Windows, which cannot, run it and pass on its exit code."""
     name, *arguments = command
     if name == "-m" or (name.endswith((".py", ".pyw")) and os.path.isfile(name)):

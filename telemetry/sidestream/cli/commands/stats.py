@@ -95,8 +95,8 @@ def _ends(group: Group, apart_from: Sequence[str] = ("ok", "completed")) -> list
     from sidestream.terminal.table import Styled
     from sidestream.terminal.text import sanitize
 
-    told = [each for each in sorted(group.outcomes.items(), key=lambda item: -item[1]) if each[0] not in apart_from]
-    spans = [Styled(sanitize(f"{number:,} {name}"), layout().verdict(name)[1]) for name, number in told]
+    counts = [each for each in sorted(group.outcomes.items(), key=lambda item: -item[1]) if each[0] not in apart_from]
+    spans = [Styled(sanitize(f"{number:,} {name}"), layout().verdict(name)[1]) for name, number in counts]
     return [part for span in spans for part in (Styled(", "), span)][1:]
 
 
@@ -120,11 +120,11 @@ def _scores(group: Group) -> str:
     """Mean or most frequent label of each score, and the number of runs."""
     from sidestream.terminal.text import sanitize
 
-    told = []
+    texts = []
     for name, sums in group.scores.items():
         label = max(sums.labels, key=lambda each: sums.labels[each], default="")
-        told.append(f"{name} {label if sums.mean is None else f'{sums.mean:.3g}'} ({sums.count:,})")
-    return sanitize(", ".join(told))
+        texts.append(f"{name} {label if sums.mean is None else f'{sums.mean:.3g}'} ({sums.count:,})")
+    return sanitize(", ".join(texts))
 
 
 def _row(by: str, group: Group, most: int, *, scored: bool) -> dict[str, TableCell]:

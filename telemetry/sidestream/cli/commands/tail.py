@@ -69,8 +69,8 @@ def tail(
             before = _last_events(log, types, last, is_shown, unread) if not follow or _exists(log) else []
             come = _new(follower)
             # Events written after the follower's first poll are in both lists.
-            seen_by_both = set(map(_mark, come))
-            old = (chosen for event in before if _mark(event) not in seen_by_both for chosen in choose(event))
+            seen_by_both = set(map(_identity, come))
+            old = (chosen for event in before if _identity(event) not in seen_by_both for chosen in choose(event))
             put(list(deque((event for event in old if event.event_type not in silent), maxlen=last)))
             while follower is not None:
                 put([chosen for event in come for chosen in choose(event)])
@@ -102,7 +102,7 @@ def _new(follower: Follower | None) -> list[AnyEvent]:
     return sorted((event for batch in batches for event in batch.events), key=_when)
 
 
-def _mark(event: AnyEvent) -> tuple[Any, ...]:
+def _identity(event: AnyEvent) -> tuple[Any, ...]:
     return event.run_id, event.seq, event.timestamp
 
 
@@ -158,21 +158,21 @@ class Choice:
         """Events to show after `event`: none, held-back events, or `event`."""
         if event.event_type == "score" and event.run_id not in self._known:
             return []  # the run is not in this log
-        run = self._known[event.run_id] = self._noted(event)
+        run = self._known[event.run_id] = self._updated(event)
         matches = self._where.matches(run)
-        if run.outcome == "running" and (self._where.outcomes or (self._may_come_true and not matches)):
+        if run.outcome == "running" and (self._where.outcomes or (self._may_match_later and not matches)):
             self._held.setdefault(event.run_id, []).append(event)
             return []
         held = self._held.pop(event.run_id, [])
         return [*held, event] if matches else []
 
     @property
-    def _may_come_true(self) -> bool:
+    def _may_match_later(self) -> bool:
         """Whether a run that does not match yet may match later."""
         where = self._where
         return bool(where.tools or where.models) or where.min_cost is not None or where.slower is not None
 
-    def _noted(self, event: AnyEvent) -> RunSummary:
+    def _updated(self, event: AnyEvent) -> RunSummary:
         from msgspec.structs import replace
 
         from sidestream.events import AgentEnd, AgentStart, LLMStart, ToolStart
@@ -235,16 +235,16 @@ def _printing(as_json: bool, verbose: bool) -> Iterator[Callable[[Sequence[AnyEv
         return
     console = make_exporter(f"console:?stream=stdout&verbose={str(verbose).lower()}")
     try:
-        with contextlib.redirect_stdout(_Telling(sys.stdout)):
+        with contextlib.redirect_stdout(_RaisingStream(sys.stdout)):
             try:
                 yield console.export
             finally:
                 console.close()
-    except _NotWritten as failure:
+    except _OutputFailed as failure:
         raise failure.reason from None
 
 
-class _NotWritten(Exception):
+class _OutputFailed(Exception):
     """Carrier of an `OSError` through the console exporter, which would swallow the error and stop writing."""
 
     def __init__(self, reason: OSError) -> None:
@@ -252,7 +252,7 @@ class _NotWritten(Exception):
         self.reason = reason
 
 
-class _Telling:
+class _RaisingStream:
     """Stream whose errors reach the command instead of the console exporter that writes to it."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -265,10 +265,10 @@ class _Telling:
         try:
             return self._stream.write(text)
         except OSError as error:
-            raise _NotWritten(error) from None
+            raise _OutputFailed(error) from None
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError as error:
-            raise _NotWritten(error) from None
+            raise _OutputFailed(error) from None
