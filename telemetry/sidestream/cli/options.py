@@ -46,7 +46,7 @@ _FILTER_OPTIONS: dict[str, Any] = {
         list[str] | None, typer.Option(metavar="NAME", help="Name of the agent; * and ? are wildcards. Repeatable.")
     ],
     "model": Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Name of a requested model, as --agent. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Name of a requested model, with * and ?. Repeatable.")
     ],
     "outcome": Annotated[
         list[str] | None,
@@ -60,7 +60,7 @@ _FILTER_OPTIONS: dict[str, Any] = {
         typer.Option(metavar="ID", help="Id of the conversation; * and ? are wildcards. Repeatable."),
     ],
     "tool": Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Name of a called tool, as --agent. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Name of a called tool, with * and ?. Repeatable.")
     ],
     "min_cost": Annotated[
         str | None, typer.Option(metavar="USD", help="Minimum cost in US dollars, sub-agents included: 0.05.")

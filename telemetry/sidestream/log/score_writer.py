@@ -62,7 +62,7 @@ class ScoreWriter:
         return shown
 
     def may_write(self, run: RunSummary) -> bool:
-        """Whether the system lets this user write where a score of `run` would go. ClickHouse is not asked."""
+        """Whether this user has permission to write a score of `run` to its place. Always true for ClickHouse."""
         if addresses_among(self._paths):
             return True
         return bool(run.files) and os.access(self._place(run), os.W_OK)

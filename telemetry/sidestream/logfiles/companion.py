@@ -36,7 +36,7 @@ class Writers(NamedTuple):
     alive: bool
     """Whether any writer is alive."""
     seen: bool
-    """Whether any writer registered since the last call, even if it has exited by now."""
+    """Whether a writer is registered, or was since the last call even if it has exited by now."""
 
 
 class Companion:

@@ -65,8 +65,7 @@ else:
 
     def _is_locked(fd: int) -> bool:
         try:
-            # A shared lock, so that two readers do not take each other for a writer. Closing the descriptor releases
-            # it.
+            # A shared lock, so that two readers do not take each other for a writer; released by closing.
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

@@ -39,7 +39,7 @@ def open_regular(
         there = os.fstat(fd)
         if not stat.S_ISREG(there.st_mode):
             raise OSError(errno.EINVAL, "is not a regular file", os.fspath(path))
-        # Skip a file that this call created: some network file systems report another owner for it.
+        # A file created by this call (O_EXCL) is exempt: some network file systems report another owner for it.
         if own and hasattr(os, "geteuid") and there.st_uid != os.geteuid() and not flags & os.O_EXCL:
             raise OSError(errno.EPERM, "belongs to another user", os.fspath(path))
     except BaseException:

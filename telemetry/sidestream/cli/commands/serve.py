@@ -30,7 +30,7 @@ def serve(
             help="Token required in the first URL. Default: generated, if HOST is not local.",
         ),
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="No buttons that score a run.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show no buttons for scoring runs.")] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Browse the runs of a log: filters, charts, a timeline and the conversation of each run, live and replayed.
