@@ -162,7 +162,7 @@ class TestNote:
 
     def test_mistakes(self, folder: Path) -> None:
         assert "no such run" in mistake("note", "nobody", "--score", "x=1", "--log", folder)
-        assert "goes into --label" in mistake("note", "one", "--score", "x=good", "--log", folder)
+        assert "use --label for a word" in mistake("note", "one", "--score", "x=good", "--log", folder)
         assert "give a value or a label" in mistake("note", "one", "--score", "x", "--log", folder)
 
     def test_a_writer_that_is_kept_does_not_make_a_run_live(self, folder: Path) -> None:
