@@ -1,1 +1,1 @@
-"""What tests share: agents, events, logs, servers and programs."""
+"""Shared test helpers: agents, events, logs, servers and programs."""

@@ -1,4 +1,4 @@
-"""Runs that their caller leaves in the middle, without closing them."""
+"""Runs abandoned by their caller in mid-stream, without being closed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 
 def two_pieces() -> FunctionModel:
-    """A model whose answer comes in two pieces, so that it can be left after the first."""
+    """Model that answers in two pieces, so that a caller can leave after the first."""
 
     async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
         yield "one "
@@ -45,10 +45,10 @@ ABANDON = (_abandon_events, _abandon_stream, _abandon_iteration)
 
 
 def abandon(agent: Agent[None, str], number: int) -> None:
-    """Leave a run in the middle without closing it, and the loop with it."""
+    """Abandon a run in mid-stream without closing it, and end the event loop."""
 
     async def leave() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # as noisy as without a sidecar
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # as without a sidecar
         await ABANDON[number % len(ABANDON)](agent)
 
     asyncio.run(leave())

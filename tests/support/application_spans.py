@@ -1,4 +1,4 @@
-"""What the tests of the context have in common: spans of the application, spans of ours, and a model to run."""
+"""Helpers for context tests: spans of the application, a span exporter, and a model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ INVALID = "0" * 16
 
 
 class SpanExporter(InMemoryExporter):
-    """Keeps events, and says that it makes spans of them."""
+    """In-memory exporter with `spans`, so that span ids are put into the context."""
 
     name = "spans"
     spans = True
     sidecar: Sidecar
 
     def one(self, event_type: str, **wanted: Any) -> StreamEvent:
-        """The one event of a type whose payload, or envelope, has these values."""
+        """The only event of a type whose payload or envelope has the given values."""
         self.sidecar.flush()
         (event,) = (
             event
@@ -37,7 +37,7 @@ class SpanExporter(InMemoryExporter):
 
 
 class Application:
-    """An application that is instrumented, with a tracer provider of its own."""
+    """Instrumented application with its own tracer provider."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -47,7 +47,7 @@ class Application:
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
-        """Those that have ended, in this order."""
+        """Finished spans, in order."""
         return self._exporter.get_finished_spans()
 
     def span(self, name: str) -> ReadableSpan:
@@ -68,18 +68,18 @@ def parent_id(span: ReadableSpan) -> str | None:
 
 
 def here() -> str:
-    """The id of the span that is current."""
+    """Id of the current span."""
     return span_id(trace.get_current_span())
 
 
 def begun_by(event: StreamEvent) -> str:
-    """The id of the span that an event begins."""
+    """Id of the span that the event starts."""
     assert event.data.span_id is not None
     return event.data.span_id
 
 
 class Model:
-    """Calls `tools`, in one answer, and then says that it is done. Notes in which span it was asked."""
+    """Model that calls `tools` in one answer and then answers "done". Records the span current in each request."""
 
     def __init__(self, *tools: str) -> None:
         self.tools = tools
@@ -104,7 +104,7 @@ class Model:
 
 
 def agent_of(*tools: Callable[..., Any], name: str = "clerk", model: Model | None = None, **settings: Any) -> Agent:
-    """An agent that calls each of `tools` once, all at the same time."""
+    """Agent that calls each of `tools` once, all in one answer."""
     model = model or Model(*(tool.__name__ for tool in tools))
     function = FunctionModel(model.request, stream_function=model.stream, model_name="function:context")
     return Agent(function, name=name, tools=tools, **settings)

@@ -1,4 +1,4 @@
-"""A collector beside the programs of a test: what it has told, and that it ends."""
+"""Collector beside the programs of a test: its status, its output, and waiting for its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .loopback import until
 
 
 class Beside:
-    """The collector of the log at `log`, and the copy of the log at `copy` that it is to make."""
+    """Collector of the log at `log`, which makes a copy at `copy`."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "runs"
@@ -25,33 +25,33 @@ class Beside:
 
     @property
     def spec(self) -> str:
-        """The exporter that has the log copied."""
+        """Spec of the exporter that starts the collector."""
         return f"collect:?linger=0&exporters=jsonl:{self.copy}/"
 
     def status(self) -> CollectorStatus | None:
         return read_status(self.companion.status_path)
 
     def pid(self) -> int:
-        """Its process. Waits for its first report."""
+        """Process id of the collector. Waits for its first report."""
         until(self.status)
         status = self.status()
         assert status is not None
         return status.pid
 
     def runs(self) -> list[str]:
-        """The runs that were copied and ended, each as often as it is there."""
+        """Run ids of the copied `agent_end` events, duplicates included."""
         if not self.copy.is_dir():
             return []
         return [event.run_id for event in read(self.copy) if event.event_type == "agent_end"]
 
     def ends(self) -> None:
-        """Wait for the collector to end by itself."""
+        """Wait until the collector ends by itself."""
         until(lambda: not self.companion.has_collector())
 
 
 @contextmanager
 def beside(folder: Path) -> Iterator[Beside]:
-    """What is in `folder`. A collector that is left behind is killed."""
+    """Log and collector in `folder`. Kills a remaining collector at the end."""
     there = Beside(folder)
     try:
         yield there

@@ -1,4 +1,4 @@
-"""What the generated files hold: boards, panels, queries, links; and just enough of PromQL to look into a query."""
+"""Contents of the generated files: boards, panels, queries and links, with a minimal parser for PromQL selectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 def boards(folder: Path = GENERATED) -> dict[str, Json]:
-    """By uid."""
+    """Boards by uid."""
     read = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
     return {board["uid"]: board for board in read}
 
@@ -30,7 +30,7 @@ PROMETHEUS, LOGS, TRACES = "prometheus", "loki", "tempo"
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A query of a panel."""
+    """Query of a panel."""
 
     board: str
     panel: Json
@@ -45,7 +45,7 @@ class Asked:
 
 
 def panels(folder: Path = GENERATED) -> list[tuple[str, Json]]:
-    """Every panel that shows something, with its board's uid."""
+    """Every panel except rows, with the uid of its board."""
     return [
         (uid, panel) for uid, board in boards(folder).items() for panel in board["panels"] if panel["type"] != "row"
     ]
@@ -58,7 +58,7 @@ def queries(folder: Path = GENERATED, source: str = PROMETHEUS) -> list[Asked]:
 
 
 def links(board: Json) -> Iterator[str]:
-    """Every address that a click on the board may lead to."""
+    """Every URL that the board links to."""
     yield from (link["url"] for link in board.get("links", ()) if link["type"] == "link")
     for panel in board["panels"]:
         if panel["type"] == "row":
@@ -74,23 +74,23 @@ def links(board: Json) -> Iterator[str]:
 # --- PromQL ----------------------------------------------------------------------------------------------------------
 
 SERIES: dict[str, Metric] = {series: metric for metric in METRICS for series in metric.series}
-"""The metric of each time series that a query can ask for."""
+"""Metrics by the names of their time series."""
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A selector within a query."""
+    """Selector within a query."""
 
     name: str
     matchers: str
     window: str
     function: str
-    """What it is the direct argument of, if of anything."""
+    """Function whose direct argument is the selector; empty if there is none."""
     at: int
 
 
 def selectors(expr: str) -> list[Selected]:
-    """The selectors of `expr`, labels in `by (…)` and in matchers left out."""
+    """Selectors of `expr`, ignoring labels in `by (…)` and in matchers."""
     bare = re.sub(r"\b(?:by|on|ignoring|group_left|group_right) \([^)]*\)", lambda m: " " * len(m[0]), expr)
     found = []
     for match in re.finditer(r"\b((?:sidestream|gen_ai)_\w+)(\{[^}]*\})?(\[[^\]]*\])?", bare):
@@ -103,7 +103,7 @@ def selectors(expr: str) -> list[Selected]:
 
 
 def filled(expr: str, variables: Mapping[str, str]) -> str:
-    """`expr` with the variables replaced, as Grafana does; longer names first."""
+    """Replace variables in `expr` as Grafana does; longer names first."""
     for name in sorted(variables, key=len, reverse=True):
         expr = expr.replace(f"${{{name}}}", variables[name]).replace(f"${name}", variables[name])
     assert "$" not in expr, expr

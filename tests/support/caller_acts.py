@@ -1,4 +1,4 @@
-"""What callers do in the middle of a run, and what others do to it meanwhile."""
+"""Actions of callers, and of other tasks, in the middle of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.scripted_model import FOREVER, Scene
 
 
 class CallerError(Exception):
-    """Raised by the caller, in the body of its own loop."""
+    """Error raised by the caller, in the body of its own loop."""
 
 
 async def breaks(scene: Scene) -> bool:

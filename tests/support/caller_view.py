@@ -1,4 +1,4 @@
-"""Runs of an agent as its caller sees them, in a form that two runs can be compared in."""
+"""Runs of an agent from the caller's view, in a comparable form."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ OnEvent: TypeAlias = Callable[[Any], Awaitable[bool | None]]
 
 @dataclass
 class Seen:
-    """All that the caller of a run can see, and all that the provider saw of it."""
+    """Everything that the caller of a run observes, and everything that the provider received and sent."""
 
     events: list[Any] = field(default_factory=list)
     result: Any = None
     error: BaseException | None = None
     asked: list[Any] = field(default_factory=list)
-    """The requests the provider got."""
+    """Requests received by the provider."""
     sent: list[bytes] = field(default_factory=list)
-    """By answer: the bytes that the provider sent."""
+    """Bytes sent by the provider, by answer."""
     helper: asyncio.Task[None] | None = None
-    """Kept, so that it is not collected."""
+    """Reference that prevents garbage collection of the task."""
 
     def comparable(self) -> dict[str, Any]:
-        """As plain values; ids and times made for this run are replaced by their place in it."""
+        """Plain values, in which ids and times of this run are replaced by their order of appearance."""
         names: dict[str, str] = {}
         result = self.result
         return {
@@ -72,7 +72,7 @@ def _plain(value: Any, names: dict[str, str]) -> Any:
 
 
 def _chain(error: BaseException | None, names: dict[str, str]) -> list[Any]:
-    """An exception with all that led to it: types, words, and what they carry."""
+    """Exception and its causes: types, messages, and attributes."""
     chain: list[Any] = []
     while error is not None:
         carried = {k: _plain(v, names) for k, v in vars(error).items() if isinstance(v, str | int | dict | None)}
@@ -88,8 +88,8 @@ async def consume(
     observe: Observe,
     on_event: OnEvent | None = None,
 ) -> None:
-    """Run the agent through `run_stream_events` and keep what comes. `on_event` is awaited in the body of the loop,
-    which it leaves by returning True."""
+    """Consume `run_stream_events` and record the events. `on_event` is awaited in the body of the loop; True breaks
+    out."""
     async with recorded.connect(server.url) as agent:
         try:
             async with observe(agent).run_stream_events(prompt_of(recorded, server.exchanges)) as stream:
@@ -112,7 +112,7 @@ def watch(
     observe: Observe = lambda agent: agent,
     on_event: OnEvent | None = None,
 ) -> Seen:
-    """What is seen of one run against a provider that answers with `exchanges`."""
+    """Run the agent against a provider that answers with `exchanges`, and return the caller's view."""
     with serving(exchanges, *deliveries) as (server, seen):
         asyncio.run(consume(seen, recorded, server, observe, on_event))
     return seen
@@ -120,7 +120,7 @@ def watch(
 
 @contextmanager
 def serving(exchanges: Sequence[Exchange], *deliveries: Delivery) -> Iterator[tuple[ReplayServer, Seen]]:
-    """A server, and a `Seen` that has the server's side when the server is gone."""
+    """Server for `exchanges`, and a `Seen` that gets the server's side at the end."""
     seen = Seen()
     with replay(exchanges, *deliveries) as server:
         yield server, seen
@@ -129,7 +129,7 @@ def serving(exchanges: Sequence[Exchange], *deliveries: Delivery) -> Iterator[tu
 
 
 def prompt_of(recorded: RecordedAgent, exchanges: Sequence[Exchange]) -> str:
-    """What the user asked."""
+    """Prompt of the user."""
     if recorded.prompt is not None:
         return recorded.prompt
     text: str = exchanges[0].request["messages"][0]["content"][0]["text"]
@@ -143,7 +143,7 @@ def watch_observed(
     on_event: OnEvent | None = None,
     stall_seconds: float = 2.0,
 ) -> tuple[Seen, list[StreamEvent]]:
-    """The same of an observed run, with its log."""
+    """Run the observed agent as `watch` does; returns the caller's view and the log."""
     memory = InMemoryExporter()
     with Sidecar(memory, stall_seconds=stall_seconds) as sidecar:
         seen = watch(recorded, exchanges, *deliveries, observe=sidecar.observe, on_event=on_event)

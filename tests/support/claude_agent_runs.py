@@ -1,4 +1,4 @@
-"""What Claude's command-line program writes, as the Claude Agent SDK reads it."""
+"""Output of Claude's command-line program in the form read by the Claude Agent SDK."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CALL = {"type": "tool_use", "id": "call_1", "name": "Bash", "input": {"command":
 
 
 def said(id: str, *blocks: dict[str, Any], below: str | None = None) -> dict[str, Any]:
-    """A message of the model's, or of a sub-agent's that the tool call `below` runs."""
+    """Message of the model, or of a sub-agent within the tool call `below`."""
     message = {"id": id, "type": "message", "role": "assistant", "model": MODEL, "content": list(blocks)}
     return {"type": "assistant", **_HEAD, "parent_tool_use_id": below, "message": {**message, "usage": _USED}}
 
@@ -24,7 +24,7 @@ def tool_gave(call_id: str, content: Any, *, is_error: bool = False) -> dict[str
 
 
 def result(turns: int, output: int, **more: Any) -> dict[str, Any]:
-    """The result of so many turns, which gave so many tokens in all."""
+    """Result after `turns` turns with `output` output tokens in total."""
     used = {name: turns * count for name, count in _USED.items()} | {"output_tokens": output}
     about = {"duration_ms": 10, "duration_api_ms": 5, "num_turns": turns, "total_cost_usd": 0.5}
     over = {"subtype": "success", "is_error": False, "result": "at A-1", "session_id": "s-1", "uuid": "u-2"}
@@ -32,7 +32,7 @@ def result(turns: int, output: int, **more: Any) -> dict[str, Any]:
 
 
 def in_pieces(id: str, output: int, *blocks: dict[str, Any]) -> list[dict[str, Any]]:
-    """A message as the events that come with `include_partial_messages`, and each of its blocks as a whole."""
+    """Message as events with `include_partial_messages`, plus each block as a whole message."""
     message = {"id": id, "type": "message", "role": "assistant", "model": MODEL, "content": [], "usage": _USED}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": message}]
     for index, block in enumerate(blocks):

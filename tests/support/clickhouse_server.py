@@ -1,9 +1,9 @@
-"""ClickHouse's own engine (chdb) behind as much of its HTTP interface as the official client needs.
+"""ClickHouse's engine (chdb) behind the part of its HTTP interface that the official client needs.
 
     with clickhouse() as server:
         client = server.client()
 
-The engine runs in a process of its own, one question at a time, and ends with the `with` block.
+The engine runs in a separate process, one query at a time, until the end of the `with` block.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support.paths import ROOT
 
 
 class ClickHouseServer:
-    """A running engine, by the address of its HTTP interface."""
+    """Running engine with an HTTP interface."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -43,8 +43,8 @@ class ClickHouseServer:
 
 @contextmanager
 def clickhouse() -> Iterator[ClickHouseServer]:
-    """An empty ClickHouse on the loopback interface. Skips the test where there is no engine (on Windows)."""
-    if find_spec("chdb") is None:  # not imported here: that blocks SIGPIPE in this process and in all that it starts
+    """Empty ClickHouse on the loopback interface. Skips the test if there is no engine (on Windows)."""
+    if find_spec("chdb") is None:  # an import here would block SIGPIPE in this process and its children
         is_missing("chdb, ClickHouse's engine, is not installed")
     command = [sys.executable, "-m", "tests.support.clickhouse_server"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -53,7 +53,7 @@ def clickhouse() -> Iterator[ClickHouseServer]:
         try:
             yield ClickHouseServer(int(process.stdout.readline()))
         finally:
-            process.stdin.close()  # it ends when nobody holds the other end any more
+            process.stdin.close()  # the process ends when its stdin is closed
             process.wait(30)
 
 

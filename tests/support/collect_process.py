@@ -1,4 +1,4 @@
-"""The command in a process of its own, and what it serves."""
+"""`sidestream collect` in a process of its own, and its metrics endpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEADLINE = 60.0
 
 
 class Collecting:
-    """`sidestream collect`, running."""
+    """Running `sidestream collect`."""
 
     def __init__(self, *arguments: str | Path) -> None:
         command = [sys.executable, "-c", "from sidestream.cli import main; main()", "collect", *map(str, arguments)]
@@ -27,7 +27,7 @@ class Collecting:
         self.process.communicate()
 
     def end(self) -> tuple[int, str]:
-        """End it as a service manager would: exit code, and what it said."""
+        """Terminate the process as a service manager does; returns the exit code and the output."""
         self.process.send_signal(signal.SIGTERM)
         out, err = self.process.communicate(timeout=DEADLINE)
         return self.process.returncode, out + err
@@ -43,7 +43,7 @@ def collecting(*arguments: str | Path) -> Iterator[Collecting]:
 
 
 class Metrics:
-    """The page of metrics on `port`."""
+    """Metrics endpoint on `port`."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/metrics"
@@ -57,7 +57,7 @@ class Metrics:
             return None
 
     def total(self, name: str, **labels: str) -> float | None:
-        """Sum of the series of `name` that have these labels; None where nobody answers."""
+        """Sum of the series of `name` with these labels; None if the endpoint does not respond."""
         page = self.page()
         if page is None:
             return None

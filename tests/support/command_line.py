@@ -1,4 +1,4 @@
-"""The command line: in this process, which is quick, and in one of its own, as users have it."""
+"""Command line: in this process, which is fast, and in a process of its own, as users run it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sidestream.cli import app as cli
 from sidestream.errors import ConfigurationError
 
 PATIENCE = 60
-"""Seconds that a command may take on a busy machine."""
+"""Maximum seconds for a command on a busy machine."""
 COMMAND = [sys.executable, "-c", "from sidestream.cli import main; main()"]
 
 
 def invoke(*arguments: object, code: int = 0) -> Result:
-    """`sidestream ARGUMENTS…`. A mistake is in `exception`; `main` makes one line on stderr and exit code 2 of it."""
+    """Invoke `sidestream ARGUMENTS…`. The result's `exception` holds a mistake, for which `main` exits with code 2."""
     result = CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
     if isinstance(result.exception, ConfigurationError):
         assert code == 2, result.exception
@@ -30,24 +30,24 @@ def invoke(*arguments: object, code: int = 0) -> Result:
 
 
 def mistake(*arguments: object) -> str:
-    """What is told of the mistake in `sidestream ARGUMENTS…`."""
+    """Error message for the mistake in `sidestream ARGUMENTS…`."""
     return str(invoke(*arguments, code=2).exception)
 
 
 def summaries(log: Path, *options: str) -> list[dict[str, Any]]:
-    """What `sidestream runs --json` says."""
+    """Output of `sidestream runs --json`."""
     found: list[dict[str, Any]] = json.loads(invoke("runs", log, "--json", *options).stdout)
     return found
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """That of the tests, as far as it means nothing to a command."""
+    """Environment of the tests without variables that affect a command."""
     ours = ("SIDESTREAM_", "OTEL_", "PYTEST_", "PYTHONUNBUFFERED", "FORCE_COLOR", "COLUMNS")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | changes
 
 
 def on_terminal(*arguments: str, columns: int, **changes: str) -> str:
-    """What `sidestream ARGUMENTS…` prints on a terminal of so many columns."""
+    """Output of `sidestream ARGUMENTS…` on a terminal with `columns` columns."""
     import fcntl
     import pty
     import struct
@@ -67,7 +67,7 @@ def on_terminal(*arguments: str, columns: int, **changes: str) -> str:
     try:
         while part := os.read(master, 65536):
             parts.append(part)
-    except OSError:  # Linux' way of saying that the other end is closed
+    except OSError:  # Linux reports a closed terminal this way
         pass
     finally:
         os.close(master)

@@ -1,4 +1,4 @@
-"""What a caller was given, in a form in which two runs can be compared."""
+"""Results of a caller in a form that allows the comparison of two runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMES = {"timestamp", "duration"}
 
 
 def plain(value: Any, names: dict[str, str]) -> Any:
-    """`value` as plain data with its types; ids and times made for this run are replaced by their place in it."""
+    """Plain data with types, in which ids and times of this run are replaced by their order of appearance."""
     if isinstance(value, str) and not isinstance(value, Enum):
         return _MADE_FOR_THE_RUN.sub(lambda match: names.setdefault(match[0], f"name-{len(names)}"), value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -30,11 +30,11 @@ def plain(value: Any, names: dict[str, str]) -> Any:
 
 
 def chain(error: BaseException | None, names: dict[str, str]) -> list[Any]:
-    """An exception with all that led to it: types, texts, members of a group, and what they carry."""
+    """Exception and its causes: types, texts, members of a group, and attributes."""
     told: list[Any] = []
     seen: list[BaseException] = []
     while error is not None:
-        if error in seen:  # from Python 3.13 on, a generator closed elsewhere may leave a chain that is a ring
+        if error in seen:  # since Python 3.13, a generator closed elsewhere may leave a cyclic chain
             told.append(("back to", seen.index(error)))
             break
         seen.append(error)

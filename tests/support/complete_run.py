@@ -1,4 +1,4 @@
-"""A run of an agent from its prompt to its end, streamed or not."""
+"""Complete run of an agent, streamed or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_ai import Agent
 
 
 def run_to_its_end(agent: Agent[Any, Any], *, streamed: bool) -> None:
-    """One run, whose caller takes every event of it."""
+    """Run the agent once and consume every event."""
 
     async def main() -> None:
         if not streamed:

@@ -1,4 +1,4 @@
-"""Events of made-up runs, and what the console exporter makes of them."""
+"""Events of synthetic runs, and the output of the console exporter for them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sidestream.events import (
 from sidestream_exporters.console import ConsoleExporter
 from tests.support import run_events
 
-NOON = datetime(2026, 1, 2, 12, 0, 0).astimezone(UTC)  # noon wherever the test runs
+NOON = datetime(2026, 1, 2, 12, 0, 0).astimezone(UTC)  # noon in the local time zone
 
 
 class Run:
-    """Makes the events of one run."""
+    """Builder of the events of one run."""
 
     def __init__(self, run_id: str, agent: str | None, *, root: str | None = None, parent: str | None = None) -> None:
         self.run_id, self.agent, self.root, self.parent = run_id, agent, root or run_id, parent
@@ -91,7 +91,7 @@ def nested() -> Iterator[StreamEvent]:
 
 
 def shown(events: Iterable[StreamEvent], batch: int = 1, **options: Any) -> list[str]:
-    """The lines for `events`, handed over in batches."""
+    """Console lines for `events`, exported in batches."""
     stream = io.StringIO()
     exporter = ConsoleExporter(stream=stream, **options)
     offered = [event for event in events if event.event_type not in exporter.skip]

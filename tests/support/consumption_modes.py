@@ -1,4 +1,4 @@
-"""Runs as their caller sees them: the ways to consume an agent, and one run played with and without a sidecar."""
+"""Ways to consume an agent, and the comparison of a run with and without a sidecar."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ PROMPT = "What shall it be?"
 AnyAgent: TypeAlias = Agent[Any, Any]
 Observe: TypeAlias = Callable[[AnyAgent], AnyAgent]
 Act: TypeAlias = Callable[[Scene], Coroutine[Any, Any, bool | None]]
-"""What the caller does in the body of its loop. True: it breaks out."""
+"""Action of the caller in the body of its loop. True: break out."""
 OnItem: TypeAlias = Callable[[Any], Coroutine[Any, Any, bool | None]]
 Mode: TypeAlias = Callable[[AnyAgent, Mapping[str, Any], OnItem], Coroutine[Any, Any, Any]]
-"""Consumes a run: hands each item to the caller's body, and returns the output."""
+"""Consumer of a run: passes each item to the caller's body, and returns the output."""
 
 
 # --- the modes -----------------------------------------------------------------------------------------------------
@@ -178,50 +178,51 @@ MODES: dict[str, Mode] = {
 SYNC_MODES: dict[str, Any] = {"run_sync": run_sync, "run_stream_sync": run_stream_sync}
 
 WHOLE = ("run", "run_sync", "iter", "next")
-"""Modes that ask the model for its answer in one piece."""
+"""Modes that request the answer in one piece."""
 EVENTS = ("run+handler", "run_stream_events", "node.stream", "override")
-"""Modes whose caller sees pydantic-ai's events."""
+"""Modes whose caller receives pydantic-ai's events."""
 TEXT = ("run_stream", "run_stream_sync")
 UI = ("ag_ui", "vercel")
 STREAMED = (*EVENTS, *TEXT, *UI)
 ALL = (*WHOLE, *STREAMED)
 
 
-# --- a run, played -------------------------------------------------------------------------------------------------
+# --- playing a run
+# ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Play:
-    """A run: whose, and what its caller does."""
+    """Run to play: the agent, and the actions of its caller."""
 
     agent: Callable[[], AnyAgent]
-    """Makes the agent anew for each run."""
+    """Factory of a new agent for each run."""
     act: Act | None = None
     at: int = 1
-    """The item at which the caller acts, counted from 1."""
+    """Number of the item at which the caller acts, from 1."""
     beside: Act | None = None
-    """What happens meanwhile, in another task."""
+    """Concurrent action in another task."""
     ask: Callable[[], Mapping[str, Any]] = dict
     """Further arguments of the run."""
 
 
 @dataclass
 class Played:
-    """All that the caller, and the process around it, could notice of a run."""
+    """Everything about a run that is observable for the caller and the process."""
 
     seen: list[Any] = field(default_factory=list)
     output: Any = None
     error: Any = None
     messages: list[Any] = field(default_factory=list)
     history: list[ModelMessage] = field(default_factory=list)
-    """The messages as they are."""
+    """Original message objects."""
     pieces: dict[int, list[str]] = field(default_factory=dict)
-    """The pieces of answers among the items, by part, where those are pydantic-ai's events."""
+    """Pieces of answers by part, for modes with pydantic-ai's events."""
     usage: Any = None
     calls: list[str] = field(default_factory=list)
-    """How the model was called: `request` or `stream`."""
+    """Calls of the model: `request` or `stream`."""
     noise: list[Any] = field(default_factory=list)
-    """What the event loop, the garbage collector, warnings and the log of the process had to say."""
+    """Complaints of the event loop, the garbage collector, warnings and logs."""
     tasks_left: int = 0
 
 
@@ -324,7 +325,7 @@ def listening(noise: list[Any]) -> Iterator[None]:
 
 
 def loop_noise(context: Mapping[str, Any]) -> Any:
-    """What an event loop told its exception handler."""
+    """Comparable form of a context passed to an event loop's exception handler."""
     error = context.get("exception")
     return _without_addresses(context["message"]), type(error).__name__, _without_addresses(error)
 
@@ -334,7 +335,7 @@ def _without_addresses(text: object) -> str:
 
 
 def piece_in(event: Any) -> str | None:
-    """The text, thinking or arguments that an event brings."""
+    """Text, thinking or arguments in an event."""
     match event:
         case PartStartEvent(part=TextPart(content=piece) | ThinkingPart(content=piece) | ToolCallPart(args=str(piece))):
             return piece
@@ -352,7 +353,7 @@ def piece_in(event: Any) -> str | None:
 
 
 def play_both(what: Play, mode: str) -> tuple[Played, list[StreamEvent]]:
-    """The run without a sidecar; that its caller sees the same with one; and the log of that."""
+    """Play the run without and with a sidecar, assert that the caller's view is the same, and return the log."""
     bare = play(what, mode)
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
@@ -365,14 +366,14 @@ def play_both(what: Play, mode: str) -> tuple[Played, list[StreamEvent]]:
 
 
 def assert_same(bare: Played, observed: Played) -> None:
-    """The caller of `observed` saw what the caller of `bare` saw, and the process heard no more."""
+    """Assert that the caller and the process observed the same in both runs."""
     for name in ("seen", "output", "error", "messages", "usage", "calls", "tasks_left"):
         assert getattr(observed, name) == getattr(bare, name), f"{name} differ"
     assert sorted(observed.noise, key=repr) == sorted(bare.noise, key=repr)
 
 
 def assert_settled(sidecar: Sidecar) -> None:
-    """Nothing of a run is left in the sidecar, and nothing of its log was lost."""
+    """Assert that the sidecar holds no state of a run, and that no event was lost."""
     assert sidecar.flush() == {}
     stats = sidecar.stats()
     assert (stats.runs_in_progress, stats.recording_errors) == (0, 0)
@@ -383,7 +384,7 @@ def assert_settled(sidecar: Sidecar) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A line of the specification: a run, and its log by the modes that show it."""
+    """Case of the specification: a run, and its expected log by modes."""
 
     name: str
     play: Play
@@ -391,7 +392,7 @@ class Case:
 
 
 def lines_of(cases: Iterable[Case]) -> pytest.MarkDecorator:
-    """The parameters `what`, `mode` and `log` of a test, one line for each case and mode."""
+    """Test parameters `what`, `mode` and `log` for each case and mode."""
     return pytest.mark.parametrize(
         ("what", "mode", "log"),
         [
@@ -404,13 +405,13 @@ def lines_of(cases: Iterable[Case]) -> pytest.MarkDecorator:
 
 
 def check(what: Play, mode: str, log: str) -> list[StreamEvent]:
-    """Play one run with and without a sidecar; its log is outlined by `log`, and agrees with the run's history."""
+    """Play a run with and without a sidecar; assert that the log matches the outline `log` and the run's history."""
     observed, events = play_both(what, mode)
     assert outline(events) == log
     if not log:
         return events
     asked = [(data.streaming and "stream") or "request" for data in of(events, "llm_start")]
-    if len(asked) == len(observed.calls):  # behind a fallback model there are more calls
+    if len(asked) == len(observed.calls):  # a fallback model makes more calls
         assert asked == observed.calls
     assert_answers(events, observed.history)
     if mode in EVENTS:

@@ -1,4 +1,4 @@
-"""A run whose events are told as it is recorded, without a sidecar or an agent."""
+"""Run with immediate events, without a sidecar or an agent."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from sidestream.recording.run_recorder import RunRecorder
 
 
 def run_into(events: list[StreamEvent], run_id: str = "r", **settings: Any) -> RunRecorder:
-    """A run that puts its events into `events`; `settings` are those of the assembler."""
+    """Recorder of a run that appends its events to `events`; `settings` are those of the assembler."""
     return RunRecorder(DirectAssembly(RunAssembler(**settings), events.append).append, run_id=run_id)

@@ -1,9 +1,8 @@
-"""Pictures of the boards without a Grafana: its panels, drawn from the answers of a real Prometheus about real runs.
+"""Pictures of the boards without Grafana: panels drawn from the results of a real Prometheus over real runs.
 
     python -m tests.support.draw_boards        # two minutes; writes docs/pictures/boards/
 
-They show what is on a board and where; Grafana's own drawing is finer. The board of one run is not among them: its
-panels ask logs and traces.
+The pictures show the contents and layout of a board; Grafana's own rendering is finer.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from tests.support.prometheus_server import Prometheus, prometheus, wait_for  # 
 SECONDS = 120
 RANGE = 50
 UNIT, GAP = 30, 8
-"""Pixels of a row of the grid, and between panels."""
+"""Height of a grid row, and distance between panels, in pixels."""
 WIDTH = 1400
 COLORS = ["#73BF69", "#F2CC0C", "#8AB8FF", "#FF780A", "#F2495C", "#5794F2", "#B877D9", "#705DA0", "#37872D", "#FADE2A"]
 NAMED = {
@@ -109,7 +108,7 @@ def take_pictures(pages: dict[str, tuple[str, int]]) -> None:
 
 
 def make_small(path: Path) -> None:
-    """64 colours do. Without Pillow the picture stays as large as it is."""
+    """Reduce the picture to 64 colours. Unchanged without Pillow."""
     try:
         from PIL import Image  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -326,7 +325,7 @@ def unit(panel: Json) -> str:
 
 
 def whole(panel: Json) -> int | None:
-    """0 if it shows whole numbers. (Of shares it says the decimals of percent.)"""
+    """Number of decimals for the unit `short`, otherwise None. (For shares, `decimals` refers to percent.)"""
     return panel["fieldConfig"]["defaults"].get("decimals") if unit(panel) == "short" else None
 
 
@@ -337,7 +336,7 @@ def color(panel: Json, value: float) -> str:
 
 
 def fixed_colors(panel: Json) -> dict[str, str]:
-    """Of the series that have one of their own, by legend."""
+    """Fixed colours of series, by legend."""
     return {
         override["matcher"]["options"]: NAMED.get(value["value"]["fixedColor"], value["value"]["fixedColor"])
         for override in panel["fieldConfig"]["overrides"]

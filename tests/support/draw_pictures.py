@@ -1,4 +1,4 @@
-"""The pictures of console and pages in README and documentation, drawn in Chromium from one run of the demo.
+"""Pictures of console and pages for README and documentation, drawn in Chromium from one run of the demo.
 
 python -m tests.support.draw_pictures        # half a minute; writes docs/pictures/
 """
@@ -26,7 +26,7 @@ from tests.support.paths import ROOT
 PICTURES = ROOT / "docs/pictures"
 SIDESTREAM = [sys.executable, "-c", "from sidestream.cli import main; main()"]
 COLUMNS, LINES = 132, 21
-"""Of the console's picture: the first two runs."""
+"""Size of the console's picture, which shows the first two runs."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def demo(folder: str) -> str:
-    """What the console shows of the demo's runs, coloured."""
+    """Coloured console output of the demo."""
     env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "PYDANTIC_AI_NO_BANNER": "1"}
     played = subprocess.run([*SIDESTREAM, "demo", "--out", folder], env=env, capture_output=True, text=True, check=True)
     return played.stderr
@@ -52,7 +52,7 @@ def demo(folder: str) -> str:
 
 def draw_console(browser: Browser, shown: str) -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    lines = [line for line in shown.splitlines() if line.startswith("\x1b")]  # the runs, without the demo's own words
+    lines = [line for line in shown.splitlines() if line.startswith("\x1b")]  # runs only, without the demo's messages
     console.print(Text.from_ansi("\n".join(lines[:LINES])), no_wrap=True, overflow="crop")
     svg = console.export_svg(title="sidestream demo")
     tab = browser.new_page(viewport={"width": 1200, "height": 640})

@@ -1,4 +1,4 @@
-"""The event loop that `run_sync` makes and never closes: found by the garbage collector, it would fail a later test."""
+"""Cleanup of the event loop that `run_sync` never closes; its garbage collection would fail a later test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def close_forgotten_loop() -> None:
-    """Close this thread's event loop, if there is one. One that runs (Playwright's) is left."""
+    """Close this thread's event loop, unless it is running (Playwright's)."""
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # there may be no loop
         try:
             loop = asyncio.get_event_loop()

@@ -1,4 +1,4 @@
-"""Exporters that do what one hopes they never do, and the events to feed them."""
+"""Misbehaving exporters, and events for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sidestream.pipeline.pipeline import Pipeline
 from sidestream.stats import ExporterStats
 
 SAFETY = 20.0
-"""Seconds after which something that should happen has not."""
+"""Seconds after which an expected event is considered missing."""
 
 Behaviour = Callable[[Sequence[StreamEvent]], Mapping[str, int] | None]
 
@@ -40,7 +40,7 @@ _numbers = count()
 
 
 def an_event(event_type: str = "tool_start", seq: int | None = None) -> StreamEvent:
-    """An event whose `seq` is unique in this process unless given."""
+    """Event with a `seq` that is unique in this process, unless given."""
     return make_event(PAYLOADS[event_type], run_id="r", seq=next(_numbers) if seq is None else seq)
 
 
@@ -59,7 +59,7 @@ away = raising(ExporterUnavailable("away"))
 
 
 class Scripted(InMemoryExporter):
-    """Does as `behaviour` says, then keeps what it got."""
+    """Calls `behaviour`, then keeps the events."""
 
     name = "scripted"
     interval = 0.001
@@ -90,7 +90,7 @@ class Scripted(InMemoryExporter):
 
 
 class Hanging(Scripted):
-    """Hangs in `export` until it is released."""
+    """Blocks in `export` until released."""
 
     name = "hanging"
 
@@ -109,13 +109,13 @@ def a_pipeline(*exporters: Exporter, max_events: int = 10_000, max_bytes: int = 
 
 
 def stats_of(pipeline: Pipeline) -> ExporterStats:
-    """The statistics of a pipeline's first exporter."""
+    """Statistics of a pipeline's first exporter."""
     return next(iter(pipeline.stats().values()))
 
 
 @contextmanager
 def hung(*beside: Exporter, max_events: int = 10_000) -> Iterator[tuple[Pipeline, Hanging]]:
-    """A pipeline whose first exporter hangs in its first call, holding one event."""
+    """Pipeline whose first exporter blocks in its first call, holding one event."""
     exporter = Hanging()
     pipeline = a_pipeline(exporter, *beside, max_events=max_events)
     try:

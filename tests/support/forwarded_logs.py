@@ -1,4 +1,4 @@
-"""Logs as the exporter would write them, made up."""
+"""Synthetic logs in the format of the JSONL exporter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support import run_events
 from tests.support.run_events import BEGAN, answer, ask, chunk, event_log
 
 NOBODY = 2**22 + 1
-"""A process that is not there: more than the kernel gives out."""
+"""Process id beyond the kernel's maximum, so that no such process exists."""
 
 
 def run_of(
@@ -27,7 +27,7 @@ def run_of(
     host: str | None = None,
     after: float = 0.0,
 ) -> list[StreamEvent]:
-    """A run of two requests, with `tools` tool calls between them."""
+    """Run of two requests with `tools` tool calls between them."""
     from sidestream.recording.process import hostname
 
     payloads: list[Payload] = [
@@ -52,7 +52,7 @@ def run_of(
 
 
 def spans_of(tools: int = 1) -> int:
-    """How many spans a run of `run_of` has."""
+    """Number of spans of a run made by `run_of`."""
     return 3 + tools
 
 
@@ -69,7 +69,7 @@ def ids(events: Sequence[StreamEvent]) -> list[tuple[str, int]]:
 
 
 class Writer:
-    """A process that is alive and writes to `path`: holds its lock."""
+    """Live writer of `path`: holds the lock of the file."""
 
     def __init__(self, path: Path) -> None:
         fcntl = pytest.importorskip("fcntl", reason="the lock is one of POSIX")

@@ -1,6 +1,6 @@
-"""What the JSONL tests share: events, a reader that accepts no blemish, and a writer to run as a process of its own.
+"""Helpers for JSONL tests: events, a strict reader, and a writer in a process of its own.
 
-python -m tests.support.jsonl_files SPEC WRITER THREADS BATCHES EVENTS BYTES  (BATCHES 0: until killed; says "ready")
+python -m tests.support.jsonl_files SPEC WRITER THREADS BATCHES EVENTS BYTES  (BATCHES 0: until killed; prints "ready")
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 
 
 def events(count: int, *, run_id: str = "run", start: int = 0, size: int = 20) -> list[StreamEvent]:
-    """`count` events whose content is `size` characters long, and tells when two of them were mixed."""
+    """`count` events with content of `size` characters, which reveals a mixture of two events."""
     return [
         make_event(ToolEnd(tool_name="t", outcome="ok", result=chr(97 + seq % 26) * size), run_id=run_id, seq=seq)
         for seq in range(start, start + count)
@@ -29,17 +29,17 @@ def events(count: int, *, run_id: str = "run", start: int = 0, size: int = 20) -
 
 
 def chunk(*pieces: str, gap: float = 0.5, seq: int = 0) -> StreamEvent:
-    """An `llm_chunk` event of `pieces` that came `gap` seconds apart, 10 seconds into the run."""
+    """`llm_chunk` event of `pieces` that arrived `gap` seconds apart, 10 seconds into the run."""
     return make_event(run_events.chunk(*pieces, gap_us=round(gap * 1e6)), run_id="run", seq=seq, offset=10.0)
 
 
 def log_files(where: Path) -> list[Path]:
-    """The log files in the folder `where`, plain and compressed, in order of their names."""
+    """Log files in the folder `where`, plain and compressed, sorted by name."""
     return sorted(path for path in where.iterdir() if path.name.endswith((".jsonl", ".jsonl.gz")))
 
 
 def read(*paths: Path) -> list[StreamEvent]:
-    """The events in `paths` (files, or folders of them). Every file must end in a newline, every line be an event."""
+    """Events in `paths` (files or folders). Asserts that every file ends in a newline, and every line is an event."""
     found: list[StreamEvent] = []
     for path in paths:
         if path.is_dir():
@@ -52,7 +52,7 @@ def read(*paths: Path) -> list[StreamEvent]:
 
 
 def keys(found: Iterable[StreamEvent]) -> list[tuple[str, int]]:
-    """Which events they are, and a check that nothing was mixed into their content."""
+    """Run ids and sequence numbers of the events. Asserts that their content is intact."""
     result = []
     for event in found:
         text = event.data.result

@@ -1,4 +1,4 @@
-"""A graph of LangGraph's with a model and a tool, and the answers of its provider's server."""
+"""LangGraph graph with a model and a tool, and the answers of its provider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def look(at: str) -> str:
 
 
 def exchanges(stream: bool) -> list[Exchange]:
-    """A tool call, and an answer."""
+    """A tool call, and a final answer."""
     if not stream:
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "at A-1"}}
         second = json.dumps({**HEAD, "object": "chat.completion", "choices": [choice], "usage": USED}).encode()

@@ -1,4 +1,4 @@
-"""Real runs, counted by the real exporter, scraped by a real Prometheus, asked with the queries of the boards."""
+"""Real runs, counted by the real exporter, scraped by a real Prometheus, and queried with the queries of the boards."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ VARIABLES = {
     "__range_s": f"{RANGE_SECONDS}",
     "__rate_interval": "3s",
 }
-"""What a viewer has chosen. The windows are short, for the test is."""
+"""Variables of a viewer. The windows are short to keep the test short."""
 
 WHOLE = {**VARIABLES, "__range": "600s", "__range_s": "600", "__rate_interval": "600s"}
-"""A time range that everything is in."""
+"""Time range that covers everything."""
 
 Answer = list[dict[str, Any]]
 
 
 class Broken(Exporter):
-    """Delivers nothing: so that something is dropped."""
+    """Exporter that delivers nothing, so that events are dropped."""
 
     name = "broken"
 
@@ -51,21 +51,21 @@ class Broken(Exporter):
 class FedPrometheus:
     server: Prometheus
     answers: Mapping[Asked, Answer]
-    """To each query that was answered with anything, at a busy moment."""
+    """Non-empty results by query, from a busy moment."""
     log: InMemoryExporter
-    """What the log says of the same runs."""
+    """Log of the same runs."""
     sidecar: Sidecar
     folder: Path
-    """Of the log as files."""
+    """Folder of the log files."""
 
     def ask(self, query: Asked, variables: Mapping[str, str] = WHOLE) -> Answer:
-        """The answer now that all is over. A scrape may have failed on a busy machine: then the next one has it."""
+        """Result after the end of the traffic. Retries, because a scrape may fail on a busy machine."""
         return wait_for(lambda: ask(self.server, query, variables), str(query))
 
 
 @contextmanager
 def live_feed(folder: Path) -> Iterator[FedPrometheus]:
-    """Traffic until every query has an answer, or for long enough; then everything has been scraped."""
+    """Generate traffic until every query has a result, or for a bounded time, and wait until everything is scraped."""
     pydantic_ai.BANNER_ENABLED = False
     exporter, log = PrometheusExporter(0, label_tags="tenant"), InMemoryExporter()
     with Sidecar(exporter, log, JSONLExporter(folder), Broken(), stall_seconds=0.01) as sidecar:
@@ -87,7 +87,7 @@ async def _traffic(sidecar: Sidecar, server: Prometheus) -> dict[Asked, Answer]:
 
 
 def _ask_all(server: Prometheus) -> dict[Asked, Answer]:
-    """The first answer to each query that is not empty, once two time ranges are over."""
+    """First non-empty result of each query, after two time ranges."""
     age = f"{2 * RANGE_SECONDS + 1}s"
     wait_for(lambda: server.query(f"sidestream_runs_total offset {age}"), "two time ranges")
     answers: dict[Asked, Answer] = {}
@@ -102,7 +102,7 @@ def _ask_all(server: Prometheus) -> dict[Asked, Answer]:
 
 
 def ask(server: Prometheus, query: Asked, variables: Mapping[str, str] = VARIABLES) -> Answer:
-    """As Grafana asks: at the end of the time range, or over it. Series without a number are left out."""
+    """Query as Grafana does: at the end of the time range, or over the range. Drops series without numbers."""
     expr, now = filled(query.expr, variables), time.time()
     if query.target.get("instant"):
         found = server.query(expr, now)
@@ -112,7 +112,7 @@ def ask(server: Prometheus, query: Asked, variables: Mapping[str, str] = VARIABL
 
 
 def numbers(series: Json) -> list[float]:
-    """The values of a series that are numbers."""
+    """Numeric values of a series."""
     pairs = series.get("values") or [series["value"]]
     values = [float(text) for _, text in pairs]
     return [value for value in values if value == value]

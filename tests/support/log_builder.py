@@ -1,4 +1,4 @@
-"""What the tests of log reading share: runs made of events, with known numbers in them, and logs made of runs."""
+"""Helpers for log-reading tests: runs made of events with known numbers, and logs made of runs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from sidestream.log.reader import Problem
 from tests.support.run_events import answer, ask, chunk, end, event_log, start
 
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""No example fails for its time: the machine may be busy."""
+"""Hypothesis settings without time limits, since the machine may be busy."""
 BEGIN = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 
 
 def sequence(
     payloads: Iterable[Payload], run_id: str, *, agent: str = "support", minutes: float = 0
 ) -> list[StreamEvent]:
-    """`payloads` as the events of one run, a tenth of a second apart."""
+    """Events of one run made from `payloads`, 0.1 seconds apart."""
     return event_log(run_id, *payloads, agent=agent, began=BEGIN + timedelta(minutes=minutes), gap=0.1)
 
 
@@ -49,7 +49,7 @@ def run_events(
     ended: bool = True,
     **started: Any,
 ) -> list[StreamEvent]:
-    """A run of two requests: the first calls a tool, which asks for another try; the second answers.
+    """Run of two requests: the first calls a tool, which requests a retry; the second answers.
 
     400 tokens, 0.03 dollars, 16 events.
     """
@@ -93,39 +93,39 @@ def scored(
     agent: str = "support",
     **more: Any,
 ) -> StreamEvent:
-    """A score of the run, given so many minutes after `BEGIN`."""
+    """Score of the run, `minutes` after `BEGIN`."""
     score = checked_score(name, value, **more)
     return score_event(run_id, score, agent_name=agent, timestamp=BEGIN + timedelta(minutes=minutes))
 
 
 def lines(events: Iterable[StreamEvent]) -> list[bytes]:
-    """The lines of `events`, newlines included."""
+    """Encoded lines of `events`, with newlines."""
     return [encode_line(event) for event in events]
 
 
 def write(path: Path, events: Iterable[StreamEvent]) -> Path:
-    """`events` as the file `path`, compressed if its name says so."""
+    """Write `events` to the file `path`, compressed according to its name."""
     data = b"".join(lines(events))
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
 def plain(thing: Any) -> Any:
-    """`thing` as JSON data, to be compared as a whole."""
+    """JSON data of `thing`, for comparisons."""
     return msgspec.to_builtins(thing)
 
 
 def keys(events: Iterable[AnyEvent | StreamEvent]) -> list[tuple[str, int]]:
-    """Which events they are."""
+    """Run ids and sequence numbers of the events."""
     return [(event.run_id, event.seq) for event in events]
 
 
 class Problems(list[Problem]):
-    """Collects problems: an `on_problem`."""
+    """List of problems; callable as `on_problem`."""
 
     def __call__(self, problem: Problem) -> None:
         self.append(problem)
 
     def places(self) -> list[tuple[str, int, str]]:
-        """File name, line and kind of each."""
+        """File name, line and kind of each problem."""
         return [(Path(problem.file).name, problem.line, problem.kind) for problem in self]

@@ -1,4 +1,4 @@
-"""Runs of a log as they are loaded, made of events at hand and without a file."""
+"""Loaded runs of a log, made from events in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidestream.log.runs.loading import build
 
 
 def loaded(events: Iterable[StreamEvent]) -> dict[str, RunLog]:
-    """The runs of `events` by id, each without its sub-agents, after a way through JSON."""
+    """Runs of `events` by id, without their sub-agents, after a round trip through JSON."""
     by_run: dict[str, list[Located]] = {}
     for event in events:
         by_run.setdefault(event.run_id, []).append(Located(decode_line(encode_line(event)), "log", 1))

@@ -1,4 +1,4 @@
-"""Servers on the loopback interface, and waiting for them: what tests of several folders share."""
+"""Servers on the loopback interface, and waiting for conditions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 PATIENCE = 60.0
-"""Seconds after which what is waited for will not come, on a machine that does much else."""
+"""Maximum seconds to wait on a busy machine."""
 
 _given: set[int] = set()
 
@@ -25,9 +25,9 @@ def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now, another one each time.
+    """A free port of the loopback interface, different in each call.
 
-    Below those that the system gives to connections, so that none of them takes it meanwhile.
+    Below the ephemeral ports, so that no outgoing connection takes it.
     """
     while True:
         port = random.randrange(15_000, 32_000)
@@ -41,7 +41,7 @@ def free_port() -> int:
 
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
-    """The ASGI application `app` on a port of its own, by uvicorn with `options`; gives its address."""
+    """Serve the ASGI application `app` on a free port with uvicorn and `options`; yields the URL."""
     import uvicorn
 
     quiet: dict[str, Any] = {"log_level": "error", "timeout_graceful_shutdown": 1, **options}

@@ -1,4 +1,4 @@
-"""Reading what was measured, and events to measure."""
+"""Readers of aggregated metrics, and events to aggregate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.run_events import answer, ask, end, event_log, start
 
 
 def measured(events: Iterable[StreamEvent], aggregator: MetricsAggregator | None = None) -> MetricsAggregator:
-    """An aggregator that has seen `events`."""
+    """Aggregator that has processed `events`."""
     aggregator = aggregator or MetricsAggregator()
     for event in events:
         aggregator.add(event)
@@ -24,25 +24,26 @@ def measured(events: Iterable[StreamEvent], aggregator: MetricsAggregator | None
 
 
 def points(aggregator: MetricsAggregator, name: str, **labels: str) -> list[Point]:
-    """The time series of a metric that have these labels."""
+    """Time series of a metric with these labels."""
     names = BY_NAME[name].labels
     wanted = [(names.index(label), value) for label, value in labels.items()]
     return [p for p in aggregator.snapshot()[name] if all(p.labels[place] == value for place, value in wanted)]
 
 
 def value(aggregator: MetricsAggregator, name: str, **labels: str) -> float | None:
-    """The sum of the time series that have these labels; of a histogram, the sum of what was observed."""
+    """Sum of the time series with these labels; for a histogram, the sum of the observations. None if there are
+    none."""
     found = points(aggregator, name, **labels)
     return sum(point.value for point in found) if found else None
 
 
 def count(aggregator: MetricsAggregator, name: str, **labels: str) -> int:
-    """How many values a histogram has observed."""
+    """Number of observations of a histogram."""
     return sum(sum(point.counts) for point in points(aggregator, name, **labels))
 
 
 def page(text: bytes | str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """The samples of a page in Prometheus' format, by name and labels. Labels without a value are left out."""
+    """Samples in Prometheus' text format, by name and labels. Labels without a value are omitted."""
     text = text.decode() if isinstance(text, bytes) else text
     return {
         (sample.name, frozenset((k, v) for k, v in sample.labels.items() if v)): sample.value
@@ -52,7 +53,7 @@ def page(text: bytes | str) -> dict[tuple[str, frozenset[tuple[str, str]]], floa
 
 
 def on_page(text: bytes | str, name: str, **labels: str) -> float | None:
-    """The sum of the samples of `name` that have these labels, None where there is none."""
+    """Sum of the samples of `name` with these labels; None if there are none."""
     found = [v for (n, have), v in page(text).items() if n == name and set(labels.items()) <= have]
     return sum(found) if found else None
 

@@ -1,4 +1,4 @@
-"""What the metrics of some events must be, added up anew in the plainest way: no state but the list of all events."""
+"""Expected metrics, computed independently from the complete list of events, without other state."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from sidestream.recording.pricing import cache_effect
 GAPS = "gen_ai_client_operation_time_per_output_chunk_seconds"
 
 Labels: TypeAlias = frozenset[tuple[str, str]]
-"""Without those that are empty, as in Prometheus."""
+"""Labels without empty ones, as in Prometheus."""
 
 
 class Tally:
-    """`values[name][labels]`: of a counter its value, of a histogram all that it observed."""
+    """Expected values: `values[name][labels]` lists the increments of a counter, or the observations of a histogram."""
 
     def __init__(self, events: Sequence[StreamEvent]) -> None:
         self.values: dict[str, dict[Labels, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.gap_sums: dict[Labels, float] = defaultdict(float)
-        """No longer than the provider was waited for, while each gap is only known to be no longer than the longest."""
+        """Sums of chunk gaps, limited by the total wait for the provider; single gaps are limited by the longest
+        wait only."""
         self._events = events
         self._agents = {event.run_id: event.agent_name for event in events}
         self._starts: dict[str, Any] = {e.run_id: e.data for e in events if e.event_type == "agent_start"}
@@ -34,7 +35,7 @@ class Tally:
                 handler(event, event.data)
 
     def sums(self, name: str) -> dict[Labels, float]:
-        """Of a counter or gauge its value, of a histogram its sum."""
+        """Value of each counter or gauge; sum of each histogram."""
         return self.gap_sums if name == GAPS else {labels: sum(seen) for labels, seen in self.values[name].items()}
 
     def _note(self, name: str, values: Any, *labels: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Makes docs/metrics.md from the table of metrics: `python -m tests.support.metrics_page`."""
+"""Generator of docs/metrics.md from the table of metrics: `python -m tests.support.metrics_page`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ QUERIES = {
 
 
 def made() -> str:
-    """The page."""
+    """Contents of the page."""
     parts = [INTRODUCTION]
     for title, prefix, source in GROUPS:
         parts.append(f"## {title}\n\n| metric | kind | unit | what it counts | labels |\n|---|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""What a test needs and this machine lacks: skipped on a developer's machine, a failure in the gate."""
+"""Missing prerequisites of tests: skipped on a developer's machine, failed in CI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def is_missing(reason: str) -> NoReturn:
-    """Skip the test for `reason`; with `CI=true` fail it."""
+    """Skip the test for `reason`; fail it with `CI=true`."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Agents to observe, and the statistics of the exporter that sent their spans."""
+"""Agents to observe, and the statistics of the OTLP exporter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def _stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
 
 
 def make_agent(name: str = "support") -> Agent[None, str]:
-    """An agent that calls its tool `look` once, and then answers in three words."""
+    """Agent that calls its tool `look` once, and then answers in three words."""
     agent = Agent(FunctionModel(stream_function=_stream), name=name, instructions=f"be {SENTINEL}")
 
     @agent.tool_plain
@@ -37,7 +37,7 @@ def make_agent(name: str = "support") -> Agent[None, str]:
 
 
 async def run_once(agent: Agent[None, str]) -> str:
-    """One run as a caller sees it: the text that was streamed."""
+    """Run the agent once; returns the streamed text."""
     text = ""
     async with agent.run_stream(f"what is {SENTINEL}?") as result:
         async for piece in result.stream_text(delta=True):
@@ -49,14 +49,14 @@ ANSWER = f"it is {SENTINEL} 42"
 
 
 def observed_run(sidecar: Sidecar, runs: int = 1) -> None:
-    """Runs of an observed agent, whose caller gets what it would get without anybody watching."""
+    """Run an observed agent, and assert that the caller gets the usual answer."""
     agent = sidecar.observe(make_agent())
     for _ in range(runs):
         assert asyncio.run(run_once(agent)) == ANSWER
 
 
 def exporter_stats(sidecar: Sidecar) -> ExporterStats:
-    """The exporter's statistics, which must balance, with all in them that has been put."""
+    """Statistics of the exporter without pending records. Asserts that they are balanced."""
     until(lambda: sidecar.stats().pending_records == 0)
     stats = sidecar.stats().exporters["otlp"]
     assert stats.seen == stats.exported + sum(stats.dropped.values()) + stats.pending

@@ -1,4 +1,4 @@
-"""An OTLP endpoint on loopback, over HTTP or gRPC, that answers as it is told to and keeps what it took."""
+"""OTLP endpoint on loopback, over HTTP or gRPC, with scripted answers and a record of its requests."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 @dataclass(frozen=True)
 class Answer:
-    """What the endpoint does with one request. `status` is HTTP's, or the number of a gRPC code."""
+    """Answer to one request. `status` is an HTTP status, or the number of a gRPC code."""
 
     status: int = 200
     rejected: int = 0
@@ -45,7 +45,7 @@ OK = Answer()
 
 @dataclass
 class Received:
-    """What came, request by request, and how to answer: the answers in turn, the last one for ever."""
+    """Received requests, and the answers to give: one after the other, the last one repeatedly."""
 
     answers: list[Answer] = field(default_factory=lambda: [OK])
     requests: list[Any] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Received:
 
     @property
     def spans(self) -> list[Any]:
-        """Every span of every request that was accepted."""
+        """Spans of all accepted requests."""
         with self.lock:
             return [
                 span
@@ -95,13 +95,13 @@ class Received:
             ]
 
     def named(self, name: str) -> Any:
-        """The one span of that name."""
+        """The only span with this name."""
         (span,) = [span for span in self.spans if span.name == name]
         return span
 
 
 def attributes(owner: Any) -> dict[str, Any]:
-    """The attributes of a span, event, resource or data point, as plain values."""
+    """Attributes of a span, event, resource or data point, as plain values."""
     return {pair.key: _plain(pair.value) for pair in owner.attributes}
 
 
@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def nobody() -> Iterator[int]:
-    """A port that is taken, so that nobody else gets it meanwhile, and at which nobody answers."""
+    """Port that is bound, but does not listen."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield int(taken.getsockname()[1])
@@ -125,7 +125,7 @@ def nobody() -> Iterator[int]:
 
 @contextmanager
 def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[Received]:
-    """An endpoint over HTTP. `tls`: an `ssl.SSLContext` to serve https with."""
+    """HTTP endpoint. `tls`: an `ssl.SSLContext` for https."""
     received = Received(list(answers) or [OK])
 
     class Handler(BaseHTTPRequestHandler):
@@ -169,7 +169,7 @@ def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[
                     self.send_header("retry-after", str(answer.retry_after))
                 self.end_headers()
                 self.wfile.write(content)
-            except OSError:  # the exporter would not wait
+            except OSError:  # the exporter has closed the connection
                 self.close_connection = True
 
         def log_message(self, *args: Any) -> None:
@@ -202,7 +202,8 @@ def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[
 
 @contextmanager
 def grpc_receiver(*answers: Answer, port: int = 0, credentials: Any = None) -> Iterator[Received]:
-    """An endpoint over gRPC. In an `Answer`, 200 is OK and any other status a gRPC code's number (14: UNAVAILABLE)."""
+    """gRPC endpoint. In an `Answer`, 200 means OK, and any other status is the number of a gRPC code (14:
+    UNAVAILABLE)."""
     received = Received(list(answers) or [OK])
 
     def export(body: bytes, context: grpc.ServicerContext) -> bytes:
@@ -240,12 +241,13 @@ def grpc_receiver(*answers: Answer, port: int = 0, credentials: Any = None) -> I
         server.stop(None).wait()
 
 
-# --- what is no OTLP endpoint --------------------------------------------------------------------------------------
+# --- other servers
+# -----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def talker(greeting: bytes) -> Iterator[str]:
-    """Something that says `greeting` to whoever connects, and is no OTLP server; gives `127.0.0.1:PORT`."""
+    """Server that sends `greeting` on each connection, and does not speak OTLP; yields `127.0.0.1:PORT`."""
     server = socket.create_server(("127.0.0.1", 0))
     open_ones: list[socket.socket] = []
 

@@ -1,4 +1,4 @@
-"""Arize Phoenix, a real trace backend, on loopback; and what it says of a trace over its own API."""
+"""Arize Phoenix, a real trace backend, on loopback, with queries to its API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.missing import is_missing
 
 PYTHON = Path(__file__).parents[2] / ".venv" / "phoenix" / "bin" / "python"
 
-# Its gRPC server binds all interfaces; here it may have any port of loopback.
+# Phoenix' gRPC server binds all interfaces; use any port of loopback instead.
 SERVE = """
 import sys
 import grpc.aio._server as server
@@ -43,7 +43,7 @@ class Phoenix:
         return told["data"]
 
     def spans(self, trace_id: str) -> list[dict[str, Any]]:
-        """The spans of a trace, in no order; empty before it is there."""
+        """Spans of a trace, unordered; empty before the trace arrives."""
         query = """
             query ($trace: String!) { getTraceByOtelId(traceId: $trace) { spans(first: 1000) { edges { node {
                 name spanId parentId spanKind statusCode statusMessage attributes
@@ -56,14 +56,14 @@ class Phoenix:
 
 
 def require_phoenix() -> None:
-    """Skip where it is not installed; on the gate that is a failure."""
+    """Skip the test if Phoenix is not installed; fail in CI."""
     if not PYTHON.exists():
         is_missing(f"Arize Phoenix is not installed in an environment of its own at {PYTHON.parents[1]}")
 
 
 @contextmanager
 def phoenix(folder: Path) -> Iterator[Phoenix]:
-    """A Phoenix with an empty database in `folder`."""
+    """Phoenix with an empty database in `folder`."""
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PHOENIX_", "OTEL_"))},

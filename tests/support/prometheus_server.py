@@ -1,4 +1,4 @@
-"""A real Prometheus on a free port of the loopback interface, for as long as a `with` block lasts.
+"""Real Prometheus on a free port of the loopback interface, for the duration of a `with` block.
 
     with prometheus(targets=["127.0.0.1:9464"]) as server:
         server.until('sidestream_runs_total{agent="support"}', 3)
@@ -31,11 +31,11 @@ from tests.support.missing import is_missing
 Found = TypeVar("Found")
 
 DEADLINE = 40.0
-"""Seconds that anything awaited may take, on a machine that does much else."""
+"""Maximum seconds to wait on a busy machine."""
 
 
 def require(command: str) -> str:
-    """Path of an installed `command`. Skips the test where it is missing; on the gate it fails."""
+    """Path of an installed `command`. Skips the test if it is missing; fails in CI."""
     path = shutil.which(command)
     if path is None:
         is_missing(f"{command} is not installed (on Debian: apt install prometheus)")
@@ -43,7 +43,7 @@ def require(command: str) -> str:
 
 
 def wait_for(look: Callable[[], Found | None], what: str) -> Found:
-    """What `look` returns, once that is true; fails after `DEADLINE` seconds."""
+    """Result of `look` once it is true; fails after `DEADLINE` seconds."""
     until = time.monotonic() + DEADLINE
     while True:
         found = look()
@@ -55,13 +55,13 @@ def wait_for(look: Callable[[], Found | None], what: str) -> Found:
 
 
 class Prometheus:
-    """A running server, by its HTTP interface."""
+    """Running server with an HTTP API."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """The `data` of an answer of the API; `path` such as `query` or `targets`. Fails on an error of the query."""
+        """`data` of an API response; `path` such as `query` or `targets`. Fails on an error of the query."""
         query = urllib.parse.urlencode({k: v for k, v in parameters.items() if v is not None}, doseq=True)
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=DEADLINE) as answer:
@@ -70,18 +70,18 @@ class Prometheus:
             raise AssertionError(f"{path} {parameters}: {error.read().decode()}") from None
 
     def query(self, query: str, time: float | None = None) -> list[dict[str, Any]]:
-        """The result of an instant query: `[{"metric": {…}, "value": [unix time, "text"]}, …]`."""
+        """Result of an instant query: `[{"metric": {…}, "value": [unix time, "text"]}, …]`."""
         result: list[dict[str, Any]] = self.get("query", query=query, time=time)["result"]
         return result
 
     def value(self, query: str, time: float | None = None) -> float | None:
-        """The value of a query with one result, None where there is none."""
+        """Value of a query with at most one result; None without a result."""
         found = self.query(query, time)
         assert len(found) <= 1, f"{query} has {len(found)} results"
         return float(found[0]["value"][1]) if found else None
 
     def query_range(self, query: str, start: float, end: float, step: float | str) -> list[dict[str, Any]]:
-        """The result of a range query: `[{"metric": {…}, "values": [[unix time, "text"], …]}, …]`."""
+        """Result of a range query: `[{"metric": {…}, "values": [[unix time, "text"], …]}, …]`."""
         result: list[dict[str, Any]] = self.get("query_range", query=query, start=start, end=end, step=step)["result"]
         return result
 
@@ -94,7 +94,7 @@ class Prometheus:
         return found
 
     def until(self, query: str, value: float) -> None:
-        """Wait until `query` has one result, of about that `value`."""
+        """Wait until `query` has one result, approximately `value`."""
         seen: list[float | None] = [None]
 
         def holds() -> bool:
@@ -117,16 +117,16 @@ def prometheus(
     scrape_interval: str = "200ms",
     arguments: Sequence[str] = (),
 ) -> Iterator[Prometheus]:
-    """A Prometheus that is ready, with exemplar storage.
+    """Ready Prometheus with exemplar storage.
 
     Args:
-        config: Its configuration (YAML, or what is to become JSON, which is YAML too), instead of the arguments below.
-        targets: Addresses (`127.0.0.1:9464`) scraped as job `sidestream`, or by job. A server looks for them only five
-            seconds after its start, so better have few servers.
-        rules: A file of recording and alerting rules.
-        scrape_interval: Also that of evaluating the rules, and for which a target may take to answer: on a busy
-            machine a scrape may fail now and then, and its series are not there until the next one.
-        arguments: Further ones on the command line.
+        config: Configuration (YAML, or data for JSON, which is YAML too), instead of the arguments below.
+        targets: Addresses (`127.0.0.1:9464`) to scrape as job `sidestream`, or by job. Discovery starts five seconds
+            after the server, so tests should share servers.
+        rules: File of recording and alerting rules.
+        scrape_interval: Interval of scrapes and rule evaluation, and scrape timeout. On a busy machine a scrape may
+            fail, and its series are missing until the next one.
+        arguments: Further command-line arguments.
     """
     binary = require("prometheus")
     folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
@@ -156,7 +156,7 @@ def prometheus(
 
 def _start(binary: str, file: Path, folder: Path, arguments: Sequence[str]) -> tuple[subprocess.Popen[bytes], str]:
     log = folder / "log"
-    for _ in range(5):  # the port may have been taken between the look and the start
+    for _ in range(5):  # another program may take the port before the start
         port = free_port()
         with log.open("wb") as out:
             process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The real clients of providers, asking a server on this machine that streams what a test has written."""
+"""Real clients of providers against a local server with scripted streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.tapped_streams import Watching
 
 
 def body_of(events: list[dict[str, Any]], *, named: bool = False, done: bool = False) -> bytes:
-    """`events` as server-sent events, each `named` after its type, with `[DONE]` at the end if `done`."""
+    """Server-sent events, each `named` by its type, with `[DONE]` at the end if `done`."""
     names = [f"event: {event['type']}\n" if named else "" for event in events]
     texts = [f"{name}data: {json.dumps(event)}\n\n" for name, event in zip(names, events, strict=True)]
     return "".join([*texts, "data: [DONE]\n\n" if done else ""]).encode()
@@ -22,7 +22,7 @@ def body_of(events: list[dict[str, Any]], *, named: bool = False, done: bool = F
 
 @contextmanager
 def answering(body: bytes, delivery: Delivery | None = None) -> Iterator[str]:
-    """A server whose one answer is `body`; gives its URL."""
+    """Server with `body` as its only answer; yields its URL."""
     headers = (("content-type", "text/event-stream"),)
     exchange = Exchange("POST", "http://x/", None, 200, headers, body)
     with replay([exchange], delivery or Delivery()) as server:
@@ -30,7 +30,7 @@ def answering(body: bytes, delivery: Delivery | None = None) -> Iterator[str]:
 
 
 async def adrain(stream: Any, leave: Callable[[Any], bool] = lambda item: False) -> list[Any]:
-    """The items of an async stream, up to the one at which `leave` is true."""
+    """Items of an async stream, up to the first one for which `leave` is true."""
     items = []
     async for item in stream:
         items.append(item)
@@ -40,7 +40,7 @@ async def adrain(stream: Any, leave: Callable[[Any], bool] = lambda item: False)
 
 
 def outline_of(model: str, usage: tuple[int, int]) -> list[tuple[Any, ...]]:
-    """The outline of the answer that each provider's test streams: it thinks, speaks, and calls a tool."""
+    """Outline of the answer streamed in each provider's test: thinking, text and a tool call."""
     return [
         ("request", model),
         ("thinking", "Let me see."),
@@ -52,7 +52,7 @@ def outline_of(model: str, usage: tuple[int, int]) -> list[tuple[Any, ...]]:
 
 
 def whole_answer(watching: Watching, model: str, usage: tuple[int, int]) -> LLMEnd:
-    """The end of the one request, whose run has `outline_of`, and a time to the first token of each kind."""
+    """End of the only request. Asserts `outline_of`, and a time to first token for each kind."""
     assert outline(watching.events()) == outline_of(model, usage)
     end = watching.answer()
     assert set(end.time_to_first_token_seconds or {}) == {"thinking", "text", "tool_call"}

@@ -1,4 +1,4 @@
-"""A model that says what it is told to, as any provider's would, and agents whose runs show every kind of event."""
+"""Scripted model that behaves like a provider's, and agents whose runs produce every event type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidestream import Sidecar
 
 @dataclass(frozen=True)
 class Facts:
-    """What the provider says beside its answer."""
+    """Facts that a provider reports beside the answer."""
 
     usage: RequestUsage | None = None
     details: dict[str, Any] | None = None
@@ -32,16 +32,16 @@ Answer: TypeAlias = Sequence[Step]
 
 @dataclass
 class Says(Model):
-    """Gives one answer for each request of a run; the last one serves all further requests.
+    """Model with one answer for each request of a run; the last answer is repeated.
 
-    Streamed, a text comes as it is listed, and arguments and thinking in two pieces; an exception is raised there.
+    A streamed text arrives as listed, arguments and thinking in two pieces; an exception is raised at its position.
     """
 
     answers: Sequence[Answer]
     name: str = "gpt-5"
-    """The name in its answers."""
+    """Model name in the response."""
     asked: str = ""
-    """The name it is asked by, where that is another."""
+    """Requested model name, if different."""
     vendor: str = "openai"
     url: str = "https://api.openai.com/v1"
 
@@ -62,7 +62,7 @@ class Says(Model):
 
     def _steps(self, messages: Sequence[ModelMessage]) -> Answer:
         said = 0
-        for message in messages:  # those since the last prompt: a history does not count
+        for message in messages:  # since the last prompt, ignoring earlier history
             said = 0 if any(isinstance(part, UserPromptPart) for part in message.parts) else said
             said += isinstance(message, ModelResponse)
         return self.answers[min(said, len(self.answers) - 1)]
@@ -154,17 +154,17 @@ def _halves(text: str) -> tuple[str, str]:
 
 
 def used(input_tokens: int, output_tokens: int, **more: Any) -> Facts:
-    """What an answer used."""
+    """Usage of an answer."""
     return Facts(RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens, **more))
 
 
 def call(tool: str, args: dict[str, Any] | str | None = None, id: str = "") -> ToolCallPart:
-    """A tool call."""
+    """Tool call of an answer."""
     return ToolCallPart(tool, args if args is not None else {}, tool_call_id=id or f"call-{tool}")
 
 
 async def stream(agent: Agent[Any, Any], prompt: Any = "go", **options: Any) -> Any:
-    """Run `agent` streaming, to its end; returns the output."""
+    """Run `agent` streaming to the end; returns the output."""
     async with agent.run_stream_events(prompt, **options) as events:
         last: Any = None
         async for event in events:
@@ -177,13 +177,13 @@ async def stream(agent: Agent[Any, Any], prompt: Any = "go", **options: Any) -> 
 
 @dataclass(kw_only=True)
 class Halfway(CustomEvent):
-    """An application's own event."""
+    """Custom event of the application."""
 
     note: str
 
 
 def variety_agents(word: str = "word") -> list[Agent[Any, Any]]:
-    """Agents whose runs, together, show every type of event and most outcomes; `word` is in all content."""
+    """Agents whose runs together produce every event type and most outcomes; `word` is part of all content."""
     child = Agent(Says([[word, " from below", used(5, 2)]]), name="child", instructions=word)
     parent = Agent(
         Says(
@@ -251,14 +251,14 @@ def variety_agents(word: str = "word") -> list[Agent[Any, Any]]:
 
 @dataclass
 class Report:
-    """A structured output."""
+    """Structured output."""
 
     title: str
     tags: list[str]
 
 
 def run_variety(sidecar: Sidecar, word: str = "word", **options: Any) -> None:
-    """Run all `variety_agents`, streaming and not, and one that is cancelled and one that is left, under `sidecar`."""
+    """Run all `variety_agents`, streaming and not, plus a cancelled and an abandoned run, under `sidecar`."""
 
     async def main() -> None:
         agents = variety_agents(word)

@@ -1,7 +1,7 @@
-"""A provider on 127.0.0.1 that answers with what a real provider once answered.
+"""Provider on 127.0.0.1 that replays recorded answers of real providers.
 
-A recording holds HTTP exchanges in order; the server gives the answers in that order, whatever is asked, and keeps the
-requests it got. How an answer arrives (in which pieces, how fast, how far) is each test's choice: `Delivery`.
+A recording holds HTTP exchanges. The server returns the answers in order, regardless of the requests, and keeps the
+requests. `Delivery` controls how an answer arrives: in which pieces, how fast, how completely.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import yaml
 
 @dataclass(frozen=True)
 class Exchange:
-    """One recorded request with its answer."""
+    """Recorded request and its answer."""
 
     method: str
     uri: str
     request: Any
-    """The request's JSON body."""
+    """JSON body of the request."""
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
@@ -41,24 +41,24 @@ class Exchange:
 
     @property
     def events(self) -> list[Any]:
-        """The JSON values of the server-sent events in the answer, in order."""
+        """JSON values of the server-sent events in the answer, in order."""
         return sse_events(self.body)
 
 
 ReadRecording: TypeAlias = Callable[[str], list[Exchange]]
-"""Gives a recording by name; the fixture `recording`."""
+"""Reader of recordings by name; the fixture `recording`."""
 
 
 def sse_events(body: bytes) -> list[Any]:
-    """The JSON values of the complete server-sent events in `body`: an event that is cut off is not one."""
+    """JSON values of the complete server-sent events in `body`. Truncated events are skipped."""
     complete = body.replace(b"\r\n", b"\n").split(b"\n\n")[:-1]
     lines = [line for event in complete for line in event.split(b"\n") if line.startswith(b"data: ")]
     return [json.loads(line[6:]) for line in lines if line != b"data: [DONE]"]
 
 
 def read_recording(path: Path) -> list[Exchange]:
-    """The exchanges of a recording in VCR's YAML form."""
-    # What the connection of that day needed is not what this one needs.
+    """Exchanges of a recording in VCR's YAML format."""
+    # Headers of the recorded connection do not apply to the replay.
     hop = {"connection", "content-encoding", "content-length", "transfer-encoding"}
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     interactions = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)["interactions"]
@@ -77,25 +77,25 @@ def read_recording(path: Path) -> list[Exchange]:
 
 @dataclass
 class Delivery:
-    """How an answer arrives. As it stands: one chunk per server-sent event, as fast as the client reads."""
+    """Transfer of an answer. Default: one chunk per server-sent event, as fast as the client reads."""
 
     piece_bytes: int | None = None
-    """Cut the body at every so many bytes instead of between events."""
+    """Size of the pieces in bytes; None: split between events."""
     headers_delay: float = 0.0
     """Seconds before the status line."""
     delay: float = 0.0
     """Seconds between two pieces."""
     pauses: Mapping[int, float] = field(default_factory=dict)
-    """Seconds before single pieces, by their number; 0 is the first."""
+    """Seconds before single pieces, by their number from 0."""
     hold_after: int | None = None
-    """After so many pieces send nothing more, and keep the connection open."""
+    """Number of pieces after which nothing more is sent, with the connection kept open."""
     cut_after: int | None = None
-    """End the connection after so many bytes of the body."""
+    """Number of bytes of the body after which the connection ends."""
     cut: Literal["reset", "close"] = "reset"
-    """`reset`: RST, as from a provider that crashed. `close`: an orderly end without the last chunk."""
+    """`reset`: RST, as from a crashed provider. `close`: orderly end without the last chunk."""
 
     def pieces(self, body: bytes) -> list[bytes]:
-        """`body` in the pieces in which it is sent, up to the cut."""
+        """Pieces of `body` to send, up to the cut."""
         body = body if self.cut_after is None else body[: self.cut_after]
         if self.piece_bytes:
             return [body[i : i + self.piece_bytes] for i in range(0, len(body), self.piece_bytes)]
@@ -106,7 +106,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Received:
-    """A request as the server got it."""
+    """Request received by the server."""
 
     method: str
     path: str
@@ -115,21 +115,21 @@ class Received:
 
 @dataclass
 class ReplayServer:
-    """Answers with `exchanges`, one after another. Use as `with replay(...) as server`."""
+    """Replays `exchanges` in order. Use as `with replay(...) as server`."""
 
     exchanges: Sequence[Exchange]
     deliveries: Sequence[Delivery]
     url: str = ""
     received: list[Received] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
-    """By answer: the bytes of the body that went out."""
+    """Bytes sent of each answer's body."""
     holding: threading.Event = field(default_factory=threading.Event)
-    """Set when an answer has come to its `hold_after`."""
+    """Set when an answer has reached its `hold_after`."""
     stopping: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, request: Received) -> tuple[int, Exchange, Delivery] | None:
-        """The answer to `request`: its index, what, and how. None where the recording is used up."""
+        """Index, exchange and delivery for `request`; None if the recording is exhausted."""
         with self._lock:
             index = len(self.received)
             self.received.append(request)
@@ -149,14 +149,14 @@ class _Handler(BaseHTTPRequestHandler):
         request = Received(self.command, urlsplit(self.path).path, json.loads(body))
         answer = self.replay.take(request)
         if answer is None:
-            # 400 and not 500: a client must not try again.
+            # 400 instead of 500, so that clients do not retry.
             self.send_error(400, "the recording has no more answers")
             return
         index, exchange, how = answer
         self.close_connection = True
         try:
             self._pause(how.headers_delay)
-            self.send_response_only(exchange.status)  # no date, which would tell two runs apart
+            self.send_response_only(exchange.status)  # no date, which would differ between two runs
             for name, value in exchange.headers:
                 self.send_header(name, value)
             self.send_header("transfer-encoding", "chunked")
@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self._send(index, exchange.body, how)
         except OSError:
-            pass  # the client left
+            pass  # the client has left
 
     def _send(self, index: int, body: bytes, how: Delivery) -> None:
         pieces = how.pieces(body)
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         if how.cut_after is None or how.cut_after > len(body):
             self.wfile.write(b"0\r\n\r\n")
         elif how.cut == "reset":
-            # Elsewhere than on Linux a reset also discards what the client has not read yet.
+            # On other systems than Linux, a reset also discards data that the client has not read yet.
             self._pause(0.05)
             linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -199,13 +199,12 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # a client that leaves is no fault of the server
+        pass  # a leaving client is not an error
 
 
 @contextmanager
 def replay(exchanges: Sequence[Exchange], *deliveries: Delivery) -> Iterator[ReplayServer]:
-    """Serve `exchanges` on a free port of 127.0.0.1. The nth answer arrives as the nth delivery says, further ones as
-    the last of them."""
+    """Serve `exchanges` on a free port of 127.0.0.1. The nth answer uses the nth delivery, further ones the last."""
     server = ReplayServer(exchanges, deliveries or [Delivery()])
     handler = type("Handler", (_Handler,), {"replay": server})
     http = _Server(("127.0.0.1", 0), handler)

@@ -1,6 +1,6 @@
-"""What a recorded stream says, read from its raw events by each provider's documentation.
+"""Reference reading of recorded streams, from raw events according to each provider's documentation.
 
-Written without a look at how pydantic-ai or the observer read them: the log is compared with this.
+Written independently of pydantic-ai and the observer, as a reference for the log.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from tests.support.recorded_agents import Api
 
 @dataclass
 class Part:
-    """One part of an answer, with its pieces as they came; empty ones are left out."""
+    """Part of an answer, with its non-empty pieces in order."""
 
     kind: str
     pieces: list[str] = field(default_factory=list)
     tool_name: str | None = None
     tool_call_id: str | None = None
     whole: bool = False
-    """The arguments came as a JSON object, not as pieces of text."""
+    """Whether the arguments arrived as a JSON object instead of pieces of text."""
 
 
 @dataclass
 class Answer:
-    """One streamed answer."""
+    """Streamed answer."""
 
     parts: dict[object, Part] = field(default_factory=dict)
-    """In the order in which they began."""
+    """Parts in order of their start."""
     usage: dict[str, int] = field(default_factory=dict)
-    """By the log's names. Empty: none was given."""
+    """Usage by the log's names; empty if not reported."""
     model: str | None = None
     response_id: str | None = None
     finish_reason: str | None = None
     service_tier: str | None = None
     cost: Decimal | None = None
-    """The charge that the provider reported, in US dollars."""
+    """Charge reported by the provider, in US dollars."""
     error: dict[str, Any] | None = None
-    """The error object within the stream."""
+    """Error object within the stream."""
 
     def piece(self, key: object, kind: str, text: str | None) -> Part:
         part = self.parts.setdefault(key, Part(kind))
@@ -51,12 +51,12 @@ class Answer:
 
     @property
     def kinds(self) -> list[str]:
-        """Kinds of the parts that held something, in the order in which they began."""
+        """Kinds of the non-empty parts, in order of their start."""
         return list(dict.fromkeys(part.kind for part in self.parts.values() if part.pieces))
 
 
 def read_answer(api: Api, events: list[Any]) -> Answer:
-    """The answer that the server-sent `events` amount to."""
+    """Read the answer in the server-sent `events`."""
     answer = Answer()
     for event in events:
         _READERS[api](answer, event)
@@ -72,14 +72,14 @@ _FINISH = {
     "STOP": "stop",
     "completed": "stop",
 }
-"""The providers' words in OpenTelemetry's."""
+"""Finish reasons of providers, in OpenTelemetry's vocabulary."""
 
 
 def _chat(answer: Answer, event: dict[str, Any]) -> None:
     if error := event.get("error"):
         answer.error = error
         if "choices" not in event:
-            if error.get("code") == "tool_use_failed":  # the call that Groq refused comes along as text
+            if error.get("code") == "tool_use_failed":  # Groq includes the refused call as text
                 call = json.loads(error["failed_generation"])
                 answer.parts["failed"] = Part("tool_call", [json.dumps(call["arguments"])], call["name"], whole=True)
             return
@@ -155,7 +155,7 @@ def _anthropic(answer: Answer, event: dict[str, Any]) -> None:
 
 
 def _anthropic_usage(usage: dict[str, Any]) -> dict[str, int]:
-    # The counts at the top leave the iterations that compact the history out, which are billed all the same.
+    # The top-level counts omit the compaction passes, which are billed as well.
     passes = [usage] + [it for it in usage.get("iterations") or () if it["type"] == "compaction"]
     read = sum(it["cache_read_input_tokens"] for it in passes)
     write = sum(it["cache_creation_input_tokens"] for it in passes)

@@ -1,4 +1,4 @@
-"""A server on the loopback interface that answers bytes, whatever it is asked."""
+"""Loopback server that sends fixed bytes, regardless of the request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def raw_server(*pieces: bytes, forever: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
-    """A server that answers `pieces`, then `forever` a bit at a time; gives its port, and what it was sent."""
+    """Server that sends `pieces`, then `forever` repeatedly; yields its port and the received data."""
     listener = socket.create_server(("127.0.0.1", 0))
     asked: list[bytes] = []
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""A realtime model of pydantic-ai whose provider is scripted."""
+"""Realtime model of pydantic-ai with a scripted provider."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic_ai.realtime.lifecycle import InferredLifecycle
 from pydantic_ai.usage import RequestUsage
 
 ENDS = object()
-"""The provider hangs up."""
+"""Marker: the provider closes the connection."""
 
 
 class _Connection(RealtimeConnection):
-    """Answers each thing it is sent with the next of its lists of events."""
+    """Answers each sent content with the next list of events."""
 
     def __init__(self, answers: Sequence[Sequence[Any]]) -> None:
         self._answers = iter(answers)

@@ -1,4 +1,4 @@
-"""For each recording the agent that asks what was asked then, through the provider's own client."""
+"""Agents that match the recordings, using the providers' own clients."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Api: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic", "google
 
 @dataclass(frozen=True)
 class RecordedAgent:
-    """An agent that fits a recording."""
+    """Agent that matches a recording."""
 
     recording: str
     api: Api
     model: str
-    """Name of the model, as asked for."""
+    """Requested model name."""
     build: Callable[[Model], Agent[None, Any]]
     prompt: str | None = None
-    """None: too long to be written here, taken from the recording."""
+    """None: taken from the recording, because the prompt is long."""
 
     @property
     def provider(self) -> str:
-        """Name of the provider, as pydantic-ai calls it."""
+        """Name of the provider in pydantic-ai."""
         return self.api.split("-")[0]
 
     def connect(self, url: str) -> AbstractAsyncContextManager[Agent[None, Any]]:
-        """The agent, its client talking to the server at `url`."""
+        """The agent with a client for the server at `url`."""
         return _connected(self, url)
 
 
@@ -42,7 +42,7 @@ async def _connected(recorded: RecordedAgent, url: str) -> AsyncIterator[Agent[N
         yield recorded.build(model)
 
 
-# --- the real clients; a retry of theirs would ask the server for an answer that the recording does not have --------
+# --- real clients, without retries: the recording has no answers for them ---
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The log of one run, taken apart for comparison."""
+"""Log of one run in a form for comparisons."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tests.support.provider_streams import Part
 
 @dataclass
 class LoggedRequest:
-    """One model request as the log tells it."""
+    """One logged model request."""
 
     start: Any = None
     chunks: list[StreamEvent] = field(default_factory=list)
     end: Any = None
 
     def parts(self) -> list[Part]:
-        """The parts of the answer in the order in which they began; empty pieces are left out."""
+        """Parts of the answer in order of their start, without empty pieces."""
         parts: dict[int, Part] = {}
         for event in self.chunks:
             data = event.data
@@ -31,7 +31,7 @@ class LoggedRequest:
         return list(parts.values())
 
     def times(self) -> dict[int, list[float]]:
-        """By part: when each piece arrived, in seconds after the start of the run."""
+        """Arrival times of the pieces by part, in seconds after the start of the run."""
         times: dict[int, list[float]] = {}
         for event in self.chunks:
             times.setdefault(event.data.part, []).extend(event.offset + us / 1e6 for us in event.data.offsets_us or [0])
@@ -39,7 +39,7 @@ class LoggedRequest:
 
 
 def requests_of(events: Sequence[StreamEvent]) -> list[LoggedRequest]:
-    """The model requests of a run, in order."""
+    """Model requests of a run, in order."""
     requests: dict[int, LoggedRequest] = {}
     for event in events:
         match event.event_type:
@@ -53,12 +53,12 @@ def requests_of(events: Sequence[StreamEvent]) -> list[LoggedRequest]:
 
 
 def of(events: Sequence[StreamEvent], *event_types: str) -> list[Any]:
-    """The data of the events of these types."""
+    """Payloads of the events of these types."""
     return [event.data for event in events if event.event_type in event_types]
 
 
 def assert_whole(events: Sequence[StreamEvent], outcome: str) -> None:
-    """One run, from its start to its one end, with every event in its place."""
+    """Assert that the events form one complete and consistent run."""
     assert len({event.run_id for event in events}) == 1
     assert [event.seq for event in events] == list(range(len(events)))
     assert [event.event_type for event in events if event.event_type in ("agent_start", "agent_end")] == [
@@ -75,8 +75,8 @@ def assert_whole(events: Sequence[StreamEvent], outcome: str) -> None:
 
 
 def assert_usage(logged: Any, given: dict[str, int]) -> None:
-    """The counts in the log are those that the provider gave; a count that it did not give is absent."""
+    """Assert that the log has exactly the counts given by the provider."""
     found = {name: logged.get(name) for name in logged if name.endswith("_tokens")} if logged is not None else {}
-    # pydantic-ai does not tell a zero that was sent from a count that was not: absent is right for either.
+    # pydantic-ai does not distinguish a reported zero from a missing count, so absent is correct for both.
     assert {k: v for k, v in found.items() if v} == {k: v for k, v in given.items() if v}
     assert set(found) <= set(given), "counts that the provider did not give"

@@ -1,4 +1,4 @@
-"""Exporters that take down what they are given, and fail as they are told to."""
+"""Exporters that keep their events, and fail on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.forwarded_logs import ids  # isort: skip
 
 
 class Sink(Exporter):
-    """Keeps what it takes. `away` is the number of calls for which it is away."""
+    """Keeps exported events. `away`: number of calls that raise `ExporterUnavailable`."""
 
     name = "sink"
 
@@ -45,7 +45,7 @@ class Sink(Exporter):
 
 
 class Recorded(Sink):
-    """Keeps a record of what was delivered, as the exporter of spans does."""
+    """Tracks delivered events, like the exporter of spans."""
 
     spans = True
 
@@ -58,7 +58,7 @@ class Recorded(Sink):
 
 
 def stops_after(stop: threading.Event, calls: int) -> Callable[[], None]:
-    """Sets `stop` in the given call."""
+    """Function that sets `stop` in its nth call."""
     left = [calls]
 
     def call() -> None:

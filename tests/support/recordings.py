@@ -1,4 +1,4 @@
-"""Recorded provider streams, where they are at hand."""
+"""Recorded provider streams, if available."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORDINGS = Path(os.environ.get("SIDESTREAM_RECORDINGS") or Path(__file__).pare
 
 @pytest.fixture(scope="session")
 def recording() -> ReadRecording:
-    """Reads a recording by name. Skips where the recordings are not at hand; in CI that is a failure."""
+    """Reader of recordings by name. Skips the test if there are no recordings; fails in CI."""
     if not RECORDINGS.is_dir():
         is_missing(f"no recorded provider streams in {RECORDINGS}; set SIDESTREAM_RECORDINGS to their folder")
     read: dict[str, list[Exchange]] = {}

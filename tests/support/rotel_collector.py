@@ -1,4 +1,4 @@
-"""rotel, a real collector: a program that takes OTLP and hands it on."""
+"""rotel, a real collector that receives and forwards OTLP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.missing import is_missing
 
 
 def program_of(package: str, path: str) -> str:
-    """The program that a package from PyPI brings. Without it the test is skipped, in the gate it fails."""
+    """Path of a program in a PyPI package. Skips the test if it is missing; fails in CI."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         is_missing(f"{package}, which installs from PyPI, is not installed")
@@ -23,7 +23,7 @@ def program_of(package: str, path: str) -> str:
 
 @contextmanager
 def collector(folder: Path, *exporter: str) -> Iterator[tuple[str, str]]:
-    """A collector with the given arguments for what it hands on to; gives its addresses for gRPC and for HTTP."""
+    """Collector with the given exporter arguments; yields its URLs for gRPC and HTTP."""
     ports = [free_port(), free_port()]
     command = [
         program_of("rotel", "rotel-agent"),
@@ -40,7 +40,7 @@ def collector(folder: Path, *exporter: str) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def running(command: list[str], folder: Path, ports: list[int]) -> Iterator[None]:
-    """A program that listens on `ports` while the block runs."""
+    """Run a program that listens on `ports` for the duration of the block."""
     said = folder / f"{Path(command[0]).name}.log"
     with said.open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)

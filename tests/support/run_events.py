@@ -1,4 +1,4 @@
-"""Builders of events: a payload from what a test is about, and a run from its payloads."""
+"""Builders of events: payloads with defaults, and runs from payloads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def event_log(
     began: datetime = BEGAN,
     gap: float = 0.5,
 ) -> list[StreamEvent]:
-    """The events of one run: each payload at the offset that it comes with, or `gap` seconds after the one before."""
+    """Events of one run: each payload at its given offset, or `gap` seconds after the previous one."""
     events = []
     for seq, item in enumerate(payloads):
         offset, data = item if isinstance(item, tuple) else (round(seq * gap, 6), item)
@@ -28,31 +28,31 @@ def event_log(
 
 
 def start(run_id: str, **facts: Any) -> AgentStart:
-    """An `agent_start` of a root run."""
+    """`agent_start` of a root run."""
     return AgentStart(**{"root_run_id": run_id, "model": MODEL["model"], **facts})
 
 
 def ask(request: int = 1, **facts: Any) -> LLMStart:
-    """An `llm_start` of a streamed request."""
+    """`llm_start` of a streamed request."""
     return LLMStart(**{"request": request, "streaming": True, **MODEL, **facts})
 
 
 def chunk(
     *pieces: str, request: int = 1, part: int = 0, kind: Any = "text", gap_us: int = 10_000, **facts: Any
 ) -> LLMChunk:
-    """An `llm_chunk` of `pieces` that came `gap_us` microseconds apart."""
+    """`llm_chunk` of `pieces` that arrived `gap_us` microseconds apart."""
     offsets = [gap_us * number for number in range(len(pieces))]
     times: dict[str, Any] = {"lengths": [*map(len, pieces)], "offsets_us": offsets}
     return LLMChunk(request=request, part=part, kind=kind, text="".join(pieces), **times, **facts)
 
 
 def answer(request: int = 1, outcome: str = "ok", **facts: Any) -> LLMEnd:
-    """An `llm_end`, whose usage is the provider's if it has one."""
+    """`llm_end`; the usage, if any, is the provider's."""
     source = "provider" if facts.get("usage") else "none"
     usual = {"streaming": True, "duration_seconds": 0.4, "usage_source": source, **MODEL}
     return LLMEnd(**{"request": request, "outcome": outcome, **usual, **facts})
 
 
 def end(outcome: str = "completed", **facts: Any) -> AgentEnd:
-    """An `agent_end`, successful if the run is completed."""
+    """`agent_end`, successful if the outcome is `completed`."""
     return AgentEnd(**{"outcome": outcome, "success": outcome == "completed", "duration_seconds": 3.0, **facts})

@@ -1,4 +1,4 @@
-"""What a log must hold in any case, and the outline of a run: its log in a line, as the tests expect it."""
+"""Invariants of a log, and the outline of a run: its log as one line, for expectations."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Events = Sequence[StreamEvent]
 
 
 def of(events: Events, event_type: str) -> list[Any]:
-    """The payloads of one type, in order."""
+    """Payloads of one type, in order."""
     return [event.data for event in events if event.event_type == event_type]
 
 
 def by_run(events: Events) -> list[list[StreamEvent]]:
-    """The events of each run, runs in the order of their start."""
+    """Events of each run, in order of the runs' start."""
     runs: dict[str, list[StreamEvent]] = {}
     for event in events:
         runs.setdefault(event.run_id, []).append(event)
@@ -26,7 +26,7 @@ def by_run(events: Events) -> list[list[StreamEvent]]:
 
 
 def outline(events: Events) -> str:
-    """One run in a line: what ended, how, in which order. `~` marks usage that is known to be partial."""
+    """One run as a line: what ended, how, in which order. `~` marks partial usage."""
     words: list[str] = []
     for event in events:
         data: Any = event.data
@@ -51,7 +51,7 @@ def outline(events: Events) -> str:
 
 
 def pieces_of(events: Events) -> dict[int, list[str]]:
-    """Every delta with text that the log holds, by the index of its part: parts may come interleaved."""
+    """Logged deltas with text, by part; parts may be interleaved."""
     pieces: dict[int, list[str]] = {}
     for data in of(events, "llm_chunk"):
         if data.lengths:
@@ -60,14 +60,14 @@ def pieces_of(events: Events) -> dict[int, list[str]]:
 
 
 def assert_pieces(events: Events, seen: dict[int, list[str]]) -> None:
-    """The log holds the deltas that the caller has `seen`, as they came; and maybe some that it left before it saw."""
+    """Assert that the log starts with the deltas in `seen`. The log may hold more, which the caller did not read."""
     logged = pieces_of(events)
     for index, pieces in seen.items():
         assert logged.get(index, [])[: len(pieces)] == pieces
 
 
 def assert_whole(events: Events) -> None:
-    """One run, told from start to end without a gap or a contradiction, whatever happened in it."""
+    """Assert that the events form one complete and consistent run, whatever its outcome."""
     assert [event.seq for event in events] == list(range(len(events)))
     types = [event.event_type for event in events]
     assert types.count(StreamEventType.AGENT_START) == types.count(StreamEventType.AGENT_END) == 1
@@ -145,7 +145,7 @@ def _assert_tools(events: Events, end: Any) -> None:
 
 
 def assert_answers(events: Events, messages: Sequence[ModelMessage]) -> None:
-    """What the log holds of each answer that came whole is what the run's history holds of it."""
+    """Assert that each complete answer in the log equals the answer in the run's history."""
     run_id = events[0].run_id
     answers = [message for message in messages if isinstance(message, ModelResponse) and message.run_id == run_id]
     whole = [data.request for data in of(events, "llm_end") if data.outcome == "ok"]

@@ -1,4 +1,4 @@
-"""A model that says what it is told to, piece by piece, streaming or not; and the agents of the tests, made with it."""
+"""Scripted model, streaming or not, and agents made with it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ FOREVER = 3600.0
 
 @dataclass
 class Scene:
-    """A run on stage, for those in the wings who wait for a moment of it."""
+    """State of a played run, for tasks that wait for a moment of the run."""
 
     stuck: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the model, or a tool, has come to a wait without end."""
+    """Set when the model or a tool has started an endless wait."""
     task: asyncio.Task[Any] | None = None
-    """The caller's."""
+    """Task of the caller."""
     seen: list[Any] = field(default_factory=list)
-    """What the caller was given so far, as plain values."""
+    """Items received by the caller so far, as plain values."""
     turns: defaultdict[int, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
-    """Set by those that wait for each other."""
+    """Events for tasks that wait for each other."""
 
     async def wait(self) -> None:
-        """Wait without end."""
+        """Wait endlessly."""
         self.stuck.set()
         await asyncio.sleep(FOREVER)
 
     async def until_stuck(self) -> None:
-        """Until the run has come to a wait without end, and nothing else moves."""
+        """Wait until the run has started an endless wait, and no other task is active."""
         async with asyncio.timeout(20):
             await self.stuck.wait()
         await asyncio.sleep(0.01)
@@ -47,14 +47,14 @@ scene: ContextVar[Scene] = ContextVar("scene")
 
 @dataclass(frozen=True)
 class Think:
-    """A piece of thinking."""
+    """Piece of thinking."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call. Its arguments come in `pieces`."""
+    """Tool call whose arguments arrive in `pieces` pieces."""
 
     tool: str
     args: str = "{}"
@@ -62,7 +62,7 @@ class Call:
     pieces: int = 1
 
     def deltas(self) -> Iterator[DeltaToolCall]:
-        """The call as a provider streams it: the first piece has the name and the id."""
+        """Deltas of the call as streamed by a provider: name and id in the first one."""
         size = max(1, -(-len(self.args) // self.pieces))
         for start in range(0, len(self.args), size):
             name, call_id = (self.tool, self.id) if start == 0 else (None, None)
@@ -71,42 +71,42 @@ class Call:
 
 @dataclass(frozen=True)
 class Stuck:
-    """The provider falls silent without end."""
+    """Endless silence of the provider."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """The provider takes its time."""
+    """Pause of the provider."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Fail:
-    """The provider's connection breaks."""
+    """Broken connection to the provider."""
 
     error: Callable[[], Exception]
 
 
 @dataclass(frozen=True)
 class Used:
-    """What an answer used, where it is not streamed."""
+    """Usage of an answer without streaming."""
 
     input_tokens: int
     output_tokens: int
 
 
 Step: TypeAlias = str | Think | Call | Pause | Stuck | Fail | Used
-"""A text is a piece of text."""
+"""Steps of an answer; a string is a piece of text."""
 
 
 @dataclass
 class Script:
-    """What a model says: one list of steps for each request of a run. The last one serves all further requests."""
+    """Answers of a model: one list of steps for each request of a run; the last list is repeated."""
 
     answers: Sequence[Sequence[Step]]
     calls: list[str] = field(default_factory=list)
-    """`request` or `stream`, for each time the model was called."""
+    """`request` or `stream` for each call of the model."""
 
     def _answer(self, messages: list[ModelMessage]) -> Sequence[Step]:
         said = sum(isinstance(message, ModelResponse) for message in messages)
@@ -158,7 +158,7 @@ class Script:
 
 
 def scripted(*answers: Sequence[Step], name: str = "function:scripted") -> FunctionModel:
-    """A model that gives `answers`, one for each request of a run."""
+    """Model with `answers`, one for each request of a run."""
     script = Script(answers)
     model = FunctionModel(script.request, stream_function=script.stream, model_name=name)
     model.script = script  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def scripted(*answers: Sequence[Step], name: str = "function:scripted") -> Funct
 
 
 def calls_of(model: Any) -> list[str]:
-    """How a scripted model was called, or those behind a fallback model, one after the other."""
+    """Calls of a scripted model, or of all models behind a fallback model."""
     if isinstance(model, FallbackModel):
         return [call for each in model.models for call in calls_of(each)]
     script: Script = model.script
@@ -174,6 +174,6 @@ def calls_of(model: Any) -> list[str]:
 
 
 def agent_of(*answers: Sequence[Step], tools: Sequence[Any] = (), **settings: Any) -> Agent[Any, Any]:
-    """An agent whose model gives `answers`."""
+    """Agent whose model gives `answers`."""
     model = settings.pop("model", None) or scripted(*answers)
     return Agent(model, name=settings.pop("name", "clerk"), tools=tools, **settings)

@@ -1,4 +1,4 @@
-"""One and the same answer in the words of each provider's API, streamed and whole: a text, a tool call, usage."""
+"""The same answer in each provider's API, streamed and whole: a text, a tool call, and usage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = {
 PIECES = ("I will ", "look.")
 ARGS = '{"at": "A-1"}'
 USED = (1000, 20)
-"""Tokens in and out; 400 of those in are from the cache, where the API says so."""
+"""Input and output tokens; 400 input tokens are cached, if the API reports cached tokens."""
 
 
 def _chunk(api: str, delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def _completion(api: str) -> dict[str, Any]:
 
 
 def response(status: str = "in_progress", **more: Any) -> dict[str, Any]:
-    """An answer of the Responses API, with `more` of its fields."""
+    """Response of the Responses API, with further fields."""
     return {
         "id": "resp_1",
         "object": "response",
@@ -163,7 +163,7 @@ _CALL = {"functionCall": {"name": "look", "args": json.loads(ARGS)}}
 
 
 def events_of(api: str) -> list[dict[str, Any]]:
-    """The events of the streamed answer."""
+    """Events of the streamed answer."""
     match api:
         case "responses":
             return _responses()
@@ -176,13 +176,13 @@ def events_of(api: str) -> list[dict[str, Any]]:
 
 
 def streamed(api: str, events: list[dict[str, Any]] | None = None) -> bytes:
-    """The streamed answer as the body of an HTTP answer; or other `events`."""
+    """Body of the HTTP response with the streamed answer, or with other `events`."""
     done = api in ("chat", "mistral", "groq") and events is None
     return body_of(events_of(api) if events is None else events, named=api == "messages", done=done)
 
 
 def whole(api: str) -> bytes:
-    """The answer at once, as the body of an HTTP answer."""
+    """Body of the HTTP response without streaming."""
     match api:
         case "responses":
             answer = _finished()
@@ -196,14 +196,14 @@ def whole(api: str) -> bytes:
 
 
 def refused(api: str) -> bytes:
-    """The body of an HTTP answer that refuses the request."""
+    """Body of an HTTP response that rejects the request."""
     if api == "content":
         return json.dumps({"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}}).encode()
     return json.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": "too long"}}).encode()
 
 
 def failing(api: str) -> list[dict[str, Any]]:
-    """The stream of an answer that fails after its first pieces."""
+    """Events of an answer that fails after its first pieces."""
     error = {"type": "server_error", "code": "server_error", "message": "overloaded"}
     match api:
         case "responses":

@@ -1,4 +1,4 @@
-"""Calls through the real clients of providers, in each of the ways in which programs make them."""
+"""Calls through the real clients of providers, in every form that programs use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASKED: Any = [{"role": "user", "content": "Where is it?"}]
 
 @dataclass
 class View:
-    """What the caller got: the classes of streams and items, the items as data, and what was raised."""
+    """View of the caller: classes of streams and items, items as data, and the exception."""
 
     items: list[Any] = field(default_factory=list)
     raised: tuple[type, str] | None = None
@@ -26,18 +26,18 @@ class View:
 
 
 def _same(data: Any) -> Any:
-    """`data` without what differs from call to call: headers and, in litellm's, the time of the answer."""
+    """`data` without fields that differ between calls: headers, and litellm's creation time."""
     own = ("sdk_http_response", "created")
     return {name: value for name, value in data.items() if name not in own} if isinstance(data, dict) else data
 
 
 Ask: TypeAlias = Callable[[str, View, int | None], Any]
-"""Asks the server at an address; takes into a view what comes, up to so many items."""
+"""Function that calls the server at a URL, and passes up to a number of items to a view."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to ask."""
+    """One form of a call."""
 
     sdk: str
     api: str
@@ -46,11 +46,11 @@ class Way:
 
     @property
     def is_async(self) -> bool:
-        """Whether the SDK's asynchronous client is asked."""
+        """Whether the SDK's asynchronous client is used."""
         return inspect.iscoroutinefunction(self.ask)
 
     def seen(self, url: str, leave_after: int | None = None) -> View:
-        """What a caller sees who leaves after so many items."""
+        """View of a caller that leaves after `leave_after` items."""
         view = View()
         try:
             made = self.ask(url, view, leave_after)
@@ -80,7 +80,7 @@ async def _aread(stream: Any, view: View, leave_after: int | None) -> None:
 
 
 def _stainless(library: str, api: str, ask: Callable[..., Any]) -> dict[str, Way]:
-    """`ask(client, **options)` with a client of `library`, in each way."""
+    """All forms of `ask(client, **options)` with a client of `library`."""
 
     def client(url: str) -> Any:
         module = __import__(library)
@@ -129,7 +129,7 @@ def _stainless(library: str, api: str, ask: Callable[..., Any]) -> dict[str, Way
 
 
 def _raw() -> dict[str, Way]:
-    """OpenAI's raw responses, whose parsed form is what LangChain asks for."""
+    """Raw responses of OpenAI's client, used by LangChain."""
 
     def client(url: str) -> Any:
         import openai
@@ -171,7 +171,7 @@ def _raw() -> dict[str, Way]:
 
 
 def _helpers() -> dict[str, Way]:
-    """The clients' own `.stream()` helpers."""
+    """`.stream()` helpers of the clients."""
 
     def chat(url: str, view: View, leave_after: int | None) -> None:
         import openai
@@ -204,7 +204,7 @@ def _helpers() -> dict[str, Way]:
 def _ways(
     sdk: str, api: str, whole: Callable[..., Any], awhole: Callable[..., Any], stream: Ask, astream: Ask
 ) -> dict[str, Way]:
-    """The four ways in which an SDK is asked; `whole` and `awhole` take an address and give the answer."""
+    """Four forms of a call of an SDK; `whole` and `awhole` return the answer from a URL."""
 
     def take(url: str, view: View, _: int | None) -> None:
         view.take(whole(url))
@@ -276,7 +276,7 @@ def _mistral() -> dict[str, Way]:
 
 
 def litellm_ways() -> dict[str, Way]:
-    """Calls of litellm, apart from the others: importing it takes longer than all their tests."""
+    """Calls of litellm. Separate, because its import takes longer than all its tests."""
 
     def asked(url: str, **more: Any) -> dict[str, Any]:
         where = {"model": f"openai/{MODELS['chat']}", "api_base": url, "api_key": "none", "max_retries": 0}

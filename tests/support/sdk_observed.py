@@ -1,4 +1,4 @@
-"""Calls of SDKs in a process that is observed by `install()`, beside the same calls bare."""
+"""SDK calls in a process observed by `install()`, compared with the same calls unobserved."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ EVENTS = (("content-type", "text/event-stream"),)
 
 @dataclass
 class Installed:
-    """A process that is observed, and its log by run."""
+    """Observed process, and its log by run."""
 
     sidecar: Sidecar
     memory: InMemoryExporter = field(default_factory=InMemoryExporter)
 
     def runs(self) -> list[list[StreamEvent]]:
-        """The events of each run, in the order in which the runs began. All of them are over."""
+        """Events of each run, in order of the runs' start. Asserts that all runs have ended."""
         assert self.sidecar.flush() == {}
         stats = self.sidecar.stats()
         assert (stats.recording_errors, stats.runs_in_progress) == (0, 0)
@@ -40,7 +40,7 @@ class Installed:
         return list(found.values())
 
     def outlines(self) -> list[list[tuple[Any, ...]]]:
-        """What each run amounts to."""
+        """Outline of each run."""
         return [outline(events) for events in self.runs()]
 
 
@@ -52,7 +52,7 @@ def answering(body: bytes, *, status: int = 200, json: bool = False, delivery: D
 
 
 def cancelled(way: Way, body: bytes, *, by_limit: bool = False) -> Installed:
-    """The log of a call that is cancelled, or over its time, while it waits for its answer, or for more of it."""
+    """Log of a call that is cancelled, or exceeds a time limit, during the wait for its answer."""
     exchange = Exchange("POST", "http://x/", None, 200, EVENTS if way.streaming else JSON, body)
     memory = InMemoryExporter()
     installed = Installed(sidestream.install(memory), memory)
@@ -91,7 +91,7 @@ def both(
     before_end: Callable[[Sidecar], object] = lambda sidecar: None,
     **how: Any,
 ) -> tuple[View, View, Installed]:
-    """What a caller sees, bare and observed. `before_end` is called while the process is still observed."""
+    """Views of an unobserved and an observed caller. `before_end` is called while the process is still observed."""
     with answering(body, **how) as url:
         bare = way.seen(url, leave_after)
     memory = InMemoryExporter()

@@ -1,4 +1,4 @@
-"""Real programs in processes of their own, and what they left in their log."""
+"""Real programs in processes of their own, and their logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from sidestream import StreamEvent, decode_line
 
 SAFETY = 60.0
-"""Seconds after which a program is taken to hang."""
+"""Seconds after which a program is considered hung."""
 
 OBSERVED = """
     import os
@@ -28,7 +28,7 @@ OBSERVED = """
         run.end("completed")
         sidecar.close_run(run)
 """
-"""For programs that need no agent: `record(sidecar, run_id, events)` makes a run of `events + 2` events."""
+"""Preamble without an agent: `record(sidecar, run_id, events)` makes a run of `events + 2` events."""
 
 AGENT = """
     import asyncio, os, sys
@@ -51,12 +51,12 @@ AGENT = """
             async for text in stream.stream_text(delta=True):
                 print(text, flush=True)
 """
-"""For programs that need one: `agent`, observed unless OBSERVE is 0, says WORDS words with pauses of PAUSE seconds."""
+"""Preamble with an agent: `agent`, observed unless OBSERVE is 0, streams WORDS words with pauses of PAUSE seconds."""
 
 
 @dataclass
 class Ended:
-    """A program that is over."""
+    """Finished program."""
 
     code: int
     out: str
@@ -64,14 +64,14 @@ class Ended:
     log: Path
 
     def files(self) -> dict[str, list[StreamEvent]]:
-        """The events of each file of the log. Raises where a line is not an event."""
+        """Events of each log file. Raises if a line is not an event."""
         return {
             path.name: [decode_line(line) for line in path.read_bytes().splitlines()]
             for path in sorted(self.log.glob("*.jsonl"))
         }
 
     def runs(self) -> dict[str, list[str]]:
-        """Event types by run, each in the order of the log; asserts that no event is there twice and none lacks."""
+        """Event types by run, in the order of the log. Asserts that no event is missing or duplicated."""
         runs: dict[str, list[str]] = {}
         for events in self.files().values():
             for event in events:
@@ -82,7 +82,7 @@ class Ended:
 
 
 class Program:
-    """A program that is running."""
+    """Running program."""
 
     def __init__(self, folder: Path, source: str, **env: str) -> None:
         self.log = folder / "log"
@@ -100,7 +100,7 @@ class Program:
         )
 
     def wait_for_line(self) -> str:
-        """Wait until it prints a line."""
+        """Wait for a line of output."""
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 

@@ -1,4 +1,4 @@
-"""A model that says what it is told to, an agent around it, and a loop that hears every complaint."""
+"""Scripted model and agent, and an event loop that fails on any complaint."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 Do: TypeAlias = Callable[[], Awaitable[None]]
 Step: TypeAlias = str | Think | Call | Exception | Do
-"""A text is one delta, an exception is raised, a function is awaited."""
+"""Steps of an answer: a string is a delta, an exception is raised, a function is awaited."""
 
 
 def model_of(*answers: Sequence[Step], name: str = "gpt-5") -> FunctionModel:
-    """A model that gives `answers`, one for each request of a conversation; the last one serves all further ones.
+    """Model with `answers`, one for each request of a conversation; the last one is repeated.
 
-    Not streamed, it says something short.
+    Without streaming, the model gives a short fixed answer.
     """
 
     async def stream(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
@@ -57,40 +57,40 @@ def model_of(*answers: Sequence[Step], name: str = "gpt-5") -> FunctionModel:
 
 
 def agent_of(*answers: Sequence[Step], tools: Sequence[Any] = (), **settings: Any) -> Agent[Any, Any]:
-    """An agent whose model gives `answers`."""
+    """Agent whose model gives `answers`."""
     return Agent(model_of(*answers), name=settings.pop("name", "clerk"), tools=tools, **settings)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Until `condition()`, or five seconds have passed."""
+    """Wait for `condition()`, at most five seconds."""
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
 async def forever() -> None:
-    """A provider, or a tool, that has fallen silent."""
+    """Endless silence of a provider or a tool."""
     await asyncio.sleep(3600)
 
 
 def types_of(events: Sequence[StreamEvent]) -> list[str]:
-    """The event types, in order."""
+    """Event types, in order."""
     return [event.event_type.value for event in events]
 
 
 def texts_of(events: Sequence[StreamEvent], kind: str = "text") -> list[str]:
-    """The text of each `llm_chunk` of one kind."""
+    """Text of each `llm_chunk` of one kind."""
     return [event.data.text for event in events if event.event_type == "llm_chunk" and event.data.kind == kind]
 
 
 def of(events: Sequence[StreamEvent], event_type: str) -> list[Any]:
-    """The payloads of one type."""
+    """Payloads of one type."""
     return [event.data for event in events if event.event_type == event_type]
 
 
 @dataclass
 class Log:
-    """A sidecar and what it has exported."""
+    """Sidecar and its exported events."""
 
     memory: InMemoryExporter = field(default_factory=InMemoryExporter)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -107,17 +107,17 @@ class Log:
 
     @property
     def endings(self) -> list[str]:
-        """The outcome of each run that has ended."""
+        """Outcomes of the ended runs."""
         return [data.outcome for data in of(self.events, "agent_end")]
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, where the loop, the garbage collector, warnings and logs have nothing to complain of."""
+    """`asyncio.run` that asserts no complaints by the loop, the garbage collector, warnings and logs."""
     noise: list[Any] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "exporter=" not in record.getMessage():  # what the sidecar says of an exporter that fails
+            if "exporter=" not in record.getMessage():  # diagnostics about a failing exporter
                 noise.append(record.getMessage())
 
     async def heard() -> T:
@@ -126,7 +126,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             return await main
         finally:
             gc.collect()
-            for turn in range(1_000):  # a cancelled task may wait for a thread, and a busy machine takes its time
+            for turn in range(1_000):  # a cancelled task may wait for a thread on a busy machine
                 await asyncio.sleep(0 if turn < 10 else 0.01)
                 left = asyncio.all_tasks() - {asyncio.current_task()}
                 if turn >= 10 and not left:

@@ -1,4 +1,4 @@
-"""Streams to tap, and what is seen of one that is consumed."""
+"""Streams to tap, and the log of their runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidestream.events import AgentEnd, LLMEnd, StreamEvent
 
 
 class Watching:
-    """A sidecar, and its log by run."""
+    """Sidecar and its log."""
 
     def __init__(self, **settings: Any) -> None:
         self.memory = InMemoryExporter()
@@ -25,13 +25,13 @@ class Watching:
         return [event.data for event in self.events("agent_end")]
 
     def answer(self) -> LLMEnd:
-        """The end of the one request there was."""
+        """End of the only request."""
         (end,) = self.events("llm_end")
         data: LLMEnd = end.data
         return data
 
     def outcome(self) -> str:
-        """Of the one run there was, which is over."""
+        """Outcome of the only run, which has ended."""
         (end,) = self.ends()
         assert self.sidecar.stats().runs_in_progress == 0
         assert [event.seq for event in self.events()] == list(range(len(self.events())))
@@ -46,7 +46,7 @@ class Watching:
 
 @contextmanager
 def observed_streams() -> Iterator[Watching]:
-    """A sidecar for the streams of one test, in which no recording error may occur."""
+    """Sidecar for the streams of one test. Asserts that there are no recording errors."""
     watching = Watching()
     with watching.sidecar:
         yield watching
@@ -54,7 +54,7 @@ def observed_streams() -> Iterator[Watching]:
 
 
 class Items(AsyncIterator[Any]):
-    """An async iterator that is no generator: an exception among its items is raised, and it goes on after it."""
+    """Async iterator that is not a generator: exceptions among its items are raised, and the iteration continues."""
 
     def __init__(self, items: list[Any]) -> None:
         self._items = iter(items)
@@ -72,7 +72,7 @@ class Items(AsyncIterator[Any]):
 
 
 class PlainItems(Iterator[Any]):
-    """The same, plain."""
+    """Plain counterpart of `Items`."""
 
     def __init__(self, items: list[Any]) -> None:
         self._items = iter(items)

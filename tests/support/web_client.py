@@ -1,4 +1,4 @@
-"""A client of the pages, without a server."""
+"""Client of the pages, without a server."""
 
 from __future__ import annotations
 

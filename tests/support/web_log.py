@@ -1,4 +1,4 @@
-"""A small log with one of everything that pages show, and a server of the pages over it."""
+"""Small log with an example of everything that pages show."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANSWER = ("Your ", "bag ", "arrives ", "on ", "Thursday ", "\N{BICYCLE}", ".")
 def lines(
     run_id: str, told: Sequence[tuple[float, Payload]], *, agent: str | None = "support", begun: datetime = BEGUN
 ) -> bytes:
-    """A run as lines of a log, from what happened and how many seconds after its start."""
+    """Lines of a run, from payloads and their seconds after the start."""
     return b"".join(map(encode_line, event_log(run_id, *told, agent=agent, began=begun)))
 
 
@@ -60,7 +60,7 @@ def ends(at: float, outcome: Any = "completed", **more: Any) -> tuple[float, Age
 
 
 def shop_run(run_id: str = SHOP, billing_id: str = BILLING) -> bytes:
-    """Two requests, a tool that is tried twice, a sub-agent in a tool, an event of the application's own."""
+    """Two requests, a tool with a retry, a sub-agent in a tool, and a custom event."""
     begin = start(
         run_id,
         trace_id=TRACE,
@@ -145,7 +145,7 @@ total = 39
 
 
 def rich_run(run_id: str = RICH) -> bytes:
-    """A prompt with pictures, a tool with nested arguments and media in its result, and an answer in Markdown."""
+    """Prompt with pictures, a tool with nested arguments and media in its result, and a Markdown answer."""
     prompt = [
         "Where is my order? Look at **this**:",
         {"kind": "binary", "media_type": "image/png", "bytes": 6301},
@@ -177,7 +177,7 @@ def rich_run(run_id: str = RICH) -> bytes:
 
 
 def long_run(run_id: str, calls: int) -> bytes:
-    """So many tool calls, the last of which fails."""
+    """Run of `calls` tool calls, the last of which fails."""
     told: list[tuple[float, Payload]] = [(0.0, start(run_id, prompt="Sort all orders."))]
     for number in range(calls):
         at, failed = 0.01 * number, number == calls - 1
@@ -199,7 +199,7 @@ def long_run(run_id: str, calls: int) -> bytes:
 
 
 def write_log(folder: Path) -> Path:
-    """Four runs, one of them a sub-agent's."""
+    """Write a log of four runs, one of them a sub-agent's."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log.jsonl").write_bytes(shop_run() + plain_run() + failed_run())
     return folder
