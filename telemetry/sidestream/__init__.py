@@ -81,7 +81,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "ConsoleExporter":  # an exporter, and what it needs, is imported when it is used
+    if name == "ConsoleExporter":  # imported on first use, because exporters import heavy libraries
         from sidestream_exporters.console import ConsoleExporter
 
         return ConsoleExporter

@@ -22,7 +22,7 @@ The metrics of the [Prometheus exporter](exporters.md#prometheus), and of the OT
 
 **Labels** contain names, never ids, prompts or error texts. A label has at most {MAX_VALUES} values (`label_values`),
 and a metric at most {SERIES_PER_VALUE} times as many time series. Further values are counted as `other`, and in
-`sidestream_label_overflow_total`. A tool name that the model made up is counted as `unknown`.
+`sidestream_label_overflow_total`. A tool name invented by the model is counted as `unknown`.
 
 **Exemplars** exist in the OpenMetrics format only: the last one of each histogram bucket and of each counter. They have
 `run_id`, and `trace_id` and `span_id` if the trace is kept. Prometheus stores them with
@@ -44,7 +44,7 @@ _TOKENS = 'sidestream_tokens_total{type=~"input|output"}'
 QUERIES = {
     "runs per second that fail, by agent": 'sum by (agent) (rate(sidestream_runs_total{outcome="error"}[5m]))',
     "dollars per hour, by model": "3600 * sum by (model) (rate(sidestream_cost_usd_total[5m]))",
-    "95th percentile of the time to the first word": f"histogram_quantile(0.95, sum by (le) (rate({_FIRST_WORD}[5m])))",
+    "95th percentile of the time to the first text": f"histogram_quantile(0.95, sum by (le) (rate({_FIRST_WORD}[5m])))",
     "tokens per run": f"sum(rate({_TOKENS}[5m])) / sum(rate(sidestream_runs_total[5m]))",
     "share of input that came from the cache": f"sum(rate({_CACHED}[5m])) / sum(rate({_INPUT}[5m]))",
     "tools that fail": 'sum by (tool) (rate(sidestream_tool_calls_total{outcome="failed"}[5m]))',
@@ -56,7 +56,7 @@ def made() -> str:
     """Contents of the page."""
     parts = [INTRODUCTION]
     for title, prefix, source in GROUPS:
-        parts.append(f"## {title}\n\n| metric | kind | unit | what it counts | labels |\n|---|---|---|---|---|")
+        parts.append(f"## {title}\n\n| metric | kind | unit | meaning | labels |\n|---|---|---|---|---|")
         chosen = [m for m in METRICS if m.name.startswith(prefix) and m.source == source]
         parts[-1] += "".join(f"\n{row}" for row in map(_row, chosen)) + "\n"
     parts.append("## Buckets\n\n| histogram | upper bounds |\n|---|---|\n" + "\n".join(_buckets()) + "\n")
