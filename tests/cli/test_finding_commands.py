@@ -20,7 +20,7 @@ class TestStats:
         heads = [line.split()[0] for line, before in zip(rest, ["", *rest], strict=False) if not before and line]
         assert heads == ["agent", "model", "tool"]
 
-    def test_what_is_not_as_hoped(self, log: Path) -> None:
+    def test_unusual_outcomes_are_counted(self, log: Path) -> None:
         """Unusual outcomes are counted for each agent and tool."""
         lines = invoke("stats", log).stdout.splitlines()
         assert next(line for line in lines if line.startswith("support")).endswith("1 abandoned, 1 error")
@@ -67,7 +67,7 @@ class TestSearch:
             "order 4711: shipped on Monday",
         ]
 
-    def test_as_it_reads(self, log: Path) -> None:
+    def test_streamed_text_is_joined(self, log: Path) -> None:
         """A sentence that was streamed word by word is found."""
         assert "on its way, and that is all" in invoke("search", "its way, and that", log).stdout
 

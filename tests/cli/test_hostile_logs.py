@@ -50,8 +50,8 @@ def test_json_steers_no_terminal_and_says_the_same(command: tuple[str, ...], tmp
     log = log_of(tmp_path, AgentStart(root_run_id="run-1", prompt=prompt), agent=CONTROLS)
     text = invoke(*command, log, "--json").stdout
     assert not set(text) & set(CONTROLS.replace("31m", "").replace("52;c;aGk=", ""))
-    told = json.loads(text)
-    first = told[0] if isinstance(told, list) else told
+    printed = json.loads(text)
+    first = printed[0] if isinstance(printed, list) else printed
     assert CONTROLS in (first.get("agent_name"), first.get("summary", {}).get("agent_name"))
 
 
@@ -60,12 +60,12 @@ class TestTailOfLongLines:
         return [LLMStart(request=n + 1, model="m", streaming=True, instructions="p" * size) for n in range(number)]
 
     @pytest.mark.parametrize("name", ["log.jsonl", "log.jsonl.gz"])
-    def test_as_many_as_asked_for(self, name: str, tmp_path: Path) -> None:
+    def test_the_requested_number_of_events(self, name: str, tmp_path: Path) -> None:
         """The requested number of events is printed, for long lines and for compressed files too."""
         log = write(tmp_path / name, sequence(self.events(6, 400_000), "run-1"))
         assert len(invoke("tail", log, "--json", "-n", 4).stdout.splitlines()) == 4
 
-    def test_of_the_runs_that_are_meant(self, tmp_path: Path) -> None:
+    def test_events_of_matching_runs(self, tmp_path: Path) -> None:
         """The last steps of one agent are found before many steps of another."""
         meant = sequence(self.events(3, 10), "run-1", agent="meant")
         others = sequence(self.events(3, 400_000), "run-2", agent="other", minutes=1)

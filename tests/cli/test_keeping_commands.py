@@ -41,16 +41,16 @@ class TestValidate:
         lines[3:3] = [b'{"foreign": 1}\n', b"{damaged\n", lines[0].replace(b'"v":1', b'"v":9')]
         file = tmp_path / "x.jsonl"
         file.write_bytes(b"\n".join([b"", *(line.rstrip() for line in lines)]) + b'\n{"torn":')
-        told = [line.split(": ")[:2] for line in invoke("validate", file, code=1).stdout.splitlines()[:-1]]
+        faults = [line.split(": ")[:2] for line in invoke("validate", file, code=1).stdout.splitlines()[:-1]]
         last = len(lines) + 2
-        assert told == [
+        assert faults == [
             [f"{file}:5", "foreign"],
             [f"{file}:6", "damaged"],
             [f"{file}:7", "future"],
             [f"{file}:{last}", "torn"],
         ]
 
-    def test_runs_that_are_not_whole(self, events: list[AnyEvent], tmp_path: Path) -> None:
+    def test_incomplete_runs(self, events: list[AnyEvent], tmp_path: Path) -> None:
         """Reported for runs: a gap, a duplicate event, an event after the end, a missing start."""
         ids = list(dict.fromkeys(event.run_id for event in events))
         first, second = ([event for event in events if event.run_id == run_id] for run_id in ids[:2])
@@ -58,16 +58,16 @@ class TestValidate:
         first.insert(4, first[3])
         late = msgspec.structs.replace(first[1], seq=first[-1].seq + 1)
         (tmp_path / "x.jsonl").write_bytes(b"".join(lines_of([*first, late, *second[1:]])))
-        told = json.loads(invoke("validate", tmp_path, "--json", code=1).stdout)["problems"]
-        assert [(each["kind"], each["line"], each["run_id"]) for each in told] == [
+        faults = json.loads(invoke("validate", tmp_path, "--json", code=1).stdout)["problems"]
+        assert [(each["kind"], each["line"], each["run_id"]) for each in faults] == [
             ("twice", 5, first[0].run_id),
             ("after_end", len(first) + 1, first[0].run_id),
             ("gap", 4, first[0].run_id),
             ("no_start", len(first) + 2, second[0].run_id),
         ]
-        assert "2 events are missing between 2 and 5" in told[2]["message"]
+        assert "2 events are missing between 2 and 5" in faults[2]["message"]
 
-    def test_chunks_that_were_not_wanted(self, events: list[AnyEvent], tmp_path: Path) -> None:
+    def test_chunks_that_were_not_logged(self, events: list[AnyEvent], tmp_path: Path) -> None:
         """Gaps are not reported for a run without any chunk, because chunks were not logged."""
         (tmp_path / "x.jsonl").write_bytes(b"".join(lines_of([e for e in events if e.event_type != "llm_chunk"])))
         assert "no problems" in invoke("validate", tmp_path).stdout
@@ -140,7 +140,7 @@ class TestExport:
         invoke("export", log, "--run", summaries(log)[2]["run_id"][-8:], "--out", tmp_path / "run.html")
         assert "PP-12" in (tmp_path / "run.html").read_text("utf-8")
 
-    def test_nothing_is_written_over(self, log: Path, tmp_path: Path) -> None:
+    def test_no_file_is_overwritten(self, log: Path, tmp_path: Path) -> None:
         (tmp_path / "runs.csv").write_text("mine")
         assert "exists already" in mistake("export", log, "--out", tmp_path / "runs.csv")
         assert (tmp_path / "runs.csv").read_text() == "mine"
@@ -196,7 +196,7 @@ class TestRedact:
         copied = gzip.decompress((tmp_path / "clean" / "x.jsonl.gz").read_bytes())
         assert len(copied.splitlines()) == len(events)
 
-    def test_what_cannot_be_read(self, events: list[AnyEvent], tmp_path: Path) -> None:
+    def test_unreadable_lines_are_left_out(self, events: list[AnyEvent], tmp_path: Path) -> None:
         """Unreadable lines are left out and counted."""
         source = tmp_path / "x.jsonl"
         source.write_bytes(b'{"secret": "4711"}\n' + b"".join(lines_of(events)) + b'{"secret')
@@ -209,7 +209,7 @@ class TestRedact:
         invoke("redact", log, "--out", tmp_path / "clean", "--agent", "billing")
         assert [run["agent_name"] for run in summaries(tmp_path / "clean")] == ["billing"]
 
-    def test_nothing_is_written_over(self, log: Path, tmp_path: Path) -> None:
+    def test_no_file_is_overwritten(self, log: Path, tmp_path: Path) -> None:
         """Neither the log nor any other file is overwritten."""
         copied = Path(shutil.copytree(log, tmp_path / "log"))
         before = {file: file.read_bytes() for file in copied.iterdir()}

@@ -29,7 +29,7 @@ def test_runs_are_told_with_whole_costs_and_ids(log: Path, columns: int) -> None
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_what_was_looked_for_is_in_each_line(log: Path, columns: int) -> None:
+def test_each_line_shows_the_match(log: Path, columns: int) -> None:
     lines = lines_of("search", "refund", str(log), columns=columns)
     assert len(lines) == len(invoke("search", "refund", log).stdout.splitlines())
     assert all("refund" in line for line in lines)

@@ -178,7 +178,7 @@ class TestLog:
         assert len(found) == 6
         assert not any(run["duplicates"] for run in found)
 
-    def test_what_could_not_be_read_is_said(self, log: Path, tmp_path: Path) -> None:
+    def test_unreadable_lines_are_reported(self, log: Path, tmp_path: Path) -> None:
         """Unreadable lines are reported in one line on stderr; the runs are listed all the same."""
         damaged = tmp_path / "x.jsonl"
         damaged.write_bytes(b"{garbage\n" + next(log.glob("*.jsonl")).read_bytes() + b"[1, 2]\n")

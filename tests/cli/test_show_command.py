@@ -66,7 +66,7 @@ class TestTree:
         assert any(line.startswith("  ↻  model_retry") for line in lines)
         assert sum("An order number is digits only." in line for line in lines) == 1
 
-    def test_failure_is_told_once(self, log: Path) -> None:
+    def test_failure_is_shown_once(self, log: Path) -> None:
         """A failure is shown once, with the exception's text; the answer before the failure is shown."""
         text = "\n".join(shown(log, "--failed"))
         assert "✗  support  error  RuntimeError" in text
@@ -125,7 +125,7 @@ class TestWhich:
         run_id = summaries(log)[0]["run_id"]
         assert shown(log, run_id[-6:]) == shown(log, run_id)
 
-    def test_of_those_that_the_options_choose(self, log: Path) -> None:
+    def test_options_select_the_run(self, log: Path) -> None:
         assert "billing" in shown(log, "--agent", "billing")[0]
 
     def test_none(self, log: Path) -> None:

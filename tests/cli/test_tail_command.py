@@ -38,7 +38,7 @@ class TestEnd:
         assert lines[-1].split()[1] == "support"
         assert "✓  completed" in lines[-1]
 
-    def test_what_has_no_line_does_not_count(self, events: list[AnyEvent], tmp_path: Path) -> None:
+    def test_events_without_a_line_do_not_count(self, events: list[AnyEvent], tmp_path: Path) -> None:
         """Events without a line in the console's output do not count as steps."""
         end = next(number for number, event in enumerate(events) if event.event_type == "final_result") + 1
         (tmp_path / "x.jsonl").write_bytes(b"".join(map(encode_line, events[:end])))
@@ -57,24 +57,24 @@ class TestEnd:
         """Events of several files are shown in order of time."""
         (tmp_path / "a.jsonl").write_bytes(b"".join(map(encode_line, events[0::2])))
         (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(map(encode_line, events[1::2]))))
-        told = [
+        times = [
             json.loads(line)["timestamp"] for line in invoke("tail", tmp_path, "-n", 500, "--json").stdout.splitlines()
         ]
-        assert len(told) == len(events)
-        assert told == sorted(told)
+        assert len(times) == len(events)
+        assert times == sorted(times)
 
     def test_only_the_end_is_read(self, tmp_path: Path) -> None:
         """Only the end of a large file is read, starting in the middle of a line."""
         invoke("demo", "--events", 4000, "--out", tmp_path / "x.jsonl")
         assert (tmp_path / "x.jsonl").stat().st_size > 2 * 256 * 1024
-        told = invoke("tail", tmp_path / "x.jsonl", "-n", 5, "--json")
+        result = invoke("tail", tmp_path / "x.jsonl", "-n", 5, "--json")
         assert (
-            told.stdout.encode().splitlines()
+            result.stdout.encode().splitlines()
             == sorted((tmp_path / "x.jsonl").read_bytes().splitlines(), key=lambda line: json.loads(line)["timestamp"])[
                 -5:
             ]
         )
-        assert told.stderr == ""
+        assert result.stderr == ""
 
     @pytest.mark.parametrize(
         ("options", "count"),
@@ -115,7 +115,7 @@ class TestChoice:
         assert len(shown) == 1
         assert shown[0] == [event for event in events if event.run_id == shown[0][0].run_id]
 
-    def test_what_comes_true_later(self, events: list[AnyEvent], log: Path) -> None:
+    def test_a_run_that_matches_later(self, events: list[AnyEvent], log: Path) -> None:
         """A run is shown as a whole once it matches: at its first call of a tool, or at its end."""
         for where, options in (
             (Filter(tools=("ask_billing",)), ["--tool", "ask_billing"]),
@@ -163,21 +163,21 @@ def following(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes],
 
 
 class TestFollow:
-    def test_what_comes(self, events: list[AnyEvent], tmp_path: Path) -> None:
+    def test_new_events_are_shown_once(self, events: list[AnyEvent], tmp_path: Path) -> None:
         """Appended events and events of new files are shown, each exactly once."""
         lines = list(map(encode_line, events))
         first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
         first.write_bytes(b"".join(lines[:5]))
-        with following(tmp_path, "--json", "-n", "2") as (_, told):
-            came = [told.get(timeout=PATIENCE) for _ in range(2)]
+        with following(tmp_path, "--json", "-n", "2") as (_, printed):
+            came = [printed.get(timeout=PATIENCE) for _ in range(2)]
             with first.open("ab") as file:
                 file.write(b"".join(lines[5:9]) + lines[9][:20])  # the last line is half written
-            came += [told.get(timeout=PATIENCE) for _ in range(4)]
+            came += [printed.get(timeout=PATIENCE) for _ in range(4)]
             second.write_bytes(b"".join(lines[10:20]))
-            came += [told.get(timeout=PATIENCE) for _ in range(10)]
+            came += [printed.get(timeout=PATIENCE) for _ in range(10)]
             with first.open("ab") as file:
                 file.write(lines[9][20:])
-            came.append(told.get(timeout=PATIENCE))
+            came.append(printed.get(timeout=PATIENCE))
         assert sorted(line.encode() for line in came) == sorted(lines[3:20])
 
     def test_while_it_begins(self, tmp_path: Path) -> None:
@@ -193,30 +193,30 @@ class TestFollow:
 
         with (tmp_path / "x.jsonl").open("wb", buffering=0) as file:
             write(file)
-            with following(tmp_path, "--json", "-n", "3") as (process, told):
-                while told.empty():
+            with following(tmp_path, "--json", "-n", "3") as (process, printed):
+                while printed.empty():
                     write(file)
                     time.sleep(0.001)
                     assert process.poll() is None
                 for _ in range(100):
                     write(file)
-                came = [json.loads(told.get(timeout=PATIENCE))["seq"]]
+                came = [json.loads(printed.get(timeout=PATIENCE))["seq"]]
                 while came[-1] != number - 1:
-                    came.append(json.loads(told.get(timeout=PATIENCE))["seq"])
+                    came.append(json.loads(printed.get(timeout=PATIENCE))["seq"])
         assert came == list(range(came[0], number))
 
-    def test_a_log_to_come(self, events: list[AnyEvent], tmp_path: Path) -> None:
+    def test_a_log_that_does_not_exist_yet(self, events: list[AnyEvent], tmp_path: Path) -> None:
         """A folder that does not exist yet is waited for."""
-        with following(tmp_path / "runs", "--agent", "support") as (_, told):
+        with following(tmp_path / "runs", "--agent", "support") as (_, printed):
             (tmp_path / "runs").mkdir()
             (tmp_path / "runs" / "x.jsonl").write_bytes(b"".join(map(encode_line, events)))
-            assert "support" in told.get(timeout=PATIENCE)
+            assert "support" in printed.get(timeout=PATIENCE)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="there, Ctrl-C goes to a whole group of processes")
     def test_ctrl_c(self, log: Path) -> None:
         """Ctrl-C ends the command without an error message."""
-        with following(log) as (process, told):
-            told.get(timeout=PATIENCE)
+        with following(log) as (process, printed):
+            printed.get(timeout=PATIENCE)
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
             assert process.stderr is not None
@@ -236,7 +236,7 @@ class TestPipes:
             "tail -f --json",
         ],
     )
-    def test_nobody_listens(self, log: Path, command: str) -> None:
+    def test_a_closed_pipe(self, log: Path, command: str) -> None:
         """A command whose reader has closed the pipe ends without an error message."""
         name, *options = command.split()
         reading, writing = os.pipe()

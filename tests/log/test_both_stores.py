@@ -148,7 +148,7 @@ def test_a_run_is_called_by_its_id_or_a_part_of_it(paths: str) -> None:
     assert store.called("none") == []
 
 
-def told(paths: str) -> Any:
+def results(paths: str) -> Any:
     """All results that readers return for a log, except file names and the order of lines."""
     runs = log.runs(paths)
     opened = [log.load_run(paths, run.run_id) for run in runs]
@@ -176,7 +176,7 @@ def without(thing: Any, names: set[str]) -> Any:
 
 def test_both_stores_tell_the_same(server: ClickHouseServer, tmp_path: Path) -> None:
     write(tmp_path / "log.jsonl", fleet())
-    files, tables = told(str(tmp_path)), told(server.address())
+    files, tables = results(str(tmp_path)), results(server.address())
     assert files.keys() == tables.keys()
     for name in files:
         assert tables[name] == files[name], name

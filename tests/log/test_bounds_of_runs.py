@@ -40,9 +40,9 @@ def test_a_run_and_its_statistics_are_bounds_as_its_end_says(
     tmp_path: Path, counts: dict[str, int], usage: bool, cost: bool
 ) -> None:
     log = log_of(tmp_path, request(), end(**counts))
-    for told in (runs(log)[0], statistics(log).total):
-        assert told.is_lower_bound("usage") is usage
-        assert told.is_lower_bound("cost") is cost
+    for bounded in (runs(log)[0], statistics(log).total):
+        assert bounded.is_lower_bound("usage") is usage
+        assert bounded.is_lower_bound("cost") is cost
 
 
 def test_incomplete_sub_agents_make_a_bound_of_what_they_are_part_of_alone(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def followed(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("what", ["pipe", "device", "link", "link to nothing", "folder"])
-def test_what_is_no_plain_file_in_a_folder_is_passed_over(tmp_path: Path, what: str) -> None:
+def test_only_regular_files_of_a_folder_are_read(tmp_path: Path, what: str) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
     write(folder / "b.jsonl", run_events("one"))

@@ -95,7 +95,7 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
     assert len(log.load_run(tmp_path, "one").events) == 16
 
 
-def test_a_file_that_vanishes_meanwhile_is_told(tmp_path: Path) -> None:
+def test_a_file_that_vanishes_is_reported(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", run_events("one"))
     problems = Problems()
     events = log.read(tmp_path, on_problem=problems)

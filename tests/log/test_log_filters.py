@@ -77,7 +77,7 @@ def test_any_other_text_is_a_time_or_an_error_and_nothing_else(text: str) -> Non
         ({"slower": "-2s"}, "duration '-2s'"),
     ],
 )
-def test_a_filter_that_cannot_be_meant_is_an_error(wrong: dict[str, list[str]], message: str) -> None:
+def test_an_invalid_filter_is_an_error(wrong: dict[str, list[str]], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         log.Filter.parse(**wrong)  # type: ignore[arg-type]
 
@@ -127,7 +127,9 @@ def folder(tmp_path: Path) -> Path:
         ({"min_attempt": 2}, "three"),
     ],
 )
-def test_it_takes_the_runs_that_are_all_of_it(folder: Path, where: dict[str, list[str]], expected: str) -> None:
+def test_a_filter_selects_runs_that_meet_all_conditions(
+    folder: Path, where: dict[str, list[str]], expected: str
+) -> None:
     chosen = log.Filter.parse(**where)  # type: ignore[arg-type]
     assert [run.run_id for run in log.runs(folder, chosen)] == expected.split()
     assert {event.run_id for event in log.events(folder, where=chosen)} == set(expected.split())
@@ -170,7 +172,7 @@ def test_an_order(folder: Path, written: str, expected: str) -> None:
     assert [run.run_id for run in log.Order.parse(written).sorted(log.runs(folder))] == expected.split()
 
 
-def test_what_is_not_known_comes_last(folder: Path) -> None:
+def test_unknown_values_come_last(folder: Path) -> None:
     import msgspec
 
     runs = log.runs(folder)
@@ -179,6 +181,6 @@ def test_what_is_not_known_comes_last(folder: Path) -> None:
         assert log.Order.parse(written).sorted(runs)[-1].run_id == "one"
 
 
-def test_an_order_that_cannot_be_meant_is_an_error() -> None:
+def test_an_invalid_order_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"sort 'size': choose from started, duration, cost"):
         log.Order.parse("size")

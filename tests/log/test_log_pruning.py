@@ -78,8 +78,8 @@ def test_for_size_content_goes_first_and_then_the_oldest_files(folder: Path) -> 
 
 def test_a_trial_changes_nothing(folder: Path) -> None:
     before = {file.name: file.read_bytes() for file in folder.glob("*.jsonl*")}
-    told = json.loads(invoke("prune", folder, "--older-than", "1d", "--dry-run", "--json").stdout)
-    assert [each["act"] for each in told["files"]] == ["removed"] * 3 or len(told["files"]) == 2
+    pruned = json.loads(invoke("prune", folder, "--older-than", "1d", "--dry-run", "--json").stdout)
+    assert [each["act"] for each in pruned["files"]] == ["removed"] * 3 or len(pruned["files"]) == 2
     assert {file.name: file.read_bytes() for file in folder.glob("*.jsonl*")} == before
 
 
@@ -106,8 +106,8 @@ def test_a_file_with_lines_that_cannot_be_read_keeps_its_content(folder: Path) -
 
 
 def test_the_command_says_what_it_did_and_what_it_cannot_mean(folder: Path) -> None:
-    told = invoke("prune", folder, "--max-size", "1kB").stdout
-    assert "20261120T090000Z-1.jsonl: removed" in told
+    printed = invoke("prune", folder, "--max-size", "1kB").stdout
+    assert "20261120T090000Z-1.jsonl: removed" in printed
     assert "size '1 furlong'" in mistake("prune", folder, "--max-size", "1 furlong")
     assert "give an age (30d) or a size" in mistake("prune", folder)
     with pytest.raises(ConfigurationError):

@@ -103,7 +103,7 @@ def test_lines_of_several_writers_in_any_mixture_and_files_are_all_read(data: st
 
 @settings(QUICK, max_examples=60)
 @given(st.lists(st.one_of(st.just(None), FOREIGN), max_size=40), st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\n \n"]))
-def test_lines_that_are_no_events_are_told_one_by_one(others: list[tuple[bytes, str] | None], end: bytes) -> None:
+def test_lines_that_are_not_events_are_reported_one_by_one(others: list[tuple[bytes, str] | None], end: bytes) -> None:
     """Empty lines are ignored. Line numbers are those that an editor shows, for any line ending."""
     good = iter(WHOLE * 3)
     rows = [next(good).strip() if other is None else other[0] for other in others]
@@ -157,7 +157,7 @@ def test_a_compressed_file_that_is_damaged_is_read_up_to_there(data: st.DataObje
 
 @settings(QUICK, max_examples=60)
 @given(st.binary(max_size=400), st.sampled_from(["log.jsonl", "log.jsonl.gz"]))
-def test_whatever_a_file_holds_nothing_is_raised(data: bytes, name: str) -> None:
+def test_no_content_of_a_file_raises(data: bytes, name: str) -> None:
     with file_of(data, name) as path:
         list(log.read(path))
         log.runs(path)

@@ -94,7 +94,7 @@ def test_a_run_may_be_spread_over_files(tmp_path: Path) -> None:
     assert [Path(file).name for file in run.files] == ["b.jsonl", "a.jsonl.gz", "c.jsonl"]
 
 
-def test_what_is_missing_is_counted(tmp_path: Path) -> None:
+def test_missing_events_are_counted(tmp_path: Path) -> None:
     events = [event for event in run_events("one") if event.seq not in (2, 10, 11)]
     write(tmp_path / "a.jsonl", events)
     (run,) = log.runs(tmp_path)
@@ -102,7 +102,7 @@ def test_what_is_missing_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spread", ["a b", "a a", "a a b"])
-def test_what_is_there_twice_counts_once(tmp_path: Path, spread: str) -> None:
+def test_duplicate_lines_count_once(tmp_path: Path, spread: str) -> None:
     """Duplicates in one file, as after a replay, or in two, as after a copy."""
     names = spread.split()
     for name in names:

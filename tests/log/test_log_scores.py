@@ -33,7 +33,7 @@ class TestReaders:
         assert one.score_values == {"helpful": 0.8, "ok": True}
         assert two.score_values == {"verdict": "fail"}
 
-    def test_a_run_is_what_it_was(self, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def test_scores_do_not_change_a_run(self, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
         """Events, gaps, times, outcome and files of a run do not depend on its scores."""
         alone = tmp_path_factory.mktemp("alone")
         write(alone / "a.jsonl", [*run_events("one"), *run_events("two", minutes=1, ended=False)])
@@ -42,7 +42,7 @@ class TestReaders:
             run["files"] = [file.replace(str(alone), str(folder)) for file in run["files"]]
             assert scored_run == run
 
-    def test_a_run_that_is_opened_has_all_of_them(self, folder: Path) -> None:
+    def test_an_opened_run_has_all_scores(self, folder: Path) -> None:
         """Scores come in order of time, each once, with comments, and are not steps."""
         run = log.load_run(folder, "one")
         assert [(each.data.name, each.data.value, each.data.comment) for each in run.scores] == [
@@ -105,7 +105,7 @@ def test_a_filter_by_score(folder: Path, test: str, taken: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "<0.5", "helpful<good", "helpful<"])
-def test_a_test_that_cannot_be_meant_is_an_error(wrong: str) -> None:
+def test_an_invalid_score_test_is_an_error(wrong: str) -> None:
     with pytest.raises(ConfigurationError, match="score"):
         ScoreTest.parse(wrong)
 
@@ -121,7 +121,7 @@ def test_a_test_that_cannot_be_meant_is_an_error(wrong: str) -> None:
         ({"name": "x", "value": 1, "comment": 3}, "must be a string"),
     ],
 )
-def test_a_score_that_cannot_be_meant_is_an_error(given: dict[str, object], message: str) -> None:
+def test_an_invalid_score_is_an_error(given: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         checked_score(**given)  # type: ignore[arg-type]
 
@@ -138,13 +138,13 @@ def test_a_score_has_a_number_of_its_own_and_is_written_as_it_is() -> None:
 
 
 class TestNote:
-    def test_it_is_written_beside_the_log(self, folder: Path) -> None:
+    def test_a_score_is_written_to_a_new_file(self, folder: Path) -> None:
         """A score is written to a new file; the other files stay unchanged."""
         before = {file: file.read_bytes() for file in folder.iterdir()}
-        told = invoke(
+        result = invoke(
             "note", "one", "--score", "helpful=0.4", "--score", "ok=false", "--comment", "no", "--log", folder
         )
-        assert told.stdout == f"run one: helpful 0.4, ok false, in {folder}\n"
+        assert result.stdout == f"run one: helpful 0.4, ok false, in {folder}\n"
         assert {file: file.read_bytes() for file in before} == before
         (new,) = set(folder.iterdir()) - set(before)
         assert [decode_line(line).agent_name for line in new.read_bytes().splitlines()] == ["support"] * 2

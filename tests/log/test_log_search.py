@@ -152,7 +152,7 @@ def test_damaged_lines_are_told_and_the_rest_is_searched(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(("pattern", "regex"), [("", False), ("(", True), ("", True)])
-def test_a_pattern_that_cannot_be_meant_is_an_error(tmp_path: Path, pattern: str, regex: bool) -> None:
+def test_an_invalid_pattern_is_an_error(tmp_path: Path, pattern: str, regex: bool) -> None:
     with pytest.raises(ConfigurationError, match="search: "):
         log.search(tmp_path, pattern, regex=regex)
 

@@ -105,7 +105,7 @@ def test_failed_attempts_are_in_the_models_cost_as_in_the_runs(tmp_path: Path) -
     assert (found.by_model[0].unpriced_requests, found.total.unpriced_requests) == (1, 1)
 
 
-def test_what_nobody_knows_is_absent(tmp_path: Path) -> None:
+def test_unknown_values_are_absent(tmp_path: Path) -> None:
     end = AgentEnd(outcome="completed", success=True, duration_seconds=1.0)
     write(tmp_path / "a.jsonl", sequence([AgentStart(root_run_id="one"), end], "one"))
     total = plain(log.statistics(tmp_path))["total"]

@@ -127,7 +127,7 @@ def test_sub_agents_are_within_the_tool_calls_that_started_them(tmp_path: Path) 
     assert [each.summary.run_id for each in log.load_run(tmp_path, "child").runs()] == ["child", "grandchild"]
 
 
-def test_what_has_no_end_has_no_outcome(tmp_path: Path) -> None:
+def test_a_step_without_an_end_has_no_outcome(tmp_path: Path) -> None:
     payloads = [
         AgentStart(root_run_id="one"),
         LLMStart(request=1, model="m", streaming=True),

@@ -59,7 +59,7 @@ def test_an_identity_is_read_as_it_is_written(here: ProcessIdentity) -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "a", "a/b", "a/b/", "a/b/x", "a/b/-1", "a/b/\u00b2"])
-def test_what_is_no_identity_is_none(text: str | None) -> None:
+def test_an_invalid_identity_is_none(text: str | None) -> None:
     assert ProcessIdentity.parse(text) is None
 
 

@@ -96,14 +96,14 @@ def test_a_run_whose_writer_is_gone_is_not_in_progress(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "taken"), [({"agents": ["b*"]}, "two"), ({"models": ["gpt*"]}, "one two")])
-def test_of_those_that_a_filter_takes(tmp_path: Path, where: dict[str, list[str]], taken: str) -> None:
+def test_a_filter_selects_runs_in_progress(tmp_path: Path, where: dict[str, list[str]], taken: str) -> None:
     write(tmp_path / "a.jsonl", [*live("one")[:2], *live("two", "billing", minutes=1)[:2]])
     found = Watch(str(tmp_path), log.Filter.parse(**where)).look(after(70))  # type: ignore[arg-type]
     assert [run.run_id for run in found] == taken.split()
 
 
 class TestScreen:
-    def test_a_stall_is_told_and_the_screen_is_bounded(self, tmp_path: Path) -> None:
+    def test_a_stall_is_shown_and_the_screen_is_bounded(self, tmp_path: Path) -> None:
         write(tmp_path / "a.jsonl", [event for number in range(5) for event in live(f"run-{number}")[:3]])
         found = Watch(str(tmp_path)).look(after(10.2))
         first, _, head, *rows, more = screen(found, most=2)
@@ -149,16 +149,16 @@ class TestScreen:
             start_new_session=True,
         )
         os.close(slave)
-        told = b""
-        while b"in progress" not in told:
-            told += os.read(master, 65536)
+        output = b""
+        while b"in progress" not in output:
+            output += os.read(master, 65536)
         process.send_signal(signal.SIGINT)
         try:
             while part := os.read(master, 65536):
-                told += part
+                output += part
         except OSError:  # raised on Linux when the other end is closed
             pass
         os.close(master)
         assert process.wait(PATIENCE) == 130
-        assert b"\x1b[?1049l" in told
-        assert b"Traceback" not in told
+        assert b"\x1b[?1049l" in output
+        assert b"Traceback" not in output

@@ -243,7 +243,7 @@ class TestOneRun:
         ("list_runs", {"limit": 0}, "limit"),
     ],
 )
-def test_a_mistake_is_told_to_the_agent(ask: Asked, tool: str, asked: dict[str, Any], says: str) -> None:
+def test_an_error_is_reported_to_the_agent(ask: Asked, tool: str, asked: dict[str, Any], says: str) -> None:
     text, is_error = ask.text(tool, **asked)
     assert is_error
     assert says in text

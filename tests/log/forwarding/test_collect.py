@@ -47,9 +47,9 @@ def test_logs_of_many_processes_are_exported_once_for_all(tmp_path: Path) -> Non
         until(lambda: len(received.spans) == 10 * spans_of())
         assert metrics.total(RUNS, outcome="completed") == 10
         assert metrics.total("sidestream_runs_in_progress") == 0
-        code, said = collect.end()
+        code, message = collect.end()
     assert code == 0
-    assert "otlp: " in said
+    assert "otlp: " in message
     assert len({span.span_id for span in received.spans}) == 10 * spans_of()
 
 
@@ -205,7 +205,7 @@ def test_two_do_not_share_a_checkpoint(tmp_path: Path) -> None:
     Collector(log, ["memory"], tmp_path / "state").close()
 
 
-def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_checkpoint_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "memory.json").write_bytes(b"{")
     collector = Collector(tmp_path, ["memory"], tmp_path / "state")
@@ -217,7 +217,7 @@ def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "give --otlp URL"),
         (["--exporter", "nothing"], "there is no exporter 'nothing'"),
@@ -225,11 +225,11 @@ def test_a_checkpoint_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         (["--prometheus", "here"], "must be a port"),
     ],
 )
-def test_what_cannot_work_is_one_line_and_exit_code_two(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_one_line_and_exit_code_two(arguments: list[str], message: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from sidestream.cli import main; main()", "collect", str(tmp_path), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

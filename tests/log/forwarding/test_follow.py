@@ -31,7 +31,7 @@ def compress(file: Path) -> None:
     file.unlink()
 
 
-def test_what_comes_is_read_when_it_has_come(tmp_path: Path) -> None:
+def test_new_lines_are_read(tmp_path: Path) -> None:
     log = tmp_path / "runs"
     follower = Follower(log)
     assert read(follower) == []
@@ -96,7 +96,7 @@ def test_a_copy_is_not_read_again(tmp_path: Path) -> None:
     assert read(follower) == ids(events[4:])
 
 
-def test_it_goes_on_where_another_was(tmp_path: Path) -> None:
+def test_following_resumes_at_given_positions(tmp_path: Path) -> None:
     events = run_of("a")
     file = write(tmp_path / "1.jsonl", events[:5])
     first = Follower(tmp_path)
@@ -123,7 +123,7 @@ def test_from_the_end_only_what_is_new_counts(tmp_path: Path) -> None:
     assert read(follower) == ids(events[3:]) + ids(run_of("b"))
 
 
-def test_a_damaged_line_is_told_once_with_its_number(tmp_path: Path) -> None:
+def test_a_damaged_line_is_reported_once_with_its_number(tmp_path: Path) -> None:
     problems: list[Problem] = []
     follower = Follower(tmp_path, on_problem=problems.append)
     file = write(tmp_path / "1.jsonl", run_of("a")[:2])

@@ -71,7 +71,7 @@ class Life:
         self.checkpoint.close()  # as the end of a process does
 
 
-def test_an_exporter_that_counts_answers_once_it_is_where_it_was(tmp_path: Path) -> None:
+def test_an_endpoint_opens_once_its_counters_are_restored(tmp_path: Path) -> None:
     write(tmp_path / "runs" / "1.jsonl", run_of("a"))
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
@@ -82,7 +82,7 @@ def test_an_exporter_that_counts_answers_once_it_is_where_it_was(tmp_path: Path)
     assert life.exporter.ended == 2
 
 
-def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path: Path) -> None:
+def test_a_lost_run_is_ended_again_before_the_endpoint_opens(tmp_path: Path) -> None:
     """The collector is killed after it counted a lost run, and before the checkpoint was saved."""
     write(tmp_path / "runs" / "1.jsonl", run_of("a", ended=False))
     with Life(tmp_path, Counts()) as life:
@@ -96,26 +96,26 @@ def test_a_run_that_was_given_up_is_given_up_again_before_anybody_asks(tmp_path:
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_a_run_that_was_taken_for_lost_and_goes_on_is_told_to_its_end(tmp_path: Path, restarted: bool) -> None:
+def test_a_lost_run_that_continues_is_exported_to_its_end(tmp_path: Path, restarted: bool) -> None:
     """The run is opened again for an exporter that has closed it; earlier events are not exported twice."""
     run = run_of("a")
     write(tmp_path / "runs" / "1.jsonl", run[:3])
     with Life(tmp_path, Counts()) as life:
         life.forwarder.forward()
         life.forwarder.end_lost_runs()
-        told = life.exporter.events
-        assert [event.data.outcome for event in told if event.event_type == "agent_end"] == ["lost"]
+        exported = life.exporter.events
+        assert [event.data.outcome for event in exported if event.event_type == "agent_end"] == ["lost"]
         if not restarted:
             write(tmp_path / "runs" / "1.jsonl", run[3:])
             life.forwarder.forward()
-            told = life.exporter.events[4:]
+            exported = life.exporter.events[4:]
     if restarted:
         write(tmp_path / "runs" / "1.jsonl", run[3:])
         with Life(tmp_path, Counts()) as life:
             life.forwarder.forward()
-            told = life.exporter.events
-    assert ids(told) == ids([run[0], *run[3:]])
-    assert told[-1].data.outcome == "completed"
+            exported = life.exporter.events
+    assert ids(exported) == ids([run[0], *run[3:]])
+    assert exported[-1].data.outcome == "completed"
     assert life.forwarder.duplicates == 0
 
 
@@ -210,7 +210,7 @@ class NeverOpens(Counts):
         raise ExporterUnavailable("address in use")
 
 
-def test_what_an_endpoint_counted_that_never_opened_is_pending_and_not_exported(tmp_path: Path) -> None:
+def test_events_of_an_endpoint_that_never_opened_are_pending(tmp_path: Path) -> None:
     """Events that nobody could scrape are pending. They are counted again after a restart, so that none is lost."""
     write(tmp_path / "runs" / "1.jsonl", run_of("a"))
     stop = threading.Event()

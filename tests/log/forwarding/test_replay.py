@@ -54,7 +54,7 @@ def test_pieces_of_one_chunk_are_all_exported(tmp_path: Path) -> None:
     assert len(sink.events) == len(events) + 2
 
 
-def test_only_runs_that_were_asked_for(tmp_path: Path) -> None:
+def test_only_selected_runs_are_exported(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("b", agent="other"), *run_of("c", after=3600)])
     sink = Sink()
     done = replay(tmp_path, sink, ReplayPlan(where=Filter.parse(agents=["clerk"], since="2026-11-20T10:00+00:00")))
@@ -117,8 +117,8 @@ def test_a_run_whose_writer_is_gone_ends_as_lost(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run)
     sink = Sink()
     done = replay(tmp_path, sink)
-    *told, end = sink.events
-    assert told == run
+    *others, end = sink.events
+    assert others == run
     assert (end.event_type, end.data.outcome, end.data.success, end.seq) == ("agent_end", "lost", False, len(run))
     assert (end.timestamp, end.data.duration_seconds) == (run[-1].timestamp, run[-1].offset)
     assert end.data.usage is None, "nobody knows what it used in all"
@@ -135,7 +135,7 @@ def test_a_run_whose_writer_is_alive_goes_on(tmp_path: Path) -> None:
     assert done.lost_runs == 0
 
 
-def test_a_copy_of_the_log_has_no_such_end(tmp_path: Path) -> None:
+def test_a_copy_of_the_log_has_no_lost_end(tmp_path: Path) -> None:
     """The log itself never holds an end with outcome `lost`."""
     write(tmp_path / "1.jsonl", run_of("a", ended=False))
     sink = Sink()
@@ -185,7 +185,7 @@ def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
     replay(tmp_path / "log", second, ReplayPlan(resume=tmp_path / "state"), spec="sink")
     writer.die()
     assert first.events == run[:-1]
-    assert second.events == [run[0], run[-1]], "a new exporter is told of the run that it ends"
+    assert second.events == [run[0], run[-1]], "a new exporter gets the start of the run that it ends"
 
 
 def test_the_state_of_another_exporter_is_not_taken(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_state_of_another_exporter_is_not_taken(tmp_path: Path) -> None:
     assert other.events == run_of("a")
 
 
-def test_it_goes_at_the_pace_of_what_happened(tmp_path: Path) -> None:
+def test_the_original_pace_is_kept(tmp_path: Path) -> None:
     """Events of several files are replayed in order of time."""
     write(tmp_path / "1.jsonl", [*run_of("a"), *run_of("c", after=2)])
     write(tmp_path / "2.jsonl", run_of("b", after=1))
@@ -216,21 +216,21 @@ def test_only_what_the_record_lacks(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", [*partly, *whole, *none])
     sink = Recorded({"partly": {1, 3}, "whole": {0, 1, 3, 5}})
     done = replay(tmp_path, sink, ReplayPlan(only_missing=True))
-    told = [event.event_type for event in sink.events if event.run_id == "partly"]
-    assert told == ["agent_start", "llm_start", "llm_chunk", "llm_end", "agent_end"]
-    assert sink.ids[len(told) :] == ids(none)
+    types = [event.event_type for event in sink.events if event.run_id == "partly"]
+    assert types == ["agent_start", "llm_start", "llm_chunk", "llm_end", "agent_end"]
+    assert sink.ids[len(types) :] == ids(none)
     assert done.delivered_before + done.exported == done.events
 
 
 @pytest.mark.parametrize("exporter", [Sink(), Recorded(None)])
-def test_without_a_record_nobody_knows_what_is_missing(exporter: Sink, tmp_path: Path) -> None:
+def test_only_missing_needs_a_record(exporter: Sink, tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
     with pytest.raises(ConfigurationError, match="keeps no record of deliveries"):
         replay(tmp_path, exporter, ReplayPlan(only_missing=True))
 
 
 @pytest.mark.parametrize("options", [{"speed": 0.0}, {"speed": 1.0, "resume": "state"}])
-def test_what_cannot_be_done_is_refused(options: dict[str, object], tmp_path: Path) -> None:
+def test_an_invalid_plan_is_refused(options: dict[str, object], tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", run_of("a"))
     with pytest.raises(ConfigurationError):
         ReplayPlan(**options)  # type: ignore[arg-type]

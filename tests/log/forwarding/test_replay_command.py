@@ -26,7 +26,7 @@ def replay(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["replay", *map(str, arguments)])
 
 
-def test_it_says_what_it_came_to(tmp_path: Path) -> None:
+def test_the_result_is_printed(tmp_path: Path) -> None:
     write(tmp_path / "log" / "1.jsonl", [*run_of("a"), *run_of("b", agent="other")])
     done = replay(tmp_path / "log", "--to", f"jsonl:{tmp_path}/copy/", "--agent", "clerk")
     assert done.exit_code == 0
@@ -60,7 +60,7 @@ def test_an_exporter_of_ones_own_is_named_by_its_class(tmp_path: Path) -> None:
     assert {each["exported"] for each in json.loads(done.stdout)} == {9}
 
 
-def test_options_of_an_exporter_are_not_told(tmp_path: Path) -> None:
+def test_options_of_an_exporter_are_not_printed(tmp_path: Path) -> None:
     """Options may be secret, as headers are."""
     write(tmp_path / "log" / "1.jsonl", run_of("a"))
     done = replay(tmp_path / "log", "--to", "otlp:http://127.0.0.1:9?headers=key%3Dhush", "--dry-run", "--json")
@@ -69,7 +69,7 @@ def test_options_of_an_exporter_are_not_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--to", "nothing"], "there is no exporter 'nothing'"),
         (["--to", "nothing:Class"], "there is no exporter 'nothing'"),
@@ -79,11 +79,11 @@ def test_options_of_an_exporter_are_not_told(tmp_path: Path) -> None:
         (["--to", "memory", "--since", "whenever"], "'whenever'"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_two(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_and_exit_code_two(arguments: list[str], message: str, tmp_path: Path) -> None:
     write(tmp_path / "log" / "1.jsonl", run_of("a"))
     done = subprocess.run([*COMMAND, tmp_path / "log", *arguments], capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""
 
 

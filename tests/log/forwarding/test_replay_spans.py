@@ -95,6 +95,6 @@ def test_a_lost_run_has_its_span(tmp_path: Path) -> None:
         (done,) = sidestream("replay", tmp_path, "--to", f"otlp:{received.url}")
     assert done["lost_runs"] == 1
     run = received.named("invoke_agent clerk")
-    told = {each.key: each.value.string_value for each in run.attributes}
-    assert told["sidestream.outcome"] == told["error.type"] == "lost"
+    attributes = {each.key: each.value.string_value for each in run.attributes}
+    assert attributes["sidestream.outcome"] == attributes["error.type"] == "lost"
     assert len(received.spans) == spans_of()
