@@ -1,1 +1,1 @@
-"""The Grafana boards and Prometheus rules, as code. `python -m dashboards.build` writes them to `generated/`."""
+"""Grafana boards and Prometheus rules as code. `python -m dashboards.build` writes them to `generated/`."""

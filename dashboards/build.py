@@ -1,6 +1,6 @@
-"""Writes the boards and rules to `dashboards/generated/`, and the page of alerts: `python -m dashboards.build`.
+"""Generator of the boards, the rules and the page of alerts: `python -m dashboards.build`.
 
-Change a board in `boards/`, run this, and commit both: a test compares them.
+After a change in `boards/` or `rules.py`, run the generator and commit the generated files too: a test compares them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOARDS = (fleet, streaming, tools, cost, health, run)
 
 
 def main() -> None:
-    """Write every file that `files()` names."""
+    """Write all generated files."""
     (HERE / "generated").mkdir(exist_ok=True)
     for name, text in files().items():
         (HERE / name).write_text(text, encoding="utf-8")
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def files() -> dict[str, str]:
-    """What is generated, by path in this folder."""
+    """Contents of the generated files, by path relative to this folder."""
     boards = [module.board().build() for module in BOARDS]
     return {
         **{f"generated/{board.uid}.json": _as_json(board) for board in boards},
@@ -42,7 +42,7 @@ def files() -> dict[str, str]:
 
 def _as_json(board: Dashboard) -> str:
     for number, panel in enumerate(board.panels or [], 1):
-        panel.id_val = number  # the builders leave it out, and Grafana would make up new ones each time
+        panel.id_val = number  # the builders set no id, and Grafana would assign new ones on each import
     as_dict = json.loads(json.dumps(board, cls=JSONEncoder))
     return json.dumps({"id": None, **as_dict}, indent=1, ensure_ascii=False) + "\n"
 

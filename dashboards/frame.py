@@ -1,4 +1,4 @@
-"""What surrounds the panels of a board and is the same for all: variables, links, rows."""
+"""Frame of every board around its panels: variables, links, annotations, rows."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dashboards.queries import Expr, Scope
 # --- links ---------------------------------------------------------------------------------------------------------
 
 CARRIED = ("datasource", "job", "instance", "agent", "model", "review")
-"""Variables that every board has."""
+"""Variables of every board, which links to other boards pass on."""
 
 
 def to_board(title: str, uid: str, carried: Sequence[str] = CARRIED, /, **chosen: str) -> dashboard.DashboardLink:
-    """A link from a value to another board: time and variables come along, those `chosen` are set."""
+    """Link to another board with the time range and the `carried` variables; `chosen` variables get new values."""
     kept = [f"${{{name}:queryparam}}" for name in carried if name not in chosen]
     set_to = [f"var-{name}={value}" for name, value in chosen.items()]
     return dashboard.DashboardLink(title).url(f"/d/{uid}?{'&'.join(['${__url_time_range}', *kept, *set_to])}")
 
 
 def to_review(title: str = "These runs in the log", **filters: str) -> dashboard.DashboardLink:
-    """A link from a value to the pages of `sidestream serve`: the runs of the time range that match `filters`."""
+    """Link to the pages of `sidestream serve`: runs of the time range that match `filters`."""
     chosen = "".join(f"&{name}={value}" for name, value in filters.items())
     url = "${review}/?since=${__from:date:iso}&until=${__to:date:iso}" + chosen
     return dashboard.DashboardLink(title).url(url).target_blank(True)
@@ -44,14 +44,14 @@ TITLES = {
     "sidestream-health": "Sidestream / Sidecar health",
     RUN_BOARD: "Sidestream / One run and its conversation",
 }
-"""By uid, which is the name of the file as well."""
+"""Titles of the boards by uid, which is also the file name."""
 
 Rows: TypeAlias = Mapping[str, Sequence[Panel]]
 Variable: TypeAlias = dashboard.TextBoxVariable | dashboard.DatasourceVariable
 
 
 def make_board(uid: str, description: str, rows: Rows, variables: Sequence[Variable] = ()) -> dashboard.Dashboard:
-    """A board of titled rows of panels, with the variables and links that all boards share."""
+    """Board with titled rows of panels, and with the variables, links and annotations shared by all boards."""
     board = (
         dashboard.Dashboard(TITLES[uid])
         .uid(uid)
@@ -68,7 +68,7 @@ def make_board(uid: str, description: str, rows: Rows, variables: Sequence[Varia
     for variable in (
         _choice("job", "Job", Scope()["sidestream_build_info"].select(), ".+"),
         _choice("instance", "Instance", job["sidestream_build_info"].select(), ".+"),
-        # A label may be empty here (a model nobody knows): `.*` keeps it.
+        # These labels may be empty (an unknown model): `.*` matches the empty value, `.+` would not.
         _choice("agent", "Agent", TARGETS["sidestream_runs_total"].select(), ".*"),
         _choice("model", "Model", TARGETS["sidestream_requests_total"].select(), ".*"),
         *variables,
@@ -106,7 +106,7 @@ def make_board(uid: str, description: str, rows: Rows, variables: Sequence[Varia
 
 
 def _annotations(job: Scope) -> list[dashboard.AnnotationQuery]:
-    """Marks on the time axis of all charts: when alerts fired, and when programs began to count."""
+    """Annotations on all charts: firing alerts, and starts of programs."""
     start = job["sidestream_start_time_seconds"].select(instance="=~$instance")
     marks = {
         "Alerts": ('ALERTS{alertname=~"Sidestream.*",alertstate="firing"}', "{{alertname}}", RED),

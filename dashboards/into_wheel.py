@@ -1,6 +1,7 @@
-"""Puts the boards and rules into the wheel, where `sidestream dashboards export` finds them.
+"""Build hook that puts the boards and rules into the wheel, for `sidestream dashboards export`.
 
-A hook, since `force-include` would put copies into editable installs as well, which age there beside the real ones.
+A hook, since the setting `force-include` would also copy the files into editable installs, where the copies become
+outdated.
 """
 
 from __future__ import annotations

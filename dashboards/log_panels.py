@@ -1,7 +1,7 @@
-"""Panels of logs (Loki) and traces (Tempo): log lines, one trace, and tables made of either.
+"""Panels of logs (Loki) and traces (Tempo): log lines, a trace, and tables of log lines or spans.
 
-Queries ask for labels and metadata that `stack/logs.alloy` makes of a line of JSONL, for fields of the line, and for
-attributes of the OTLP exporter's spans. A test holds each name against a real log and real spans.
+The queries use labels and metadata that `stack/logs.alloy` extracts from a JSONL line, fields of the line, and
+attributes of the OTLP exporter's spans. A test checks each name against a real log and real spans.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ LOGS = common_model.DataSourceRef(type_val="loki", uid="${logs}")
 TRACES = common_model.DataSourceRef(type_val="tempo", uid="${traces}")
 
 FAULTS = "|".join(name for name, outcome in OUTCOMES.items() if outcome.verdict == "fault")
-"""Regular expression of the outcomes that are failures."""
+"""Regular expression for the outcomes that are failures."""
 
 RUNS = 'span.gen_ai.operation.name = "invoke_agent"'
-"""TraceQL condition: the span is a run's own."""
+"""TraceQL condition for spans of runs."""
 
 MOST = 200
-"""Rows of a table."""
+"""Most rows of a table."""
 
 TIME = "time:MM-DD HH:mm:ss"
 
 START = "Start time"
-"""Heading of Tempo's column `time`: versions of Grafana differ in which of the two the transformation goes by."""
+"""Heading of Tempo's column `time`. Grafana's transformation uses the name or the heading, depending on the version."""
 UNUSED = ("traceService", "Trace Service", "traceName", "Trace Name", "spanID", "Span ID", "name", "Name")
-"""Columns of Tempo's table of spans that say the same in each row, by name and by heading."""
+"""Columns of Tempo's span table that are hidden, by name and by heading."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """A column: a path within a line of the log, or an attribute of a span."""
+    """Column of a table: a path within a log line, or an attribute of a span."""
 
     title: str
     path: str
@@ -48,11 +48,11 @@ class Field:
     width: int | None = None
     links: Sequence[dashboard.DashboardLink] = ()
     outcome: bool = False
-    """The column holds outcomes, each in its colour."""
+    """Whether the column holds outcomes, which are coloured."""
 
 
 def of_log(matchers: str, *stages: str) -> str:
-    """LogQL: lines of the chosen stream with `matchers` of labels, through `stages`."""
+    """LogQL query for lines of the selected stream that match the label `matchers`, piped through `stages`."""
     selected = ", ".join(["${stream:raw}", matchers] if matchers else ["${stream:raw}"])
     return " | ".join([f"{{{selected}}}", *stages])
 
@@ -60,7 +60,7 @@ def of_log(matchers: str, *stages: str) -> str:
 def log_lines(
     title: str, description: str, query: str, *, newest_first: bool = False, width: int = 24, height: int = 12
 ) -> Panel:
-    """Lines as they were written; the data source's derived fields make links of the ids in each."""
+    """Panel of unchanged log lines, whose ids the data source's derived fields turn into links."""
     order = common_model.LogsSortOrder.DESCENDING if newest_first else common_model.LogsSortOrder.ASCENDING
     panel = (
         logs.Panel()
@@ -78,14 +78,14 @@ def log_lines(
 
 
 def one_trace(title: str, description: str, trace_id: str, *, width: int = 24, height: int = 14) -> Panel:
-    """The spans of one trace as a waterfall."""
+    """Panel with the spans of a trace as a waterfall."""
     panel = dashboard.Panel().type("traces")
     panel.with_target(tempo.Dataquery().query(trace_id).query_type("traceql").ref_id("A").datasource(TRACES))
     return _finished(panel, TRACES, title, description, width, height)
 
 
 def log_table(title: str, description: str, query: str, *fields: Field, width: int = 24, height: int = 8) -> Panel:
-    """A row for each line that `query` finds: its time, and the `fields` of its JSON."""
+    """Table with one row for each line that `query` finds: its time, and the `fields` of its JSON."""
     paths = [{"path": field.path, "alias": field.title} for field in fields]
     extract = {"source": "Line", "format": "json", "jsonPaths": paths, "replace": True, "keepTime": True}
     panel = table.Panel().with_target(_lines(query))
@@ -95,7 +95,7 @@ def log_table(title: str, description: str, query: str, *fields: Field, width: i
 
 
 def span_table(title: str, description: str, condition: str, *fields: Field, width: int = 24, height: int = 8) -> Panel:
-    """A row for each span that meets the TraceQL `condition`: start, the attributes `fields`, duration."""
+    """Table with one row for each span that matches the TraceQL `condition`: start, attributes `fields`, duration."""
     selected = ", ".join(f"span.{field.path}" for field in fields)
     query = (
         tempo.Dataquery()

@@ -1,6 +1,6 @@
-"""The kinds of panels on the boards, and what all panels have in common.
+"""Panel types of the boards.
 
-Everything a reader of a panel needs comes with it: a description, a unit, what is too much, and words for emptiness.
+Every panel has a description, a unit, thresholds, and a text to show without data.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sidestream.events.outcomes import OUTCOMES, Verdict
 
 Panel: TypeAlias = Builder[model.Panel]
 Steps: TypeAlias = Sequence[tuple[float | None, str]]
-"""Colours, each from a value on; the first from None, the lowest."""
+"""Thresholds: lower bound and colour of each step, in ascending order; the first bound is None."""
 
 GREEN, YELLOW, RED, NEUTRAL = "green", "#EAB839", "red", "#5794F2"
 
@@ -41,7 +41,7 @@ SHADES: Mapping[Verdict, Sequence[str]] = {
     "caller": ("blue", "purple", "light-purple", "light-blue"),
     "neutral": (YELLOW, "orange", "dark-orange", "dark-yellow", "light-yellow", "light-orange"),
 }
-"""Red is a fault, blue and purple a caller's choice."""
+"""Colours of outcomes by verdict: red for faults, blue and purple for the caller's decisions."""
 
 
 def _colors_of_outcomes() -> dict[str, str]:
@@ -53,22 +53,23 @@ OUTCOME_COLORS = _colors_of_outcomes()
 FAILED = "failed"
 """Legend of a share or rate of failures."""
 REST = "rest"
-"""Legend of what is beyond the leaders of a chart."""
+"""Legend of the sum of all series beyond the leaders."""
 FIXED_COLORS = {**OUTCOME_COLORS, "given up by the caller": "blue", REST: "#8e8e9a"}
-"""Of series that mean the same on every board, by legend."""
+"""Colours of series with equal meaning on every board, by legend."""
 
 NO_JUDGEMENT: Steps = ((None, NEUTRAL),)
-"""For quantities that are neither good nor bad: how many runs, which models."""
+"""Steps for quantities that are neither good nor bad, such as the number of runs."""
 NONE_IS_GOOD: Steps = ((None, GREEN), (1, RED))
+"""Steps for counts that should be zero."""
 
 
 def above(warn: float, bad: float) -> Steps:
-    """The higher the worse."""
+    """Steps for values that are worse the higher they are."""
     return ((None, GREEN), (warn, YELLOW), (bad, RED))
 
 
 def below(bad: float, warn: float) -> Steps:
-    """The lower the worse."""
+    """Steps for values that are worse the lower they are."""
     return ((None, RED), (bad, YELLOW), (warn, GREEN))
 
 
@@ -83,9 +84,9 @@ BOARD = Scope(
         "gen_ai_request_model": "=~$model",
     },
 )
-"""What the panels of every board are bound to."""
+"""Scope of all panels: the variables of the board."""
 TARGETS = Scope(always=BOARD.always)
-"""For panels about the sidecars themselves, which have no agent or model."""
+"""Scope of panels about the sidecars themselves, whose metrics have no agent or model."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,18 @@ class Query:
     expr: Expr
     legend: str = ""
     exemplars: bool = False
-    """Show the runs behind the values as dots that lead to the trace and to the log."""
+    """Whether exemplars are shown, as dots that link to the trace and to the log."""
 
 
 def ranked(expr: Expr, by: Series, label: str, *, legend: str = "", adds_up: bool = True) -> list[Query]:
-    """Queries of a chart with a line for each value of `label`: the leaders, and the rest, for there may be hundreds.
+    """Queries of a chart with one line for each leading value of `label`, and one for the rest.
 
     Args:
-        by: The counter (or histogram) whose growth ranks them.
-        legend: Of a leader; the value of the label unless given.
-        adds_up: Whether the sum of the others means something, as it does for rates and not for quantiles.
+        expr: Query with the label `label`.
+        by: Counter or histogram whose growth ranks the values.
+        label: Label whose values are drawn as lines.
+        legend: Legend of a leader; the value of the label if empty.
+        adds_up: Whether the rest can be summed: True for rates, False for quantiles.
     """
     leaders = by.leaders(label)
     queries = [Query(of_leaders(expr, label, leaders), legend or f"{{{{{label}}}}}", exemplars="_bucket" in expr)]
@@ -126,7 +129,7 @@ def lines(
     stacked: bool = False,
     links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """Values over time."""
+    """Time series chart."""
     panel = (
         timeseries.Panel()
         .legend(
@@ -142,7 +145,7 @@ def lines(
         )
         .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .min(0)
-        # The least height of the axis. Without it, a line at zero has an axis to 100, or to 10,000 %.
+        # Minimum height of the axis; without one, a line at zero has an axis up to 100, or 10,000 %.
         .axis_soft_max(steps[1][0] if len(steps) > 1 and steps[1][0] else _LEAST.get(unit, 1))
         .line_width(1)
         .fill_opacity(25 if stacked else 0)
@@ -174,13 +177,13 @@ def number(
     empty_color: str = "text",
     links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """One value, or a few, as of the end of the time range. Without one, it shows `empty` in `empty_color`."""
+    """Stat panel with the values at the end of the time range; without a value, `empty` in `empty_color`."""
     nothing = model.DashboardSpecialValueMapOptions(
         match=model.SpecialValueMatch.NULL_AND_NAN, result=model.ValueMappingResult(text=empty, color=empty_color)
     )
     panel = (
         stat.Panel()
-        .mappings([model.SpecialValueMap(nothing)])  # else it has the colour of the lowest step, which may be green
+        .mappings([model.SpecialValueMap(nothing)])  # otherwise Grafana colours it as the lowest step, often green
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .color_mode(common_model.BigValueColorMode.VALUE)
         .graph_mode(common_model.BigValueGraphMode.NONE)
@@ -204,7 +207,7 @@ def bars(
     decimals: int | None = None,
     links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """A ranking."""
+    """Bar gauge that ranks series by their value at the end of the time range."""
     panel = (
         bargauge.Panel()
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -227,7 +230,7 @@ def heat(
     empty: str = "Nothing was streamed in this time range",
     width: int = 12,
 ) -> Panel:
-    """How the buckets of a histogram of seconds fill over time; `expr` is `sum by (le)`."""
+    """Heatmap of a histogram of seconds over time; `expr` is `sum by (le)`."""
     panel = (
         heatmap.Panel()
         .calculate(False)
@@ -252,7 +255,7 @@ def heat(
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers in a table; `expr` has one value for each key of the table."""
+    """Number column of a table; `expr` has one value for each key of the table."""
 
     title: str
     expr: Expr
@@ -260,11 +263,11 @@ class Column:
     steps: Steps = NO_JUDGEMENT
     decimals: int | None = None
     missing: str = "–"
-    """What a cell shows that has no value."""
+    """Text of a cell without a value."""
 
 
 def count(title: str, expr: Expr, steps: Steps = NO_JUDGEMENT) -> Column:
-    """A column of whole numbers. (`increase` estimates, and has fractions even of what has none.)"""
+    """Column of whole numbers, rounded: `increase` extrapolates, and gives fractions even for counts."""
     return Column(title, expr, "short", steps, decimals=0)
 
 
@@ -276,12 +279,15 @@ def listing(
     width: int = 12,
     links: Mapping[str, Sequence[dashboard.DashboardLink]] | None = None,
 ) -> Panel:
-    """A table over the time range, a row for each value of the labels in `keys` (label to column title).
+    """Table over the time range, with one row for each value of the labels in `keys`, sorted by the first column.
 
-    The first column of numbers is the one it is sorted by. `links` are those of the cells of a key, by label.
+    Args:
+        columns: Number columns.
+        keys: Titles of the key columns by label.
+        links: Links of the key columns' cells by label.
     """
     letters = [chr(ord("A") + place) for place in range(len(columns))]
-    # With one query alone, the column is called `Value`; a second one makes it `Value #A`.
+    # Grafana names the column of a single query `Value`, and those of several `Value #A`, `Value #B`, …
     names = {letter: f"Value #{letter}" if len(columns) > 1 else "Value" for letter in letters}
     titles = {**keys, **{names[letter]: column.title for letter, column in zip(letters, columns, strict=True)}}
     panel = (
@@ -354,7 +360,7 @@ def _finished(
         panel.with_target(query.ref_id(letter).datasource(SOURCE))
     asked = " ".join(query.build().expr for query in queries)
     ignored = [name for name in ("agent", "model") if f"${name}" not in asked]
-    if len(ignored) == 1:  # with both it is about sidecars, not about agents
+    if len(ignored) == 1:  # panels that ignore both are about sidecars, not agents
         description += f" The choice of {ignored[0]}s above does not narrow it."
     finished: Panel = (
         panel.title(title)

@@ -1,6 +1,6 @@
-"""PromQL from the table of metrics: a name, label or outcome-bearing series that the table lacks cannot be asked for.
+"""PromQL built from the table of metrics, which rejects unknown metrics, labels and series.
 
-A `Scope` says which labels every selector is bound to: the variables of a board, or nothing in rules.
+A `Scope` adds label matchers to every selector: the variables of a board, or none for rules.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from sidestream.metrics.definitions import BY_NAME, Metric
 
 Expr: TypeAlias = str
 Match: TypeAlias = str
-"""Value of a label, with the operator in front: `=error`, `!=ok`, `=~a|b`."""
+"""Operator and value of a label matcher: `=error`, `!=ok`, `=~a|b`."""
 
 RANGE = "$__range"
-"""The time range of the board."""
+"""Grafana's variable for the board's time range."""
 RANGE_SECONDS = "$__range_s"
 RATE = "$__rate_interval"
-"""Grafana's own: long enough for a rate at the current zoom and scrape interval."""
+"""Grafana's variable for a window that suits a rate at the current zoom and scrape interval."""
 
 TOP = 10
-"""Agents, models or tools that a chart draws apart; what is beyond is drawn as one."""
+"""Agents, models or tools with a line of their own in a chart; the rest is summed."""
 
 TARGET_LABELS = ("job", "instance")
-"""Put on every series by Prometheus."""
+"""Labels that Prometheus adds to every series."""
 
 WATCHED = "1d"
-"""For how long back a series or target is looked for that may be new: longer than any gap between scrapes."""
+"""Look-back window that decides whether a series or target is new; longer than any gap between scrapes."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Selectors bound to the same label matchers."""
+    """Label matchers shared by several selectors."""
 
     always: Mapping[str, Match] = field(default_factory=dict)
-    """On every selector."""
+    """Matchers of every selector."""
     where_present: Mapping[str, Match] = field(default_factory=dict)
-    """On the selectors of metrics that have the label."""
+    """Matchers of the selectors whose metric has the label."""
 
     def __getitem__(self, name: str) -> Series:
-        """The metric `name` of the table, in this scope.
+        """Metric `name` of the table, in this scope.
 
         Raises:
-            LookupError: there is no such metric.
+            LookupError: The table has no such metric.
         """
         if name not in BY_NAME:
             raise LookupError(f"there is no metric {name!r} in sidestream.metrics.definitions.METRICS")
@@ -53,13 +53,14 @@ class Scope:
 
 @dataclass(frozen=True)
 class Series:
-    """A metric, and the queries that can be made of it. `by` names labels; keyword arguments match them."""
+    """Metric in a scope, with methods that build queries. `by` lists the labels to group by; keyword arguments are
+    matchers. Unknown labels raise `LookupError`."""
 
     metric: Metric
     scope: Scope
 
     def select(self, suffix: str = "", **match: Match) -> Expr:
-        """The selector, of the `_bucket`, `_sum` or `_count` of a histogram if `suffix` says so."""
+        """Selector of the metric; of a histogram's `_bucket`, `_sum` or `_count` series with that `suffix`."""
         self._check(match)
         name = self.metric.name + suffix
         if name not in self.metric.series:
@@ -69,16 +70,16 @@ class Series:
         return f"{name}{{{','.join(matchers)}}}" if matchers else name
 
     def rate(self, *by: str, suffix: str = "", window: str = RATE, **match: Match) -> Expr:
-        """Per second."""
+        """Rate per second."""
         return self._sum(by, f"rate({self.select(suffix, **match)}[{window}])")
 
     def total(self, *by: str, suffix: str = "", window: str = RANGE, **match: Match) -> Expr:
-        """How much came in `window`, the first value of a new series included.
+        """Increase within `window`, including the first value of a new series.
 
-        A counter appears with the first thing it counts. `increase` starts from there and would leave that out: all of
-        the cost of a program that makes one request. A series is new if nothing is known of it from before, and either
-        its program began in `window`, or Prometheus watched its program before. So nothing that is old counts as growth
-        after a gap in the scrapes, or in a Prometheus made anew.
+        A counter appears with its first increment, which `increase` ignores: the whole cost of a program that makes a
+        single request. A series counts as new if it has no earlier samples, and its program either started within
+        `window` or was scraped before it. Old counts are therefore not taken for growth after a gap in the scrapes, or
+        in a new Prometheus.
         """
         series, start = self.select(suffix, **match), self.scope["sidestream_start_time_seconds"].select()
         seconds = RANGE_SECONDS if window == RANGE else f"{_seconds(window)}"
@@ -90,26 +91,26 @@ class Series:
         return self._sum(by, f"{grown} + ({first} and on ({target}) ({began} or {watched})) or {grown}")
 
     def previous(self, *by: str, suffix: str = "", **match: Match) -> Expr:
-        """How much came in the period before the board's time range."""
+        """Increase in the period of equal length before the board's time range."""
         return self._sum(by, f"increase({self.select(suffix, **match)}[{RANGE}] offset {RANGE})")
 
     def increase(self, *by: str, suffix: str = "", window: str = RANGE, **match: Match) -> Expr:
-        """How much came in `window`, to compare with `previous` or to draw."""
+        """Increase within `window`, for charts and for comparison with `previous`; see `total` for exact sums."""
         return self._sum(by, f"increase({self.select(suffix, **match)}[{window}])")
 
     def now(self, *by: str, aggregate: str = "sum", **match: Match) -> Expr:
-        """The current value of a gauge. (That of a counter only says when its process started.)"""
+        """Current value of a gauge. Raises `LookupError` for other kinds, whose value depends on the process's age."""
         if self.metric.kind != "gauge":
             raise LookupError(f"{self.metric.name} is a {self.metric.kind}, not a gauge: ask for its rate or total")
         return _aggregated(aggregate, self._checked(by), self.select(**match))
 
     def quantile(self, q: float, *by: str, window: str = RATE, **match: Match) -> Expr:
-        """Quantile `q` of a histogram."""
+        """Quantile `q` (0 to 1) of a histogram."""
         buckets = self.rate("le", *by, suffix="_bucket", window=window, **match)
         return f"histogram_quantile({q:g}, {buckets})"
 
     def leaders(self, label: str, count: int = TOP) -> Expr:
-        """The `count` values of `label` that grew most in the board's time range: the same ones all along a chart."""
+        """Series of the `count` values of `label` that grew most in the board's time range, constant along a chart."""
         suffix = "_count" if self.metric.kind == "histogram" else ""
         if self.metric.kind == "gauge":
             raise LookupError(f"{self.metric.name} is a gauge: rank by a counter")
@@ -117,7 +118,7 @@ class Series:
         return f"topk({count}, {grown})"
 
     def mean(self, *by: str, window: str = RANGE, **match: Match) -> Expr:
-        """Of a histogram, over all it has seen in `window`: a ratio of sums, never a mean of means."""
+        """Mean of a histogram's observations within `window`: the ratio of the sums, not a mean of means."""
         return over(
             self._sum(by, f"rate({self.select('_sum', **match)}[{window}])"),
             self._sum(by, f"rate({self.select('_count', **match)}[{window}])"),
@@ -143,22 +144,22 @@ def _seconds(window: str) -> int:
 
 
 def over(part: Expr, whole: Expr) -> Expr:
-    """`part` divided by `whole`, for each of their labels. Nothing where the whole is zero."""
+    """Ratio of `part` to `whole`, per label set; no value if the whole is zero."""
     return f"{part} / ({whole} > 0)"
 
 
 def share(part: Expr, whole: Expr) -> Expr:
-    """The same for a part that is missing while nothing of its kind has happened: 0 then."""
+    """Ratio of `part` to `whole`, 0 for label sets without a part, such as no failures yet."""
     return f"({none_of(part, of=whole)}) / ({whole} > 0)"
 
 
 def none_of(part: Expr, *, of: Expr) -> Expr:
-    """`part`, or 0 for those labels of the whole that have no such part."""
+    """`part`, or 0 for the label sets of the whole that have no part."""
     return f"{part} or {of} * 0"
 
 
 def or_zero(expr: Expr, **labels: str) -> Expr:
-    """0, with `labels`, where there is nothing: for what is only counted once it happens."""
+    """`expr`, or 0 with `labels` if `expr` has no value: counters appear with their first increment."""
     zero = "vector(0)"
     for label, value in labels.items():
         zero = f'label_replace({zero}, "{label}", "{value}", "", "")'
@@ -166,17 +167,17 @@ def or_zero(expr: Expr, **labels: str) -> Expr:
 
 
 def of_leaders(expr: Expr, label: str, leaders: Expr) -> Expr:
-    """`expr`, for those values of `label` that lead."""
+    """`expr` restricted to the values of `label` in `leaders`."""
     return f"({expr}) and on ({label}) {leaders}"
 
 
 def of_the_rest(expr: Expr, label: str, leaders: Expr) -> Expr:
-    """The sum of `expr` over the values of `label` that do not lead. Nothing where all lead."""
+    """Sum of `expr` over the values of `label` that are not in `leaders`; no value if all are."""
     return f"sum(({expr}) unless on ({label}) {leaders})"
 
 
 def since(moment: Expr) -> Expr:
-    """Seconds since a Unix time. The clock of the program may be a little ahead of that of Prometheus."""
+    """Seconds since a Unix time, at least 0: the program's clock may be ahead of Prometheus' clock."""
     return f"clamp_min(time() - {moment}, 0)"
 
 

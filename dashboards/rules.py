@@ -1,7 +1,7 @@
-"""Recording rules for the heavy queries, and alerts with what to do about them.
+"""Recording rules for expensive queries, and alerts with runbooks.
 
-The bounds are those of a usual fleet; copy the file and change them to yours. Alerts of the same cause share a first
-word in their names. What to do about each is in its annotation `runbook`, and on the page `docs/alerts.md`.
+The thresholds suit a usual fleet; users copy the generated file and adapt them. The runbook of each alert is its
+annotation `runbook`, and a section of `docs/alerts.md`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dashboards.queries import Expr, Scope, share
 
 RULES_FILE = "sidestream.rules.yaml"
 FLEET_RULES_FILE = "sidestream.fleet.rules.yaml"
-"""For those who have hundreds of hosts: loaded beside the other one."""
+"""Additional rules for fleets of hundreds of hosts."""
 ALERTS_PAGE = "../docs/alerts.md"
 
 ALL = Scope()
@@ -34,7 +34,7 @@ build = ALL["sidestream_build_info"]
 
 @dataclass(frozen=True)
 class Record:
-    """A query that Prometheus works out beforehand, named level:metric:operations."""
+    """Recording rule, named level:metric:operations."""
 
     name: str
     expr: Expr
@@ -45,16 +45,16 @@ class Alert:
     name: str
     expr: Expr
     after: str
-    """How long it must hold."""
+    """Time for which the expression must hold before the alert fires."""
     severity: Literal["page", "ticket"]
-    """Someone is to look at once, or in the course of the day."""
+    """`page` needs attention at once, `ticket` within the day."""
     summary: str
     runbook: str
-    """What it means, and what to do, in a few sentences."""
+    """Meaning and remedy, in a few sentences."""
 
 
 BUDGET = Record("sidestream:budget_usd:30d", "vector(1000)")
-"""US dollars for 30 days: yours to change."""
+"""Budget in US dollars for 30 days, for users to change."""
 
 FAILED_RATIO = Record(
     "job_agent:sidestream_runs_failed:ratio_rate10m",
@@ -105,13 +105,13 @@ FLEET = tuple(
         ),
     )
 )
-"""Rates without `instance`, for fleets of hundreds of hosts: what is kept for long, and asked over long."""
+"""Rates without the label `instance`, for long-term storage and long time ranges of fleets of hundreds of hosts."""
 
 RECORDS = (BUDGET, FAILED_RATIO, GIVEN_UP_RATIO, RUNS, FIRST_TOKEN, STALLS, *COST.values())
 
 
 def _burns(times: float, short: str, long: str) -> Expr:
-    """Money is spent at `times` the pace of the budget over both windows: for long enough, and still."""
+    """Expression for spending above `times` the budget's pace: over `long` (sustained) and `short` (still going on)."""
     pace = f"{times:g} * scalar({BUDGET.name}) / (30 * 24)"
     return f"{COST[short].name} > {pace} and {COST[long].name} > {pace}"
 
@@ -250,7 +250,7 @@ _HEAD = "# Made by `python -m dashboards.build` from dashboards/rules.py."
 
 
 def rules_text() -> str:
-    """The file of rules, as YAML."""
+    """YAML of the rules file."""
     lines = [f"{_HEAD} Bounds are yours to change, in a copy.", "groups:", *_recorded("sidestream-records", RECORDS)]
     lines += ["  - name: sidestream-alerts", "    rules:"]
     for alert in ALERTS:
@@ -268,7 +268,7 @@ def rules_text() -> str:
 
 
 def fleet_rules_text() -> str:
-    """The file of rules for fleets, as YAML."""
+    """YAML of the rules file for fleets."""
     return "\n".join([_HEAD, "groups:", *_recorded("sidestream-fleet", FLEET)]) + "\n"
 
 
@@ -280,7 +280,7 @@ def _recorded(group: str, records: Sequence[Record]) -> list[str]:
 
 
 def alerts_page() -> str:
-    """The runbooks, for people."""
+    """Markdown of the page `docs/alerts.md`: every alert with its runbook."""
     parts = [
         "# The alerts, and what to do\n",
         "Made from `dashboards/rules.py` by `python -m dashboards.build`. `page`: someone is to look at once; "
@@ -294,5 +294,5 @@ def alerts_page() -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of JSON is one of YAML."""
+    """`text` as a JSON string, which is also valid YAML."""
     return json.dumps(text, ensure_ascii=False)

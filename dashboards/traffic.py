@@ -1,8 +1,8 @@
-"""A shop that never closes: the demo's scenes over and over, and some trouble beside them, to fill every panel.
+"""Traffic for the boards: the demo's scenes in a loop, with additional failures, so that every panel has data.
 
 python -m dashboards.traffic prometheus:0.0.0.0:9464 otlp jsonl:/logs/
 
-Like the demo it streams from a small server on this machine, and nothing leaves it.
+As in the demo, the models are served by a local server, and no data leaves the machine.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from sidestream.demo.script import answer
 from sidestream.demo.server import ModelServer
 
 STALL_SECONDS = 0.6
-"""The sidecar's: the pauses of the second server are longer, at a human pace."""
+"""Sidecar setting `stall_seconds`, below the pauses of the slow server, so that stalls are counted."""
 
 
 def _dispatcher_answer(messages: Sequence[Message]) -> Reply:
-    """The words of a dispatcher that tries a broken tool, one with wrong arguments and one that does not exist."""
+    """Replies of a model that calls a failing tool, a tool with invalid arguments, and an unknown tool."""
     turn = sum(message.get("role") == "assistant" for message in messages)
     parcel = {"parcel": "JJD-0141"}
     replies = (
@@ -78,12 +78,12 @@ def porter_agent(model: Model) -> Agent[None, str]:
 
 
 async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | None = None) -> None:
-    """Run every scene `rounds` times, or for ever.
+    """Run every scene `rounds` times, or forever.
 
     Args:
-        sidecar: Observes what happens. Its `stall_seconds` should be small: see `STALL_SECONDS`.
-        speed: How much faster than a person.
-        rounds: None for ever.
+        sidecar: Sidecar that observes the agents, with a small `stall_seconds` (see `STALL_SECONDS`).
+        speed: Speed factor; 1 is a human pace.
+        rounds: Number of rounds; None for no end.
     """
     async with AsyncExitStack() as stack:
 
@@ -94,7 +94,7 @@ async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | No
             return OpenAIChatModel(name, provider=OpenAIProvider(openai_client=client))
 
         known = await model("gpt-5-mini", ModelServer(answer, speed=speed))
-        # A model without a known price, which pauses for longer than the sidecar finds acceptable.
+        # A model without a known price, whose pauses count as stalls.
         slow = await model("house-model", ModelServer(_dispatcher_answer, speed=speed, seconds_per_piece=0.2))
         down = await model("gpt-5", ModelServer(_unlucky_answer, speed=speed))
         support, billing = support_agents(known)
@@ -105,7 +105,7 @@ async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | No
         while rounds is None or done < rounds:
             plays = [scene.play(support) for scene in SCENES]
             plays += [_stream(dispatcher), _stream(porter), _ask(porter), _judged(sidecar, support), _talk(support)]
-            # What the callers get is what the scenes are about; here only what the sidecar saw of it matters.
+            # Exceptions are expected: some scenes fail on purpose, and only the sidecar's metrics matter here.
             with sidecar.tags(tenant=f"tenant-{done % 3}"):
                 await asyncio.gather(*plays, return_exceptions=True)
             done += 1
@@ -115,7 +115,7 @@ async def make_traffic(sidecar: Sidecar, *, speed: float = 1.0, rounds: int | No
 async def _stream(agent: Agent[None, str]) -> None:
     async with agent.run_stream_events("Where is my parcel?") as events:
         async for _ in events:
-            await asyncio.sleep(0.001)  # a consumer that does something with what it gets
+            await asyncio.sleep(0.001)  # a consumer that takes time for each event
 
 
 async def _ask(agent: Agent[None, str]) -> None:
@@ -123,7 +123,7 @@ async def _ask(agent: Agent[None, str]) -> None:
 
 
 async def _talk(agent: Agent[Shop, str]) -> None:
-    """A conversation of three turns: a tool, two tools and a sub-agent, neither."""
+    """Hold a conversation of three turns: with a tool, with two tools and a sub-agent, and without tools."""
     conversation, history = f"visitor-{random.randrange(10**6):06}", None
     for question in (
         "What became of my order PP-4712?",
@@ -140,7 +140,7 @@ async def _judged(sidecar: Sidecar, agent: Agent[Shop, str]) -> None:
 
 
 def main(exporters: Sequence[str]) -> None:
-    """Traffic until the process is ended."""
+    """Run the traffic until Ctrl-C."""
     pydantic_ai.BANNER_ENABLED = False
     with Sidecar(*exporters, stall_seconds=STALL_SECONDS) as sidecar:
         try:

@@ -1,1 +1,1 @@
-"""The boards, one to a file. Each has `board()`, and answers the questions in its docstring."""
+"""Boards, one per module with a function `board()`; the module's docstring has the questions that the board answers."""

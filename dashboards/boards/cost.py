@@ -1,4 +1,4 @@
-"""Where does the money go, will the budget do, and what does the provider's cache save?"""
+"""Board "Cost and tokens": where does the money go, is the budget sufficient, what does the provider's cache save?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is everything all right? How much is going on, how it ends, what it costs, and what has changed."""
+"""Board "Fleet overview": how many runs are there, how do they end, what do they cost, and what has changed?"""
 
 from __future__ import annotations
 

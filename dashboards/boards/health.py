@@ -1,4 +1,4 @@
-"""Is everything that happened delivered, to whom not, and why?"""
+"""Board "Sidecar health": are all events delivered, which exporters lag or drop events, and why?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Can the numbers above be believed? One row about the sidecar itself, at the foot of each board."""
+"""Last row of every board, about the sidecar itself: can the numbers above be trusted?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRAPE_AGE = since(f"min(timestamp({TARGETS['sidestream_build_info'].select()}))
 
 
 def oldest_delivery(more: str = "", links: Links = ()) -> Panel:
-    """How long the exporter that is furthest behind has delivered nothing; `more` is said of it on this board."""
+    """Panel with the longest time since an exporter's last delivery; `more` is appended to the description."""
     return number(
         "Oldest last delivery",
         "Time since the last successful delivery of the exporter that has delivered nothing for the longest." + more,
@@ -37,7 +37,7 @@ def oldest_delivery(more: str = "", links: Links = ()) -> Panel:
 
 
 def recording_errors(links: Links = ()) -> Panel:
-    """Failures of Sidestream's own."""
+    """Panel with the number of Sidestream's own failures."""
     return number(
         "Recording errors",
         "Failures inside Sidestream while it recorded a run. No run noticed, but each one is a bug worth a report.",
@@ -50,7 +50,7 @@ def recording_errors(links: Links = ()) -> Panel:
 
 
 def scrape_age(more: str = "", links: Links = ()) -> Panel:
-    """How old the numbers of the board are."""
+    """Panel with the age of the board's data; `more` is appended to the description."""
     return number(
         "Age of the last scrape",
         "Time since Prometheus last read the metrics, of the process it has not read for the longest." + more,

@@ -1,4 +1,4 @@
-"""What happened in this one run, and in the conversation that it belongs to? From logs and traces."""
+"""Board "One run and its conversation": what happened in the run and its conversation, from logs and traces?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dashboards.frame import CARRIED, RUN_BOARD, make_board, to_board
 from dashboards.log_panels import FAULTS, RUNS, Field, log_lines, log_table, of_log, one_trace, span_table
 
 KEPT = (*CARRIED, "logs", "traces", "stream")
-"""Variables of this board that are the same for every run."""
+"""Variables that links to the board of another run pass on."""
 
 THE_RUN = "run_id = `${run}`"
 
@@ -30,7 +30,7 @@ OF_A_RUN = (
     Field("Tool calls", "sidestream.tool_calls", "short", 90),
     Field("Cost", "sidestream.cost.usd", "currencyUSD", 90),
 )
-"""Attributes of a run's span."""
+"""Columns for attributes of a run's span."""
 
 
 def board() -> dashboard.Dashboard:

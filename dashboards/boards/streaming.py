@@ -1,4 +1,4 @@
-"""How long do people wait, and for whom: the provider, or the program that reads the stream?"""
+"""Board "Streaming latency": how long do users wait, and for what: the provider, or the consumer of the stream?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_STREAMED = "Nothing was streamed in this time range"
 
 
 def _speed(*by: str, window: str = RATE) -> str:
-    """Output tokens per second of request."""
+    """Query for the output tokens per second of request time."""
     return over(
         usage.rate(*by, suffix="_sum", window=window, gen_ai_token_type="=output"),
         duration.rate(*by, suffix="_sum", window=window),

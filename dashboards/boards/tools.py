@@ -1,4 +1,4 @@
-"""Which tools and agents are slow, which fail, and how many rounds a run takes."""
+"""Board "Tools and agents": which are slow, which fail, and how many requests does a run take?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ scores = BOARD["sidestream_scores_total"]
 values = BOARD["sidestream_score_value"]
 
 NOT_OK = "=~failed|retry|invalid|unknown"
-"""Outcomes that cost another round. deferred, denied, skipped and cancelled are decisions, not faults."""
+"""Tool outcomes that lead to another request. deferred, denied, skipped and cancelled are decisions, not faults."""
 NO_CALLS = "No tool was called in this time range"
 NO_RUNS = "No run ended in this time range"
 NO_SCORES = "No run was scored in this time range"
@@ -115,7 +115,7 @@ def board() -> dashboard.Dashboard:
         lines(
             "Requests per run",
             "How many times the model is asked in a run: p50 and p95. A rising line is an agent that goes in circles.",
-            # Within the first bucket, which is 1, a quantile is thought to lie anywhere above 0.
+            # histogram_quantile interpolates from 0 within the first bucket (1), but a run has at least one request.
             Query(f"clamp_min({rounds.quantile(0.5)}, 1)", "p50"),
             Query(f"clamp_min({rounds.quantile(0.95)}, 1)", "p95", exemplars=True),
             unit="short",
