@@ -1,20 +1,20 @@
-# make demo    an offline support agent, observed: live in the console, whole in runs/
-# make test    the tests
-# make test-lowest, test-newest    the same agents on other versions of pydantic-ai
-# make test-python VERSION=3.13    the core on another Python, if there is one on this machine
-# make check   linter, formatter, strict types
-# make coverage    the tests again, with the branches that none of them takes; fails below the floor of pyproject.toml
+# make demo    run an offline support agent, observed: live in the console, log in runs/
+# make test    run the tests
+# make test-lowest, test-newest    run the core tests with the lowest and newest versions of pydantic-ai
+# make test-python VERSION=3.13    run the core tests on another Python that is installed on this machine
+# make check   run linter, formatter and strict type checker
+# make coverage    run the tests with branch coverage; fails below the limit in pyproject.toml
 # make soak    thousands of runs, one in five abandoned: memory, threads, descriptors; ARGS='--runs 0 --seconds 3600' for an hour
-# make mutation    changes of the source that tests have to notice, by chance and a seed; ARGS='--rooms pipeline --mutants 20'
-# make bench   what observing costs, as ratios; ARGS=--full for more of it
-# make bench-instructions   the same in instructions of the processor, against what is committed
-# make transparency CHECKOUT=…   pydantic-ai's own tests, bare and with every agent observed, and what differs;
-#              PYTHON=… is one with that pydantic-ai, what its tests need, and this package
-# make docs    the documentation site, into dist/site
-# make release wheel, source archive and list of what they need (CycloneDX), into dist/
-# make phoenix Arize Phoenix, which some tests send their traces to, in an environment of its own (0.9 GB)
-# make test-kits   the tests with Claude's Agent SDK and Google's ADK, each in an environment of its own (0.5 GB)
-# make lock    resolve the development dependencies anew
+# make mutation    mutation tests with random mutants by seed; ARGS='--rooms pipeline --mutants 20'
+# make bench   overhead of observing, as ratios; ARGS=--full for all cases and subjects
+# make bench-instructions   overhead in CPU instructions, compared with the committed numbers
+# make transparency CHECKOUT=…   differences of pydantic-ai's own tests with every agent observed;
+#              PYTHON=… names an interpreter with that pydantic-ai, its test dependencies and this package
+# make docs    build the documentation site into dist/site
+# make release build wheel, source archive and SBOM (CycloneDX) into dist/
+# make phoenix install Arize Phoenix, a target of some trace tests, in a separate environment (0.9 GB)
+# make test-kits   run the tests with Claude's Agent SDK and Google's ADK, in separate environments (0.5 GB)
+# make lock    resolve the development dependencies again
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,7 +32,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# A tracer keeps memory of its own: the test that counts the blocks of memory is for `make test`.
+# The coverage tracer allocates memory: the test that counts memory blocks runs in `make test` only.
 coverage: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term \
 		--deselect tests/pipeline/test_sidecar.py::TestNothingIsLeftBehind::test_by_a_thousand_runs_one_in_five_abandoned
@@ -43,7 +43,7 @@ soak: $(VENV)/.dev
 mutation: $(VENV)/.dev
 	@$(BIN)/uv run -q --no-project --python $(BIN)/python --with 'cosmic-ray>=8.7,<9' --with coverage python -m tests.mutation --python $(BIN)/python $(ARGS)
 
-# The oldest versions that pyproject.toml admits, the newest pydantic-ai there is, and another interpreter.
+# Lowest versions that pyproject.toml allows, newest pydantic-ai, and another interpreter.
 TEST_NEEDS = 'pydantic-ai-slim[ag-ui,ui]' 'pytest>=8' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.100' 'uvicorn>=0.30'
 CORE_TESTS = tests/sources/pydantic_ai/exit_paths tests/sources/pydantic_ai/transparency tests/streaming
 VERSION ?= 3.13
@@ -75,7 +75,7 @@ bench-instructions: $(VENV)/.dev
 	@$(BIN)/python -m tests.bench.instructions $(or $(ARGS),--check)
 
 transparency: $(VENV)/.dev
-	@test -n "$(CHECKOUT)" || { echo "name a work tree of pydantic-ai: make transparency CHECKOUT=…" >&2; exit 1; }
+	@test -n "$(CHECKOUT)" || { echo "give a work tree of pydantic-ai: make transparency CHECKOUT=…" >&2; exit 1; }
 	@$(BIN)/python -m tests.upstream $(CHECKOUT) --python $(PYTHON) $(ARGS)
 
 docs: $(VENV)/.dev
@@ -98,7 +98,7 @@ $(PHOENIX)/.made:
 	@VIRTUAL_ENV=$(PHOENIX) $(BIN)/uv pip install -q 'arize-phoenix>=20.26,<21'
 	@touch $@
 
-# The kit first: google-adk wants an older OpenTelemetry, and works with a newer one.
+# Install the kit first: google-adk pins an older OpenTelemetry, but works with the newer one installed afterwards.
 test-kits: $(VENV)/.dev
 	@for kit in claude-agent-sdk=claude_agent google-adk=google_adk; do \
 		$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/kit && \

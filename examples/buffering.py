@@ -1,4 +1,4 @@
-"""Text in larger pieces: pydantic-ai gathers deltas for a while (`debounce_by`), or the program whole sentences."""
+"""Text in larger pieces: debounced by pydantic-ai (`debounce_by`), or split into sentences by the program."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ agent = Agent(model(TEXT, TEXT), name="writer")
 
 
 async def sentences(deltas: AsyncIterator[str]) -> AsyncIterator[str]:
-    """Whole sentences of `deltas`, each as soon as it is complete, and the rest at the end."""
+    """Complete sentences of `deltas`, each as soon as possible, and the remaining text at the end."""
     buffer = ""
     async for delta in deltas:
         buffer += delta

@@ -1,7 +1,7 @@
-"""An agent in a Celery task. `celery -A celery_task worker`, then `python celery_task.py` sends a question.
+"""Agent in a Celery task. Start `celery -A celery_task worker`, then send a question with `python celery_task.py`.
 
-The sidecar is made where the module is imported; the worker's child processes, which run the tasks, get their own start
-of it, and deliver what they have when the worker ends.
+The sidecar is created at import. After the fork it starts anew in each child process of the worker, and delivers all
+pending events when the worker shuts down.
 """
 
 import os

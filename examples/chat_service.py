@@ -1,7 +1,7 @@
-"""A chat service: sessions in SQLite, agents by name, answers by server-sent events or WebSocket, with heartbeats.
+"""Chat service: sessions in SQLite, agents by name, answers as server-sent events or over WebSocket, with heartbeats.
 
-`uvicorn chat_service:app`, then `curl -N 'http://127.0.0.1:8000/chat/c-1?message=Hello'`. A client that leaves ends its
-run, which is `cancelled` or `abandoned` in the log; a slow client slows its run down, since a send waits for it.
+`uvicorn chat_service:app`, then `curl -N 'http://127.0.0.1:8000/chat/c-1?message=Hello'`. A client that disconnects
+ends its run, which is `cancelled` or `abandoned` in the log. A slow client slows its run down, since each send waits.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ sidecar = Sidecar("jsonl:runs/")
 
 
 class Sessions:
-    """The messages of each session, one JSON text a run."""
+    """Messages of each session, stored as one JSON text per run."""
 
     def __init__(self, path: str) -> None:
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -46,7 +46,7 @@ sessions = Sessions("chat.db")
 
 @cache
 def agent_named(name: str) -> Agent[None, str]:
-    """One agent of each name for the life of the server; its runs share nothing."""
+    """Agent by name, created once; runs share no state, so one agent serves all sessions."""
     return sidecar.observe(Agent(os.environ.get("MODEL", "test"), name=name, instructions=INSTRUCTIONS[name]))
 
 
@@ -60,7 +60,7 @@ async def answer(name: str, session: str, message: str) -> AsyncIterator[str]:
 
 
 async def with_heartbeats(texts: AsyncIterator[str]) -> AsyncIterator[str | None]:
-    """`texts`, and None whenever the model has been silent for a while, so that no proxy closes the connection."""
+    """Items of `texts`, and None after `HEARTBEAT_SECONDS` without one, so that no proxy closes the connection."""
     sender, receiver = anyio.create_memory_object_stream[str](0)
 
     async def pull() -> None:

@@ -1,6 +1,6 @@
-"""Events for a client that draws them: start, text, tool calls and their results, end or error, as one JSON line each.
+"""Events for a client's user interface, one JSON line each: start, text, tool calls and results, end or error.
 
-pydantic-ai's own events say when a tool is called; nobody has to look for that in the text.
+Tool calls come from pydantic-ai's own events, without parsing the text.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ agent = Agent(model(ToolCallPart("weather", {"city": "Oslo"}), "Take an umbrella
 
 @agent.tool_plain
 def weather(city: str) -> str:
-    """The weather of a city."""
+    """Get the weather of a city."""
     return f"rain in {city}"
 
 

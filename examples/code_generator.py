@@ -1,4 +1,4 @@
-"""A code generator: the explanation and the code are shown while they are written, then the checked whole."""
+"""Code generator: shows the code while it streams, then the validated output."""
 
 import asyncio
 

@@ -1,6 +1,6 @@
-"""A conversation: each run gets the history of those before, and the log joins them by `conversation_id`.
+"""Conversation: each run gets the message history of the runs before, and the log groups runs by `conversation_id`.
 
-The trap: with `stream_text(delta=True)` the history is whole only once the stream has been read to its end.
+Pitfall: with `stream_text(delta=True)`, the history is complete only after the stream has been read to its end.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Dependencies: the instructions are made for the user of this run, and its tenant is a tag of the run."""
+"""Dependencies: instructions that depend on the user of the run, and the tenant as a tag of the run."""
 
 import asyncio
 import os

@@ -1,8 +1,8 @@
-"""A durable workflow with DBOS: its process is killed in a tool, another one takes it up, and the log has one run.
+"""Durable workflow with DBOS: the process is killed within a tool, another process resumes, and the log has one run.
 
-DBOS names the run after the workflow and answers again what was answered before. So both processes write the same
-first lines of the same run, and whatever reads the log counts each line once. The counters of a process count what it
-saw, answers from DBOS's records too: where workflows are taken up often, let `sidestream collect` count from the log.
+DBOS derives the run id from the workflow, and replays recorded answers on resumption. Both processes therefore write
+the same first lines of the same run, and readers of the log count each line once. Metrics of a process include the
+replayed answers: if workflows are resumed often, let `sidestream collect` count from the log.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ agent = sidecar.observe(Agent(os.environ.get("MODEL", "test"), name="support", c
 @agent.tool_plain
 def look_up_order(order: str) -> str:
     if "--killed-in-tool" in sys.argv:
-        time.sleep(0.5)  # the log is written beside the agent, within a tenth of a second
+        time.sleep(0.5)  # the background thread writes the log within a tenth of a second
         os._exit(1)
     return f"{order} is on its way"
 

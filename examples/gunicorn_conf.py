@@ -1,7 +1,7 @@
-"""The chat service with several workers: `gunicorn -c gunicorn_conf.py chat_service:app`.
+"""Gunicorn configuration of the chat service: `gunicorn -c gunicorn_conf.py chat_service:app`.
 
-Each worker writes files of its own into `runs/`; nothing has to be shared, preloaded or closed by hand. A worker that
-is told to stop finishes its streams, and their runs are in the log with their true outcome.
+Each worker writes its own files in `runs/`; no sharing, preloading or explicit closing is needed. A worker that gets a
+stop signal finishes its streams, and the log has the outcome of each run.
 """
 
 import os

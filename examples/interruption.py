@@ -1,4 +1,4 @@
-"""A provider that fails in the middle, and a program that keeps what it has: the log still says that the run failed."""
+"""Provider failure in the middle of a stream: the program keeps the partial text, and the log has the failed run."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Many runs at once on a pool of agents: each run is told by itself, whoever it shared the process with."""
+"""Concurrent runs on a pool of agents: each run has its own events and outcome in the log."""
 
 import asyncio
 import os

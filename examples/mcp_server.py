@@ -1,4 +1,4 @@
-"""An MCP server of one tool, for `mcp_tools.py`."""
+"""MCP server with one tool, for `mcp_tools.py`."""
 
 from mcp.server import MCPServer
 
@@ -7,7 +7,7 @@ server = MCPServer("files")
 
 @server.tool()
 def create_file(name: str) -> str:
-    """Create a file (this one only says so)."""
+    """Create a file (the example only pretends to)."""
     return f"{name} created"
 
 

@@ -1,4 +1,4 @@
-"""Tools of an MCP server that runs beside the program (stdio): its calls are tool calls of the run."""
+"""Tools of an MCP server that runs as a subprocess (stdio): MCP calls are logged as tool calls of the run."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""An agent whose tool asks another agent: the sub-agent's run hangs below the tool call, its cost is counted once."""
+"""Sub-agent called by a tool: its run is a child of the tool call in the log, and its cost counts once."""
 
 import os
 

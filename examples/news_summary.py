@@ -1,4 +1,4 @@
-"""A summary of an article while it is written; what is there already is kept if the provider fails in the middle."""
+"""Summary of an article, shown while it streams; a partial summary is kept if the provider fails in the middle."""
 
 import asyncio
 from typing import Literal
@@ -29,13 +29,13 @@ agent = Agent(model(SUMMARY), name="news", output_type=NewsSummary)
 
 @agent.tool_plain
 async def fetch(url: str) -> str:
-    """The text of an article."""
+    """Fetch the text of an article."""
     await asyncio.sleep(0.01)
     return "Streams were found in the Alps. …"
 
 
 async def summarise(url: str) -> NewsSummary:
-    """The summary of the article at `url`: whole, or as far as it came before something failed."""
+    """Summary of the article at `url`; the last partial summary if the run fails."""
     latest = NewsSummary()
     try:
         async with agent.run_stream(f"Summarise {url}") as result:

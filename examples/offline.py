@@ -1,4 +1,4 @@
-"""The model of those examples whose answer matters: without `MODEL` it gives scripted answers, piece by piece."""
+"""Offline model for examples that need certain answers: streams scripted answers unless `MODEL` names a real model."""
 
 import asyncio
 import json
@@ -15,7 +15,10 @@ Answer = str | ToolCallPart | Mapping[str, Any]
 
 
 def model(*answers: Answer) -> Model | str:
-    """The model that `MODEL` names, else one that gives `answers` in turn: text, tool call, fields of the output."""
+    """Model named by `MODEL`, else a scripted one that gives `answers` in turn.
+
+    An answer is a text, a tool call, or the fields of a structured output.
+    """
     if name := os.environ.get("MODEL"):
         return name
     left = iter(answers)

@@ -1,4 +1,4 @@
-"""A stream that is nobody's: an adapter of four lines says what its items mean."""
+"""Custom stream: a short adapter function maps its items to events."""
 
 import asyncio
 from collections.abc import AsyncIterator

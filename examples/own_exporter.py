@@ -1,4 +1,4 @@
-"""An exporter of one's own: the cost of each run, by agent, as soon as it is known."""
+"""Custom exporter: sums the tokens of all runs by agent."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from sidestream import ContentPolicy, Exporter, Sidecar, StreamEvent
 
 class Bill(Exporter):
     name = "bill"
-    content = ContentPolicy.parse("none")  # it needs no prompts and answers, and so never sees any
+    content = ContentPolicy.parse("none")  # the exporter gets events without prompts and answers
     skip = frozenset({"llm_chunk", "llm_start", "tool_start"})
 
     def __init__(self) -> None:

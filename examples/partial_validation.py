@@ -1,7 +1,7 @@
-"""A structured answer on the way: fields appear as they are written, and only the whole is checked in full.
+"""Partial validation of a structured output: fields appear while they stream, constraints apply at the end.
 
-A partial answer is validated leniently: what is missing is left out of a `TypedDict`, and must have a default in a
-model. A constraint that a half-written value breaks (`bio` of at least 20 characters) fails only at the end.
+A partial output is validated leniently. A `TypedDict` leaves missing fields out; a model needs defaults for them. A
+constraint that a partial value violates (`bio` of at least 20 characters) is enforced for the final output only.
 """
 
 import asyncio

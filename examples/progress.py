@@ -1,4 +1,4 @@
-"""Progress while an answer is written: a counter of characters that the user sees move."""
+"""Progress display while an answer streams: a counter of characters."""
 
 import asyncio
 
@@ -12,12 +12,12 @@ agent = Agent(model("Quantum computers calculate with superpositions of states. 
 
 async def main() -> None:
     print("Thinking …")
-    characters = told = 0
+    characters = shown = 0
     async with agent.run_stream("Explain quantum computing in detail") as result:
         async for delta in result.stream_text(delta=True, debounce_by=None):
             characters += len(delta)
-            if characters - told >= 100:
-                told = characters
+            if characters - shown >= 100:
+                shown = characters
                 print(f"[{characters} characters]")
     print(f"Done: {characters} characters, {result.usage.output_tokens} tokens")
 

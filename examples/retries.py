@@ -1,4 +1,4 @@
-"""A whole run tried again after the provider failed: each attempt is a run of its own, and the log joins them."""
+"""Retry of a whole run after a provider failure: each attempt is a run, and the log links the attempts."""
 
 import asyncio
 from collections.abc import AsyncIterator

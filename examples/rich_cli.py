@@ -1,4 +1,4 @@
-"""A command line with a live panel: text, tool calls, tokens and cost so far."""
+"""Command line with a live panel: text, tool calls and tokens so far."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ agent = Agent(model(ToolCallPart("list_files", {}), ANSWER), name="assistant")
 
 @agent.tool_plain
 def list_files() -> list[str]:
-    """The files of the folder."""
+    """List the files of the folder."""
     return ["one", "two", "three"]
 
 

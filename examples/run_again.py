@@ -1,4 +1,4 @@
-"""A logged run that failed, done again from the log: offline, without the provider, and once the program is mended."""
+"""Replay of a failed run from the log: offline, without the provider, before and after the bug is fixed."""
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart
@@ -36,7 +36,7 @@ with Sidecar("jsonl:runs/") as sidecar:  # in production, last night
 [group] = log.errors("runs/")
 print("in the log:", group.exception_type, "at", (group.place or "").rpartition("/")[2])
 
-with ModelFromLog("runs/", run=group.last_run_id).override(agent):  # at one's desk
+with ModelFromLog("runs/", run=group.last_run_id).override(agent):  # later, on a developer's machine
     try:
         agent.run_sync("What does the lamp cost?")
     except KeyError as error:
@@ -44,7 +44,7 @@ with ModelFromLog("runs/", run=group.last_run_id).override(agent):  # at one's d
 
     broken = False
 
-# The program is mended. The log does not know how it goes on from here, and says so.
+# With the bug fixed, the run takes another course than the logged one, for which the log has no answers.
 with ModelFromLog("runs/", run=group.last_run_id).override(agent):
     try:
         agent.run_sync("What does the lamp cost?")

@@ -1,4 +1,4 @@
-"""What people think of an answer, in the log with the run: asked for at once, or said later by another process."""
+"""Scores of answers, written to the log of the run: at once by the program, or later by another process."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ sidecar = Sidecar("jsonl:runs/")
 
 
 async def answer(question: str) -> tuple[str, str]:
-    """The answer, and the id by which the page that shows it sends a thumb back."""
+    """Answer and run id; the client sends the id back together with the user's thumb."""
     result = await agent.run(question)
     return result.output, result.run_id
 

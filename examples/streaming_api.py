@@ -1,6 +1,6 @@
-"""The streaming functions: text, tools, progress, one loop; the agent need not be observed.
+"""Streaming functions: text, tool calls and progress in one loop, for any agent, observed or not.
 
-Each event is written to a file of one's own as well, for its data is a mapping that `json.dumps` takes.
+The example also writes each event to a file: `event.data` is a mapping that `json.dumps` accepts.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Patterns over the streaming functions: handlers that combine, a dashboard, a slow client, a limit of time."""
+"""Patterns for the streaming functions: composable handlers, a dashboard, a slow client, a timeout."""
 
 import asyncio
 import os
@@ -36,14 +36,14 @@ async def with_handlers(prompt: str, *handlers: Callable[[Any], None]) -> None:
 
 
 async def dashboard(prompt: str) -> dict[str, list[Any]]:
-    """Events by type, gathered while the run goes on."""
+    """Payloads by event type, collected during the run."""
     by_type: dict[str, list[Any]] = defaultdict(list)
     await collect_stream_result(agent, prompt, on_event=lambda event: by_type[event.event_type].append(event.data))
     return by_type
 
 
 async def slow_client(prompt: str) -> int:
-    """Back-pressure: the run waits while the queue to the client is full."""
+    """Number of events that a slow client gets. Back-pressure: the run waits while the client's queue is full."""
     queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=2)
     taken = 0
 

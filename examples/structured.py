@@ -1,4 +1,4 @@
-"""A structured answer, validated while it is being written: the list grows as its items become whole."""
+"""Structured output, validated while it streams: the list grows as its items are completed."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Tests that look at what an agent's runs did, by the fixture `sidestream_capture`. `pytest test_with_pytest.py`."""
+"""Tests of an agent's runs with the fixture `sidestream_capture`. Run with `pytest test_with_pytest.py`."""
 
 from pydantic_ai import Agent
 

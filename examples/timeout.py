@@ -1,4 +1,4 @@
-"""A limit of time around a stream: the run is `timed_out` in the log, and what had come is still there."""
+"""Timeout around a stream: the run is `timed_out` in the log, which has the text up to then."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from sidestream import Sidecar
 
 
 async def endless(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
-    """A model that does not stop talking."""
+    """Model that never stops generating."""
     while True:
         yield "and "
         await asyncio.sleep(0.01)
@@ -27,7 +27,7 @@ async def main() -> None:
                 async for delta in result.stream_text(delta=True, debounce_by=None):
                     print(delta, end="", flush=True)
     except TimeoutError:
-        print("\nthe limit of time has passed")
+        print("\ntimed out")
 
 
 with Sidecar("jsonl:runs/") as sidecar:

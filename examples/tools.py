@@ -1,4 +1,4 @@
-"""Tools at work while the answer streams: pydantic-ai's own events, unchanged by being observed."""
+"""Tool calls while the answer streams: pydantic-ai's own events, unchanged by the sidecar."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""An answer of one of several kinds: the model decides which, and the type checker knows them all."""
+"""Output of one of several types, chosen by the model and known to the type checker."""
 
 import asyncio
 

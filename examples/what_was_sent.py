@@ -1,4 +1,4 @@
-"""What a model was sent, from the log: all messages of a request, though each is written once."""
+"""Messages sent to the model, read from the log: the full list of a request, although each message is logged once."""
 
 from pydantic_ai import Agent
 

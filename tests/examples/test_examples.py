@@ -45,7 +45,7 @@ def play(name: str) -> dict[str, Any]:
         ("conversation.py", r"\(2 messages\)\n.*\(4 messages\)", ["completed", "completed"]),
         ("dependencies.py", "success", ["completed"]),
         ("tools.py", r"\[calling search\]\n\[calling add\]\n(.|\n)*\[add: 0\]", ["completed"]),
-        ("timeout.py", "and and (.|\n)*the limit of time has passed", ["timed_out"]),
+        ("timeout.py", "and and (.|\n)*timed out", ["timed_out"]),
         (
             "interruption.py",
             "hung up; so far: 'Machine learning is the study of '",
