@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
@@ -41,6 +42,9 @@ class Answer:
 
 
 OK = Answer()
+
+KINDS: dict[str, Any] = {"metrics": ExportMetricsServiceRequest, "logs": ExportLogsServiceRequest}
+"""Requests by the end of their path; others are of traces."""
 
 
 @dataclass
@@ -94,6 +98,17 @@ class Received:
                 for metric in scope.metrics
             ]
 
+    @property
+    def log_records(self) -> list[Any]:
+        with self.lock:
+            return [
+                record
+                for request in self.requests
+                for resource in getattr(request, "resource_logs", ())
+                for scope in resource.scope_logs
+                for record in scope.log_records
+            ]
+
     def named(self, name: str) -> Any:
         """The only span with this name."""
         (span,) = [span for span in self.spans if span.name == name]
@@ -136,7 +151,7 @@ def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[
             raw = self.rfile.read(int(self.headers["content-length"]))
             body = gzip.decompress(raw) if self.headers.get("content-encoding") == "gzip" else raw
             answer = received.next_answer()
-            kind = ExportMetricsServiceRequest if self.path.endswith("/v1/metrics") else ExportTraceServiceRequest
+            kind = KINDS.get(self.path.rpartition("/")[2], ExportTraceServiceRequest)
             request = kind.FromString(body)
             ok = 200 <= answer.status < 300 and not answer.reset
             headers = {key.lower(): value for key, value in self.headers.items()} | {":path": self.path}
@@ -155,6 +170,11 @@ def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[
                 if answer.rejected:
                     metrics.partial_success.rejected_data_points = answer.rejected
                 content = metrics.SerializeToString()
+            elif content is None and kind is ExportLogsServiceRequest:
+                logs = ExportLogsServiceResponse()
+                if answer.rejected:
+                    logs.partial_success.rejected_log_records = answer.rejected
+                content = logs.SerializeToString()
             elif content is None:
                 traces = ExportTraceServiceResponse()
                 if answer.rejected:
@@ -206,11 +226,11 @@ def grpc_receiver(*answers: Answer, port: int = 0, credentials: Any = None) -> I
     UNAVAILABLE)."""
     received = Received(list(answers) or [OK])
 
-    def export(body: bytes, context: grpc.ServicerContext) -> bytes:
+    def export(body: bytes, context: grpc.ServicerContext, kind: Any = ExportTraceServiceRequest) -> bytes:
         answer = received.next_answer()
         headers = {key: str(value) for key, value in context.invocation_metadata()}
         ok = answer.status == 200
-        received.took(ExportTraceServiceRequest.FromString(body), headers, body, answer, ok=ok)
+        received.took(kind.FromString(body), headers, body, answer, ok=ok)
         if not ok:
             code = next(code for code in grpc.StatusCode if code.value[0] == answer.status)
             if answer.retry_after is not None:
@@ -226,10 +246,16 @@ def grpc_receiver(*answers: Answer, port: int = 0, credentials: Any = None) -> I
             response.partial_success.rejected_spans = answer.rejected
         return answer.body if answer.body is not None else response.SerializeToString()
 
+    def export_logs(body: bytes, context: grpc.ServicerContext) -> bytes:
+        return export(body, context, ExportLogsServiceRequest)
+
     method = grpc.unary_unary_rpc_method_handler(export)  # bytes in, bytes out
     service = "opentelemetry.proto.collector.trace.v1.TraceService"
+    log_method = grpc.unary_unary_rpc_method_handler(export_logs)
+    log_service = "opentelemetry.proto.collector.logs.v1.LogsService"
     server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(log_service, {"Export": log_method}),))
     where = f"127.0.0.1:{port}"
     bound = server.add_insecure_port(where) if credentials is None else server.add_secure_port(where, credentials)
     received.url = f"http{'' if credentials is None else 's'}://127.0.0.1:{bound}"

@@ -21,6 +21,11 @@ def program_of(package: str, path: str) -> str:
     return str(Path(spec.origin).parent / path)
 
 
+def by_http(url: str) -> list[str]:
+    """Arguments of a collector that hands everything on to an OTLP endpoint."""
+    return ["--exporter", "otlp", "--otlp-exporter-endpoint", url, "--otlp-exporter-protocol", "http"]
+
+
 @contextmanager
 def collector(folder: Path, *exporter: str) -> Iterator[tuple[str, str]]:
     """Collector with the given exporter arguments; yields its URLs for gRPC and HTTP."""

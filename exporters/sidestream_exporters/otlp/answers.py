@@ -13,12 +13,17 @@ def answer_type(signal: Signal) -> Any:
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
         return ExportTraceServiceResponse
+    if signal == "logs":
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+        return ExportLogsServiceResponse
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
     return ExportMetricsServiceResponse
 
 
 def rejected_items(answer: Any) -> int:
-    """Spans or data points that a response reports as rejected."""
+    """Spans, data points or log records that a response reports as rejected."""
     partial = answer.partial_success
-    return max(0, getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0))
+    fields = ("rejected_spans", "rejected_data_points", "rejected_log_records")
+    return max(0, *(getattr(partial, field, 0) for field in fields))

@@ -7,14 +7,22 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util import BoundedList
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from sidestream.diagnostics import warn_once
+
+LOGS = ("_logs", "sdk._logs", "exporter.otlp.proto.http._log_exporter", "exporter.otlp.proto.grpc._log_exporter")
+"""Modules of log records, within `opentelemetry`."""
 
 
 def probe() -> list[str]:
@@ -26,9 +34,49 @@ def probe() -> list[str]:
         lost.append("urllib3 HTTPConnection._new_conn: a name server that hangs, an answer that drips are not cut off")
     if not hasattr(TracerProvider(shutdown_on_exit=False), "_active_span_processor"):
         lost.append("TracerProvider._active_span_processor: no spans can be handed to an application's provider")
+    if any(find_spec(f"opentelemetry.{name}") is None for name in LOGS):
+        lost.append("opentelemetry.sdk._logs and the exporters of log records: scores are not sent")
     if not hasattr(BoundedList(1), "dropped"):
         lost.append("BoundedList.dropped: how many events a span lost is not told")
     return lost
+
+
+def log_record(
+    event_name: str,
+    at: int,
+    trace_id: int | None,
+    span_id: int | None,
+    attributes: Mapping[str, Any],
+    resource: Resource,
+    scope: InstrumentationScope,
+) -> Any:
+    """Log record of the SDK, whose modules for logs have private names. Without ids, it is linked to no span."""
+    from opentelemetry._logs import LogRecord
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
+    span: Any = INVALID_SPAN
+    if trace_id is not None and span_id is not None:
+        sampled = TraceFlags(TraceFlags.SAMPLED)
+        span = NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=False, trace_flags=sampled))
+    record = LogRecord(
+        timestamp=at,
+        observed_timestamp=at,
+        context=set_span_in_context(span, Context()),
+        attributes=dict(attributes),
+        event_name=event_name,
+    )
+    return ReadableLogRecord(record, resource, scope)
+
+
+def log_exporter_class(protocol: str) -> Any:
+    """Class of the library's exporter of log records, whose module has a private name."""
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GRPCLogExporter
+
+        return GRPCLogExporter
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    return OTLPLogExporter
 
 
 def replace_stub(exporter: Any, headers: Mapping[str, str]) -> Any:

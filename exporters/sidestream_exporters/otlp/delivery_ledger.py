@@ -1,7 +1,8 @@
-"""Ledger of delivered spans: one JSON line per run and accepted request, `{"run_id": …, "seqs": [0, 3]}`.
+"""Ledger of delivered spans and scores: one JSON line per run and accepted request, `{"run_id": …, "seqs": [0, 3]}`.
 
-A span is identified by the sequence number of its first event. Compared with the log, the ledger shows the spans that
-an outage lost. A partially accepted request is not recorded: the response does not list the accepted spans.
+A span is identified by the sequence number of its first event, a score by that of its event. Compared with the log, the
+ledger shows what an outage lost. A partially accepted request is not recorded: the response does not list what was
+accepted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
 
-from .runs import Span
+from .runs import Item
 
 
 class _Line(msgspec.Struct):
@@ -35,11 +36,11 @@ class DeliveryLedger:
             raise ConfigurationError(f"otlp: record={path!r} must be a file in a folder that exists")
         self._file: int | None = None
 
-    def note(self, spans: Sequence[Span]) -> None:
-        """Record `spans` as delivered. A failed write is logged; a replay then sends them again, with equal ids."""
+    def note(self, items: Sequence[Item]) -> None:
+        """Record `items` as delivered. A failed write is logged; a replay then sends them again, with equal ids."""
         runs: dict[str, list[int]] = {}
-        for span in spans:
-            runs.setdefault(span.run_id, []).append(span.seq)
+        for item in items:
+            runs.setdefault(item.run_id, []).append(item.seq)
         lines = msgspec.json.Encoder().encode_lines([_Line(run_id, seqs) for run_id, seqs in runs.items()])
         try:
             if self._file is None:

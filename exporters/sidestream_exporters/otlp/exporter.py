@@ -1,4 +1,5 @@
-"""OTLP exporter: a span for each run, model request and tool call, sent to any OpenTelemetry endpoint.
+"""OTLP exporter: a span for each run, model request and tool call, and a log record for each score, sent to any
+OpenTelemetry endpoint.
 
 The exporter's thread builds finished spans from events (`spans`), samples them (`tail_sampler`) and sends them in
 batches through OpenTelemetry's own exporter (`send_queue`, `sender`). In an outage the pipeline keeps the batch, and
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from .metrics import Metrics
+    from .scores import ScoreRecord
 else:  # the registry resolves the type hints at run time, to create an exporter by name
     TracerProvider = object
 
@@ -70,7 +73,9 @@ class OTLPExporter(Exporter):
             would count runs again.
         metrics_interval: Seconds between two metric exports. Default: `OTEL_METRIC_EXPORT_INTERVAL` (in milliseconds),
             else 60.
-        record: File that lists the delivered spans, for `sidestream replay --only-missing`.
+        scores: Whether scores of runs are sent as log records, to the endpoint's `/v1/logs`. False for a back end that
+            takes traces alone.
+        record: File that lists the delivered spans and scores, for `sidestream replay --only-missing`.
         tracer_provider: SDK `TracerProvider` whose span processors get the spans, under its resource, instead of an
             endpoint.
         use_global: Whether OpenTelemetry's global provider is used as `tracer_provider`.
@@ -103,6 +108,7 @@ class OTLPExporter(Exporter):
         run_usage: RunUsage = "own",
         metrics: bool = False,
         metrics_interval: float | None = None,
+        scores: bool = True,
         record: str | None = None,
         tracer_provider: TracerProvider | None = None,
         use_global: bool = False,
@@ -133,6 +139,7 @@ class OTLPExporter(Exporter):
             client_key=client_key,
         )
         self.endpoint = endpoint_of("traces", self._given)
+        self._scores_endpoint = endpoint_of("logs", self._given) if scores else None
         self._provider = provider_of(tracer_provider, use_global, endpoint)
         self._instrumented: Instrumented = instrumented
         sampler = head_sampler()
@@ -148,8 +155,10 @@ class OTLPExporter(Exporter):
         self._new_tail_sampler = partial(TailSampler, keep_failed, keep_slower, keep_costlier)
         self._record = None if record is None else DeliveryLedger(record)
         from . import compat, readable
+        from .scores import readable_records, score_records
 
         self._readable, self._compat = readable, compat
+        self._score_records, self._readable_records = score_records, readable_records
         if self._provider is None:
             load_library(self.endpoint)
         self._resource = readable.make_resource() if self._provider is None else self._provider.resource
@@ -188,11 +197,21 @@ class OTLPExporter(Exporter):
             maybe_yield=self._yielder.maybe_yield,
         )
         self._send_queue = SendQueue(self.endpoint, self._record, to_batch)
+        self._scores = 0  # in the batch
+        self._score_queue: SendQueue[ScoreRecord] | None = None
+        if self._scores_endpoint is not None and self._provider is None:
+            records = partial(self._readable_records, resource=self._resource, scope=self._scope)
+            self._score_queue = SendQueue(self._scores_endpoint, self._record, records, "logs")
 
     @property
     def spans_sent(self) -> int:
         """Spans that the endpoint, or the tracer provider, accepted."""
         return self._send_queue.sent
+
+    @property
+    def scores_sent(self) -> int:
+        """Scores that the endpoint accepted."""
+        return self._score_queue.sent if self._score_queue is not None else 0
 
     @property
     def spans_lost(self) -> int:
@@ -220,7 +239,7 @@ class OTLPExporter(Exporter):
         self._get_stats = get_stats
 
     def export(self, events: Sequence[StreamEvent]) -> Mapping[str, int] | None:
-        """Send the spans that end within `events`; open spans are kept.
+        """Send the spans that end within `events`, and the scores among them; open spans are kept.
 
         Raises:
             ExporterUnavailable: The endpoint cannot be reached, or requested a delay (`Retry-After`).
@@ -234,9 +253,12 @@ class OTLPExporter(Exporter):
                 self._hand_over(spans)
             else:
                 self._send_queue.put(self._readable.requests_of(spans))
+            self._put_scores(events)
         self._send_queue.send()
+        if self._score_queue is not None:
+            self._score_queue.send()
         self._batch = None
-        return self._send_queue.losses(len(events)) or None
+        return self._losses(len(events)) or None
 
     def flush(self) -> None:
         if self._metrics is not None:
@@ -248,6 +270,8 @@ class OTLPExporter(Exporter):
         if self._metrics is not None:
             self._metrics.close()
         self._send_queue.close()
+        if self._score_queue is not None:
+            self._score_queue.close()
 
     def after_fork(self) -> None:
         if self._record is not None:
@@ -295,6 +319,19 @@ class OTLPExporter(Exporter):
                     self._say_instrumented()
             self._yielder.maybe_yield()
         return spans
+
+    def _put_scores(self, events: Sequence[StreamEvent]) -> None:
+        if self._score_queue is not None:
+            records = list(self._score_records(GEN_AI, events, self._builder.trace_of))
+            self._scores = len(records)
+            self._score_queue.put(self._readable.requests_of(records))
+
+    def _losses(self, events: int) -> Counter[str]:
+        """Dropped events of the batch, by reason: a score is an event, the others count by their spans."""
+        losses = Counter(self._send_queue.losses(events - self._scores))
+        if self._score_queue is not None:
+            losses.update(self._score_queue.losses(self._scores))
+        return losses
 
     def _hand_over(self, spans: Sequence[Span]) -> None:
         for span in spans:

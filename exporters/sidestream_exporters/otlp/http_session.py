@@ -110,7 +110,8 @@ class OneAttemptSession(requests.Session):
         try:
             if "json" in content_type:
                 partial = msgspec.json.decode(answer, type=dict[str, Any]).get("partialSuccess") or {}
-                return max(0, int(partial.get("rejectedSpans") or partial.get("rejectedDataPoints") or 0))
+                fields = ("rejectedSpans", "rejectedDataPoints", "rejectedLogRecords")
+                return max(0, *(int(partial.get(field) or 0) for field in fields))
             if "protobuf" in content_type:
                 return rejected_items(self._answer.FromString(answer))
         except Exception as error:

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from .compat import with_dropped
-from .runs import Attributes, Span
+from .runs import Attributes, ItemT, Span
 from .semantic_conventions import SCHEMA_URL
 
 REQUEST_CHARACTERS = 3_000_000
@@ -98,17 +98,17 @@ class SpanBatch(Sequence[ReadableSpan]):
         return list(self)[index]
 
 
-def requests_of(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
-    """Split `spans` into export requests of at most `REQUEST_SPANS` spans and about `REQUEST_CHARACTERS`."""
+def requests_of(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
+    """Split `items` into export requests of at most `REQUEST_SPANS` items and about `REQUEST_CHARACTERS`."""
     size = first = 0
-    for number, span in enumerate(spans):
-        length = span.text_length()
+    for number, item in enumerate(items):
+        length = item.text_length()
         if number > first and (size + length > REQUEST_CHARACTERS or number - first == REQUEST_SPANS):
-            yield spans[first:number]
+            yield items[first:number]
             size, first = 0, number
         size += length
-    if spans:
-        yield spans[first:]
+    if items:
+        yield items[first:]
 
 
 # --- values --------------------------------------------------------------------------------------------------------

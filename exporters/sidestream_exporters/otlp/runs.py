@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sidestream.events import AgentStart, Json, LLMEnd, StreamEvent, ToolEnd, ToolStart
 from sidestream.events.ids import span_id_of
@@ -61,10 +61,10 @@ class Span:
 
     def without_long_texts(self) -> Span | None:
         """Copy without texts longer than `LONG_TEXT`, and with the attribute `LEFT_OUT`; None without long texts."""
-        attributes, left_out = _short(self.attributes)
+        attributes, left_out = short_texts(self.attributes)
         span_events = []
         for name, at, told in self.span_events:
-            short, more = _short(told)
+            short, more = short_texts(told)
             span_events.append((name, at, short))
             left_out += more
         description = self.description
@@ -77,7 +77,21 @@ class Span:
         return replace(self, attributes=attributes, span_events=span_events, description=description)
 
 
-def _short(attributes: Attributes) -> tuple[Attributes, int]:
+class Item(Protocol):
+    """One thing that an export request holds: a span, or the record of a score."""
+
+    run_id: str
+    seq: int
+
+    def text_length(self) -> int: ...
+
+    def without_long_texts(self: ItemT) -> ItemT | None: ...
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+def short_texts(attributes: Attributes) -> tuple[Attributes, int]:
     """`attributes` without long texts, and the number of characters removed."""
     long = {name: value for name, value in attributes.items() if isinstance(value, str) and len(value) > LONG_TEXT}
     return {name: value for name, value in attributes.items() if name not in long}, sum(map(len, long.values()))

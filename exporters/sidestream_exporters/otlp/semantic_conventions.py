@@ -50,6 +50,12 @@ class SemanticConventions:
     tool_result: str = "gen_ai.tool.call.result"
     details: str = "gen_ai.client.inference.operation.details"
     """Span event that holds content under the placements `event` and `both`."""
+    evaluation_result: str = "gen_ai.evaluation.result"
+    """Name of the log record of a score."""
+    evaluation: str = "gen_ai.evaluation.name"
+    evaluation_value: str = "gen_ai.evaluation.score.value"
+    evaluation_label: str = "gen_ai.evaluation.score.label"
+    evaluation_explanation: str = "gen_ai.evaluation.explanation"
     settings: dict[str, str] = field(
         default_factory=lambda: {
             name: f"gen_ai.request.{name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Generic
 
 from sidestream.diagnostics import error_once, info, warn, warn_once
 from sidestream.errors import ExporterUnavailable
@@ -13,19 +13,16 @@ from sidestream.pipeline.health import CheckResult
 
 from .delivery_ledger import DeliveryLedger
 from .failures import PermanentError, RetryableError
-from .runs import Span
+from .runs import ItemT
 from .sender import Sender
 from .settings import Endpoint, Signal
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
 
 LONGEST_WAIT = 60.0
 """Longest delay in seconds that is granted to an endpoint (`Retry-After`)."""
 
 
-class SendQueue:
-    """Queue of one batch's export requests, and the connection of the exporter.
+class SendQueue(Generic[ItemT]):
+    """Queue of one batch's export requests for one signal, and the connection of the exporter.
 
     A batch of events makes one or more requests. After an outage in the middle, delivered requests of the batch are not
     sent again.
@@ -35,21 +32,24 @@ class SendQueue:
         self,
         endpoint: Endpoint,
         record: DeliveryLedger | None,
-        to_batch: Callable[[Sequence[Span]], Sequence[ReadableSpan]],
+        to_batch: Callable[[Sequence[ItemT]], Sequence[Any]],
+        signal: Signal = "traces",
     ) -> None:
         self._endpoint = endpoint
+        self._signal = signal
+        self._noun = "spans" if signal == "traces" else "scores"
         self._to_batch = to_batch
         self._record = record
         self._sender: Sender | None = None
-        self._waiting: deque[Sequence[Span]] = deque()
+        self._waiting: deque[Sequence[ItemT]] = deque()
         self._losses: dict[str, int] = {}
         self._leave_alone_until = 0.0
         self._failing = False
         self._sent_before = 0
         self.sent = self.lost = self.shortened = 0
-        """Spans accepted; spans rejected; spans sent without long texts because they were too large."""
+        """Items (spans, or scores) accepted; rejected; sent without long texts because they were too large."""
 
-    def put(self, requests: Iterable[Sequence[Span]]) -> None:
+    def put(self, requests: Iterable[Sequence[ItemT]]) -> None:
         """Queue the requests of a new batch. Requests left of an earlier batch, which the pipeline gave up, go."""
         self._waiting.clear()
         self._waiting.extend(requests)
@@ -76,7 +76,7 @@ class SendQueue:
         spans = self._waiting[0]
         try:
             if self._sender is None:
-                self._sender = Sender(self._endpoint, "traces")
+                self._sender = Sender(self._endpoint, self._signal)
             rejected = self._sender.send(self._to_batch(spans))
         except RetryableError as error:
             self._away(error)
@@ -93,7 +93,7 @@ class SendQueue:
             self._waiting.popleft()
             self.accepted(spans, min(rejected, len(spans)))
 
-    def accepted(self, spans: Sequence[Span], rejected: int = 0) -> None:
+    def accepted(self, spans: Sequence[ItemT], rejected: int = 0) -> None:
         """Count `spans` as accepted, except the `rejected` ones; an accepted request goes into the ledger."""
         url = self._endpoint.shown
         if self._failing:
@@ -102,7 +102,7 @@ class SendQueue:
         self.sent += len(spans) - rejected
         if rejected:
             self._lose("rejected", rejected)
-            warn_once("OTLP endpoint rejected spans, see its log", url, endpoint=url)
+            warn_once(f"OTLP endpoint rejected {self._noun}, see its log", url, endpoint=url)
         elif self._record is not None:
             self._record.note(spans)
 
@@ -128,27 +128,30 @@ class SendQueue:
             self._leave_alone_until = time.monotonic() + min(error.after, LONGEST_WAIT)
         if not self._failing:
             self._failing = True
-            event = "OTLP endpoint cannot take spans now, keeping events and trying again"
+            event = f"OTLP endpoint cannot take {self._noun} now, keeping events and trying again"
             warn(event, endpoint=self._endpoint.shown, reason=error.reason)
 
     def _shortened(self, error: PermanentError) -> None:
         self.shortened += 1
         url = self._endpoint.shown
-        event = "OTLP endpoint finds spans too large, they are sent without their long texts"
+        event = f"OTLP endpoint finds {self._noun} too large, they are sent without their long texts"
         warn_once(event, url, endpoint=url, reason=error.reason, advice=error.advice)
 
     def _refused(self, error: PermanentError, spans: int) -> None:
         self._lose("refused", spans)
         url = self._endpoint.shown
-        told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
-        error_once("OTLP endpoint refuses spans, they are lost", url, error.reason, **told)
+        advice = error.advice
+        if self._signal == "logs" and not error.too_large:
+            advice = f"{advice}; for a back end that takes no logs, set scores=false"
+        told = {"endpoint": url, "reason": error.reason, "advice": advice}
+        error_once(f"OTLP endpoint refuses {self._noun}, they are lost", url, error.reason, **told)
 
     def _lose(self, reason: str, spans: int) -> None:
         self.lost += spans
         self._losses[reason] = self._losses.get(reason, 0) + spans
 
 
-def _smaller(spans: Sequence[Span]) -> Sequence[Sequence[Span]]:
+def _smaller(spans: Sequence[ItemT]) -> Sequence[Sequence[ItemT]]:
     """Smaller requests in place of one with `spans`: halves, or a single span without long texts; empty if neither."""
     if len(spans) > 1:
         half = len(spans) // 2
@@ -161,7 +164,7 @@ def probe_endpoint(endpoint: Endpoint, signal: Signal) -> CheckResult:
     """Health check of `endpoint`, by a request without spans or data points."""
     sender = Sender(endpoint, signal)
     try:
-        sender.send([] if signal == "traces" else _no_metrics())
+        sender.send(_no_metrics() if signal == "metrics" else [])
     except RetryableError as error:
         return CheckResult(False, "endpoint", f"{endpoint.shown} cannot be reached or is busy: {error.reason}")
     except PermanentError as error:

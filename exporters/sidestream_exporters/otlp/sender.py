@@ -1,4 +1,4 @@
-"""Sender of spans and metrics through OpenTelemetry's own OTLP exporters, with one bounded attempt per call.
+"""Sender of spans, metrics and scores through OpenTelemetry's own OTLP exporters, with one bounded attempt per call.
 
 The library encodes and sends; the pipeline waits and retries, since it keeps the batch. The library's own retry loop
 loses a batch after ten seconds, and counts a partial success as a full one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from .compat import replace_stub, silent_headers
+from .compat import log_exporter_class, replace_stub, silent_headers
 from .failures import AttemptFailed, PermanentError
 from .settings import Endpoint, Signal
 
@@ -29,7 +29,7 @@ class Sender:
             self._exporter, self._attempt = make(endpoint, signal)
 
     def send(self, data: Any) -> int:
-        """Deliver spans (`Sequence[ReadableSpan]`) or `MetricsData`; returns the number of rejected items.
+        """Deliver spans (`Sequence[ReadableSpan]`), `MetricsData` or log records; returns the number of rejected items.
 
         Raises:
             RetryableError: The same request may succeed later.
@@ -96,6 +96,8 @@ def load_library(endpoint: Endpoint) -> None:
 
 
 def _exporter_class(endpoint: Endpoint, signal: Signal) -> Any:
+    if signal == "logs":
+        return log_exporter_class(endpoint.protocol)
     if endpoint.protocol == "grpc":
         if signal == "traces":
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GRPCSpanExporter

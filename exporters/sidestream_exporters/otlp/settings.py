@@ -22,7 +22,7 @@ from sidestream.recording.content import NONE, ContentPolicy
 
 Protocol: TypeAlias = Literal["http/protobuf", "grpc"]
 Compression: TypeAlias = Literal["none", "gzip"]
-Signal: TypeAlias = Literal["traces", "metrics"]
+Signal: TypeAlias = Literal["traces", "metrics", "logs"]
 Placement: TypeAlias = Literal["span", "event", "both"]
 """Placement of content: in attributes of the span, of a span event, or both."""
 

@@ -76,6 +76,9 @@ RunUsage: TypeAlias = Literal["own", "total", "none"]
 MAX_RUNS = 10_000
 """Runs in progress kept at once; beyond, the run without events for longest is evicted."""
 
+MAX_ENDED = 1_000
+"""Ended runs whose trace ids are kept, for scores."""
+
 
 class Builder:
     """Builder of spans from events.
@@ -107,6 +110,7 @@ class Builder:
         self._placement = placement
         self._run_usage = run_usage
         self._runs: dict[str, Run] = {}
+        self._traces: dict[str, int] = {}
         self.forgotten = 0
         """Runs evicted before their end."""
         self._handlers: dict[type[Payload], Callable[[Run, StreamEvent, Any], Span | None]] = {
@@ -144,6 +148,16 @@ class Builder:
             self.forgotten += 1
         return run
 
+    def trace_of(self, run_id: str) -> int | None:
+        """Trace id of a run that is in progress, or ended not long ago; None for any other."""
+        run = self._runs.get(run_id)
+        return self._traces.get(run_id) if run is None else run.trace_id
+
+    def _remember_trace(self, run: Run) -> None:
+        self._traces[run.run_id] = run.trace_id
+        if len(self._traces) > MAX_ENDED:
+            del self._traces[next(iter(self._traces))]
+
     # --- runs ---
 
     def _agent_start(self, run: Run, event: StreamEvent, data: AgentStart) -> None:
@@ -179,6 +193,7 @@ class Builder:
 
     def _agent_end(self, run: Run, event: StreamEvent, data: AgentEnd) -> Span | None:
         del self._runs[event.run_id]
+        self._remember_trace(run)
         if self._mode(run) == "none":
             return None
         names, start = self._names, run.start

@@ -11,7 +11,7 @@ from sidestream_exporters import OTLPExporter
 from tests.support.loopback import until
 from tests.support.otlp_agents import exporter_stats, observed_run
 from tests.support.otlp_receiver import Received, attributes, http_receiver, names
-from tests.support.rotel_collector import collector
+from tests.support.rotel_collector import by_http, collector
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -24,10 +24,6 @@ def test_a_run_arrives_behind_a_collector(protocol: str, tmp_path: Path) -> None
             assert exporter_stats(sidecar).exported == exporter_stats(sidecar).seen
         until(lambda: len(behind.spans) >= 4, 60)
     check(behind)
-
-
-def by_http(url: str) -> list[str]:
-    return ["--exporter", "otlp", "--otlp-exporter-endpoint", url, "--otlp-exporter-protocol", "http"]
 
 
 def check(behind: Received) -> None:
