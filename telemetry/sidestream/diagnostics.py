@@ -68,7 +68,7 @@ def warn_missing(library: str, probes: Callable[[], Sequence[Probe]]) -> None:
         for probe in probes():
             if not probe.holds:
                 warn_once(
-                    "private name is gone", library, probe.name, library=library, name=probe.name, lost=probe.lost
+                    "private name is missing", library, probe.name, library=library, name=probe.name, lost=probe.lost
                 )
     except Exception as error:
         kind = type(error).__qualname__

@@ -213,7 +213,7 @@ def _guarded(call: Callable[[Any], None], argument: Any) -> None:
         call(argument)
     except Exception as error:
         kind = type(error).__qualname__
-        error_once("cannot observe agents, they work on unobserved", kind, exception=kind)
+        error_once("cannot observe agents, they continue unobserved", kind, exception=kind)
 
 
 def _wait_until_left(code: CodeType) -> None:

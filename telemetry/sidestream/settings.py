@@ -50,7 +50,7 @@ def exporter_of(item: Exporter | str) -> Exporter:
     several = [each.strip() for each in item.split(",")]
     if len(several) > 1 and {each.partition(":")[0] for each in several} <= set(available_exporters()):
         one_by_one = ", ".join(repr(shown(each)) for each in several)
-        raise ConfigurationError(f"exporter {shown(item)!r}: these are several; give them one by one: {one_by_one}")
+        raise ConfigurationError(f"exporter {shown(item)!r}: several exporters; give them one by one: {one_by_one}")
     return make_exporter(item)
 
 

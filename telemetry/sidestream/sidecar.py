@@ -158,7 +158,7 @@ class Sidecar:
 
         if not self.active:
             if not self.disabled:
-                warn_once("observe() on a sidecar that is closed: nothing will be recorded")
+                warn_once("observe() on a closed sidecar: nothing will be recorded")
             return agent
         observer = self.capability
         self.take_over(agent)
@@ -262,11 +262,11 @@ class Sidecar:
             ConfigurationError: value and label are both missing, or an argument has the wrong type.
         """
         if not isinstance(run_id, str) or not run_id:
-            raise ConfigurationError(f"score: the run {run_id!r} must be the id of one, such as result.run_id")
+            raise ConfigurationError(f"score: run_id={run_id!r}: must be the id of a run, such as result.run_id")
         score = checked_score(name, value, label=label, comment=comment)
         if not self.active:
             if not self.disabled:
-                warn_once("score() on a sidecar that is closed: it will not be recorded")
+                warn_once("score() on a closed sidecar: the score is not recorded")
             return
         self._pipeline.put(Scored(run_id, time.time_ns(), score))
         self._pipeline.start()
@@ -393,7 +393,7 @@ class Sidecar:
             if model not in ("test", "function") and not model.startswith("function:"):
                 warn_once("no price known for model, its cost is left out", model, model=model)
         if self._last_trouble is not None:
-            error_once("recording failed, the run went on", self._last_trouble, exception=self._last_trouble)
+            error_once("recording failed, the run continued", self._last_trouble, exception=self._last_trouble)
 
     def after_fork(self) -> None:
         """Reset statistics and start new workers in a forked child."""

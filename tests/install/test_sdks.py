@@ -124,7 +124,7 @@ def test_where_others_wrapped_after_us_theirs_stays_and_ours_passes_on() -> None
 
 def test_a_name_that_there_is_not(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """In a program it is an error; in the environment it is said, and left out."""
-    with pytest.raises(ConfigurationError, match=r"'opnai': there is no such SDK; there are: .*openai, .*, and none"):
+    with pytest.raises(ConfigurationError, match=r"'opnai': unknown SDK; available are: .*openai, .*, and none"):
         sidestream.install("memory", sdk=["opnai"])
     monkeypatch.setenv("SIDESTREAM_SDK", "openai,opnai")
     sidestream.install("memory")

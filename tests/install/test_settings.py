@@ -92,7 +92,7 @@ def test_a_value_that_is_neither_yes_nor_no_is_said_once(
 
 def test_several_exporters_in_one_string_are_a_hint() -> None:
     """The form of the environment variable, given as an argument."""
-    with pytest.raises(ConfigurationError, match=r"several; give them one by one: 'console', 'jsonl:runs/'"):
+    with pytest.raises(ConfigurationError, match=r"several exporters; give them one by one: 'console', 'jsonl:runs/'"):
         Sidecar("console, jsonl:runs/")
 
 

@@ -25,12 +25,12 @@ def checked_score(
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or set(name) & set("<>="):
         raise ConfigurationError(f"score: the name {name!r} must be 1 to {MAX_NAME} characters, without <, > and =")
     if value is not None and (not isinstance(value, bool | int | float) or not math.isfinite(value)):
-        raise ConfigurationError(f"score: {name}={value!r}: must be a number, true or false, or None beside a label")
+        raise ConfigurationError(f"score: {name}={value!r}: must be a number, true or false, or None with a label")
     for what, text in (("label", label), ("comment", comment)):
         if text is not None and not isinstance(text, str):
             raise ConfigurationError(f"score: {what} of {name} is a {type(text).__name__}, it must be a string")
     if value is None and not label:
-        raise ConfigurationError(f"score: {name} says nothing: give a value or a label")
+        raise ConfigurationError(f"score: {name} is empty: give a value or a label")
     if label is not None and len(label) > MAX_LABEL:
         label = label[: MAX_LABEL - 1] + "…"
     number = value if value is None or isinstance(value, bool) else float(value)

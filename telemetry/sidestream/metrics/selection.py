@@ -79,7 +79,7 @@ def _matching(patterns: Sequence[str]) -> set[str]:
         names = {metric.name for metric in METRICS if fnmatchcase(metric.name, pattern)}
         if not names:
             raise ConfigurationError(
-                f"prometheus: metrics: no metric is called {pattern!r}: docs/metrics.md has their names; `*` stands "
+                f"prometheus: metrics: no metric matches {pattern!r}: docs/metrics.md lists the names; `*` stands "
                 f"for any letters"
             )
         found |= names

@@ -29,7 +29,7 @@ class FinishedEventsOnly:
     """Assembler for callers that put finished events only."""
 
     def feed(self, record: Any, emit: Emit) -> None:
-        raise TypeError(f"{type(record).__qualname__} is no event, and there is no assembler to make one of it")
+        raise TypeError(f"{type(record).__qualname__} is not an event, and there is no assembler for it")
 
     def flush_stale(self, now_ns: int, emit: Emit) -> None:
         return

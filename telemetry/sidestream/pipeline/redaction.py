@@ -37,7 +37,7 @@ class CountedRedactor:
                 self.failures += 1
             debug_traceback(error)
             kind = type(error).__qualname__
-            warn_once("redactor failed, the texts it was given are withheld", kind, exception=kind)
+            warn_once("redactor failed, its texts are withheld", kind, exception=kind)
             raise
         return shown
 

@@ -47,7 +47,7 @@ def head_sampler(environment: Mapping[str, str] | None = None) -> HeadSampler:
     name = environment.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
     kind = name.removeprefix("parentbased_")
     if kind in ("jaeger_remote", "xray"):
-        warn_once("sampler not implemented, parentbased_always_on is taken", name, OTEL_TRACES_SAMPLER=name)
+        warn_once("sampler not implemented, parentbased_always_on is used", name, OTEL_TRACES_SAMPLER=name)
         name, kind = "parentbased_always_on", "always_on"
     match kind:
         case "always_on":

@@ -23,7 +23,7 @@ def checked_tags(tags: Mapping[str, str]) -> dict[str, str]:
     string.
     """
     if len(tags) > MAX_TAGS:
-        raise ConfigurationError(f"tags: {len(tags)} are too many, there may be {MAX_TAGS}")
+        raise ConfigurationError(f"tags: {len(tags)} are too many, at most {MAX_TAGS} are allowed")
     for name, value in tags.items():
         if not isinstance(name, str) or not 0 < len(name) <= MAX_TAG_NAME:
             raise ConfigurationError(f"tags: the name {name!r} must be a string of 1 to {MAX_TAG_NAME} characters")

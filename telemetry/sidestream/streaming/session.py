@@ -248,7 +248,7 @@ class _StreamRecorder:
 
     def trouble(self, error: Exception) -> None:
         kind = type(error).__qualname__
-        error_once("delivering events of a stream failed, the run went on", kind, exception=kind)
+        error_once("delivering events of a stream failed, the run continued", kind, exception=kind)
 
 
 class _SidecarGate:

@@ -294,7 +294,7 @@ def test_one_that_does_not_import_is_said_clearly(watching: Watching) -> None:
 @pytest.mark.usefixtures("installed")
 def test_an_unknown_name_lists_what_there_is(watching: Watching) -> None:
     with pytest.raises(
-        ConfigurationError, match=r"no such adapter; there are: ag-ui, anthropic, broken, .*events, .*, shout, "
+        ConfigurationError, match=r"unknown adapter; available are: ag-ui, anthropic, broken, .*events, .*, shout, "
     ):
         watching.sidecar.tap([], adapter="openai")
 

@@ -185,7 +185,9 @@ def test_what_is_awaited_and_is_no_stream_is_said_clearly(watching: Watching) ->
     async def forgot_to_stream() -> Any:
         return 5
 
-    with pytest.raises(ConfigurationError, match="what came is a 'int' and no stream; was it asked to stream"):
+    with pytest.raises(
+        ConfigurationError, match="the source returned a 'int' instead of a stream; was streaming requested"
+    ):
         asyncio.run(drain(watching.sidecar.tap(forgot_to_stream())))
     assert watching.outcome() == "error"
 

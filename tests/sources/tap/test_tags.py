@@ -223,7 +223,7 @@ def test_tags_of_one_sidecar_are_not_those_of_another(watching: Watching) -> Non
         ({"tenant": None}, r"tags: tenant=None is a NoneType"),
         ({"x" * 65: "y"}, r"tags: the name 'x+' must be a string of 1 to 64 characters"),
         ({"": "y"}, r"tags: the name '' must be"),
-        ({f"t{i}": "x" for i in range(33)}, r"tags: 33 are too many, there may be 32"),
+        ({f"t{i}": "x" for i in range(33)}, r"tags: 33 are too many, at most 32"),
     ],
 )
 def test_a_mistake_is_said_where_it_is_made(watching: Watching, tags: dict[str, Any], message: str) -> None:

@@ -77,7 +77,7 @@ def adapter_of(choice: str | Adapter | type[Adapter] | None) -> Adapter:
     entry = next((entry for entry in entry_points(group=ENTRY_POINT_GROUP) if entry.name == choice), None)
     if entry is None:
         installed = ", ".join(available_adapters())
-        raise ConfigurationError(f"adapter={choice!r}: there is no such adapter; there are: {installed}")
+        raise ConfigurationError(f"adapter={choice!r}: unknown adapter; available are: {installed}")
     try:
         return _instance(entry.load())
     except ImportError as error:

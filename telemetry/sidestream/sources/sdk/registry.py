@@ -108,7 +108,7 @@ def sdks_of(names: str | Iterable[str] | None) -> tuple[str, ...]:
     for name in wanted:
         if name not in SDKS:
             there = ", ".join(SDKS)
-            raise ConfigurationError(f"sdk={shown_value(name)}: there is no such SDK; there are: {there}, and none")
+            raise ConfigurationError(f"sdk={shown_value(name)}: unknown SDK; available are: {there}, and none")
     return tuple(dict.fromkeys(wanted)) or tuple(SDKS)
 
 
@@ -158,7 +158,7 @@ class SdkObserver:
             SDKS[sdk][name](module, self._patches[sdk], self._observation)
         except Exception as error:
             kind = type(error).__qualname__
-            error_once("cannot observe an SDK, it works on unobserved", name, module=name, exception=kind)
+            error_once("cannot observe an SDK, it continues unobserved", name, module=name, exception=kind)
 
     def undo(self) -> None:
         """Restore all patched functions."""

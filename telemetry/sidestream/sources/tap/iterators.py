@@ -146,7 +146,7 @@ class _Tap:
 def _expect(stream: Any, iterate: str) -> None:
     if not hasattr(stream, iterate):
         kind = type(stream).__qualname__
-        raise ConfigurationError(f"tap(): what came is a {kind!r} and no stream; was it asked to stream?")
+        raise ConfigurationError(f"tap(): the source returned a {kind!r} instead of a stream; was streaming requested?")
 
 
 class _Inside:

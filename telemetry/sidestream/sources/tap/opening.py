@@ -81,9 +81,9 @@ def _kind(source: Any) -> str:
 
 def _check(source: Any) -> None:
     if _kind(source) in ("nothing", "maker"):
-        advice = "give an iterator, or what makes one: an awaitable, a context manager, a function without arguments"
+        advice = "give an iterator, or a source of one: an awaitable, a context manager, a function without arguments"
         if isinstance(source, str | bytes | bytearray):
-            advice = "for a text that is there as a whole, give [text]"
+            advice = "for a complete text, give [text]"
         raise ConfigurationError(f"tap(): {type(source).__qualname__!r} is not a stream; {advice}")
 
 
