@@ -1,4 +1,4 @@
-"""`sidestream mcp`, asked by the official client over standard input and output."""
+"""`sidestream mcp`, called by the official client over standard input and output."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Asked:
-    """A client of the server, asked from a test."""
+    """Synchronous client of the server for tests."""
 
     def __init__(self, portal: BlockingPortal, client: Client) -> None:
         self._portal, self._client = portal, client
@@ -59,7 +59,7 @@ class Asked:
         return {tool.name: tool for tool in self._portal.call(self._client.list_tools).tools}
 
     def text(self, reader: str, /, **arguments: Any) -> tuple[str, bool]:
-        """The answer as text, and whether it is an error."""
+        """Text of the answer, and whether it is an error."""
         result = self._portal.call(self._client.call_tool, reader, arguments)
         (content,) = result.content
         return content.text, bool(result.is_error)
@@ -83,13 +83,13 @@ async def _client(*arguments: str) -> AsyncIterator[Client]:
 
 @pytest.fixture(scope="module")
 def ask(folder: Path) -> Iterator[Asked]:
-    """The client of a server over the log."""
+    """Client of a server over the log."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(_client(str(folder))) as client:
         yield Asked(portal, client)
 
 
 def test_tools_that_read_and_nothing_else(ask: Asked) -> None:
-    """Each says that it changes nothing, and describes itself and its arguments."""
+    """Each tool is marked read-only, and describes itself and its arguments."""
     tools = ask.tools()
     assert set(tools) == READERS | {"search"}
     for tool in tools.values():
@@ -188,7 +188,7 @@ class TestLists:
 
 class TestOneRun:
     def test_open(self, ask: Asked) -> None:
-        """Question, answer and steps in order; a long text is cut and says by how much."""
+        """Prompt, output and steps come in order; a long text is cut, with the number of missing characters."""
         answer = ask("open_run", run="run-0039")
         assert answer["prompt"].endswith("[… 48,007 more characters]")
         assert answer["output"] == "It left on Monday."
@@ -212,7 +212,7 @@ class TestOneRun:
         assert ask("read_request", run="0038")["instructions"] == "be brief"
 
     def test_an_event_in_full(self, ask: Asked) -> None:
-        """A long one in pages that join to the whole."""
+        """Pages of a long event join to the whole event."""
         text, cursor = "", None
         while True:
             answer = ask("read_step", run="run-0039", seq=0, **({"cursor": cursor} if cursor else {}))
@@ -251,7 +251,7 @@ def test_an_error_is_reported_to_the_agent(ask: Asked, tool: str, asked: dict[st
 
 @pytest.mark.parametrize("policy", ["none", "metadata"])
 def test_content_is_hidden_by_policy(folder: Path, policy: str) -> None:
-    """No text of people or models is in any answer, and there is no search that would tell it."""
+    """Content appears in no answer, and there is no search, whose hits would reveal content."""
     server = make_server([str(folder)], policy)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(server)) as client:
         ask = Asked(portal, client)
@@ -269,7 +269,7 @@ def test_content_is_hidden_by_policy(folder: Path, policy: str) -> None:
 
 
 def test_a_page_is_as_large_as_an_answer_may_be() -> None:
-    """One item that is larger by itself stands alone; nothing is lost between pages."""
+    """An item that exceeds the size is alone on its page; no item is lost between pages."""
     items = [10, 30_000, 10, 10_000, 10_000, 10_000]
     pages: list[list[int]] = []
     rest = list(enumerate(items, 1))
