@@ -76,8 +76,7 @@ def warn_missing(library: str, probes: Callable[[], Sequence[Probe]]) -> None:
 
 
 def debug_traceback(error: BaseException) -> None:
-    """Print the traceback of an error of an exporter or redactor if `SIDESTREAM_DEBUG` is set. The text may hold
-    content."""
+    """Print the traceback of an exporter's or redactor's error if `SIDESTREAM_DEBUG` is set. May contain content."""
     if os.environ.get("SIDESTREAM_DEBUG", "") not in ("", "0"):
         _print("".join(traceback.format_exception(error)))
 

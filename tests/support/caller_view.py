@@ -88,8 +88,7 @@ async def consume(
     observe: Observe,
     on_event: OnEvent | None = None,
 ) -> None:
-    """Consume `run_stream_events` and record the events. `on_event` is awaited in the body of the loop; True breaks
-    out."""
+    """Consume and record `run_stream_events`. `on_event` is awaited in the body of the loop; True breaks out."""
     async with recorded.connect(server.url) as agent:
         try:
             async with observe(agent).run_stream_events(prompt_of(recorded, server.exchanges)) as stream:

@@ -31,8 +31,7 @@ def points(aggregator: MetricsAggregator, name: str, **labels: str) -> list[Poin
 
 
 def value(aggregator: MetricsAggregator, name: str, **labels: str) -> float | None:
-    """Sum of the time series with these labels; for a histogram, the sum of the observations. None if there are
-    none."""
+    """Sum of the time series with these labels (of a histogram: of its observations); None without one."""
     found = points(aggregator, name, **labels)
     return sum(point.value for point in found) if found else None
 

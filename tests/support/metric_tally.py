@@ -24,8 +24,7 @@ class Tally:
     def __init__(self, events: Sequence[StreamEvent]) -> None:
         self.values: dict[str, dict[Labels, list[float]]] = defaultdict(lambda: defaultdict(list))
         self.gap_sums: dict[Labels, float] = defaultdict(float)
-        """Sums of chunk gaps, limited by the total wait for the provider; single gaps are limited by the longest
-        wait only."""
+        """Sums of chunk gaps, limited by the total wait; single gaps are limited by the longest wait only."""
         self._events = events
         self._agents = {event.run_id: event.agent_name for event in events}
         self._starts: dict[str, Any] = {e.run_id: e.data for e in events if e.event_type == "agent_start"}

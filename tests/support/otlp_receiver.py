@@ -222,8 +222,7 @@ def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[
 
 @contextmanager
 def grpc_receiver(*answers: Answer, port: int = 0, credentials: Any = None) -> Iterator[Received]:
-    """gRPC endpoint. In an `Answer`, 200 means OK, and any other status is the number of a gRPC code (14:
-    UNAVAILABLE)."""
+    """gRPC endpoint. In an `Answer`, 200 means OK, any other status is a gRPC code (14: UNAVAILABLE)."""
     received = Received(list(answers) or [OK])
 
     def export(body: bytes, context: grpc.ServicerContext, kind: Any = ExportTraceServiceRequest) -> bytes:

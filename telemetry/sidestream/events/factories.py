@@ -45,8 +45,7 @@ def _checked(data: Payload, envelope: dict[str, Any]) -> StreamEvent:
 
 
 def llm_chunk_event(text: str, *, kind: ChunkKind = "text", **envelope: Any) -> StreamEvent:
-    """Event for a piece of a model's answer. `envelope` of every factory takes the keyword arguments of
-    `make_event`."""
+    """Event for a piece of an answer. `envelope` of every factory takes the keyword arguments of `make_event`."""
     if text != "":
         _require("llm_chunk_event", text=(text, str))
     return _checked(LLMChunk(kind=kind, text=text), envelope)

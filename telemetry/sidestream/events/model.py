@@ -50,8 +50,7 @@ class StreamEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field
     timestamp: datetime
     """UTC wall clock."""
     offset: float = 0.0
-    """Seconds since the start of the run, by the monotonic clock, so that clock adjustments do not affect
-    differences."""
+    """Seconds since the start of the run by the monotonic clock, unaffected by clock adjustments."""
     run_id: str = ""
     seq: int = 0
     """Place within the run, from 0 and without gaps. For a score, which is not part of the run, a random number."""

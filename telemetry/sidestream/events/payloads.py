@@ -266,8 +266,7 @@ class ToolStart(Payload, frozen=True, kw_only=True):
     attempt: int | None = None
     """Number of the try of this tool in the run, from 1; each retry adds one."""
     executed_by: Literal["provider"] | None = None
-    """`provider` if a provider's server executes the tool (web search, code execution …); absent for the
-    application."""
+    """`provider` if the provider's server executes the tool (web search …); absent for the application."""
     span_id: str | None = None
     """OpenTelemetry id of the call's span, in hex."""
 
@@ -374,8 +373,7 @@ class AgentEnd(Payload, frozen=True, kw_only=True):
     unpriced_requests: int | None = None
     """Own requests with token usage but no known price; missing in `cost_usd`."""
     partial_requests: int | None = None
-    """Own requests cut off before the provider reported the whole usage; `usage` and `cost_usd` hold the reported
-    part."""
+    """Own requests cut off before their whole usage was reported; `usage` and `cost_usd` hold the reported part."""
     unmeasured_requests: int | None = None
     """Own answered requests without any reported usage; missing in `usage` and `cost_usd`."""
     sub_agents: int | None = None

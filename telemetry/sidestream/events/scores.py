@@ -20,8 +20,7 @@ MAX_NAME, MAX_LABEL = 64, 256
 def checked_score(
     name: str, value: bool | float | None = None, *, label: str | None = None, comment: str | None = None
 ) -> Score:
-    """Validate the parts and make a score. Raises `ConfigurationError` if a part is invalid, or value and label are
-    missing."""
+    """Make a valid score. Raises `ConfigurationError` if a part is invalid, or value and label are missing."""
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable() or set(name) & set("<>="):
         raise ConfigurationError(f"score: the name {name!r} must be 1 to {MAX_NAME} characters, without <, > and =")
     if value is not None and (not isinstance(value, bool | int | float) or not math.isfinite(value)):

@@ -37,8 +37,7 @@ def shown_value(value: object) -> str:
 
 
 def shown_url(url: str) -> str:
-    """Scheme, host and port of `url`, with the rest abbreviated as `/…`. A text that is no URL is returned
-    unchanged."""
+    """Scheme, host and port of `url`, with the rest abbreviated as `/…`. Other texts are returned unchanged."""
     found = _URL.fullmatch(url)
     if found is None:
         return url

@@ -34,8 +34,7 @@ class ReadsLog(Protocol):
 
 
 def connect(exporters: Sequence[Exporter]) -> None:
-    """Connect exporters that read a log with the log. Raises `ConfigurationError` if an exporter cannot work with
-    it."""
+    """Pass the log's path to exporters that read a log. Raises `ConfigurationError` if one cannot work with the log."""
     for reader in exporters:
         if isinstance(reader, ReadsLog):
             reader.read_log(next((each.log_path for each in exporters if isinstance(each, WritesLog)), None))

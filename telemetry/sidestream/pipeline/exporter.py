@@ -54,8 +54,7 @@ class Exporter(Protocol):
     closing program does not wait for the outage of another exporter."""
 
     eager: bool = False
-    """Whether the exporter starts with the sidecar, before the first event; for pull-based exporters such as an
-    endpoint."""
+    """Whether the exporter starts with the sidecar, before the first event, as a pull-based endpoint must."""
 
     threaded: bool = False
     """Whether calls may wait for a network. If True, the exporter gets a thread of its own."""

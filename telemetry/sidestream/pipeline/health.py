@@ -22,5 +22,4 @@ class SupportsCheck(Protocol):
     """Exporter with health checks."""
 
     def check(self) -> list[CheckResult]:
-        """Check the settings and try the sink, for a few seconds at most. Called instead of `start`, not after
-        `start`."""
+        """Check the settings and try the sink, for a few seconds at most. Called instead of `start`."""

@@ -84,8 +84,7 @@ class Pipeline:
         self._workers.wake()
 
     def start(self) -> bool:
-        """Start a worker if there is none. Returns False if no thread can be started, for example at interpreter
-        exit."""
+        """Start a worker if there is none. Returns False if no thread can be started, as at interpreter exit."""
         return self._workers.start()
 
     # --- interface for the sidecar ---
@@ -134,8 +133,7 @@ class Pipeline:
         return collector_stats([each.exporter for each in self._subscriptions])
 
     def flush(self, timeout: float) -> dict[str, int]:
-        """Deliver pending events within `timeout` seconds; returns the number of undelivered events by exporter, if
-        any."""
+        """Deliver pending events within `timeout` seconds; returns the undelivered counts by exporter, if any."""
         deadline = time.monotonic() + timeout
         before = self._dropped()
         ticket = Ticket()

@@ -111,8 +111,7 @@ def size_of(event: StreamEvent) -> int:
 
 
 def _json_size(value: Json) -> int:
-    """Approximate size of `value` in bytes, in bounded time: large containers are extrapolated from their first
-    items."""
+    """Approximate size of `value` in bytes, in bounded time: large containers are sampled."""
     size = 0.0
     todo: list[tuple[Json, float]] = [(value, 1.0)]
     for _ in range(SIZE_STEPS):

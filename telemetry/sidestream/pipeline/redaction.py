@@ -26,8 +26,7 @@ class CountedRedactor:
         self.failures = 0
 
     def __call__(self, text: str) -> str:
-        """Return the exportable form of `text`. Propagates errors of `redact`; `apply_policy` then withholds the
-        text."""
+        """Return the exportable form of `text`. Propagates errors of `redact`, on which the text is withheld."""
         try:
             shown = self._redact(text)
             if not isinstance(shown, str):

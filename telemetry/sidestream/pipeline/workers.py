@@ -150,8 +150,7 @@ class Workers:
         self._intake.drain()
 
     def start(self) -> bool:
-        """Start a worker if there is none. Returns False if no thread can be started, for example at interpreter
-        exit."""
+        """Start a worker if there is none. Returns False if no thread can be started, as at interpreter exit."""
         if not self.threads and self._starting.acquire(blocking=False):
             try:
                 if not self.threads:
@@ -187,8 +186,7 @@ class Workers:
     # --- leadership ---
 
     def _work_here(self, ticket: Ticket) -> None:
-        """Work on the current thread, because no worker can be started, until `ticket` is completed or more work is
-        not due yet."""
+        """Work on the current thread, as no worker can be started, until `ticket` is completed or nothing is due."""
         self._leader = me = object()
         while not all(each.is_done(ticket) for each in self._subscriptions):
             due = self._round(me)
@@ -211,8 +209,7 @@ class Workers:
                     return
 
     def _take_over(self, since: float) -> bool:
-        """Become the leader, unless the old leader has progressed since `since`. The old leader stays with its
-        exporter."""
+        """Become the leader, unless the old leader has progressed since `since`. The old one keeps its exporter."""
         with self._role:
             if since != self._blocked_since():
                 return False
@@ -268,8 +265,7 @@ class Workers:
         return next_due
 
     def _is_still_leading(self, me: object, subscription: Subscription) -> bool:
-        """Whether this thread still leads. Otherwise it serves `subscription` for good, and returns False at the
-        end."""
+        """Whether this thread still leads. Otherwise it serves `subscription` to its end, then returns False."""
         with self._role:
             if self._leader is me:
                 self._serving = None

@@ -26,8 +26,7 @@ class Link(msgspec.Struct, frozen=True):
     span: int = 0
     """Number of the span within the run: that of the tool call, or 0 for the run itself."""
     around: SpanContext | None = None
-    """Span that was current at the start. Used as the parent in place of Sidestream's span, which may not be in the
-    context."""
+    """Span current at the start; the parent span inside, since Sidestream's own span may not be in the context."""
     requests: Callable[[], RunRecorder] | None = None
     """Returns the run that records model calls made here, if the code is an agent's own loop. None: each model call
     is recorded as a run of its own, as in the code of a tool."""

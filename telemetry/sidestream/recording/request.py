@@ -144,8 +144,7 @@ class Request:
         self._first_by_kind: dict[ChunkKind, int] = {}
 
     def apply(self, record: RequestRecord) -> LLMEnd | None:
-        """Process `record`, after the deltas before it. Returns the payload of `llm_end` for the last record, else
-        None."""
+        """Process `record` after all earlier deltas. Returns the payload of `llm_end` for the last one, else None."""
         self._take_deltas(record.at)
         match record:
             case Pulled():

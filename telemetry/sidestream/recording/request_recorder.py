@@ -179,8 +179,7 @@ class RequestRecorder:
         return deltas
 
     def resume_part(self, deltas: Deltas, kind: ChunkKind, t: int, text: str | None = None) -> None:
-        """Record a delta of a part other than the current one: still open, closed before, or without a recorded
-        start."""
+        """Record a delta of another part: still open, closed before, or without a recorded start."""
         self._append(PartResumed(run=self._key, at=t, request=self.number, kind=kind, text=text, deltas=deltas))
 
     def close_part(self, index: int, t: int) -> None:

@@ -146,8 +146,7 @@ class RunRecorder:
         caller: SpanRef | OwnSpan | None = None,
         instrumented: bool = False,
     ) -> None:
-        """Record the start of the run inside the span `caller`. `instrumented`: whether other code makes spans for
-        the run."""
+        """Record the start of the run in the span `caller`. `instrumented`: whether other code makes its spans."""
         parent = self.parent
         if parent is None:
             caller = caller or self._remote
@@ -194,8 +193,7 @@ class RunRecorder:
         )
 
     def span(self, number: int) -> OwnSpan | None:
-        """Span `number` of this run: 0 for the run itself, others for requests and tool calls. None before the
-        start."""
+        """Span `number` of this run: 0 for the run, others for requests and tool calls. None before the start."""
         return OwnSpan(self.trace_id, self.run_id, number, self.sampled) if self.trace_id else None
 
     def end(self, outcome: RunOutcome, failure: Failure | None = None) -> None:

@@ -31,8 +31,7 @@ _BLOCKS = {
 }
 _INPUT = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
 _RESULT_FIELDS = ("num_turns", "duration_ms", "duration_api_ms", "total_cost_usd", "terminal_reason")
-"""Fields of a result to record. `total_cost_usd` is an estimate of the command-line program, recorded as a field
-only."""
+"""Fields of a result to record, with `total_cost_usd`, an estimate of the command-line program, among them."""
 
 
 class ClaudeAgent:
@@ -169,8 +168,7 @@ class ClaudeAgent:
             record.outcome = "completed"
 
     def _count_output(self, total: Usage | None) -> None:
-        """Assign the output tokens of `total` that the earlier answers lack to the current answer, if the inputs
-        match."""
+        """Add the output tokens of `total` missing in the earlier answers to the last one, if the inputs match."""
         last = self._usage
         if total is None or last is None:
             return

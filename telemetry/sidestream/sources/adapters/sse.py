@@ -39,8 +39,7 @@ class ServerSentEvents:
 
     @staticmethod
     def recognizes(item: Any) -> bool:
-        """Whether `item` can start a stream of events. A leading comment is not recognized, because it may be plain
-        text."""
+        """Whether `item` can start a stream of events. A leading comment is ambiguous with plain text: False."""
         if isinstance(item, bytes):
             item = item[:8].decode("utf-8", "replace")
         if isinstance(item, str):

@@ -1,2 +1,1 @@
-"""pydantic-ai agents as a source of runs. Apart from `testing` and the demo, the only package that imports
-pydantic-ai."""
+"""pydantic-ai agents as a source of runs. Only this package, `testing` and the demo import pydantic-ai."""

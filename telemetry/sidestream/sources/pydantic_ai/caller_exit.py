@@ -22,8 +22,7 @@ from sidestream.diagnostics import warn_once
 from . import compat
 
 _INTERRUPTED = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""Exceptions that interrupt a consumer, as opposed to leaving voluntarily. SystemExit mostly comes from signal
-handlers."""
+"""Exceptions of an interrupted consumer, which does not leave voluntarily. Signal handlers raise SystemExit."""
 
 _listeners: list[Callable[[str, bool], None]] = []
 _lock = threading.Lock()

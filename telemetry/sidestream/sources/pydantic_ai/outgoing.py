@@ -64,8 +64,7 @@ class KnownMessages:
         return NewMessage(mark, message.kind, tuple(parts))
 
     def _forget(self) -> None:
-        """Drop dead references. Runs after as many new messages as there were live ones, so the cost per message is
-        constant."""
+        """Drop dead references. Runs once the number of messages has doubled: constant cost per message."""
         for key, (reference, _) in list(self._known.items()):
             if reference() is None:
                 self._known.pop(key, None)

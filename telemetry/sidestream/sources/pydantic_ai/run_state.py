@@ -54,8 +54,7 @@ class RunState:
         self.model: Any = None
         """Model of the last request, before other hooks may have replaced it."""
         self.interrupted: list[tuple[RequestRecorder, int]] = []
-        """Requests interrupted in mid-stream: pydantic-ai commits their partial response after the end of their
-        hook."""
+        """Requests interrupted in mid-stream: pydantic-ai commits the partial responses after their hooks end."""
         self.system_prompts: str | None = None
         self.instructions: str | None = None
         """Instructions of the last request."""

@@ -40,8 +40,7 @@ def patch_direct(module: ModuleType, patches: Patches, observation: Observation)
 
 
 class ObservedModel(WrapperModel):
-    """Model whose requests are recorded. Lives for one call of `pydantic_ai.direct`, which does not expose the
-    model."""
+    """Model whose requests are recorded. Lives for one call of `pydantic_ai.direct`, and is not exposed."""
 
     def __init__(self, wrapped: Any, observation: Observation) -> None:
         super().__init__(wrapped)

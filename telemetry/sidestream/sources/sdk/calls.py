@@ -47,8 +47,7 @@ class Observation:
             ("sidestream.sources.pydantic_ai.capability", "wrap_model_request"),
             ("sidestream.sources.pydantic_ai.event_streams", "observe_model_stream"),
         }
-        """Module and name of functions that already record the model calls made in them; None: all functions of the
-        module."""
+        """Module and name of functions that record the model calls made in them; None: any function of the module."""
 
     @property
     def active(self) -> bool:
@@ -243,8 +242,7 @@ class ModelCall(TappedRun):
 
 
 Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], "ModelCall | None"]
-"""Function from the arguments of an SDK's function to the recorder of the call, or to None if the call is not
-recorded."""
+"""Starts the recording of a call from its arguments; returns None if the call is not recorded."""
 Answered: TypeAlias = Callable[["ModelCall", Any, dict[str, Any]], Any]
 """Function from the recorder, the result and the keyword arguments of a call to the result for the caller."""
 

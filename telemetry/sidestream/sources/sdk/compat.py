@@ -78,15 +78,13 @@ def exception_of(task: asyncio.Task[Any]) -> BaseException | None:
 
 
 def stored_exception(result: Any) -> BaseException | None:
-    """Exception that a streamed result of the OpenAI Agents SDK stores for the reader of its events; None if there
-    is none."""
+    """Exception stored in a streamed result of the OpenAI Agents SDK for the reader of its events, or None."""
     error = getattr(result, "_stored_exception", None)
     return error if isinstance(error, BaseException) else None
 
 
 def register_configure_hook(variable: ContextVar[Any]) -> Callable[[], None]:
-    """Register `variable` as a source of callback handlers in LangChain. Returns a function that undoes the
-    registration."""
+    """Register `variable` as a source of callback handlers in LangChain. Returns a function that undoes this."""
     context = import_module("langchain_core.tracers.context")
     context.register_configure_hook(variable, inheritable=True)
 

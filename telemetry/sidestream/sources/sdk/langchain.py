@@ -100,8 +100,7 @@ class GraphCallbacks:
         self._graph: Any = None
         """LangChain's id of the graph's run: the first reported id."""
         self.is_timed_out = False
-        """Whether a time limit has cancelled a part of the graph. At that point the callers' tasks are still
-        suspended."""
+        """Whether a time limit has cancelled a part of the graph, while the callers' tasks are still suspended."""
         self._is_interrupted = False
         self._models: dict[Any, _ChatCall] = {}
         self._tools: dict[Any, tuple[int, Link, Link | None]] = {}

@@ -135,8 +135,7 @@ class _Held(HoldsCall):
             self._call.item(item, self._t_pull)
 
     def left(self) -> None:
-        """Record that the consumer has left the stream. Ignored during a pull, when the failing stream closes
-        itself."""
+        """Record that the consumer has left. Ignored during a pull, when a failing stream closes itself."""
         if not self._is_pulling:
             super().left()
 

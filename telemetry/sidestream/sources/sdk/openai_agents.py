@@ -254,8 +254,7 @@ def _run_streamed(original: Any, hooks: Any, observation: Observation) -> Callab
 
 
 def _watch(agents_run: AgentsRun, result: Any) -> None:
-    """End the run with the background task of a streamed result, which runs regardless of whether its events are
-    read."""
+    """End the run with the background task of a streamed result, whether or not its events are read."""
     task = getattr(result, "run_loop_task", None) or getattr(result, "_run_impl_task", None)
     if task is None:
         agents_run.close("completed")

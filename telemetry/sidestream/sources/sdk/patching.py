@@ -51,8 +51,7 @@ class Patches:
         self._at_undo.append(call)
 
     def undo(self) -> None:
-        """Restore all functions. If another library has wrapped a patched function, both wrappers stay, and ours
-        only forwards."""
+        """Restore all functions. A wrapper under another library's wrapper stays in place, and only forwards."""
         while self._at_undo:
             self._at_undo.pop()()
         while self._done:

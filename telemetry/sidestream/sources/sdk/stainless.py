@@ -146,8 +146,7 @@ def _answered(observation: Observation, call: ModelCall, answer: Any, kwargs: di
 
 
 def _read_raw(observation: Observation, call: ModelCall, answer: Any, streaming: Any) -> bool:
-    """Record a response of `with_raw_response`. Returns False for `with_streaming_response`, which only the caller
-    may read."""
+    """Record a response of `with_raw_response`. False for `with_streaming_response`, read by the caller only."""
     if streaming:
         # The response caches the parsed stream, so the caller's own `parse()` returns the same object.
         if inspect.iscoroutinefunction(answer.parse):

@@ -77,8 +77,7 @@ class _Tap:
         return self
 
     def _raised(self, error: BaseException, t_pull: int) -> None:
-        """End the run with `error`, raised by a pull at `t_pull` (including StopIteration). Keeps no reference to
-        `error`."""
+        """End the run with `error` of a pull at `t_pull` (StopIteration included). Keeps no reference to `error`."""
         run = self._run
         if run is None:
             return

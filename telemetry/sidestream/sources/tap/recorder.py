@@ -104,8 +104,7 @@ class StreamRecorder:
         self.piece("tool_call", part, args, {"tool_name": tool_name, "tool_call_id": tool_call_id})
 
     def piece(self, kind: ChunkKind, key: Hashable, text: str, names: dict[str, str | None] | None = None) -> None:
-        """Record a piece of an answer, of any kind; `names` are those of the tool, or the `part_kind` of kind
-        `other`."""
+        """Record a piece of any kind; `names`: those of the tool, or the `part_kind` of kind `other`."""
         # This is the caller's path: a further piece of the current part costs one list addition.
         if key != self._key or kind != self._kind:
             self._turn(kind, key, names or {})
@@ -139,8 +138,7 @@ class StreamRecorder:
         self._provider = self._provider or name
 
     def promise_end(self) -> None:
-        """Announce that the stream marks its end: a stream without the mark is recorded as cut off, with the outcome
-        `error`."""
+        """Announce that the stream marks its end. Without the mark, the run is cut off, with the outcome `error`."""
         self._promised = True
 
     def answer_begins(self) -> None:
@@ -150,8 +148,7 @@ class StreamRecorder:
             self._begin_request()
 
     def answer_complete(self, finish_reason: str | None = None) -> None:
-        """Mark the answer as complete, except for its usage. If the consumer leaves now, the outcome remains
-        `completed`."""
+        """Mark the answer as complete except for its usage. A consumer that leaves now has `completed` the run."""
         self.response(finish_reason=finish_reason)
         self._complete = True
         self.outcome = self.outcome or "completed"

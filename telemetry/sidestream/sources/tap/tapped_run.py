@@ -40,8 +40,7 @@ class TappedRun(StreamRecorder):
         return self._t
 
     def begins_at_first_pull(self) -> None:
-        """Let the first request start at the first pull, because the stream is a generator whose execution has not
-        started."""
+        """Start the first request at the first pull, for a generator whose execution has not started."""
         self._begins_at_first_pull = self.start_known = True
 
     def asked(self, t: int) -> None:
@@ -111,8 +110,7 @@ class TappedRun(StreamRecorder):
         self._recorder.close_run(self._run)
 
     def finish(self, outcome: RunOutcome, failure: Failure | None) -> tuple[RunOutcome, Failure | None]:
-        """End the open request. Returns the outcome of the run, for which the stream's own announcement takes
-        precedence."""
+        """End the open request. Returns the run's outcome; an announcement of the stream takes precedence."""
         finish: Callable[[StreamRecorder], None] | None = getattr(self._adapter, "end", None)
         if finish is not None:
             safely(self._recorder, finish, self)
