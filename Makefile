@@ -11,7 +11,7 @@
 # make transparency CHECKOUT=…   differences of pydantic-ai's own tests with every agent observed;
 #              PYTHON=… names an interpreter with that pydantic-ai, its test dependencies and this package
 # make docs    build the documentation site into dist/site
-# make release build wheel, source archive and SBOM (CycloneDX) into dist/
+# make release REPOSITORY=https://…   build wheel, source archive and SBOM (CycloneDX) into dist/release, and try each archive
 # make phoenix install Arize Phoenix, a target of some trace tests, in a separate environment (0.9 GB)
 # make test-kits   run the tests with Claude's Agent SDK and Google's ADK, in separate environments (0.5 GB)
 # make lock    resolve the development dependencies again
@@ -82,13 +82,7 @@ docs: $(VENV)/.dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q && echo dist/site/index.html
 
 release: $(VENV)/.dev
-	@rm -rf dist/release && mkdir -p dist/release
-	@$(BIN)/python -m hatchling build -d dist/release
-	@$(BIN)/uv venv -q --clear --python $(BIN)/python dist/release/.venv
-	@VIRTUAL_ENV=dist/release/.venv $(BIN)/uv pip install -q dist/release/*.whl
-	@$(BIN)/uv tool run -q --from cyclonedx-bom cyclonedx-py environment dist/release/.venv \
-		--pyproject pyproject.toml --output-reproducible --output-file dist/release/sbom.json
-	@rm -rf dist/release/.venv && ls dist/release
+	@$(BIN)/python -m tests.release --repository '$(REPOSITORY)'
 
 phoenix: $(VENV)/.dev $(PHOENIX)/.made
 	@ln -sfn $(PHOENIX) $(VENV)/phoenix

@@ -15,7 +15,6 @@ import random
 import shlex
 import subprocess
 import sys
-import tarfile
 import tempfile
 import venv
 from collections.abc import Sequence
@@ -27,7 +26,8 @@ from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import use_db
 from cosmic_ray.work_item import WorkItem
 
-ROOT = Path(__file__).parents[2]
+from tests.support.checkout import copy_checkout
+
 ROOMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "recording": (["telemetry/sidestream/recording"], ["tests/recording"]),
     "pipeline": (["telemetry/sidestream/pipeline"], ["tests/pipeline"]),
@@ -40,18 +40,6 @@ ROOMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
 """By name: the sources that are changed, and the tests that have to notice."""
 UNNOTICEABLE = "core/ReplaceBinaryOperator_BitOr"
 """Mostly `str | None` in an annotation, which is not evaluated."""
-
-
-def copy_to(folder: Path) -> None:
-    """The files that are committed or staged, as they are now."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout.decode()
-    with tempfile.TemporaryFile() as file:
-        with tarfile.open(fileobj=file, mode="w") as archive:
-            for name in filter(None, names.split("\0")):
-                archive.add(ROOT / name, name)
-        file.seek(0)
-        with tarfile.open(fileobj=file) as archive:
-            archive.extractall(folder, filter="data")
 
 
 def changes(sources: Sequence[str], session: Path) -> list[WorkItem]:
@@ -148,7 +136,7 @@ def main() -> int:
     python = str(Path(asked.python).absolute())
     survived: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        copy_to(Path(folder))
+        copy_checkout(Path(folder))
         os.chdir(folder)
         # A change of the same size in the same second would not be compiled anew.
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"

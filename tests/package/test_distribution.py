@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,16 @@ def test_the_wheel_holds_the_two_packages_their_types_and_the_boards(wheel: Path
         assert needed in names
     assert any(name.startswith("sidestream/_dashboards/") for name in names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_bundles_nothing_of_others(wheel: Path) -> None:
+    """Whose licence would have to come with it. What is installed beside it has a line in the SBOM of a release."""
+    archive = zipfile.ZipFile(wheel)
+    shared = {".js", ".css", ".svg", ".html", ".woff", ".woff2", ".ttf", ".wasm", ".so", ".pyd"}
+    assets = [name for name in archive.namelist() if Path(name).suffix in shared]
+    assert {Path(name).suffix for name in assets} == {".js", ".css", ".svg", ".html"}
+    for name in assets:
+        assert not re.search(rb"(?i)copyright|\blicen[cs]e|@preserve|sourceMappingURL", archive.read(name)), name
 
 
 def test_a_wheel_built_of_the_source_archive_is_the_wheel(wheel: Path, source_archive: Path, tmp_path: Path) -> None:
