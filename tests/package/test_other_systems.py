@@ -20,7 +20,7 @@ import typer
 
 from sidestream.cli.commands import run as run_command
 from sidestream.log import writers
-from sidestream.log.forwarding import beside
+from sidestream.log.forwarding import collector_process
 from sidestream.logfiles import locks, opening
 from sidestream.logfiles.collector_status import SETTINGS_VARIABLE
 from sidestream.terminal import streams
@@ -156,11 +156,11 @@ def test_a_collector_is_detached_without_descriptors(monkeypatch: pytest.MonkeyP
 
 def test_a_collector_of_windows_does_not_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     companion = SimpleNamespace(lock_collector=lambda: None)
-    monkeypatch.setattr(beside, "Companion", lambda log: companion)
+    monkeypatch.setattr(collector_process, "Companion", lambda log: companion)
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
     monkeypatch.setenv(SETTINGS_VARIABLE, json.dumps({"log": str(tmp_path), **SETTINGS}))
     with not_posix():
-        code = beside.main()
+        code = collector_process.main()
     assert code == 0, "another collector holds the lock"
 
 
@@ -172,7 +172,7 @@ def test_a_program_is_a_child_whose_code_is_handed_on(monkeypatch: pytest.Monkey
     monkeypatch.setattr(subprocess, "call", lambda command, env: 3)
     monkeypatch.setattr(os, "execve", lambda *given: pytest.fail("replaced"))
     with pytest.raises(typer.Exit) as end:
-        run_command._become([sys.executable, "-c", ""], {})
+        run_command._execute([sys.executable, "-c", ""], {})
     assert end.value.exit_code == 3
     assert set_handlers == [(signal.SIGINT, signal.SIG_IGN)], "Ctrl-C is for the program"
 
