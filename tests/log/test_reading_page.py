@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.clickhouse_server import clickhouse
 from tests.support.log_builder import run_events, write
 from tests.support.missing import is_missing
 from tests.support.paths import ROOT
@@ -35,11 +36,13 @@ def require(tool: str, there: bool) -> None:
         is_missing(f"{tool} is not installed")
 
 
-def snippets(language: str) -> dict[str, str]:
-    """Code blocks of the page in `language`, by title."""
-    return dict(
-        re.findall(rf'^```{language} title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+def snippets(language: str, *, for_clickhouse: bool = False) -> dict[str, str]:
+    """Code of the page in `language`, by title: of the section on ClickHouse, or of all sections before."""
+    before, _, after = PAGE.read_text("utf-8").partition("\n## ClickHouse\n")
+    blocks = re.findall(
+        rf'^```{language} title="([^"]+)"\n(.*?)^```$', after if for_clickhouse else before, re.MULTILINE | re.DOTALL
     )
+    return dict(blocks)
 
 
 @pytest.fixture
@@ -127,6 +130,18 @@ def test_duckdb(folder: Path, question: str) -> None:
         names = [column[0] for column in answer.description]
         rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
     check(question, rows)
+
+
+def test_clickhouse(folder: Path) -> None:
+    code = snippets("sql", for_clickhouse=True)
+    events = code.pop("events").strip().replace("runs/", f"{folder}/runs/")
+    assert list(code) == QUESTIONS
+    with clickhouse() as server:
+        client = server.client()
+        for question, query in code.items():
+            answer = client.query(re.sub(r"\bevents\b", lambda _: events, query))
+            rows = [dict(zip(answer.column_names, row, strict=True)) for row in answer.result_rows]
+            check(question, [{("where" if name == "place" else name): row[name] for name in row} for row in rows])
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
