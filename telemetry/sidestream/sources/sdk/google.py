@@ -11,7 +11,7 @@ from sidestream.sources.adapters.google import Google
 
 from .calls import ModelCall, Observation, around
 from .patching import Patches
-from .questions import ask_content, provider_at
+from .request_facts import ask_content, provider_at
 from .streams import SeenAsyncIterator, SeenIterator
 from .whole import one_item
 

@@ -19,7 +19,7 @@ from sidestream.sources.adapters.langgraph import PROVIDERS, LangGraph
 from sidestream.sources.time_limits import is_time_out
 
 from .calls import Asked, ModelCall, settings_of, text_of
-from .questions import ask_chat
+from .request_facts import ask_chat
 from .whole import one_item
 
 

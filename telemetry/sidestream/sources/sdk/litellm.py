@@ -17,7 +17,7 @@ from sidestream.sources.time_limits import Interruptible
 
 from .calls import ModelCall, Observation, around
 from .patching import Patches
-from .questions import ask_chat, ask_input
+from .request_facts import ask_chat, ask_input
 from .streams import HoldsCall, closing
 from .whole import UsageAlone, chat_items, one_item
 

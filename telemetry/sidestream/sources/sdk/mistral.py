@@ -11,7 +11,7 @@ from sidestream.sources.adapters.mistral import Mistral
 
 from .calls import ModelCall, Observation, around
 from .patching import Patches
-from .questions import ask_chat
+from .request_facts import ask_chat
 from .streams import closing, see
 from .whole import mistral_items
 

@@ -26,7 +26,7 @@ from sidestream.sources.adapters.openai_responses import OpenAIResponses
 from .calls import Asked, ModelCall, Observation
 from .compat import exception_of, stored_exception
 from .patching import Patches
-from .questions import ask_response
+from .request_facts import ask_response
 from .whole import response_items
 
 

@@ -16,7 +16,7 @@ from sidestream.sources.adapters.openai_responses import OpenAIResponses
 
 from .calls import Asked, ModelCall, Observation, around
 from .patching import Patches
-from .questions import ask_chat, ask_input, ask_message, ask_response, provider_at
+from .request_facts import ask_chat, ask_input, ask_message, ask_response, provider_at
 from .streams import closing, see
 from .whole import UsageAlone, chat_items, message_items, one_item, response_items
 
