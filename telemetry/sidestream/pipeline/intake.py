@@ -81,7 +81,7 @@ class Intake:
                     self._distribute(events)
                     for subscription in self._subscriptions:
                         subscription.request(record)
-                    record.passed_on = True
+                    record.distributed = True
                 else:
                     self._guarded(self._assembler.feed, record, events.append)
                 if len(events) >= SLICE:

@@ -139,7 +139,7 @@ class Pipeline:
         ticket = Ticket()
         self._workers.submit(ticket)
         self._workers.wait(ticket, self._subscriptions, lambda each: deadline)
-        raw = 0 if ticket.passed_on or self._workers.ended else self.pending_records - 1  # minus the ticket itself
+        raw = 0 if ticket.distributed or self._workers.ended else self.pending_records - 1  # minus the ticket itself
         pending = {each.name: each.forget(ticket) + raw for each in self._subscriptions}
         return _lost(before, self._dropped(), pending)
 

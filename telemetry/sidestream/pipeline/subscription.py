@@ -134,13 +134,13 @@ class Subscription:
     def is_done(self, ticket: Ticket) -> bool:
         """Whether `ticket` is completed."""
         return self.closed or (
-            not ticket.close and ticket.passed_on and all(each is not ticket for _, each in self._tickets)
+            not ticket.close and ticket.distributed and all(each is not ticket for _, each in self._tickets)
         )
 
     def forget(self, ticket: Ticket) -> int:
         """Cancel `ticket`; returns the number of its events that are not delivered."""
         with self._lock:
-            if not ticket.passed_on:
+            if not ticket.distributed:
                 return self._counts.pending
             numbers = [number for number, each in self._tickets if each is ticket]
             self._tickets = [entry for entry in self._tickets if entry[1] is not ticket]

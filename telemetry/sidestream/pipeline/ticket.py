@@ -16,5 +16,5 @@ class Ticket:
     def __init__(self, *, close: bool = False) -> None:
         self.close = close
         self.done: SimpleQueue[None] = SimpleQueue()
-        self.passed_on = False
+        self.distributed = False
         """Whether every subscription has received the ticket."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sidestream.recording.pricing import Cost, price_list_version
 from sidestream.recording.recorder import Recorder, safely
-from sidestream.sources.sdk.calls import Asked, ModelCall, Observation
+from sidestream.sources.sdk.calls import ModelCall, Observation, RequestFacts
 from sidestream.sources.sdk.patching import Patches
 from sidestream.sources.sdk.whole import one_item
 from sidestream.sources.tap.recorder import StreamRecorder
@@ -53,7 +53,7 @@ def _begin(observation: Observation, model: Any, kwargs: dict[str, Any], caller:
     if caller is not None and str(caller.f_globals.get("__name__")).startswith("pydantic_ai."):
         return None  # a session of an agent, which the agent's observer records
     messages = kwargs.get("messages")
-    asked = Asked(
+    asked = RequestFacts(
         model=convert.model_name(model) or "unknown",
         provider=getattr(model, "system", None),
         messages=len(messages) if messages is not None else None,

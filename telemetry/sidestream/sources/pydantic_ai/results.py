@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidestream.sources.sdk.calls import Asked, ModelCall, Observation, around
+from sidestream.sources.sdk.calls import ModelCall, Observation, RequestFacts, around
 from sidestream.sources.sdk.patching import Patches
 from sidestream.sources.sdk.whole import one_item
 
@@ -21,7 +21,7 @@ def patch_results(cls: Any, name: str, patches: Patches, observation: Observatio
         model = args[0].model
         named = getattr(model, "model_name", None) or str(model).partition(":")[2] or str(model)
         prompt = args[1] if len(args) > 1 else kwargs.get("inputs", kwargs.get("prompt"))
-        asked = Asked(model=named, provider=getattr(model, "system", None), prompt=prompt)
+        asked = RequestFacts(model=named, provider=getattr(model, "system", None), prompt=prompt)
         return observation.begin(asked, Answers(observation.recorder.pricing), one_item, streaming=False)
 
     patches.wrap(cls, name, lambda original: around(original, observation, begin, _answered, suppress_inner=True))

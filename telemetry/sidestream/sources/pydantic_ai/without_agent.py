@@ -16,7 +16,7 @@ from sidestream.recording.failure import Failure
 from sidestream.recording.pricing import Cost, Pricing, price_list_version
 from sidestream.recording.recorder import safely
 from sidestream.recording.request_recorder import monotonic_ns
-from sidestream.sources.sdk.calls import Asked, ModelCall, Observation
+from sidestream.sources.sdk.calls import ModelCall, Observation, RequestFacts
 from sidestream.sources.sdk.patching import Patches
 from sidestream.sources.sdk.whole import one_item
 from sidestream.sources.tap.recorder import StreamRecorder
@@ -50,7 +50,7 @@ class ObservedModel(WrapperModel):
         last = messages[-1] if messages else None
         prompts = [part.content for part in getattr(last, "parts", ()) if part.part_kind == "user-prompt"]
         texts = [convert.system_prompts(messages, ""), getattr(last, "instructions", None)]
-        asked = Asked(
+        asked = RequestFacts(
             model=convert.model_name(self.wrapped) or "unknown",
             provider=self.wrapped.system,
             prompt=prompts[0] if len(prompts) == 1 else prompts or None,
@@ -78,21 +78,21 @@ class ObservedModel(WrapperModel):
     async def request_stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
         recorder = self._observation.recorder
         call: ModelCall | None = safely(recorder, partial(self._begin, args[0], args[1], streaming=True))
-        seen: _SeenStream | None = None
+        observed: _ObservedStream | None = None
         try:
             async with super().request_stream(*args, **kwargs) as stream:
                 if call is not None:
-                    seen = safely(recorder, _SeenStream, call, stream)
+                    observed = safely(recorder, _ObservedStream, call, stream)
                 yield stream
         except BaseException as error:
             if call is not None:
-                safely(recorder, seen.over if seen is not None else call.raised, error)
+                safely(recorder, observed.over if observed is not None else call.raised, error)
             raise
-        if seen is not None:
-            safely(recorder, seen.over, None)
+        if observed is not None:
+            safely(recorder, observed.over, None)
 
 
-class _SeenStream:
+class _ObservedStream:
     """Observed stream of an answer: records events as they are read, and facts at the end."""
 
     def __init__(self, call: ModelCall, stream: Any) -> None:

@@ -17,10 +17,10 @@ from sidestream.sources.adapters.protocol import Adapter
 from sidestream.sources.tap.tapped_run import TappedRun
 
 from .calls import Observation
-from .generators import apassed_on, begun
+from .generators import apass_through, start_run
 
 
-class Begun(NamedTuple):
+class RunFacts(NamedTuple):
     """Facts of a run at its start."""
 
     name: str | None
@@ -32,7 +32,7 @@ def observed_stream(
     original: Any,
     observation: Observation,
     adapter: Callable[[], Adapter],
-    about: Callable[[Any, tuple[Any, ...], dict[str, Any]], Begun],
+    about: Callable[[Any, tuple[Any, ...], dict[str, Any]], RunFacts],
     recorded_modules: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """Wrap a method that is an asynchronous generator, and record its items with an adapter.
@@ -54,7 +54,7 @@ def observed_stream(
         def make(outer: Link | None) -> AgentStream:
             return AgentStream(recorder, adapter(), about(self, args, kwargs), outer, recorded_modules)
 
-        return apassed_on(made, partial(begun, recorder, make))
+        return apass_through(made, partial(start_run, recorder, make))
 
     return stream
 
@@ -63,7 +63,12 @@ class AgentStream:
     """Run of one observed stream."""
 
     def __init__(
-        self, recorder: Recorder, adapter: Adapter, about: Begun, outer: Link | None, recorded_modules: tuple[str, ...]
+        self,
+        recorder: Recorder,
+        adapter: Adapter,
+        about: RunFacts,
+        outer: Link | None,
+        recorded_modules: tuple[str, ...],
     ) -> None:
         run = recorder.open_run(str(uuid.uuid4()), about.name, outer)
         run.start(
@@ -94,7 +99,7 @@ class AgentStream:
         self._run.empty_pull(self._t_pull)
         self._run.raised(error)
 
-    def came(self, item: Any) -> None:
+    def record_item(self, item: Any) -> None:
         """Record `item`."""
         self._run.item(item, self._t_pull)
 

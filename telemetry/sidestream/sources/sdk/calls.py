@@ -25,7 +25,7 @@ _MODELS = "pydantic_ai.models."
 """Modules of pydantic-ai that make requests for an agent, whose observer records the requests."""
 
 
-class Asked(NamedTuple):
+class RequestFacts(NamedTuple):
     """Facts of a request to an SDK: plain values, or objects of the caller to be snapshotted."""
 
     model: str
@@ -75,7 +75,7 @@ class Observation:
 
     def begin(
         self,
-        asked: Asked,
+        asked: RequestFacts,
         adapter: Adapter,
         items: Callable[[Any], Iterable[Any]],
         *,
@@ -122,7 +122,7 @@ class ModelCall(TappedRun):
         recorder: Recorder,
         run: RunRecorder,
         adapter: Adapter,
-        asked: Asked,
+        asked: RequestFacts,
         items: Callable[[Any], Iterable[Any]],
         *,
         streaming: bool,

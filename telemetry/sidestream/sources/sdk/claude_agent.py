@@ -9,7 +9,7 @@ from typing import Any
 from sidestream.sources.adapters.claude_agent import ClaudeAgent
 from sidestream.sources.adapters.fields import field
 
-from .agent_streams import Begun, observed_stream
+from .agent_streams import RunFacts, observed_stream
 from .calls import Observation
 from .patching import Patches
 
@@ -46,13 +46,13 @@ def patch_client(module: ModuleType, patches: Patches, observation: Observation)
     )
 
 
-def _about_query(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:
+def _about_query(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RunFacts:
     prompt = args[0] if args else kwargs.get("prompt")
     options = args[1] if len(args) > 1 else kwargs.get("options")
     resumed = field(options, "resume")
-    return Begun(NAME, prompt if isinstance(prompt, str) else None, resumed if isinstance(resumed, str) else None)
+    return RunFacts(NAME, prompt if isinstance(prompt, str) else None, resumed if isinstance(resumed, str) else None)
 
 
-def _about_response(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:
+def _about_response(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RunFacts:
     prompt = vars(client).pop(ASKED, None)
-    return Begun(NAME, prompt if isinstance(prompt, str) else None)
+    return RunFacts(NAME, prompt if isinstance(prompt, str) else None)

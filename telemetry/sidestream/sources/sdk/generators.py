@@ -22,21 +22,21 @@ class StreamedRun(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
-    def came(self, item: Any) -> None:
+    def record_item(self, item: Any) -> None:
         """Record `item`."""
 
     def left(self) -> None:
         """Record that the consumer has left the stream."""
 
 
-def passed_on(stream: Any, begin: Callable[[], StreamedRun]) -> Generator[Any, Any, Any]:
+def pass_through(stream: Any, begin: Callable[[], StreamedRun]) -> Generator[Any, Any, Any]:
     """Yield the items of the generator `stream`; the run starts with the first step."""
     run = begin()
     try:
         with run:
             item = next(stream)
         while True:
-            run.came(item)
+            run.record_item(item)
             try:
                 sent = yield item
             except GeneratorExit:
@@ -54,7 +54,7 @@ def passed_on(stream: Any, begin: Callable[[], StreamedRun]) -> Generator[Any, A
         return over.value
 
 
-async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGenerator[Any, Any]:
+async def apass_through(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGenerator[Any, Any]:
     """Yield the items of the asynchronous generator `stream`; the run starts with the first step."""
     run = begin()
     try:
@@ -67,7 +67,7 @@ async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGene
         with run:
             item = await pull
         while True:
-            run.came(item)
+            run.record_item(item)
             try:
                 sent = yield item
             except GeneratorExit:
@@ -87,7 +87,7 @@ async def apassed_on(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncGene
         return
 
 
-def begun(recorder: Recorder, make: Callable[[Link | None], StreamedRun]) -> StreamedRun:
+def start_run(recorder: Recorder, make: Callable[[Link | None], StreamedRun]) -> StreamedRun:
     """Start a run with `make`, or a no-op run if outer code already records the stream or `make` fails."""
     outer = enclosing(recorder)
     if recorded_outside.get() or (outer is not None and "" in outer.recorded_modules):
@@ -105,7 +105,7 @@ class _NoRun:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def came(self, item: Any) -> None:
+    def record_item(self, item: Any) -> None:
         pass
 
     def left(self) -> None:

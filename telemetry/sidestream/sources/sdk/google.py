@@ -12,7 +12,7 @@ from sidestream.sources.adapters.google import Google
 from .calls import ModelCall, Observation, around
 from .patching import Patches
 from .request_facts import ask_content, provider_at
-from .streams import SeenAsyncIterator, SeenIterator
+from .streams import ObservedAsyncIterator, ObservedIterator
 from .whole import one_item
 
 STREAMING = "_generate_content_stream"
@@ -44,8 +44,8 @@ def _begin(
 def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
     if hasattr(answer, "__anext__"):
         call.opened()
-        return SeenAsyncIterator(call.recorder, call, answer)
+        return ObservedAsyncIterator(call.recorder, call, answer)
     if hasattr(answer, "__next__"):
-        return SeenIterator(call.recorder, call, answer)  # the request is sent at the first pull
+        return ObservedIterator(call.recorder, call, answer)  # the request is sent at the first pull
     call.answered(answer)
     return answer

@@ -8,7 +8,7 @@ from typing import Any
 from sidestream.sources.adapters.fields import field
 from sidestream.sources.adapters.google_adk import GoogleAdk
 
-from .agent_streams import Begun, observed_stream
+from .agent_streams import RunFacts, observed_stream
 from .calls import Observation, text_of
 from .patching import Patches
 
@@ -25,10 +25,10 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
     )
 
 
-def _about(runner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:
+def _about(runner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RunFacts:
     name = field(field(runner, "agent"), "name") or field(runner, "app_name")
     message, session = kwargs.get("new_message"), kwargs.get("session_id")
-    return Begun(
+    return RunFacts(
         name if isinstance(name, str) else None,
         text_of(field(message, "parts")),
         session if isinstance(session, str) else None,

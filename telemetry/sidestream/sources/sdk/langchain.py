@@ -18,7 +18,7 @@ from sidestream.sources.adapters.fields import field, plain
 from sidestream.sources.adapters.langgraph import PROVIDERS, LangGraph
 from sidestream.sources.time_limits import is_time_out
 
-from .calls import Asked, ModelCall, settings_of, text_of
+from .calls import ModelCall, RequestFacts, settings_of, text_of
 from .request_facts import ask_chat
 from .whole import one_item
 
@@ -34,7 +34,7 @@ class Answer(LangGraph):
 class _ChatCall:
     """One model call, recorded by the SDK below, or else from LangChain's callbacks."""
 
-    def __init__(self, callbacks: GraphCallbacks, run_id: Any, asked: Asked) -> None:
+    def __init__(self, callbacks: GraphCallbacks, run_id: Any, asked: RequestFacts) -> None:
         self._callbacks = callbacks
         self._run_id = run_id
         self._asked = asked

@@ -27,7 +27,7 @@ from sidestream.sources.time_limits import is_time_out
 
 from .calls import Observation, text_of
 from .compat import register_configure_hook
-from .generators import apassed_on, begun, passed_on
+from .generators import apass_through, pass_through, start_run
 from .langchain import GraphCallbacks, handler_class
 from .patching import Patches
 
@@ -57,8 +57,8 @@ def _streaming(original: Any, handler: Any, observation: Observation) -> Callabl
         given = args[0] if args else kwargs.get("input")
         config = args[1] if len(args) > 1 else kwargs.get("config")
         recorder = observation.recorder
-        begin = partial(begun, recorder, partial(GraphRun, recorder, self, given, config, handler))
-        return apassed_on(made, begin) if is_async else passed_on(made, begin)
+        begin = partial(start_run, recorder, partial(GraphRun, recorder, self, given, config, handler))
+        return apass_through(made, begin) if is_async else pass_through(made, begin)
 
     return stream
 
@@ -112,7 +112,7 @@ class GraphRun:
             timed_out = self._callbacks.is_timed_out or is_time_out(error)
             self._end("abandoned" if isinstance(error, GeneratorExit) else "timed_out" if timed_out else "cancelled")
 
-    def came(self, item: Any) -> None:
+    def record_item(self, item: Any) -> None:
         """Ignore `item`: the callbacks have recorded the event."""
 
     def left(self) -> None:

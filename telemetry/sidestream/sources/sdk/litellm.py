@@ -18,12 +18,12 @@ from sidestream.sources.time_limits import Interruptible
 from .calls import ModelCall, Observation, around
 from .patching import Patches
 from .request_facts import ask_chat, ask_input
-from .streams import HoldsCall, closing
+from .streams import CallHolder, closing
 from .whole import UsageAlone, chat_items, one_item
 
 STREAM = "CustomStreamWrapper"
 """Class name of litellm's streams."""
-HELD = "_sidestream_call"
+HOLDER = "_sidestream_call"
 """Attribute of a stream that holds its call."""
 PROVIDERS = {
     "gemini": "google",
@@ -76,7 +76,7 @@ def patch_streams(module: ModuleType, patches: Patches, observation: Observation
         patches.wrap(cls, name, _next)
     for name in ("close", "aclose"):
         if name in vars(cls):
-            patches.wrap(cls, name, closing(HELD))
+            patches.wrap(cls, name, closing(HOLDER))
 
 
 def _begin(observation: Observation, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall | None:
@@ -93,7 +93,7 @@ def _begin(observation: Observation, name: str, args: tuple[Any, ...], kwargs: d
 
 def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
     if type(answer).__name__ == STREAM:
-        answer.__dict__[HELD] = _Held(call)
+        answer.__dict__[HOLDER] = _StreamHolder(call)
         call.opened()
     elif hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
         call.unread()
@@ -102,7 +102,7 @@ def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
     return answer
 
 
-class _Held(HoldsCall):
+class _StreamHolder(CallHolder):
     """Holder of a stream's call; as a context manager, it encloses the pull of an item."""
 
     def __init__(self, call: ModelCall) -> None:
@@ -129,7 +129,7 @@ class _Held(HoldsCall):
             safely(call.recorder, call.empty_pull, self._t_pull)
             safely(call.recorder, call.raised, error)
 
-    def came(self, item: Any) -> None:
+    def record_item(self, item: Any) -> None:
         """Record `item`."""
         if self._call is not None:
             self._call.item(item, self._t_pull)
@@ -142,21 +142,21 @@ class _Held(HoldsCall):
 
 def _next(original: Any) -> Callable[..., Any]:
     def __next__(self: Any) -> Any:
-        held = self.__dict__.get(HELD)
-        if held is None or held.is_over:
+        holder = self.__dict__.get(HOLDER)
+        if holder is None or holder.is_over:
             return original(self)
-        with held:
+        with holder:
             item = original(self)
-        held.came(item)
+        holder.record_item(item)
         return item
 
     async def __anext__(self: Any) -> Any:
-        held = self.__dict__.get(HELD)
-        if held is None or held.is_over:
+        holder = self.__dict__.get(HOLDER)
+        if holder is None or holder.is_over:
             return await original(self)
-        with held:
+        with holder:
             item = await Interruptible(original(self))
-        held.came(item)
+        holder.record_item(item)
         return item
 
     return __anext__ if inspect.iscoroutinefunction(original) else __next__

@@ -12,7 +12,7 @@ from sidestream.sources.adapters.mistral import Mistral
 from .calls import ModelCall, Observation, around
 from .patching import Patches
 from .request_facts import ask_chat
-from .streams import closing, see
+from .streams import closing, observe_stream
 from .whole import mistral_items
 
 ITERATOR = "generator"
@@ -46,6 +46,6 @@ def _begin(
 def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
     if not hasattr(answer, ITERATOR):
         call.answered(answer)
-    elif not see(call.recorder, call, answer, ITERATOR):
+    elif not observe_stream(call.recorder, call, answer, ITERATOR):
         call.unread()
     return answer

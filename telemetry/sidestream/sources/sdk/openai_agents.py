@@ -23,7 +23,7 @@ from sidestream.recording.span_context import current_span, current_span_context
 from sidestream.sources.adapters.fields import field
 from sidestream.sources.adapters.openai_responses import OpenAIResponses
 
-from .calls import Asked, ModelCall, Observation
+from .calls import ModelCall, Observation, RequestFacts
 from .compat import exception_of, stored_exception
 from .patching import Patches
 from .request_facts import ask_response
@@ -54,7 +54,7 @@ class AgentsRun:
         self._outside = current.get()
         self._calls = 0
         """Number of model calls recorded by the SDK of the model."""
-        self._asked: tuple[int, int, Asked] | None = None
+        self._asked: tuple[int, int, RequestFacts] | None = None
         self._tools: dict[Any, tuple[RunRecorder, int]] = {}
         asked = ask_response({"input": given}, None)
         self.root.start(

@@ -8,14 +8,14 @@ from typing import Any
 
 from sidestream.sources.adapters.fields import field
 
-from .calls import Asked, settings_of, text_of
+from .calls import RequestFacts, settings_of, text_of
 
 
-def ask_chat(body: Mapping[str, Any], provider: str | None) -> Asked:
+def ask_chat(body: Mapping[str, Any], provider: str | None) -> RequestFacts:
     """Request in the format of OpenAI's chat completions, shared by many providers."""
     messages = _sequence(body.get("messages"))
     system = [each for each in messages if field(each, "role") in ("system", "developer")]
-    return Asked(
+    return RequestFacts(
         model=str(body.get("model") or "unknown"),
         provider=provider,
         prompt=text_of(field(messages[-1], "content")) if messages else None,
@@ -26,13 +26,13 @@ def ask_chat(body: Mapping[str, Any], provider: str | None) -> Asked:
     )
 
 
-def ask_response(body: Mapping[str, Any], provider: str | None) -> Asked:
+def ask_response(body: Mapping[str, Any], provider: str | None) -> RequestFacts:
     """Request of OpenAI's Responses API."""
     given = body.get("input")
     items = [given] if isinstance(given, str) else _sequence(given)
     last = items[-1] if items else None
     system = [each for each in items if field(each, "role") in ("system", "developer")]
-    return Asked(
+    return RequestFacts(
         model=str(body.get("model") or "unknown"),
         provider=provider,
         prompt=last if isinstance(last, str) else text_of(field(last, "content")) or last,
@@ -43,12 +43,12 @@ def ask_response(body: Mapping[str, Any], provider: str | None) -> Asked:
     )
 
 
-def ask_message(body: Mapping[str, Any], provider: str | None) -> Asked:
+def ask_message(body: Mapping[str, Any], provider: str | None) -> RequestFacts:
     """Request of Anthropic's Messages API."""
     return ask_chat(body, provider)._replace(instructions=text_of(body.get("system")))
 
 
-def ask_content(model: Any, contents: Any, config: Any, provider: str | None) -> Asked:
+def ask_content(model: Any, contents: Any, config: Any, provider: str | None) -> RequestFacts:
     """Request of Gemini's `generate_content`."""
     items = _sequence(contents) if isinstance(contents, list | tuple) else [contents]
     last = items[-1] if items else None
@@ -59,7 +59,7 @@ def ask_content(model: Any, contents: Any, config: Any, provider: str | None) ->
         for declaration in _sequence(field(tool, "function_declarations"))
     ]
     known = config if isinstance(config, Mapping) else getattr(config, "__dict__", None) or {}
-    return Asked(
+    return RequestFacts(
         model=str(model or "unknown").removeprefix("models/"),
         provider=provider,
         prompt=last if parts is None else text_of(parts),
@@ -70,10 +70,10 @@ def ask_content(model: Any, contents: Any, config: Any, provider: str | None) ->
     )
 
 
-def ask_input(body: Mapping[str, Any], provider: str | None) -> Asked:
+def ask_input(body: Mapping[str, Any], provider: str | None) -> RequestFacts:
     """Request for embeddings (`input`) or images (`prompt`)."""
     prompt = body.get("input", body.get("prompt"))
-    return Asked(model=str(body.get("model") or "unknown"), provider=provider, prompt=prompt)
+    return RequestFacts(model=str(body.get("model") or "unknown"), provider=provider, prompt=prompt)
 
 
 def _parts(value: Any) -> Any:

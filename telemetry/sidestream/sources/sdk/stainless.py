@@ -14,10 +14,10 @@ from sidestream.sources.adapters.anthropic import Anthropic
 from sidestream.sources.adapters.openai_chat import OpenAIChat
 from sidestream.sources.adapters.openai_responses import OpenAIResponses
 
-from .calls import Asked, ModelCall, Observation, around
+from .calls import ModelCall, Observation, RequestFacts, around
 from .patching import Patches
 from .request_facts import ask_chat, ask_input, ask_message, ask_response, provider_at
-from .streams import closing, see
+from .streams import closing, observe_stream
 from .whole import UsageAlone, chat_items, message_items, one_item, response_items
 
 ITERATOR = "_iterator"
@@ -30,7 +30,7 @@ UNPARSED = "_sidestream_unparsed"
 class Endpoint(NamedTuple):
     """Endpoint of a provider's API that calls a model."""
 
-    ask: Callable[[Mapping[str, Any], str | None], Asked]
+    ask: Callable[[Mapping[str, Any], str | None], RequestFacts]
     adapter: Callable[[], Any]
     items: Callable[[Any], Iterator[Any]]
     """Function that converts an answer without streaming to the items of a stream."""
@@ -92,7 +92,7 @@ class _Unparsed:
             return
         if not self.streaming:
             call.answered(answer)
-        elif not see(call.recorder, call, answer, ITERATOR):
+        elif not observe_stream(call.recorder, call, answer, ITERATOR):
             call.unread()
 
     def __del__(self) -> None:
@@ -138,7 +138,7 @@ def _answered(observation: Observation, call: ModelCall, answer: Any, kwargs: di
     if not hasattr(answer, "http_response"):
         if not streaming:
             call.answered(answer)
-        elif not see(observation.recorder, call, answer, ITERATOR):
+        elif not observe_stream(observation.recorder, call, answer, ITERATOR):
             call.unread()
     elif not _read_raw(observation, call, answer, streaming):
         vars(answer)[UNPARSED] = _Unparsed(call, bool(streaming))
@@ -151,7 +151,7 @@ def _read_raw(observation: Observation, call: ModelCall, answer: Any, streaming:
         # The response caches the parsed stream, so the caller's own `parse()` returns the same object.
         if inspect.iscoroutinefunction(answer.parse):
             return False
-        return see(observation.recorder, call, answer.parse(), ITERATOR)
+        return observe_stream(observation.recorder, call, answer.parse(), ITERATOR)
     if not answer.http_response.is_closed:
         return False
     call.answered(json.loads(answer.http_response.content))

@@ -18,7 +18,7 @@ from sidestream.sources.time_limits import Interruptible
 from .calls import ModelCall
 
 
-class HoldsCall:
+class CallHolder:
     """Base class of holders of a stream's call, until the stream is read or abandoned."""
 
     def __init__(self, call: ModelCall) -> None:
@@ -34,7 +34,7 @@ class HoldsCall:
         self.left()
 
 
-class _Seen(HoldsCall):
+class _ObservedBase(CallHolder):
     """Base class of both iterators: ends the call on every path."""
 
     def __init__(self, recorder: Recorder, call: ModelCall, iterator: Any) -> None:
@@ -57,7 +57,7 @@ class _Seen(HoldsCall):
         return getattr(self._iterator, name)
 
 
-class SeenIterator(_Seen, Iterator[Any]):
+class ObservedIterator(_ObservedBase, Iterator[Any]):
     """Iterator over the items of a stream that records each item."""
 
     def __next__(self) -> Any:
@@ -82,7 +82,7 @@ class SeenIterator(_Seen, Iterator[Any]):
         self.left()
 
 
-class SeenAsyncIterator(_Seen, AsyncIterator[Any]):
+class ObservedAsyncIterator(_ObservedBase, AsyncIterator[Any]):
     """Async iterator over the items of a stream that records each item."""
 
     async def __anext__(self) -> Any:
@@ -110,36 +110,36 @@ class SeenAsyncIterator(_Seen, AsyncIterator[Any]):
 class _Loop(Iterator[Any]):
     """One `for` loop over a stream. The call ends once the loop is garbage-collected, for example after a `break`."""
 
-    def __init__(self, seen: SeenIterator) -> None:
-        self._seen = seen
+    def __init__(self, observed: ObservedIterator) -> None:
+        self._observed = observed
 
     def __next__(self) -> Any:
-        return self._seen.__next__()
+        return self._observed.__next__()
 
     def __del__(self) -> None:
-        self._seen.left()
+        self._observed.left()
 
 
 class _AsyncLoop(AsyncIterator[Any]):
     """One `async for` loop over a stream. See `_Loop`."""
 
-    def __init__(self, seen: SeenAsyncIterator) -> None:
-        self._seen = seen
+    def __init__(self, observed: ObservedAsyncIterator) -> None:
+        self._observed = observed
 
     def __anext__(self) -> Any:
-        return self._seen.__anext__()
+        return self._observed.__anext__()
 
     def __del__(self) -> None:
-        self._seen.left()
+        self._observed.left()
 
 
-def see(recorder: Recorder, call: ModelCall, stream: Any, attribute: str) -> bool:
+def observe_stream(recorder: Recorder, call: ModelCall, stream: Any, attribute: str) -> bool:
     """Replace the iterator in `attribute` of `stream` by an observing one. Returns False if there is no iterator."""
     iterator = getattr(stream, attribute, None)
     if hasattr(iterator, "__anext__"):
-        setattr(stream, attribute, SeenAsyncIterator(recorder, call, iterator))
+        setattr(stream, attribute, ObservedAsyncIterator(recorder, call, iterator))
     elif hasattr(iterator, "__next__"):
-        setattr(stream, attribute, SeenIterator(recorder, call, iterator))
+        setattr(stream, attribute, ObservedIterator(recorder, call, iterator))
     else:
         return False
     call.opened()
@@ -178,5 +178,5 @@ def _left(stream: Any, path: str) -> None:
     found = stream
     for name in path.split("."):
         found = getattr(found, "__dict__", {}).get(name)
-    if isinstance(found, HoldsCall):
+    if isinstance(found, CallHolder):
         found.left()
