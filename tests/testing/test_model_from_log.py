@@ -203,6 +203,26 @@ def test_with_logged_tools_nothing_is_touched(tmp_path: Path) -> None:
     assert again == [9, 5]
 
 
+def test_a_call_cancelled_by_the_failure_of_another_one_does_not_end_the_run(tmp_path: Path) -> None:
+    """The cancelled calls come first, and each would end the run with an exception of its own."""
+    waiting = [call("wait", {}, f"c{number}") for number in range(9)]
+    agent: Agent[None, str] = Agent(Says([[*waiting, call("fail", {}, "last")]]), name="shop")
+
+    @agent.tool_plain
+    async def wait() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    @agent.tool_plain
+    async def fail() -> str:
+        raise OSError("no money")
+
+    record(tmp_path, agent)
+    model = ModelFromLog(tmp_path, run=outermost(tmp_path), tools="logged")
+    with model.override(agent), pytest.raises(OSError, match="no money"):
+        agent.run_sync("how much?")
+
+
 def test_sub_agents_are_answered_too(tmp_path: Path) -> None:
     def family(parent_model: Any, child_model: Any) -> list[Agent[None, str]]:
         child: Agent[None, str] = Agent(child_model, name="child")

@@ -63,6 +63,12 @@ class LoggedRun:
         ends = [event.event.data for event in self.log.events if isinstance(event.event.data, ToolEnd)]
         return next((end for end in ends if end.tool_call_id == tool_call_id), None)
 
+    def has_failed_call(self) -> bool:
+        """Whether a tool call of the run failed."""
+        return any(
+            isinstance(each.event.data, ToolEnd) and each.event.data.outcome == "failed" for each in self.log.events
+        )
+
     def retry_of(self, tool_call_id: str) -> str | None:
         """Retry message that the model got for a tool call; None without one."""
         told = [event.event.data for event in self.log.events if isinstance(event.event.data, Retry)]

@@ -32,6 +32,9 @@ from .logged_runs import LoggedRequest, LoggedRun, LoggedRuns, Piece
 Pace: TypeAlias = Literal["logged", "at once"]
 Tools: TypeAlias = Literal["run", "logged"]
 
+CANCEL_SECONDS = 10.0
+"""Longest wait of a cancelled tool call for the failure that cancels it."""
+
 
 class ModelFromLog(Model):
     """Model that gives each request its logged response.
@@ -171,8 +174,11 @@ class ModelFromLog(Model):
 
     # --- for `FromLog` ---
 
-    def tool_result(self, context: Any, call: Any) -> tuple[bool, Any]:
+    async def tool_result(self, context: Any, call: Any) -> tuple[bool, Any]:
         """Whether the result of `call` comes from the log, and the result.
+
+        A call that was cancelled because another call failed waits to be cancelled again: an exception of its own could
+        end the run before the failed call does.
 
         Raises:
             RequestDiffers: The log has no such call.
@@ -193,6 +199,8 @@ class ModelFromLog(Model):
                 raise ModelRetry(run.retry_of(call.tool_call_id) or str(end.error))
             case "deferred":
                 raise CallDeferred
+            case "cancelled" if run.has_failed_call():
+                await asyncio.sleep(CANCEL_SECONDS)
         raise error_of(end.exception_type, end.error)
 
 
@@ -214,7 +222,7 @@ class FromLog(AbstractCapability[Any]):
     async def wrap_tool_execute(
         self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Callable[[Any], Any]
     ) -> Any:
-        known, result = self._model.tool_result(ctx, call)
+        known, result = await self._model.tool_result(ctx, call)
         return result if known else await handler(args)
 
 
