@@ -13,6 +13,7 @@ from sidestream import log
 from sidestream.errors import ConfigurationError, SidestreamError
 from sidestream.events import AgentEnd, AgentStart, Custom, StreamEvent, ToolStart
 from sidestream.log.open_store import store_of
+from sidestream.log.runs.conversations import conversation_page
 from sidestream.log.runs.overview import names, over_time
 from sidestream.log.store import RunPage
 from sidestream_exporters.clickhouse import ClickHouseExporter
@@ -56,7 +57,7 @@ def fleet() -> list[StreamEvent]:
         *run_events("no start", minutes=5)[5:],
         *run_events("with gaps", minutes=6)[::2],
         *run_events("tried", minutes=7, attempt=1, attempt_of="tried"),
-        *run_events("again", minutes=8, attempt=2, attempt_of="tried"),
+        *run_events("again", minutes=8, attempt=2, attempt_of="tried", conversation_id="another talk"),
         *SCORES,
     ]
 
@@ -146,6 +147,16 @@ def test_a_run_is_called_by_its_id_or_a_part_of_it(paths: str) -> None:
     assert [run.run_id for run in store.called("uter")] == ["outer"]
     assert sorted(run.run_id for run in store.called("run")) == ["run1", "run2"]
     assert store.called("none") == []
+
+
+def test_pages_of_conversations_are_the_list_by_every_filter(paths: str) -> None:
+    for given in FILTERS:
+        where = log.Filter.parse(**given)
+        expected = log.conversations(paths, where)[::-1]
+        pages = [conversation_page(paths, where, limit=1, offset=offset) for offset in (0, 1)]
+        assert [each for page in pages for each in page.conversations] == expected[:2], given
+        assert {page.total for page in pages} == {len(expected)}, given
+        assert log.conversations(paths, where, last=1) == expected[:1], given
 
 
 def results(paths: str) -> Any:

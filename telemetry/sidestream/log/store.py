@@ -30,6 +30,16 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
     """Number of runs in the whole list."""
 
 
+class ConversationRuns(msgspec.Struct, frozen=True, kw_only=True):
+    """Some conversations of a log, the one with the latest turn first."""
+
+    ids: list[str]
+    runs: list[RunSummary]
+    """Every run of these conversations, sub-agents included, in no order."""
+    total: int
+    """Number of conversations on all pages."""
+
+
 class RunStore(Protocol):
     """Log that can be queried. Use from one thread at a time. Holds nothing open between two queries."""
 
@@ -45,6 +55,11 @@ class RunStore(Protocol):
 
         Memory use does not grow with the log.
         """
+
+    def conversations(
+        self, where: Filter | None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
+    ) -> ConversationRuns:
+        """Conversations with a run that `where` takes, the one with the latest turn first."""
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
         """Runs that match `where`, by start time, in `bins` intervals of equal length.

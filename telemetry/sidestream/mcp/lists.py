@@ -11,9 +11,10 @@ from pydantic import Field
 from sidestream import log
 from sidestream.errors import ConfigurationError
 from sidestream.log import Order
+from sidestream.log.runs.conversations import conversation_page
 from sidestream.recording.content import ContentPolicy
 
-from .answers import TEXT, Answer, bounded, group_line, known, moment, numbered_page, page, run_line, shortened
+from .answers import TEXT, Answer, bounded, group_line, known, moment, number, numbered_page, page, run_line, shortened
 from .parameters import Cursor, Limit, Where, filter_of
 
 SEARCH_SECONDS = 20.0
@@ -57,7 +58,8 @@ class ListTools:
         cursor: Cursor = None,
     ) -> Answer:
         """List conversations (runs with the same conversation id), the one with the latest turn first."""
-        found = list(reversed(log.conversations(self._paths, filter_of(where))))
+        first = number(cursor)
+        found = conversation_page(self._paths, filter_of(where), limit=limit + 1, offset=first)
 
         def line(each: log.Conversation) -> Answer:
             return known(
@@ -73,7 +75,9 @@ class ListTools:
                 tags=each.tags,
             )
 
-        return {"total": len(found), **numbered_page(found, line, limit, "conversations", cursor)}
+        numbered = enumerate(found.conversations, first + 1)
+        rest = page(numbered, lambda item: line(item[1]), limit, "conversations", lambda item: item[0])
+        return {"total": found.total, **rest}
 
     def stats(
         self,

@@ -10,9 +10,9 @@ from dataclasses import replace
 from glob import escape
 from typing import TypeVar
 
-from sidestream.log import Conversation, Filter, Order, RunSummary, conversations
+from sidestream.log import Conversation, Filter, Order, RunSummary
 from sidestream.log.open_store import store_of
-from sidestream.log.runs.conversations import conversations_of
+from sidestream.log.runs.conversations import ConversationPage, conversation_page, conversations_of
 from sidestream.log.runs.iteration import when
 from sidestream.log.runs.naming import SHORTEST_ID
 from sidestream.log.runs.overview import RunNames, RunsOverTime
@@ -87,9 +87,12 @@ class Catalogue:
             lambda: [run for run in self.store.tree(root_run_id) if run.root_run_id == root_run_id],
         )
 
-    def conversations(self, where: Filter) -> list[Conversation]:
-        """Conversations with a run that matches `where`, the most recently active last."""
-        return self._answer(("conversations", repr(where)), lambda: conversations(self.paths, where))
+    def conversations(self, where: Filter, *, limit: int, offset: int = 0) -> ConversationPage:
+        """Conversations with a run that `where` accepts, the most recently active first."""
+        return self._answer(
+            ("conversations", repr(where), limit, offset),
+            lambda: conversation_page(self.paths, where, limit=limit, offset=offset),
+        )
 
     def conversation(self, conversation_id: str) -> Conversation | None:
         """Conversation with this id; None if the log has none."""

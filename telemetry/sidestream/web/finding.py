@@ -61,20 +61,20 @@ def conversations_view(request: Request) -> Response:
     """`/conversations`: list of conversations, the most recently active first."""
     catalogue: Catalogue = request.app.state.catalogue
     where, problem = filter_or_problem(request)
-    every = list(reversed(catalogue.conversations(where)))
     here = page_of(request, CONVERSATIONS_A_PAGE)
-    shown = here.within(every)
+    found = catalogue.conversations(where, limit=here.size, offset=here.offset)
+    shown = found.conversations
     asked = previews(catalogue.paths, [each.turns[0] for each in shown], deadline=time.monotonic() + PREVIEW_SECONDS)
     return page(
         "conversations.html",
         q="",
         conversations=shown,
         previews=asked,
-        total=len(every),
+        total=found.total,
         problem=problem,
         is_filtered=is_filtered(request),
         number=here.number,
-        pages=here.pages(len(every)),
+        pages=here.pages(found.total),
         link=lambda **changes: link(request, **changes),
     )
 

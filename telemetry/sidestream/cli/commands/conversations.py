@@ -36,13 +36,12 @@ def conversations(
     unread = Unread()
     log = paths or [DEFAULT_LOG]
     with busy(log):
-        found = read_conversations(log, where, on_problem=unread)
-    shown = found[-last:] if last else found
+        found = read_conversations(log, where, last=last, on_problem=unread)
     if as_json:
-        write_json(shown)
-    elif shown:
+        write_json(found)
+    elif found:
         show_table(
-            [_row(each) for each in shown],
+            [_row(each) for each in found],
             right=("turns", "took", "tokens", "cost"),
             elastic=("conversation", "agents", "notes"),
             spare=("notes", "tokens", "took", "agents", "began"),

@@ -22,7 +22,7 @@ from sidestream.log.runs.overview import RunNames, RunsOverTime, names, over_tim
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.runs.tree import Located
 from sidestream.log.sequence import Ranges
-from sidestream.log.store import RunPage, Stretch
+from sidestream.log.store import ConversationRuns, RunPage, Stretch
 
 from .questions import RUN, in_order, taken_by
 
@@ -105,6 +105,33 @@ class ClickHouseLog:
                 return RunPage(runs=order.sorted(some)[offset : offset + limit], total=total)
             here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset : offset + limit]])]
         return RunPage(runs=order.sorted(here), total=total)
+
+    def conversations(
+        self, where: Filter | None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
+    ) -> ConversationRuns:
+        taken, values = "conversation != ''", dict[str, Any]()
+        if where is not None:
+            roots = sorted({run.root_run_id for run, _ in self.summaries(where)})
+            if not roots:
+                return ConversationRuns(ids=[], runs=[], total=0)
+            mine = f"SELECT conversation FROM ({self._run}) WHERE parent = '' AND run_id IN %(roots)s"
+            taken, values = f"{taken} AND conversation IN ({mine})", {"roots": roots}
+        every = (
+            f"SELECT conversation, max(started_at) AS latest FROM ({self._run}) WHERE parent = '' AND {taken} "
+            f"GROUP BY conversation"
+        )
+        with self._connected() as ask:
+            (total,) = _rows(ask(f"SELECT count() FROM ({every}) FORMAT JSONCompactEachRow", values))
+            page = f"ORDER BY latest DESC, conversation DESC LIMIT {limit} OFFSET {offset} FORMAT JSONCompactEachRow"
+            ids = [row[0] for row in _rows(ask(f"SELECT conversation FROM ({every}) {page}", values))]
+            its = f"SELECT run_id FROM ({self._run}) WHERE parent = '' AND conversation IN %(ids)s"
+            members = (
+                f"SELECT DISTINCT run_id FROM {self._address.database}.{RUNS} WHERE run_id IN ({its}) "
+                f"OR root_run_id IN ({its}) FORMAT JSONCompactEachRow"
+            )
+            run_ids = [row[0] for row in _rows(ask(members, {"ids": ids}))] if ids else []
+            runs = [run for run, _ in self._summarized(ask, sorted(run_ids))]
+        return ConversationRuns(ids=ids, runs=runs, total=int(total[0]))
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
         found = (run for run, _ in self.summaries(where))

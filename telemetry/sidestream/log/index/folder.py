@@ -15,7 +15,7 @@ from sidestream.log.runs.filters import Filter, Order
 from .keeper import in_lots, placeholders
 from .parts import RunPart
 from .questions import Conditions, SortKey, in_order, key_of
-from .rows import AGENT, MODELS, NAMES, TOOLS
+from .rows import AGENT, CONVERSATION, MODELS, NAMES, TOOLS
 from .store import Index
 
 _PAGE = 500  # runs per query
@@ -103,6 +103,95 @@ class IndexedFolder:
             where,
             "",
         )
+
+    # --- conversations ---
+
+    def conversations(
+        self, where: Filter | None, also: Collection[str], *, among: Collection[str] | None = None, limit: int = -1
+    ) -> list[tuple[str, int | None]]:
+        """Conversations with settled turns, the latest first: the id, and when the latest settled turn began.
+
+        Args:
+            where: Filter; a conversation is taken if the filter takes a settled run of it.
+            also: Further conversations to take.
+            among: The only conversations to look for; None for all.
+            limit: Most conversations; negative for all.
+        """
+        order = f"GROUP BY conversation ORDER BY max(started) DESC, text DESC LIMIT {limit}"
+        return self._ask_conversations(_pair, "text, max(started)", where, also, among, order)
+
+    def count_conversations(self, where: Filter | None, also: Collection[str]) -> int:
+        """Number of conversations with settled turns, taken as by `conversations`."""
+        return sum(self._ask_conversations(int, "count(DISTINCT conversation)", where, also, None, ""))
+
+    def conversations_of(self, run_ids: Collection[str]) -> set[str]:
+        """Conversations of those of the runs `run_ids` that are outermost."""
+        sql = (
+            "SELECT text FROM runs JOIN names ON names.id = conversation WHERE is_outer = 1 AND text != '' "
+            "AND run_id IN ({})"
+        )
+        return {
+            text for some in in_lots(run_ids) for text in self._index.ask(str, _made(sql, placeholders(some)), some)
+        }
+
+    def turns_of(self, conversation_ids: Collection[str]) -> list[tuple[str, str]]:
+        """Outermost runs of conversations, each with the run at its root."""
+        sql = (
+            "SELECT run_id, ifnull(root, run_id) FROM runs WHERE is_outer = 1 AND conversation IN "
+            f"(SELECT id FROM names WHERE kind = {CONVERSATION} AND text IN ({{}}))"
+        )
+        return [
+            pair
+            for some in in_lots(conversation_ids)
+            for pair in self._index.ask(_pair, _made(sql, placeholders(some)), some)
+        ]
+
+    def roots(self, where: Filter, among: Collection[str]) -> set[str]:
+        """Those of the runs `among` that are at the root of a settled run which `where` takes."""
+        if not among:
+            return set()
+        its = self._conditions(where)
+        its.functions["is_among"] = lambda run_id: run_id in among
+        return set(
+            self._index.ask(
+                str,
+                lambda: (
+                    f"SELECT DISTINCT ifnull(root, run_id) FROM runs WHERE {its.sql}{self._in_files('file')} "
+                    f"AND is_among(ifnull(root, run_id))"
+                ),
+                its.values,
+                its.functions,
+            )
+        )
+
+    def _ask_conversations(
+        self,
+        make: Any,
+        columns: str,
+        where: Filter | None,
+        also: Collection[str],
+        among: Collection[str] | None,
+        more: str,
+    ) -> list[Any]:
+        its = self._conditions(where)
+        its.functions |= {"is_also": lambda text: text in also, "is_among": lambda text: text in (among or ())}
+
+        def sql() -> str:
+            files = self._in_files("file")
+            taken = ""
+            if where is not None:
+                roots = f"SELECT ifnull(root, run_id) FROM runs WHERE {its.sql}{files}"
+                turns = f"SELECT conversation FROM runs WHERE is_outer = 1 AND run_id IN ({roots})"
+                taken = f" AND (conversation IN ({turns}) OR is_also(text))"
+            narrowed = "" if among is None else " AND is_among(text)"
+            return (
+                f"SELECT {columns} FROM runs JOIN names ON names.id = conversation "
+                f"WHERE outcome IS NOT NULL AND is_outer = 1 AND text != ''{files}{taken}{narrowed} {more}"
+            )
+
+        return self._index.ask(make, sql, its.values if where is not None else (), its.functions)
+
+    # --- names ---
 
     def names(self) -> dict[int, list[str]]:
         """Names of agents, models and tools of the settled runs, by kind, in stored form."""

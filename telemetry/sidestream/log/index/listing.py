@@ -36,7 +36,8 @@ class Listing:
     """Runs of one log, over the indexes of its folders. Usable while those are open."""
 
     def __init__(self, folders: list[IndexedFolder], files: list[Path]) -> None:
-        self._folders = folders
+        self.folders = folders
+        """Index of each folder."""
         self._places = {file: place for place, file in enumerate(files)}
         self._writers = Writers()
         if len(folders) > 1:
@@ -46,7 +47,7 @@ class Listing:
 
     def report(self, on_problem: OnProblem | None) -> None:
         """Report unreadable lines. Without `on_problem`, raises `UnreadableLogError` for an unreadable file."""
-        for problem in [problem for folder in self._folders for problem in folder.problems()]:
+        for problem in [problem for folder in self.folders for problem in folder.problems()]:
             if on_problem is not None:
                 on_problem(problem)
             elif problem.kind == "unreadable" and os.path.exists(problem.file):
@@ -54,18 +55,18 @@ class Listing:
 
     def runs(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
         """Runs that match `where`, unordered."""
-        for folder in self._folders:
+        for folder in self.folders:
             for found in folder.settled(where):
                 for part, files in join(found):
                     run = summary_of(part, files, self._writers)
                     if where is None or where.matches(run):  # the filter may have conditions that the SQL lacks
                         yield run, part
-        yield from self._unsettled(where)
+        yield from self.unsettled(where)
 
     def page(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> tuple[list[RunSummary], int]:
         """At most `limit` runs sorted by `order`, starting at `offset`, and the total number of runs."""
-        others = {run.run_id: run for run, _ in self._unsettled(where)}
-        total = sum(folder.count(where) for folder in self._folders) + len(others)
+        others = {run.run_id: run for run, _ in self.unsettled(where)}
+        total = sum(folder.count(where) for folder in self.folders) + len(others)
         # At most that many unsettled runs can precede the page.
         first = max(0, offset - len(others))
         settled = self._ranked(where, order, limit=offset + limit - first, offset=first)
@@ -76,24 +77,24 @@ class Listing:
 
     def measured(self, where: Filter | None, *, with_sub_agents: bool) -> tuple[list[Measured], list[RunSummary]]:
         """Settled runs that match `where`, as rows, and the other runs, as summaries."""
-        settled = [row for folder in self._folders for row in folder.measured(where, with_sub_agents=with_sub_agents)]
-        return settled, [run for run, _ in self._unsettled(where)]
+        settled = [row for folder in self.folders for row in folder.measured(where, with_sub_agents=with_sub_agents)]
+        return settled, [run for run, _ in self.unsettled(where)]
 
     def names(self) -> tuple[list[dict[int, list[str]]], list[RunSummary]]:
         """Names in the settled runs of each folder, and the other runs as summaries."""
-        return [folder.names() for folder in self._folders], [run for run, _ in self._unsettled(None)]
+        return [folder.names() for folder in self.folders], [run for run, _ in self.unsettled(None)]
 
     def parts(self, run_ids: Collection[str]) -> list[PartOfFile]:
         """Parts of the runs `run_ids`, in the order of the files."""
-        found = [pair for folder in self._folders for pair in folder.parts(run_ids)]
-        return sorted(found, key=lambda pair: self._places[pair[0]]) if len(self._folders) > 1 else found
+        found = [pair for folder in self.folders for pair in folder.parts(run_ids)]
+        return sorted(found, key=lambda pair: self._places[pair[0]]) if len(self.folders) > 1 else found
 
     def parts_of_tree(self, prefix: str) -> list[PartOfFile]:
         """Parts of the runs whose id begins with `prefix`, and of all runs of their trees."""
-        matching = [pair for folder in self._folders for pair in folder.with_prefix(prefix)]
+        matching = [pair for folder in self.folders for pair in folder.with_prefix(prefix)]
         roots = {root for _, root in matching}
         return self.parts(
-            {run for folder in self._folders for run in folder.of_trees(roots)} | {run for run, _ in matching}
+            {run for folder in self.folders for run in folder.of_trees(roots)} | {run for run, _ in matching}
         )
 
     def called(self, name: str) -> list[RunSummary]:
@@ -101,7 +102,7 @@ class Listing:
         wanted = name.strip().lower()
         ids = {
             run
-            for folder in self._folders
+            for folder in self.folders
             for run in folder.called(trace_key(wanted), lambda run: is_called(run, wanted))
         }
         return list(self.summaries(ids))
@@ -111,14 +112,22 @@ class Listing:
             for part, files in join(self.parts(some)):
                 yield summary_of(part, files, self._writers)
 
+    def runs_of_conversations(self, conversation_ids: Collection[str]) -> list[RunSummary]:
+        """Every run of conversations, sub-agents included, in no order."""
+        turns = [turn for folder in self.folders for turn in folder.turns_of(conversation_ids)]
+        roots = {root for _, root in turns}
+        families = {run_id for folder in self.folders for run_id in folder.of_trees(roots)}
+        return list(self.summaries(families | {run_id for run_id, _ in turns}))
+
     def _ranked(self, where: Filter | None, order: Order, *, limit: int, offset: int) -> Iterable[tuple[SortKey, str]]:
-        if len(self._folders) == 1:
-            return self._folders[0].ranked(where, order, limit=limit, offset=offset)
-        every = merge(*(folder.every_ranked(where, order) for folder in self._folders))
+        if len(self.folders) == 1:
+            return self.folders[0].ranked(where, order, limit=limit, offset=offset)
+        every = merge(*(folder.every_ranked(where, order) for folder in self.folders))
         return islice(every, offset, offset + limit)
 
-    def _unsettled(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
-        for some in in_lots({run_id for folder in self._folders for run_id in folder.unsettled()}):
+    def unsettled(self, where: Filter | None) -> Iterator[tuple[RunSummary, RunPart]]:
+        """The runs that `where` takes of those that no index row settles: without an end, or in several places."""
+        for some in in_lots({run_id for folder in self.folders for run_id in folder.unsettled()}):
             for part, files in join(self.parts(some)):
                 run = summary_of(part, files, self._writers)
                 if where is None or where.matches(run):

@@ -12,9 +12,10 @@ from sidestream.log.runs.filters import Filter, Order
 from sidestream.log.runs.overview import RunNames, RunsOverTime, TimedRun, in_bins, names, timed
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.runs.tree import Located
-from sidestream.log.store import RunPage, Stretch
+from sidestream.log.store import ConversationRuns, RunPage, Stretch
 from sidestream.log.writers import Writers
 
+from .conversations import conversations_of
 from .listing import events_of, join, listing_of, stretches_of_runs
 from .parts import Facts, RunPart
 from .questions import names_in
@@ -43,6 +44,13 @@ class LocalLog:
             listing.report(on_problem)
             runs, total = listing.page(where, order, limit=limit, offset=offset)
         return RunPage(runs=runs, total=total)
+
+    def conversations(
+        self, where: Filter | None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
+    ) -> ConversationRuns:
+        with listing_of(self._paths) as listing:
+            listing.report(on_problem)
+            return conversations_of(listing, where, limit=limit, offset=offset)
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
         with_sub_agents = where is not None and where.outermost

@@ -11,6 +11,7 @@ import msgspec
 from sidestream.events import Usage
 from sidestream.events.bounds import Figure
 from sidestream.log.files import Paths
+from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem
 
 from .filters import Filter
@@ -57,16 +58,46 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.cost_usd is None and self.cost_is_lower_bound)
 
 
+class ConversationPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some conversations of a list, the one with the latest turn first."""
+
+    conversations: list[Conversation]
+    total: int
+    """Number of conversations in the whole list."""
+
+
 def conversations(
-    paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
+    paths: Paths = "runs/",
+    where: Filter | None = None,
+    *,
+    last: int | None = None,
+    on_problem: OnProblem | None = None,
 ) -> list[Conversation]:
-    """Conversations of a log, sorted by the start of their latest turn.
+    """Conversations of a log, the one with the latest turn last. Figures are those of the whole conversation.
 
-    `where` selects a conversation if any of its runs matches; the totals are those of the whole conversation.
+    Args:
+        paths: Paths of the log.
+        where: Filter; a conversation is included if the filter accepts one of its runs.
+        last: Most conversations, those with the latest turns; no run of another one is read. None for all.
+        on_problem: Callback for unreadable lines.
 
-    Raises what `read` raises.
+    Raises:
+        ConfigurationError: A path does not exist.
+        UnreadableLogError: A file cannot be read, and there is no `on_problem`.
     """
-    return conversations_of(runs(paths, on_problem=on_problem), where)
+    if last is None:
+        return conversations_of(runs(paths, on_problem=on_problem), where)
+    return conversation_page(paths, where, limit=last, on_problem=on_problem).conversations[::-1]
+
+
+def conversation_page(
+    paths: Paths, where: Filter | None = None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
+) -> ConversationPage:
+    """Conversations from number `offset` on, the one with the latest turn first. Raises what `conversations` raises."""
+    narrowed = None if where == Filter() else where
+    found = store_of(paths).conversations(narrowed, limit=limit, offset=offset, on_problem=on_problem)
+    known = {each.conversation_id: each for each in conversations_of(found.runs)}
+    return ConversationPage(conversations=[known[each] for each in found.ids if each in known], total=found.total)
 
 
 def conversations_of(every: Iterable[RunSummary], where: Filter | None = None) -> list[Conversation]:
