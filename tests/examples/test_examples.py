@@ -251,7 +251,7 @@ def test_the_notebook() -> None:
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     [_, run, told] = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert "completed" in "".join(output.get("text", "") for output in run.outputs)
-    assert "('analyst', 'completed'" in told.outputs[0]["data"]["text/plain"]
+    assert "<td>analyst</td>" in told.outputs[0]["data"]["text/html"]
 
 
 def test_the_tests_with_pytest() -> None:

@@ -79,7 +79,7 @@ def test_one_run_that_is_taken_takes_the_whole_conversation(
 
 # --- pages -----------------------------------------------------------------------------------------------------------
 
-RUNS = st.builds(
+RUNS: st.SearchStrategy[dict[str, Any]] = st.builds(
     dict,
     conversation=st.sampled_from(["", "a", "b", "c", "d"]),
     agent=st.sampled_from(["support", "sales"]),
@@ -107,7 +107,7 @@ def write_runs(folder: Path, runs: list[dict[str, Any]], places: list[Path]) -> 
         whole = run_events(f"r{number}", agent=run["agent"], ended=run["ended"], **known)
         events[places[run["file"]]] += whole
         if run["child_file"] >= 0:
-            parent = {"parent_run_id": f"r{number}", "root_run_id": f"r{number}"}
+            parent: dict[str, Any] = {"parent_run_id": f"r{number}", "root_run_id": f"r{number}"}
             child = run_events(f"r{number}-sub", agent="billing", minutes=run["minutes"], **parent)
             events[places[run["child_file"]]] += child[:9]
             events[places[run["file"]]] += child[9:]

@@ -25,6 +25,7 @@ from .runs.diff import Change, RunDiff, StepDiff, diff
 from .runs.errors import ErrorGroup, errors
 from .runs.filters import Filter, Order, parse_duration, parse_time
 from .runs.iteration import events, runs
+from .runs.lists import RunList
 from .runs.loading import load_run
 from .runs.previews import Preview, previews
 from .runs.quantiles import Quantiles
@@ -53,6 +54,7 @@ __all__ = [
     "Problem",
     "Quantiles",
     "RunDiff",
+    "RunList",
     "RunLog",
     "RunSummary",
     "ScoreFacts",

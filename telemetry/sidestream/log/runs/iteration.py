@@ -11,13 +11,12 @@ from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem, Skipped, decode_block, decoder_of
 
 from .filters import Filter
+from .lists import RunList
 from .summary import RunSummary
 
 
-def runs(
-    paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None
-) -> list[RunSummary]:
-    """Runs of a log, sorted by start.
+def runs(paths: Paths = "runs/", where: Filter | None = None, *, on_problem: OnProblem | None = None) -> RunList:
+    """Runs of a log, sorted by start. A notebook displays the list as a table.
 
     Args:
         paths: folders, files or globs, as for `log_files`.
@@ -26,7 +25,7 @@ def runs(
 
     Raises what `read` raises.
     """
-    return sorted((run for run, _ in store_of(paths).summaries(where, on_problem=on_problem)), key=when)
+    return RunList(sorted((run for run, _ in store_of(paths).summaries(where, on_problem=on_problem)), key=when))
 
 
 def events(
