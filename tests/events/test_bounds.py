@@ -1,4 +1,4 @@
-"""Lower bounds: when a figure is less than what was really used."""
+"""Lower bounds: figures of usage and cost that are less than the true amount."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def test_requests_without_a_price_are_counted_with_their_attempts() -> None:
     ],
 )
 def test_an_answer_of_which_nobody_told_the_usage_is_not_measured(end: LLMEnd, unmeasured: bool) -> None:
-    """One that never came used nothing that anybody knows of."""
+    """A request without an answer has no known usage."""
     assert is_unmeasured(end) == unmeasured

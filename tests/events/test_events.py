@@ -1,4 +1,4 @@
-"""One event: made by factories, read like a dict, written as one line and read back."""
+"""Events: factories, dict-like access, encoding as one line, and decoding."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ PAYLOADS: tuple[type[Payload], ...] = tuple(get_type_hints(event)["data"] for ev
 def test_factories_make_the_events_of_the_streaming_guide(
     event: StreamEvent, event_type: str, data: dict[str, Any]
 ) -> None:
-    """Names, parameters and data keys are those of the guide."""
+    """Names, parameters and data keys match the guide."""
     assert event.event_type == event_type
     assert data.items() <= dict(event.data).items()
     assert decode_line(encode_line(event)) == event
@@ -132,7 +132,7 @@ FACTORIES: dict[str, tuple[Any, dict[str, Any], dict[str, st.SearchStrategy[Any]
 @given(data=st.data())
 @settings(max_examples=25)
 def test_a_factory_names_the_field_that_is_wrong(name: str, field: str, data: st.DataObject) -> None:
-    """A value of the wrong kind raises InvalidEventError, which says where; it never makes an event."""
+    """A value of the wrong type raises InvalidEventError with the field's name, and makes no event."""
     factory, good, bad = FACTORIES[name]
     value = data.draw(bad[field])
     with pytest.raises(InvalidEventError, match=field):
@@ -186,7 +186,7 @@ def test_what_is_absent_is_absent_in_every_way_of_reading() -> None:
 
 @pytest.mark.parametrize("name", ["keys", "get", "content_fields", "__class__", "no_such_field", 3, None])
 def test_only_fields_can_be_read_as_items(name: Any) -> None:
-    """Methods and attributes are no items, for the dict has none of them."""
+    """Methods and attributes are not items."""
     data = progress_event(2).data
     assert name not in data
     assert data.get(name, "default") == "default"
@@ -214,7 +214,7 @@ NASTY = st.recursive(
 
 
 def _fields(payload: type[Payload]) -> st.SearchStrategy[Payload]:
-    """Payloads of a type with any values its fields may hold."""
+    """Payloads of a type with arbitrary values of its fields."""
     hints = {field.encode_name: field for field in msgspec.structs.fields(payload)}
     return st.fixed_dictionaries(
         {name: _values(field.type) for name, field in hints.items() if field.required},
@@ -260,7 +260,7 @@ ENVELOPES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_every_event_is_one_line_that_reads_back_as_itself(payload: type[Payload], data: st.DataObject) -> None:
-    """One newline, at the end; plain JSON; the type first; every field as it was."""
+    """One newline at the end; plain JSON; the type first; every field preserved."""
     event = make_event(data.draw(_fields(payload)), **data.draw(ENVELOPES))
     line = encode_line(event)
     assert line.count(b"\n") == 1
@@ -276,7 +276,7 @@ def test_every_event_is_one_line_that_reads_back_as_itself(payload: type[Payload
 @example(payload={"text": "\udc80abc", "lengths": [10**9, -3]}, text="")
 @example(payload=[math.nan, math.inf, -math.inf], text="\x00\x1b[31m")
 def test_nothing_a_user_writes_breaks_the_line(payload: Any, text: str) -> None:
-    """NaN, huge integers, lone surrogates, control characters, bytes: one line of UTF-8 that any JSON reader takes."""
+    """NaN, huge integers, lone surrogates, control characters and bytes become one line of valid UTF-8 JSON."""
     line = encode_line(make_event(Custom(name=text, payload=payload), agent_name=text))
     assert line.count(b"\n") == 1
     assert line.isascii() or line.decode("utf-8")
@@ -315,7 +315,7 @@ NO_JSON: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("kind", NO_JSON)
 def test_what_is_no_json_at_all_is_a_line_all_the_same(kind: str) -> None:
-    """Cycles, endless nesting, objects that cannot be printed: the event is there, its neighbours are not lost."""
+    """Cycles, deep nesting and unprintable objects: the event is written, and its neighbours are intact."""
     payload = NO_JSON[kind]()
     event = decode_line(encode_line(make_event(Custom(name="x", payload=payload), run_id="r", seq=7)))
     assert (event.run_id, event.seq, event.data["name"]) == ("r", 7, "x")
@@ -366,7 +366,7 @@ def test_a_timestamp_is_the_same_moment_when_read_back(moment: datetime) -> None
     ids=lambda line: str(line)[:60],
 )
 def test_a_line_that_is_no_event_says_so(line: bytes | str) -> None:
-    """InvalidEventError and nothing else, whatever stands there: a reader goes on to the next line."""
+    """Only InvalidEventError for any input, so that a reader can continue with the next line."""
     with pytest.raises(InvalidEventError, match="not a Sidestream event"):
         decode_line(line)
 
@@ -386,7 +386,7 @@ def test_the_deltas_of_a_chunk_come_back_exactly(pieces: list[str]) -> None:
 
 @given(st.lists(st.text(st.characters(categories=("L", "Cs")), max_size=5), max_size=10))
 def test_the_deltas_of_a_chunk_survive_the_log(pieces: list[str]) -> None:
-    """Each piece with its lone surrogates escaped: as many pieces as there were, none glued to its neighbour."""
+    """Lone surrogates are escaped piece by piece, so that the number and the borders of pieces are preserved."""
     chunk = LLMChunk(kind="text", text="".join(pieces), lengths=[len(piece) for piece in pieces])
     data = decode_line(encode_line(make_event(chunk))).data
     assert split_pieces(data.get("text", ""), data["lengths"]) == [

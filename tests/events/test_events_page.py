@@ -1,4 +1,4 @@
-"""docs/events.md: the page for people who have only `jq` tells everything, and its lines work."""
+"""docs/events.md: complete description of the fields, and working `jq` examples."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ PAGE = (ROOT / "docs/events.md").read_text("utf-8")
 
 
 def section(heading: str) -> str:
-    """From a heading that holds `heading` to the next one."""
+    """Section of the page from the heading containing `heading` to the next heading."""
     found = re.search(rf"^#+ [^\n]*{re.escape(heading)}.*?(?=^## |^### |\Z)", PAGE, re.MULTILINE | re.DOTALL)
     assert found, f"no section {heading!r}"
     return found[0]
 
 
 def rows(text: str) -> set[str]:
-    """The names that a section's tables explain, in their first columns."""
+    """Names in the first columns of a section's tables."""
     return {name for row in re.findall(r"^\|(.*?)\|", text, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
 
 
 @pytest.mark.parametrize("event", get_args(AnyEvent), ids=lambda event: str(event.event_type))
 def test_every_field_of_every_payload_is_on_the_page(event: type[StreamEvent]) -> None:
-    """In the table of its event type; and the table names no field that does not exist."""
+    """The table of an event type lists exactly its fields."""
     fields = set(get_type_hints(event)["data"].__struct_fields__)
     told = rows(section(f"`{event.event_type}`"))
     if event.event_type.startswith("tool_"):
@@ -86,7 +86,8 @@ LINES = re.findall(r"^```sh\n(jq .*?)\n```", PAGE, re.MULTILINE | re.DOTALL)
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each line prints on a real log, by the sentence above it; one run in it was cut off, and lacks an event."""
+    """Output of each example on a real log, according to the sentence above it. One run is cut off and lacks an
+    event."""
     if shutil.which("jq") is None or os.name == "nt":
         is_missing("the lines need jq and a POSIX shell")
     folder = tmp_path_factory.mktemp("log")
@@ -129,7 +130,7 @@ def test_jq_tells_how_each_run_ended(answers: dict[str, str]) -> None:
 
 
 def test_jq_gives_the_text_and_its_deltas_back(answers: dict[str, str]) -> None:
-    """Also where characters are more than a byte long."""
+    """Also with multi-byte characters."""
     assert "Grüße, 😀\nend" in next(
         text for sentence, text in answers.items() if sentence.startswith("What the models")
     )

@@ -1,4 +1,4 @@
-"""The table of outcomes: every outcome that the contract has is in it."""
+"""Table of outcomes: contains every outcome of the contract."""
 
 from __future__ import annotations
 

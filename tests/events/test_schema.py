@@ -1,4 +1,4 @@
-"""The JSON Schema of the log: generated, committed, and true of every line."""
+"""JSON Schema of the log: generated, committed, and valid for every line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA_FILE = Path(sidestream.__file__).parent / "events" / "event.schema.json"
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Lines as a real log holds them: of runs of every kind, with all content and with none."""
+    """Lines of a real log: runs of every kind, with full and with no content."""
     folder = tmp_path_factory.mktemp("logs")
     with Sidecar(
         f"jsonl:{folder}/full", f"jsonl:{folder}/none?content=none", f"jsonl:{folder}/all?chunks=all"
@@ -36,7 +36,8 @@ def validator() -> jsonschema.Draft202012Validator:
 
 
 def test_the_schema_file_is_what_the_types_say() -> None:
-    """Regenerating it changes nothing (`sidestream schema > telemetry/sidestream/events/event.schema.json`)."""
+    """The committed file equals the generated one (`sidestream schema >
+    telemetry/sidestream/events/event.schema.json`)."""
     assert SCHEMA_FILE.read_text("utf-8") == json.dumps(json_schema(), indent=2) + "\n"
 
 
@@ -45,7 +46,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_every_line_of_a_log_is_valid(log: list[dict[str, Any]], validator: jsonschema.Draft202012Validator) -> None:
-    """Of every event type, streamed and not, with tools, retries, errors, sub-agents, fallbacks, custom events."""
+    """Covers every event type, streamed and not: tools, retries, errors, sub-agents, fallbacks, custom events."""
     assert {line["event_type"] for line in log} == set(StreamEventType)
     assert {line["data"]["outcome"] for line in log if line["event_type"] == "agent_end"} >= {
         "completed",
@@ -86,7 +87,7 @@ def test_a_line_that_was_tampered_with_is_invalid(
 def test_a_payload_field_of_the_wrong_type_is_invalid(
     log: list[dict[str, Any]], validator: jsonschema.Draft202012Validator
 ) -> None:
-    """For every field of every payload whose type is stated: numbers, texts, choices."""
+    """Covers every payload field with a declared type: numbers, texts, choices."""
     checked, tried = set(), set()
     for line in log:
         for name, value in line["data"].items():
@@ -102,7 +103,7 @@ def test_a_payload_field_of_the_wrong_type_is_invalid(
 
 
 def test_the_line_of_an_exporter_is_the_line_of_the_contract(log: list[dict[str, Any]]) -> None:
-    """What the JSONL exporter writes is `encode_line`: the type stands first, so a reader can skip without decoding."""
+    """The JSONL exporter writes `encode_line`, with the type first, so that readers can skip lines without decoding."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         run_variety(sidecar)

@@ -1,4 +1,5 @@
-"""From events to numbers: each is counted once, in the right place, and what is not known is not counted."""
+"""Aggregation of events into metrics: each value is counted once, in the right place; unknown values are not
+counted."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.scenario_18
 DURATION = "gen_ai_client_operation_duration_seconds"
 GAPS = "gen_ai_client_operation_time_per_output_chunk_seconds"
 
-# --- the accounts --------------------------------------------------------------------------------------------------
+# --- totals ---------------------------------------------------------------------------------------------------------
 
 COUNTS = st.one_of(st.none(), st.integers(0, 10**9))
 REQUESTS = st.fixed_dictionaries(
@@ -149,7 +150,7 @@ def test_a_snapshot_taken_at_any_time_shows_each_event_wholly_or_not_at_all() ->
     worker.join()
 
 
-# --- who and how ---------------------------------------------------------------------------------------------------
+# --- labels ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_sub_agent_is_counted_apart_and_under_the_agent_that_asked_it() -> None:
@@ -167,7 +168,7 @@ def test_a_sub_agent_is_counted_apart_and_under_the_agent_that_asked_it() -> Non
 
 
 def test_the_agent_that_asked_a_sub_agent_is_known_though_its_run_was_not_seen() -> None:
-    """After a restart, in the middle of its run: the event names it."""
+    """The event names the parent, so the label is known after a restart in the middle of the parent's run."""
     child = started("c", parent_run_id="p", parent_agent_name="asker", parent_link="tool")
     counted = by_labels(points(measured(run_of(child, ended(), run_id="c", agent="b")), "sidestream_runs_total"))
     assert counted["b", "asker", "completed"] == 1
@@ -298,7 +299,7 @@ def test_a_saving_that_cannot_be_told_is_absent(facts: dict[str, Any]) -> None:
 
 
 def test_a_cache_that_is_written_and_read_by_nobody_costs_more_than_it_saves() -> None:
-    """Counters never fall, so what writing cost is a counter of its own."""
+    """Counters never decrease, so the cost of cache writes has a counter of its own."""
     written = usage(100_000, 0, cache_write_tokens=100_000)
     effect = cache_effect(written, model="claude-sonnet-4-5", provider="anthropic")
     assert effect is not None
@@ -313,7 +314,7 @@ def test_writes_that_are_kept_for_an_hour_cost_more() -> None:
     assert effect.spent == pytest.approx(0.6 - 0.3)
 
 
-# --- what may come -------------------------------------------------------------------------------------------------
+# --- unexpected input -----------------------------------------------------------------------------------------------
 
 
 def test_outcomes_stand_at_zero_before_they_first_come_so_that_a_rate_sees_the_first_failure() -> None:
@@ -366,7 +367,7 @@ def test_gaps_are_those_between_the_deltas_of_a_request_across_its_chunks() -> N
 
 
 def test_time_that_the_program_keeps_a_stream_waiting_is_in_no_gap() -> None:
-    """Ten words at once, taken by a program that needs 0.2 s for each: the gaps are the provider's few milliseconds."""
+    """Ten deltas arrive at once, and the program needs 0.2 s for each: the gaps are the provider's few milliseconds."""
     end = answered(consumer_hold_seconds=1.8, provider_wait_seconds=0.012, gap_max_seconds=0.003)
     aggregator = measured(run_of(started(), asked(), chunk(*(200_000 * place for place in range(10))), end))
     [point] = points(aggregator, GAPS)
@@ -397,7 +398,7 @@ def test_requests_that_make_sums_lower_bounds_are_counted(end: dict[str, Any], u
 
 
 def test_failures_of_a_tool_stand_at_zero_once_it_has_been_called() -> None:
-    """So that a rate sees the first one."""
+    """A rate then includes the first increment."""
     ends = [ToolEnd(tool_name="look", outcome="ok"), ToolEnd(tool_name="made_up", outcome="unknown")]
     aggregator = measured(run_of(started(), *ends))
     assert by_labels(points(aggregator, "sidestream_tool_calls_total")) == {
@@ -421,7 +422,7 @@ def test_parts_streamed_beside_each_other_make_no_negative_gaps() -> None:
 
 
 def test_an_answer_in_one_piece_has_no_chunks() -> None:
-    """Its parts come as chunk events too, but nothing was streamed."""
+    """Parts of the answer are recorded as chunks, although the answer was not streamed."""
     whole = LLMChunk(request=1, part=0, kind="text")
     aggregator = measured(run_of(started(), asked(streaming=False), whole, whole, answered(streaming=False)))
     for name in (GAPS, "gen_ai_client_operation_time_to_first_chunk_seconds", "sidestream_stream_stalls_total"):
@@ -453,7 +454,7 @@ def test_the_times_of_a_stream() -> None:
 
 
 def test_a_request_whose_start_nobody_saw_is_counted_and_has_no_duration() -> None:
-    """Its stream was tapped when the provider had been asked already: what was seen of it would pass for quick."""
+    """The stream was tapped after the request was sent, so the observed time would be too short."""
     measurer = measured(run_of(started(), asked(), answered(start_unknown=True, duration_seconds=0.01)))
     assert points(measurer, "gen_ai_client_operation_duration_seconds") == []
     assert value(measurer, "sidestream_requests_total") == 1
@@ -541,7 +542,7 @@ def test_combinations_of_labels_are_bounded_too_and_the_small_ones_stay_apart() 
 
 
 def test_labels_of_the_same_things_keep_the_same_values() -> None:
-    """So that a panel can join the agents of one metric to those of another."""
+    """A panel can then join the agents of two metrics."""
     aggregator = MetricsAggregator(max_values=2)
     for agent in ("a", "b", "c"):
         measured(run_of(started(), ended(), agent=agent), aggregator)
@@ -562,7 +563,7 @@ def test_runs_that_never_end_are_forgotten_beyond_a_bound_and_then_are_not_in_pr
     for number in range(MAX_RUNS + 50):
         measured(run_of(started(f"r{number}"), run_id=f"r{number}"), aggregator)
     assert value(aggregator, "sidestream_runs_in_progress") == MAX_RUNS
-    measured(run_of(ended(), run_id="r0"), aggregator)  # one that was forgotten, and ends after all
+    measured(run_of(ended(), run_id="r0"), aggregator)  # a forgotten run that ends after all
     assert value(aggregator, "sidestream_runs_in_progress") == MAX_RUNS
     assert value(aggregator, "sidestream_runs_total") == 1
 
@@ -657,7 +658,7 @@ def test_every_point_has_a_value_for_each_label_of_its_metric() -> None:
 
 
 def test_runs_tokens_and_cost_are_counted_by_the_tags_that_are_asked_for() -> None:
-    """Each tag on its own; a run that lacks it counts under no value. Tags that nobody asked for are no labels."""
+    """Tags are counted separately; a run without the tag has an empty value. Other tags are not labels."""
     paid = answered(usage=usage(10, 5, reasoning_tokens=3), cost_usd=0.25)
     aggregator = MetricsAggregator(label_tags=["tenant", "team"])
     for run, tags in (("a", {"tenant": "acme", "team": "red", "user": "u1"}), ("b", {"tenant": "acme"}), ("c", None)):

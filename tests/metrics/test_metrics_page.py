@@ -1,4 +1,4 @@
-"""docs/metrics.md: as the table says, and its queries are what Prometheus understands."""
+"""docs/metrics.md: generated from the table, with queries that Prometheus accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choice of the metrics that are published, and of their buckets."""
+"""Selection of published metrics and buckets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_pattern_that_no_metric_has_is_an_error() -> None:
 
 @given(st.lists(st.floats(0, 1_000), max_size=50))
 def test_coarse_buckets_hold_what_the_fine_ones_did(values: list[float]) -> None:
-    """Counted into the coarse ones from the start, it would be the same."""
+    """The result equals direct counting into the coarse buckets."""
     coarse = Selection(buckets="coarse")
     metric = next(each for each in coarse.metrics if each.name == NAME)
     assert set(metric.buckets) < set(BY_NAME[NAME].buckets)

@@ -1,4 +1,4 @@
-"""`seen == exported + dropped + pending`, for every exporter, whatever it does, at every look."""
+"""`seen == exported + dropped + pending` for every exporter at any time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _many_switches() -> Iterator[None]:
-    """Threads take turns so often that they meet in the middle of everything."""
+    """Switch threads so frequently that they interleave everywhere."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.000_01)
     yield
@@ -67,7 +67,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
 
 
 class Producers:
-    """Threads that put events, and the only other account of how many there were."""
+    """Threads that put events, and an independent count of the events."""
 
     def __init__(self, pipeline: Pipeline, threads: int, events: int) -> None:
         self._pipeline = pipeline

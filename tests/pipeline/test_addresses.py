@@ -1,4 +1,4 @@
-"""Addresses as they are told: where something is, and no key of whoever it belongs to."""
+"""Redacted addresses in messages: the location without keys."""
 
 from __future__ import annotations
 
@@ -61,5 +61,5 @@ def test_nothing_beside_the_host_is_told_of_any_url(user: str, path: str) -> Non
     ],
 )
 def test_a_value_is_shown_where_it_is_a_word_a_number_or_a_path(value: object, shown: str) -> None:
-    """Anything else may be a key that stands in the wrong place."""
+    """Any other value may be a key in the wrong place."""
     assert shown_value(value) == shown

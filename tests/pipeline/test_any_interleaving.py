@@ -1,4 +1,4 @@
-"""Any interleaving of events, faults, hangs, flushes, forks and closes: books right at every look, each event once."""
+"""Any interleaving of events, faults, hangs, flushes, forks and closes: balanced statistics, and each event once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BEHAVIOURS = ["works", *FAULTS, "is slow", "loses one of each batch", "hangs"]
 
 
 class Fickle(Scripted):
-    """Does as `mood` says, and keeps what it took. A hang ends with `release`."""
+    """Exporter that behaves according to `mood` and keeps its events. `release` ends a hang."""
 
     name = "fickle"
 
@@ -69,7 +69,7 @@ class Fickle(Scripted):
 
 
 class PairsToEvents:
-    """Assembler whose records are pairs of a type and a number."""
+    """Assembler for records that are pairs of a type and a number."""
 
     def feed(self, record: tuple[str, int], emit: Emit) -> None:
         emit(an_event(record[0], seq=record[1]))
@@ -79,7 +79,7 @@ class PairsToEvents:
 
 
 class AnyInterleaving(RuleBasedStateMachine):
-    """Two exporters of one pipeline; the second one works on a thread of its own."""
+    """Pipeline with two exporters, the second one on a dedicated thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule()
     @precondition(lambda self: not self.hanging)
     def fork(self) -> None:
-        """What happens in a child; the threads of the parent are idle, and gone as far as the child is concerned."""
+        """Fork in the child's view: the parent's threads are idle, and do not exist in the child."""
         threads = list(self.pipeline._workers.threads)
         subscriptions = self.pipeline._subscriptions
         until(lambda: not any(each.busy_since for each in subscriptions) and not self.pipeline.records)

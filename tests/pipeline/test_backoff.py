@@ -1,4 +1,4 @@
-"""Delays between tries of what keeps failing."""
+"""Delays between retries."""
 
 from __future__ import annotations
 

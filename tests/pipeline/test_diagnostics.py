@@ -1,4 +1,4 @@
-"""What the sidecar says of itself: where it goes, how it begins, and what is shown of faults of others."""
+"""Diagnostics: destination, prefix, and the display of foreign errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.subprograms import OBSERVED, run_program
 
 @pytest.fixture
 def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a program that has not touched `logging`."""
-    monkeypatch.setattr(logging.getLogger("sidestream"), "hasHandlers", lambda: False)  # pytest adds its own
+    """Behave as in a program that has not configured `logging`."""
+    monkeypatch.setattr(logging.getLogger("sidestream"), "hasHandlers", lambda: False)  # pytest adds handlers
     diagnostics.forget()
     yield
     diagnostics.forget()

@@ -1,4 +1,4 @@
-"""Leaving beside a log that holds everything: nobody waits for an outage whose events a replay can bring."""
+"""Closing with a complete durable log: no waiting for an outage whose events a replay can deliver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.faulty_exporters import SAFETY, Hanging, Scripted, a_pipeline
 from tests.support.loopback import until
 
 NEVER = 3 * SAFETY
-"""Seconds of a deadline that is never reached: a hanging exporter comes back before it."""
+"""Seconds of a deadline that is not reached, because the hanging exporter returns earlier."""
 
 
 class Durable(Scripted):
@@ -31,7 +31,7 @@ class Durable(Scripted):
 
 @contextmanager
 def entered(pipeline: Pipeline, *exporters: Hanging) -> Iterator[None]:
-    """With three events recorded, and `exporters` hanging in the first of them until the block is left."""
+    """Sidecar with three recorded events, while `exporters` hang in the first event until the end of the block."""
     try:
         for _ in range(3):
             pipeline.put(an_event())
@@ -112,7 +112,7 @@ class TestAnExporterThatGetsOn:
         assert len(slow.events) == 4 * BATCH
 
     def test_may_take_a_while_to_begin(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A connection to a collector far away is often made by the very last batch."""
+        """The last batch often opens the connection to a remote collector."""
         monkeypatch.setattr(subscription_module, "GRACE_SECONDS", 0.01)
         monkeypatch.setattr(subscription_module, "HUNG_SECONDS", SAFETY)
         slow = Scripted(lambda events: time.sleep(0.3))

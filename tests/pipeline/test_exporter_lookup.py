@@ -1,4 +1,4 @@
-"""Exporters by name: what a specification can say, and what it is told when it cannot."""
+"""Exporter specs: accepted forms, and error messages."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ENTRY_POINTS = """
 
 
 def in_a_process_with_third_party(folder: Path, program: str) -> None:
-    """Run `program` where a distribution that brings exporters is installed."""
+    """Run `program` with an installed distribution that provides exporters."""
     (folder / "third_party.py").write_text(textwrap.dedent(THIRD_PARTY))
     info = folder / "third_party-1.0.dist-info"
     info.mkdir()
@@ -136,7 +136,7 @@ class TestThisDistribution:
         [
             "bogus:http://u:s3cret@host/?headers=authorization=s3cret",
             "bogus?headers=authorization=s3cret",
-            "x-key=s3cret",  # what is left of two headers, where commas part exporters
+            "x-key=s3cret",  # the rest of two headers split at a comma
             "memory:?headers=authorization=s3cret",
             "memory:http://u:s3cret@host/",
             "prometheus:http://u:s3c@ret:s3cret@host/",

@@ -1,4 +1,4 @@
-"""Processes that fork: the parent's events stay the parent's, a child's are complete, and nobody hangs."""
+"""Forking processes: the parent delivers the parent's events, a child's events are complete, and no process hangs."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_children_forked_while_runs_and_workers_are_busy(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("leaves_by", ["raise SystemExit", "sidecar.flush(); os._exit(0)", "return"])
 def test_a_pre_fork_server(tmp_path: Path, leaves_by: str) -> None:
-    """The parent makes the sidecar and runs an agent; three children run agents of their own and leave."""
+    """The parent makes the sidecar and runs an agent; three children run their own agents and exit."""
     ended = run_program(
         tmp_path,
         f"""{AGENT}# ---

@@ -1,4 +1,4 @@
-"""The worker and its exporters: outages, hangs, life and death, and who may call in between."""
+"""Workers and exporters: outages, hangs, life cycle, and reentrant calls."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def flush(pipeline: Pipeline, timeout: float = SAFETY) -> int:
-    """How many events the pipeline's exporters lack, or have lost, in the end."""
+    """Number of events that the exporters lack or have lost at the end."""
     return sum(pipeline.flush(timeout).values())
 
 
@@ -284,7 +284,7 @@ class TestLife:
 
 
 class Doubling:
-    """Makes two events of each number, and one for a stream that stands still."""
+    """Assembler that makes two events per number, and one for a stalled stream."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
@@ -436,7 +436,7 @@ def _collect_often() -> Iterator[None]:
 
 
 class TestReentrance:
-    """The collector runs finalizers in any thread, between any two bytecodes, and those end runs."""
+    """The garbage collector runs finalizers in any thread, between any two bytecodes, and finalizers end runs."""
 
     @pytest.mark.usefixtures("_collect_often")
     @pytest.mark.parametrize("linger", [0.0, 1.0])
@@ -465,7 +465,7 @@ class TestReentrance:
         while time.monotonic() < stop:
             gc.disable()
             Abandoned()
-            gc.set_threshold(1)  # the worker, which allocates next, is the one to collect
+            gc.set_threshold(1)  # the worker allocates next, and therefore collects
             gc.enable()
             time.sleep(0.001)
         gc.set_threshold(700)
@@ -502,7 +502,7 @@ class TestReentrance:
 
     @pytest.mark.parametrize("attribute", ["_counts", "_in_hand", "_tickets"])
     def test_a_signal_handler_may_close_in_the_middle_of_giving_up(self, attribute: str) -> None:
-        """A second `close` within the first one's last step: what was given up is counted once."""
+        """A second `close` during the last step of the first one: abandoned events are counted once."""
 
         class Interrupted(subscription_module.Subscription):
             closing = True

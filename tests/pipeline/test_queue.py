@@ -1,4 +1,4 @@
-"""The queue of one exporter: which events go when it is full, and in what order the others come out."""
+"""Queue of one exporter: dropped events on overflow, and the order of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.scenario_14
 
 
 class Filled:
-    """A queue, and what was put into it."""
+    """Queue, and the events put into it."""
 
     def __init__(self, max_events: int = 10_000, max_bytes: int = 10**9) -> None:
         self.queue = EventQueue(max_events, max_bytes)

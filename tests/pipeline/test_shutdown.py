@@ -1,4 +1,4 @@
-"""However a program ends: its exit code and its stderr are its own, and what it did is in the log or counted."""
+"""Ends of a program: its exit code and stderr are unchanged, and its events are in the log or counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has 
 
 
 def both(tmp_path: Path, source: str, **env: str) -> tuple[Ended, Ended]:
-    """The same program bare and observed."""
+    """Run the same program bare and observed."""
     bare = Program(tmp_path / "bare", source, OBSERVE="0", **env)
     observed = Program(tmp_path / "observed", source, **env)
     return bare.wait(), observed.wait()
@@ -26,7 +26,7 @@ def both(tmp_path: Path, source: str, **env: str) -> tuple[Ended, Ended]:
 
 def same_noise(bare: Ended, observed: Ended) -> bool:
     def normal(ended: Ended) -> list[str]:
-        """The last lines of tracebacks and other noise; frames differ where we stand between."""
+        """Last lines of tracebacks and other output; frames differ because of Sidestream's."""
         text = ended.err.replace(str(ended.log.parent), "")
         return [line for line in text.splitlines() if not line.startswith((" ", "Traceback"))]
 
@@ -34,7 +34,7 @@ def same_noise(bare: Ended, observed: Ended) -> bool:
 
 
 def dropped(err: str) -> int:
-    """How many events were dropped, by what the program said last for each reason."""
+    """Number of dropped events according to the program's last message for each reason."""
     return sum({key: int(count) for key, count in re.findall(r"events dropped (.*) so_far=(\d+)", err)}.values())
 
 
@@ -159,13 +159,13 @@ class TestEndOfAProgram:
         runs = ended.runs()
         assert len(runs["before"]) == len(runs["in a handler"]) == 3
         assert "after the close" not in runs
-        # From Python 3.12 on, no thread can be started so late.
+        # Since Python 3.12, no thread can be started so late.
         assert len(runs.get("first of its sidecar", ())) + dropped(ended.err) == 4
 
 
 @needs_signals
 class TestSignals:
-    """A default SIGTERM or SIGINT disposition kills a process at once, past all exit handlers."""
+    """The default action of SIGTERM or SIGINT kills a process at once, without exit handlers."""
 
     @pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
     def test_what_is_finished_is_in_the_log_and_the_signal_kills_as_ever(self, tmp_path: Path, number: str) -> None:
@@ -296,7 +296,7 @@ class TestExportersAtTheEnd:
         given = [int(line) for line in lines if line != "done"]
         delivered = sum(given[: lines.count("done")])
         assert delivered > 0
-        # The batch that was under way at the deadline may have ended between the count and the exit.
+        # A batch in progress at the deadline may end between the count and the exit.
         assert delivered + dropped(ended.err) - 10_014 in (0, given[-1])
 
     @pytest.mark.parametrize("error", ["ValueError()", "SystemExit(9)", "KeyboardInterrupt()", "ExporterUnavailable()"])

@@ -1,4 +1,4 @@
-"""The face of it all: what flush and close promise, and that no exporter and no number of runs is felt by an agent."""
+"""Guarantees of flush and close, and the independence of agents from exporters and the number of runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.loopback import until
 
 
 def record(sidecar: Sidecar, run_id: str = "r", events: int = 1) -> None:
-    """A run of `events + 2` events."""
+    """Run of `events + 2` events."""
     run = sidecar.open_run(run_id, "agent", None)
     run.start()
     for number in range(events):
@@ -36,7 +36,7 @@ def record(sidecar: Sidecar, run_id: str = "r", events: int = 1) -> None:
 
 
 def an_agent() -> Agent[None, str]:
-    """Calls a tool, then answers in five words."""
+    """Model that calls a tool, then answers in five words."""
 
     def is_first(messages: list[ModelMessage]) -> bool:
         return len(messages) == 1
@@ -237,7 +237,7 @@ class TestClose:
         assert len(exporter) == 3
 
     def test_observing_after_close_says_that_nothing_is_recorded(self, caplog: pytest.LogCaptureFixture) -> None:
-        forget()  # for it is said once
+        forget()  # the message is logged once
         sidecar, agent = Sidecar("memory"), an_agent()
         sidecar.close()
         before = agent.root_capability
@@ -256,7 +256,7 @@ class TestClose:
 
 
 def holds_the_gil(events: Sequence[StreamEvent]) -> None:
-    """One call into C that no other thread gets past, some 50 ms long: a catastrophic regular expression."""
+    """One C call of about 50 ms during which no other thread runs: a catastrophic regular expression."""
     re.match(r"(a+)+$", "a" * 20 + "b")
 
 
@@ -326,7 +326,7 @@ class TestAgentsDoNotNotice:
 
 
 class Discarding(Scripted):
-    """Keeps nothing, so that what memory grows is not its."""
+    """Exporter that keeps nothing, so that memory growth has other causes."""
 
     name = "discarding"
 
@@ -339,7 +339,7 @@ def open_files() -> int:
 
 
 def containers(sidecar: Sidecar) -> dict[str, int]:
-    """Sizes of all that a sidecar, its observer and its pipeline keep."""
+    """Sizes of all containers of a sidecar, its observer and its pipeline."""
     parts: list[Any] = [
         sidecar,
         sidecar.capability,
@@ -383,14 +383,14 @@ class TestNothingIsLeftBehind:
             agent = sidecar.observe(Agent(two_pieces()))
 
             def some(runs: int) -> int:
-                """Do so many runs; returns how many blocks of memory are in use after them."""
+                """Do `runs` runs; returns the number of allocated memory blocks afterwards."""
 
                 async def complete() -> None:
                     for _ in range(4):
                         await agent.run("go")
 
                 for _ in range(runs // 5):
-                    abandon(agent, 0)  # the other ways to abandon a run leak in pydantic-ai itself
+                    abandon(agent, 0)  # other ways to abandon a run leak in pydantic-ai itself
                     asyncio.run(complete())
                 sidecar.flush(SAFETY)
                 gc.collect()

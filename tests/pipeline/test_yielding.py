@@ -1,4 +1,4 @@
-"""Slices of background work: short beside a loop that waits, long beside code that never does."""
+"""Slices of background work: short if event loops wait, long if other threads only compute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidestream.pipeline.yielding import LONG_SLICE, MEASURE_SECONDS, SHORT_SLIC
 
 @dataclass
 class Clock:
-    """A process whose worker is looked at: wall time, the worker's own computing, and that of the others."""
+    """Simulated process: wall time, CPU time of the worker, and CPU time of other threads."""
 
     wall: float = 100.0
     mine: float = 1.0
@@ -43,12 +43,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(yielding, "time", made)
     monkeypatch.setattr(yielding, "_load", yielding._Load())
-    GilYielder()  # a first look
+    GilYielder()  # first measurement
     return made
 
 
 def slices(clock: Clock, pieces: int = 1_000) -> list[float]:
-    """Seconds from nap to nap of a yielder after pieces of 10 µs."""
+    """Seconds between two sleeps of a yielder with pieces of 10 µs."""
     clock.naps.clear()
     begun, yielder = clock.wall, GilYielder()
     for _ in range(pieces):
