@@ -1,4 +1,5 @@
-"""Whatever stands in a setting: an exporter, or a `ConfigurationError`; a program that must run leaves it out."""
+"""Arbitrary settings: the result is an exporter or a `ConfigurationError`; programs that must run leave faulty ones
+out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`install()` and `uninstall()`: every agent of the process, and back."""
+"""`install()` and `uninstall()`: observation of every agent of the process, and its removal."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class TestWhoIsObserved:
         assert names_of_runs(sidecar, memory) == ["old"]
 
     def test_subclass(self, memory: InMemoryExporter) -> None:
-        """An agent of a class of the user's, whose constructor does more, made before and after."""
+        """An agent of a user's subclass with a longer constructor, made before and after."""
 
         class Special(Agent[None, str]):
             def __init__(self, name: str) -> None:
@@ -84,13 +84,13 @@ class TestWhoIsObserved:
         assert names_of_runs(sidecar, memory) == ["old", "new"]
 
     def test_wrapper(self, memory: InMemoryExporter) -> None:
-        """A run through a `WrapperAgent`, once."""
+        """A run through a `WrapperAgent` is observed once."""
         sidecar = sidestream.install(memory)
         WrapperAgent(make_agent("wrapped")).run_sync("?")
         assert names_of_runs(sidecar, memory) == ["wrapped"]
 
     def test_already_observed(self, memory: InMemoryExporter) -> None:
-        """An agent that the same sidecar observes already is still observed once."""
+        """An agent already observed by the same sidecar is observed once."""
         with Sidecar(memory) as sidecar:
             agent = make_agent("mine", capabilities=[sidecar.capability])
             sidestream.install(sidecar=sidecar)
@@ -99,14 +99,14 @@ class TestWhoIsObserved:
             assert names_of_runs(sidecar, memory) == ["mine", "mine too"]
 
     def test_in_the_making(self, memory: InMemoryExporter) -> None:
-        """An agent that another thread is in the middle of making while `install` is called."""
+        """An agent under construction in another thread during `install`."""
         begun, go_on = threading.Event(), threading.Event()
 
         class Slow(AbstractCapability[Any]):
             def for_agent(self, agent: Any) -> AbstractCapability[Any]:
                 begun.set()
                 assert go_on.wait(30)
-                return AbstractCapability()  # another one, so that the agent's list of them is made anew
+                return AbstractCapability()  # another capability, so that the agent's list is rebuilt
 
         made: list[Agent] = []
         thread = threading.Thread(target=lambda: made.append(make_agent(capabilities=[Slow()])))
@@ -118,7 +118,7 @@ class TestWhoIsObserved:
         assert is_observed(made[0], sidecar)
 
     def test_proxies_sleep_on(self, memory: InMemoryExporter) -> None:
-        """Looking for agents wakes no lazy object that says it is of another class."""
+        """The search for agents resolves no lazy object that claims another class."""
 
         class Proxy:
             @property  # type: ignore[misc]
@@ -130,7 +130,7 @@ class TestWhoIsObserved:
         assert proxy is not None
 
     def test_the_dead_are_let_go(self, memory: InMemoryExporter) -> None:
-        """An agent is not kept alive."""
+        """Agents are held weakly."""
         sidestream.install(memory)
         agent = make_agent()
         agent.run_sync("?")
@@ -142,7 +142,7 @@ class TestWhoIsObserved:
 
 class TestUninstall:
     def test_restores(self, memory: InMemoryExporter) -> None:
-        """`Agent.__init__`, the capabilities of each agent, `sys.meta_path` are as they were; our sidecar is closed."""
+        """Restores `Agent.__init__`, each agent's capabilities and `sys.meta_path`, and closes its own sidecar."""
         old, path = make_agent(), list(sys.meta_path)
         before = list(old.root_capability.capabilities)
         sidecar = sidestream.install(memory)
@@ -156,7 +156,7 @@ class TestUninstall:
         assert not sidecar.active
 
     def test_keeps_what_is_the_users(self, memory: InMemoryExporter) -> None:
-        """A sidecar that was given stays open, and what it observed on its own it observes still."""
+        """A given sidecar stays open, and keeps the agents observed by `observe()`."""
         with Sidecar(memory) as sidecar:
             mine, other = sidecar.observe(make_agent("mine")), make_agent("other")
             sidestream.install(sidecar=sidecar)
@@ -166,12 +166,12 @@ class TestUninstall:
             assert names_of_runs(sidecar, memory) == ["mine"]
 
     def test_without_install(self) -> None:
-        """Nothing happens."""
+        """No-op without an installation."""
         sidestream.uninstall()
 
     def test_foreign_wrapper(self, memory: InMemoryExporter) -> None:
-        """What another library put around the constructor after us is not torn off, and ours below only passes on."""
-        sidecar = sidestream.install(sidecar=Sidecar(memory))  # which stays open
+        """A wrapper of another library stays in place, and Sidestream's wrapper below only forwards."""
+        sidecar = sidestream.install(sidecar=Sidecar(memory))  # stays open
         ours = Agent.__init__
 
         def foreign(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -187,7 +187,7 @@ class TestUninstall:
             sidecar.close()
 
     def test_again(self, memory: InMemoryExporter) -> None:
-        """`install` works again afterwards, also where the sidecar was merely closed."""
+        """`install` works again afterwards, also if only the sidecar was closed."""
         sidestream.install("memory").close()
         agent = make_agent("again")
         sidecar = sidestream.install(memory)
@@ -197,7 +197,7 @@ class TestUninstall:
 
 class TestTwice:
     def test_is_once(self, memory: InMemoryExporter) -> None:
-        """The second call returns the first one's sidecar, and a run is logged once."""
+        """The second call returns the first sidecar, and a run is logged once."""
         sidecar = sidestream.install(memory)
         assert sidestream.install() is sidecar
         assert sidestream.install(sidecar=sidecar) is sidecar
@@ -205,7 +205,7 @@ class TestTwice:
         assert names_of_runs(sidecar, memory) == ["once"]
 
     def test_other_settings(self, memory: InMemoryExporter, caplog: pytest.LogCaptureFixture) -> None:
-        """Settings that come too late are said to be ignored."""
+        """Later settings are ignored with a warning."""
         sidecar = sidestream.install(memory)
         with caplog.at_level(logging.WARNING, logger="sidestream"):
             assert sidestream.install("memory", tags={"a": "b"}) is sidecar
@@ -214,19 +214,19 @@ class TestTwice:
 
 class TestMistakes:
     def test_both(self, memory: InMemoryExporter) -> None:
-        """A sidecar and settings for one."""
+        """A sidecar together with settings for a sidecar."""
         with Sidecar(memory) as sidecar, pytest.raises(ConfigurationError, match="not both"):
             sidestream.install("memory", sidecar=sidecar)
 
     def test_closed(self, memory: InMemoryExporter) -> None:
-        """A sidecar that is closed."""
+        """A closed sidecar."""
         sidecar = Sidecar(memory)
         sidecar.close()
         with pytest.raises(ConfigurationError, match="closed"):
             sidestream.install(sidecar=sidecar)
 
     def test_unknown_exporter(self) -> None:
-        """Nothing is installed where the settings cannot work."""
+        """Invalid settings install nothing."""
         with pytest.raises(ConfigurationError, match="no exporter 'nope'"):
             sidestream.install("nope")
         assert Agent.__init__ is BARE_INIT
@@ -234,7 +234,7 @@ class TestMistakes:
 
 class TestTransparency:
     def test_signature(self, memory: InMemoryExporter) -> None:
-        """Signature, names, documentation and hints of the constructor are the same to whoever looks."""
+        """Signature, names, documentation and hints of the constructor are unchanged."""
 
         def looks() -> list[Any]:
             init = Agent.__init__
@@ -256,7 +256,7 @@ class TestTransparency:
         assert looks() == bare
 
     def test_name_inference(self, memory: InMemoryExporter) -> None:
-        """An agent without a name is named after the caller's variable."""
+        """An agent without a name gets the name of the caller's variable."""
         sidecar = sidestream.install(memory)
         inferred = Agent(TestModel())
         inferred.run_sync("?")
@@ -264,7 +264,7 @@ class TestTransparency:
         assert names_of_runs(sidecar, memory) == ["inferred"]
 
     def test_traceback(self, memory: InMemoryExporter) -> None:
-        """An agent that cannot be made says so with the same traceback."""
+        """A failing constructor raises with the same traceback."""
 
         def fail() -> str:
             try:
@@ -278,7 +278,7 @@ class TestTransparency:
         assert fail() == bare
 
     def test_failure_of_ours(self, memory: InMemoryExporter, caplog: pytest.LogCaptureFixture) -> None:
-        """An agent that cannot be observed is made and runs all the same, and it is said once."""
+        """An agent that cannot be observed is made and runs, with one log message."""
 
         class Closed(Agent[None, str]):
             hidden = True
@@ -300,7 +300,7 @@ class TestTransparency:
 
 class TestThreads:
     def test_all_at_once(self, memory: InMemoryExporter) -> None:
-        """Threads make and run agents while others install and uninstall: at rest, all is observed or nothing is."""
+        """Threads make and run agents during installs and uninstalls: finally, all are observed or none is."""
         agents: list[Agent] = []
         failures: list[BaseException] = []
         stop = threading.Event()
@@ -335,7 +335,7 @@ class TestThreads:
 
 
 def test_before_pydantic_ai(tmp_path: Any) -> None:
-    """Without importing it; the import hook goes away with the import, or with `uninstall()` when there was none."""
+    """Without importing the module; the import hook is removed by the import, or by `uninstall()` before the import."""
     program = """
         import sys
         import sidestream

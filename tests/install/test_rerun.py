@@ -1,4 +1,4 @@
-"""`sidestream run --rerun RUN -- program`: a logged run is done again by a program that is not edited."""
+"""`sidestream run --rerun RUN -- program`: repetition of a logged run by an unmodified program."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(agent.run_sync("where is it?").output)
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> str:
-    """A log with one run of the program's agents; returns the id of the run."""
+    """Log with one run of the program's agents; returns the id of the run."""
     child = Agent(Says([["from below"]]), name="helper")
     agent = Agent(Says([[call("look_up", {"order": "7"})], ["It is sent."]]), name="clerk")
 

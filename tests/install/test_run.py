@@ -1,4 +1,4 @@
-"""`sidestream run` with agents: who is observed, where the log goes, and what happens where observing fails."""
+"""`sidestream run` with agents: observed programs, location of the log, and failures of the observation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SPAWN = """
 
 
 def test_script(tmp_path: Path) -> None:
-    """Its agents are logged, with the settings of the options, which beat the environment."""
+    """Agents are logged with the settings of the options, which override the environment."""
     write(tmp_path / "app.py", AGENT + "    print(agent.run_sync('my question').output, sys.argv)\n")
     options = ["--exporter", "jsonl:logs/", "--tag", "env=prod", "--tag", "team=a b", "--content", "none"]
     done = run([*sidestream(*options), "app.py", "-x"], tmp_path, env=environment(SIDESTREAM_EXPORTERS="nope"))
@@ -47,7 +47,7 @@ def test_script(tmp_path: Path) -> None:
 
 
 def test_module_and_fork(tmp_path: Path) -> None:
-    """`-m`; and a worker that is forked after its first run writes a log of its own."""
+    """`-m`; a worker forked after its first run writes a log of its own."""
     if not hasattr(os, "fork"):
         pytest.skip("this system does not fork")
     program = """
@@ -66,7 +66,7 @@ def test_module_and_fork(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_multiprocessing(tmp_path: Path, method: str) -> None:
-    """A worker is a part of the program, however `multiprocessing` starts it, and its log is whole when it ends."""
+    """A worker of any `multiprocessing` start method belongs to the program, and its log is complete at its end."""
     import multiprocessing
 
     if method not in multiprocessing.get_all_start_methods():
@@ -78,7 +78,7 @@ def test_multiprocessing(tmp_path: Path, method: str) -> None:
 
 
 def test_no_banner_says_that_observability_is_off(tmp_path: Path) -> None:
-    """pydantic-ai's own, which does not know who observes; a program that is not observed has it as ever."""
+    """pydantic-ai's banner about missing observability; shown as usual in an unobserved program."""
     write(tmp_path / "app.py", AGENT + "    agent.run_sync('?')\n")
     env = environment(PYDANTIC_AI_NO_BANNER=None, CI=None, PYTEST_VERSION=None, AI_AGENT="1")
     bare = run([sys.executable, "app.py"], tmp_path, env=env)
@@ -87,7 +87,7 @@ def test_no_banner_says_that_observability_is_off(tmp_path: Path) -> None:
 
 
 class TestOnce:
-    """A program that observes itself is observed once: by itself, with its own settings."""
+    """A program that observes itself is observed once, with its own settings."""
 
     @pytest.mark.parametrize(
         "program",
@@ -105,7 +105,7 @@ class TestOnce:
         assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["greeter"], [])
 
     def test_stream(self, tmp_path: Path) -> None:
-        """A run of the streaming functions that is exported by a sidecar of the program's."""
+        """A run of the streaming functions, exported by the program's own sidecar."""
         more = """
     import asyncio
     from sidestream import Sidecar, collect_stream_result
@@ -116,7 +116,7 @@ class TestOnce:
         assert (ended(tmp_path / "own"), ended(tmp_path / "logs")) == (["greeter"], [])
 
     def test_other_agents(self, tmp_path: Path) -> None:
-        """Those that it does not observe itself are observed as ever."""
+        """Agents outside of the program's own sidecar are observed as usual."""
         more = """
     from sidestream import Sidecar
     Sidecar('jsonl:own/').observe(Agent(TestModel(), name="mine")).run_sync('?')
@@ -137,7 +137,7 @@ class TestOnce:
 
 class TestSubprocesses:
     def test_only_when_asked(self, tmp_path: Path) -> None:
-        """A Python that the program starts is not observed, and finds the environment that it would find without us."""
+        """A Python subprocess is not observed, and gets the original environment."""
         write(tmp_path / "pydantic_ai.py", "")
         write(
             tmp_path / "child.py",
@@ -150,7 +150,7 @@ class TestSubprocesses:
         assert (bare[:5], asked[:5]) == ("False", "True ")
 
     def test_asked(self, tmp_path: Path) -> None:
-        """With `--subprocesses` it writes a log of its own; also one behind a shell."""
+        """With `--subprocesses`, a subprocess writes a log of its own, also behind a shell."""
         write(tmp_path / "child.py", AGENT + "    agent.run_sync('?')\n")
         write(tmp_path / "app.py", "import os, sys; sys.exit(os.system(f'{sys.executable} child.py'))")
         run([*sidestream("--exporter", "jsonl:logs/", "--subprocesses"), "app.py"], tmp_path)
@@ -158,7 +158,7 @@ class TestSubprocesses:
 
 
 class TestFailures:
-    """One line on stderr, and the program goes on unobserved."""
+    """One line on stderr, and the program continues unobserved."""
 
     def observed(self, tmp_path: Path, settings: str | None = None) -> subprocess.CompletedProcess[str]:
         write(tmp_path / "pydantic_ai.py", "")
@@ -168,12 +168,12 @@ class TestFailures:
         return run([sys.executable, "app.py"], tmp_path, env=env | ({"SIDESTREAM_RUN": settings} if settings else {}))
 
     def test_none(self, tmp_path: Path) -> None:
-        """The counter-check: nothing is said where nothing fails."""
+        """No message without a failure."""
         done = self.observed(tmp_path)
         assert (done.stdout, done.stderr) == ("goes on\n", "")
 
     def test_not_installed(self, tmp_path: Path) -> None:
-        """A Python of another environment, which has no Sidestream or a broken one."""
+        """A Python of another environment, without Sidestream or with a broken one."""
         write(tmp_path / "sidestream.py", "raise ImportError('broken')")
         done = self.observed(tmp_path)
         assert (done.stdout, done.stderr) == (
@@ -183,7 +183,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("settings", ["{", "{}", '{"exporters": ["nope"]}', '{"exporters": ["memory:x"]}'])
     def test_settings(self, tmp_path: Path, settings: str) -> None:
-        """Settings that worked where the command was given, and do not here."""
+        """Settings that are valid for the command, but not in the program."""
         done = self.observed(tmp_path, settings)
         assert done.stdout == "goes on\n"
         assert done.stderr.startswith("sidestream: not observing: ")
@@ -203,7 +203,7 @@ WEB = """
 @pytest.mark.skipif(sys.platform == "win32", reason="ends the server with a signal")
 @pytest.mark.parametrize("server", ["uvicorn", "gunicorn"])
 def test_web_server(tmp_path: Path, server: str) -> None:
-    """Each of two workers writes a log of its own with what it answered."""
+    """Each of two workers writes a log of its own requests."""
     for module in {server, "uvicorn"}:
         if importlib.util.find_spec(module) is None:
             is_missing(f"{module} is not installed")

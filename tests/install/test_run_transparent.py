@@ -1,4 +1,4 @@
-"""A program under `sidestream run` is as it is without. None of these has an agent, and so none pays for one."""
+"""Programs without agents under `sidestream run`: behaviour and costs are unchanged."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ ENVIRONMENTS: dict[str, dict[str, str | None]] = {
 
 @pytest.mark.parametrize("changes", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
 def test_all_that_a_program_can_see(tmp_path: Path, changes: dict[str, str | None]) -> None:
-    """Arguments, streams, environment, path, loaded modules, flags, signals and main module are the same."""
+    """Arguments, streams, environment, path, loaded modules, flags, signals and main module are unchanged."""
     write(tmp_path / "app.py", LOOK)
     command = [sys.executable, "app.py", "--exporter", "x", "--", "-v", "ü"]
     bare, observed = (look([*before, *command], tmp_path, environment(**changes)) for before in ([], sidestream("--")))
-    if sys.platform == "win32":  # there, the program cannot take the place of the command
+    if sys.platform == "win32":  # Windows cannot replace a process by another program
         del bare[0]["parent"], observed[0]["parent"]
     assert observed == bare
 
@@ -71,7 +71,7 @@ def test_all_that_a_program_can_see(tmp_path: Path, changes: dict[str, str | Non
     ids=["script", "-m", "-- -m"],
 )
 def test_short_forms(tmp_path: Path, observed: list[str], bare: list[str]) -> None:
-    """A script and `-m` run with the same Python as the command."""
+    """A script and `-m` run with the Python of the command."""
     write(tmp_path / "app.py", LOOK)
     write(tmp_path / "package" / "app.py", LOOK)
     env = environment(SIDESTREAM_EXPORTERS="memory")
@@ -90,7 +90,7 @@ def test_short_forms(tmp_path: Path, observed: list[str], bare: list[str]) -> No
     ],
 )
 def test_ends(tmp_path: Path, end: str) -> None:
-    """Exit codes, messages and tracebacks are the same."""
+    """Exit codes, messages and tracebacks are unchanged."""
     write(tmp_path / "app.py", f"import os, sys\nprint('begun', flush=True)\n{end}\n")
     ends = [
         run([*before, sys.executable, "app.py"], tmp_path, code=None)
@@ -103,8 +103,8 @@ def test_ends(tmp_path: Path, end: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_signals(tmp_path: Path, name: str) -> None:
-    """A signal to the process that was started reaches the program, which ends as without us."""
-    # Another thread says when the main one sleeps, so that the signal finds it there.
+    """A signal to the started process reaches the program, which ends as without Sidestream."""
+    # A thread reports when the main thread sleeps, so that the signal arrives there.
     ready = "threading.Timer(0.3, print, ['ready'], {'flush': True}).start()"
     write(tmp_path / "app.py", f"import threading, time\n{ready}\ntime.sleep(60)\n")
     ends = []
@@ -122,7 +122,7 @@ def test_signals(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of POSIX")
 def test_program_that_is_not_python(tmp_path: Path) -> None:
-    """A broken pipe ends it quietly, as from a shell."""
+    """A broken pipe ends the program quietly, as from a shell."""
     command = ["sh", "-c", "yes | head -n 1; echo $?"]
     assert run([*sidestream("--exporter", "memory"), *command], tmp_path).stderr == run(command, tmp_path).stderr == ""
 
@@ -130,7 +130,7 @@ def test_program_that_is_not_python(tmp_path: Path) -> None:
 class TestSitecustomize:
     @pytest.mark.parametrize("text", ["print('customized', __name__, __file__)", "raise ValueError('broken')"])
     def test_of_the_users(self, tmp_path: Path, text: str) -> None:
-        """The one that ours stands in front of still runs, or fails, and is the one that is loaded."""
+        """An existing `sitecustomize` behind Sidestream's still runs or fails, and is the loaded module."""
         write(tmp_path / "lib" / "sitecustomize.py", text)
         write(tmp_path / "app.py", "import sys; print(sys.modules.get('sitecustomize'), sys.path)")
         env = environment(PYTHONPATH=str(tmp_path / "lib"), SIDESTREAM_EXPORTERS="memory")
@@ -144,7 +144,7 @@ class TestSitecustomize:
 
 
 class TestMistakes:
-    """A setting that cannot work is one line on standard error, and the program runs."""
+    """An invalid setting is reported in one line on standard error, and the program runs."""
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -167,13 +167,13 @@ class TestMistakes:
         assert len(done.stderr.splitlines()) == 1
 
     def test_option(self, tmp_path: Path) -> None:
-        """One that does not exist is a mistake in the command itself, which does nothing then."""
+        """A nonexistent program is an error of the command, which does nothing."""
         done = run([*sidestream("--exportr", "memory"), sys.executable, "-c", "print('started')"], tmp_path, code=2)
         assert (done.stdout, "no such option: --exportr" in done.stderr) == ("", True)
 
     @pytest.mark.parametrize("name", ["OTEL_TRACES_SAMPLER=jaeger_remote", "OTEL_TRACES_SAMPLER=xray"])
     def test_values_of_the_specification(self, tmp_path: Path, name: str) -> None:
-        """A fleet's environment may hold what is not implemented here."""
+        """The environment of a fleet may contain unimplemented values."""
         variable, _, value = name.partition("=")
         env = environment(**{variable: value})
         done = run([*sidestream("--exporter", "otlp"), sys.executable, "-c", "print('started')"], tmp_path, env=env)
@@ -182,19 +182,19 @@ class TestMistakes:
 
     @pytest.mark.parametrize("options", [["-I"], ["-uE"], ["-W", "error", "-Xdev", "-S"]])
     def test_isolated(self, tmp_path: Path, options: list[str]) -> None:
-        """A Python that is told to ignore what starts Sidestream."""
+        """A Python with options that disable the start of Sidestream."""
         done = run([*sidestream("--"), "python3", *options, "-c", "print('started')"], tmp_path)
         assert done.stdout == "started\n"
         assert "leave out -E, -I and -S" in done.stderr
 
     def test_not_isolated(self, tmp_path: Path) -> None:
-        """The same letters where they are the program's own."""
+        """The same letters as arguments of the program."""
         options = ["-W", "error:S:Warning", "-c", "import sys; print(sys.argv)", "-I", "-S"]
         done = run([*sidestream("--exporter", "memory"), sys.executable, *options], tmp_path)
         assert done.stdout == "['-c', '-I', '-S']\n"
 
     def test_environment(self, tmp_path: Path) -> None:
-        """The same for settings from the environment."""
+        """The same options from the environment."""
         env = environment(SIDESTREAM_TAGS="a=b,prod", SIDESTREAM_EXPORTERS="nope", SIDESTREAM_BUFFER_EVENTS="many")
         done = run([*sidestream("--"), sys.executable, "-c", "print('started')"], tmp_path, env=env)
         assert done.stdout == "started\n"
@@ -202,11 +202,11 @@ class TestMistakes:
             assert mistake in done.stderr
 
     def test_command_not_found(self, tmp_path: Path) -> None:
-        """Exit code 127, as of a shell."""
+        """Exit code 127, as in a shell."""
         assert "'no-such-program': not found" in run(sidestream("no-such-program"), tmp_path, code=127).stderr
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells programs by their name")
     def test_not_a_program(self, tmp_path: Path) -> None:
-        """Exit code 126, as of a shell."""
+        """Exit code 126, as in a shell."""
         write(tmp_path / "notes.txt", "no program")
         assert "'./notes.txt': not a program" in run(sidestream("./notes.txt"), tmp_path, code=126).stderr

@@ -1,4 +1,4 @@
-"""`install()`, `uninstall()` and `sidestream run` with the SDKs of providers, in programs of their own."""
+"""`install()`, `uninstall()` and `sidestream run` with the SDKs of providers, in separate programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROGRAM = """
 def told(
     tmp_path: Path, *options: str, first: str = "", last: str = "", bare: bool = False, **env: str
 ) -> list[str | None]:
-    """The model of each run in the log that the program leaves."""
+    """Model of each run in the log of the program."""
     write(tmp_path / "app.py", PROGRAM.format(first=first, last=last))
     body = streamed("chat")
     command = [sys.executable] if bare else under("--exporter", "jsonl:logs/", *options)
@@ -42,7 +42,7 @@ def told(
 
 
 def test_a_program_under_sidestream_run(tmp_path: Path) -> None:
-    """It knows nothing of us, and has no pydantic-ai."""
+    """The program uses neither Sidestream nor pydantic-ai."""
     last = "print(sorted({'pydantic_ai', 'anthropic', 'litellm'} & sys.modules.keys()))"
     assert told(tmp_path, last=last) == ["gpt-5-mini"]
 
@@ -55,14 +55,14 @@ def test_the_sdks_are_chosen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_installed_by_the_program_itself(tmp_path: Path, order: str) -> None:
-    """Before the SDK is imported, or after."""
+    """Before or after the import of the SDK."""
     install = "import sidestream; sidestream.install('jsonl:logs/')"
     first = install if order == "before" else f"import openai; {install}"
     assert told(tmp_path, first=first, bare=True) == ["gpt-5-mini"]
 
 
 def test_what_is_not_imported_is_left_alone(tmp_path: Path) -> None:
-    """`install()` imports no SDK, and neither does `uninstall()`."""
+    """Neither `install()` nor `uninstall()` imports an SDK."""
     program = """
     import sys, sidestream
     sidestream.install("memory")
@@ -123,7 +123,7 @@ def test_where_others_wrapped_after_us_theirs_stays_and_ours_passes_on() -> None
 
 
 def test_a_name_that_there_is_not(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """In a program it is an error; in the environment it is said, and left out."""
+    """An error in a program; from the environment, a logged warning."""
     with pytest.raises(ConfigurationError, match=r"'opnai': unknown SDK; available are: .*openai, .*, and none"):
         sidestream.install("memory", sdk=["opnai"])
     monkeypatch.setenv("SIDESTREAM_SDK", "openai,opnai")

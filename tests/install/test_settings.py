@@ -1,4 +1,4 @@
-"""Settings of a sidecar: by argument, by environment, and none at all."""
+"""Settings of a sidecar by argument and by environment, and without any."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sidestream.diagnostics import forget
 def test_the_environment_can_switch_it_off(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, value: str
 ) -> None:
-    """The program goes on as it is, nothing is written or said, and nothing of an exporter is begun."""
+    """The program is unaffected, nothing is written or logged, and no exporter starts."""
     monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     with Sidecar() as sidecar:
@@ -63,7 +63,7 @@ def test_switched_off_install_installs_nothing(monkeypatch: pytest.MonkeyPatch) 
 def test_an_exporter_of_the_environments_that_cannot_work_does_not_end_a_program_that_installs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The others work; an argument that cannot is the program's own mistake, and is raised."""
+    """Other exporters work; an invalid argument is an error of the program, and is raised."""
     forget()
     monkeypatch.setenv("SIDESTREAM_EXPORTERS", "nope,memory")
     sidecar = sidestream.install()
@@ -82,7 +82,7 @@ def test_other_values_do_not_switch_it_off(monkeypatch: pytest.MonkeyPatch, valu
 def test_a_value_that_is_neither_yes_nor_no_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And shown nowhere: it may be a secret that belongs to another variable."""
+    """The value is never shown, because it may be a secret of another variable."""
     forget()
     monkeypatch.setenv("SIDESTREAM_DISABLED", "sk-1234")
     assert all(Sidecar(InMemoryExporter()).active for _ in range(2))
@@ -91,7 +91,7 @@ def test_a_value_that_is_neither_yes_nor_no_is_said_once(
 
 
 def test_several_exporters_in_one_string_are_a_hint() -> None:
-    """The form of the environment variable, given as an argument."""
+    """The format of the environment variable, given as an argument."""
     with pytest.raises(ConfigurationError, match=r"several exporters; give them one by one: 'console', 'jsonl:runs/'"):
         Sidecar("console, jsonl:runs/")
 
@@ -138,7 +138,7 @@ def test_a_key_in_the_wrong_variable_ends_no_program_and_is_not_told(
     name: str,
     value: str,
 ) -> None:
-    """As a program under `sidestream run` and one that installs see it; a sidecar made in code may refuse it."""
+    """Programs under `sidestream run` or `install()` continue; a sidecar made in code may raise."""
     forget()
     monkeypatch.setenv("SIDESTREAM_EXPORTERS", "otlp:http://127.0.0.1:9?metrics=true,prometheus:127.0.0.1:0")
     monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""Recorder and assembler in any order of what may happen: each run is told once, in order, without a gap."""
+"""Recorder and assembler with actions in any order: each run is logged once, in order and without gaps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ OF_RUN = ("completed", "error", "cancelled", "timed_out", "abandoned")
 
 
 class Runs(RuleBasedStateMachine):
-    """Runs within runs whose records are taken whenever the worker likes.
+    """Nested runs whose records are processed at arbitrary times.
 
-    A second end of anything may come at any time, as from the garbage collector, and so may what a teardown tells after
-    the end of its run.
+    Ends may be repeated at any time, as by the garbage collector, and a teardown may record after the end of its run.
     """
 
     runs = Bundle("runs")
@@ -42,7 +41,7 @@ class Runs(RuleBasedStateMachine):
         self.events: list[StreamEvent] = []
         self.recorders: list[RunRecorder] = []
         self.said: Counter[str] = Counter()
-        """Characters of the answers of each run."""
+        """Characters of each run's answers."""
 
     def clock(self) -> int:
         self.now += 7_000_000
@@ -82,7 +81,7 @@ class Runs(RuleBasedStateMachine):
     def says(self, part: tuple[RequestRecorder, Deltas], texts: list[str]) -> None:
         request, deltas = part
         if request.done or request._parts.get(deltas.index) is not deltas:
-            return  # a source adds to the part at hand alone
+            return  # a source appends to the current part only
         if request.run.ended:
             return
         request.resume_part(deltas, "text", self.clock())

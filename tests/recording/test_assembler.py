@@ -1,4 +1,4 @@
-"""The assembler: raw records in, events out. Times are made up, so each of them can be said exactly."""
+"""Assembler: raw records in, events out. Times are simulated, and therefore exact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START = 1_700_000_000_000_000_000
 
 
 class Stage:
-    """A run with a clock that stands still unless it is moved."""
+    """Run with a clock that only moves on request."""
 
     def __init__(self, **settings: Any) -> None:
         self.events: list[StreamEvent] = []
@@ -69,7 +69,7 @@ class Stage:
 
     @property
     def outline(self) -> str:
-        """The events by their types, with the outcome of those that have one."""
+        """Event types, with outcomes if present."""
         words = []
         for event in self.events:
             outcome = getattr(event.data, "outcome", None)
@@ -135,7 +135,7 @@ def teardown_after_the_end(stage: Stage) -> None:
 def failure_of_the_model(stage: Stage) -> None:
     request, failure = stage.request(), Failure("Boom", "no luck")
     stage.run.error(failure, "model", identity=7, request=1)
-    stage.run.error(failure, "run", identity=7)  # the same exception, on its way up
+    stage.run.error(failure, "run", identity=7)  # the same exception, propagating
     request.end("error", failure=failure)
     stage.run.end("error", failure)
 
@@ -198,7 +198,7 @@ def test_a_step_of_the_wall_clock_shows_from_the_next_request_on() -> None:
 def test_the_times_of_an_answer_tell_provider_and_consumer_apart() -> None:
     stage = Stage()
     request = stage.request()
-    stage.after(100)  # the consumer does something else before it asks for the first event
+    stage.after(100)  # the consumer is busy before the first pull
     deltas = stage.opens(request)
     stage.say(deltas, "", wait=50)
     stage.say(deltas, "a", wait=200, hold=30)
@@ -208,7 +208,7 @@ def test_the_times_of_an_answer_tell_provider_and_consumer_apart() -> None:
     assert end.provider_wait_seconds == pytest.approx(3.26)
     assert end.consumer_hold_seconds == pytest.approx(0.13)
     assert end.time_to_first_chunk_seconds == pytest.approx(0.01)
-    assert end.time_to_first_token_seconds == {"text": pytest.approx(0.39)}  # it had to be waited for
+    assert end.time_to_first_token_seconds == {"text": pytest.approx(0.39)}  # the pull had to wait
     assert (end.gap_max_seconds, end.stalls, end.chunks) == (3.0, 1, 4)
 
 
@@ -247,7 +247,7 @@ def test_an_end_may_be_told_later_than_it_was() -> None:
 def test_deltas_are_gathered_by_their_own_times(
     chunk_seconds: float | None, waits: list[float], chunks: list[str]
 ) -> None:
-    """However late the assembler comes: what it makes of them is the same."""
+    """The result does not depend on when the assembler processes the records."""
     stage = Stage(chunk_seconds=chunk_seconds)
     request = stage.request()
     deltas = stage.opens(request)
@@ -295,7 +295,7 @@ def test_parts_that_are_streamed_side_by_side_are_told_apart() -> None:
 
 
 def test_deltas_that_came_after_a_record_are_taken_after_it() -> None:
-    """The path goes on while the assembler is behind: order is by time, not by when it was looked at."""
+    """The path continues while the assembler lags behind: the order follows the times of the records."""
     records: list[Any] = []
     stage = Stage()
     stage.run._append = records.append
@@ -379,7 +379,7 @@ def test_spans_are_numbered_on_the_path_and_told_at_both_ends() -> None:
 
 
 def test_a_record_noted_while_another_is_taken_waits_for_its_turn() -> None:
-    """As the garbage collector, or a signal handler, may note one at any byte code."""
+    """The garbage collector and signal handlers may record at any bytecode."""
     events: list[StreamEvent] = []
     runs: list[RunRecorder] = []
 

@@ -1,4 +1,4 @@
-"""What people and models wrote is let out only as the policy of each exporter allows."""
+"""Content policies: texts of people and models reach only exporters whose policy allows them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Point:
 # --- which fields are content --------------------------------------------------------------------------------------
 
 NO_CONTENT = {"LLMStart.settings", "LLMEnd.provider_details"}
-"""Fields that could hold anything by their type, and hold numbers and names alone by what is put there."""
+"""Fields of a general type that only ever hold numbers and names."""
 
 
 def _could_hold_anything(hint: Any) -> bool:
@@ -52,7 +52,7 @@ def _could_hold_anything(hint: Any) -> bool:
 
 @pytest.mark.parametrize("payload", [*PAYLOADS.values(), Attempt], ids=lambda payload: payload.__name__)
 def test_a_field_that_could_hold_anything_is_content_or_known_to_be_harmless(payload: type[Payload]) -> None:
-    """A field added without thinking of secrets fails here."""
+    """Fails for a new field that is not classified as content or harmless."""
     for name, hint in get_type_hints(payload).items():
         if name not in ("content_fields",) and _could_hold_anything(hint):
             assert name in payload.content_fields or f"{payload.__name__}.{name}" in NO_CONTENT
@@ -62,7 +62,7 @@ CONTENT_FIELDS = [(name, field) for name, payload in PAYLOADS.items() for field 
 
 
 def test_the_content_fields_are_these() -> None:
-    """Spelled out, so that one that is taken out by mistake is missed."""
+    """Explicit list, so that an accidental removal is noticed."""
     assert sorted(f"{payload}.{name}" for payload, name in CONTENT_FIELDS) == [
         "AgentStart.prompt",
         "Custom.payload",
@@ -84,7 +84,7 @@ def test_the_content_fields_are_these() -> None:
 
 
 def _event(payload: str, /, **fields: Any) -> StreamEvent:
-    """An event of a type, with `fields`, and some value for every other field that it must have."""
+    """Event of a type with `fields`, and some value for each other required field."""
     cls = PAYLOADS[payload]
     needed: dict[str, Any] = {}
     for info in msgspec.structs.fields(cls):
@@ -181,7 +181,7 @@ def test_the_errors_of_failed_attempts_are_content(policy: str) -> None:
 
 
 def test_the_lengths_of_deltas_go_when_the_text_changes() -> None:
-    """They would cut what is shown in the wrong places; when each delta came is no secret and stays."""
+    """The lengths would cut the changed text at wrong positions; times of deltas are not secret, and stay."""
     chunk = make_event(LLMChunk(kind="text", text="abcdef", lengths=[3, 3], offsets_us=[0, 100_000]))
     for policy, redact in (("none", None), ("metadata", None), ("truncated(3)", None), ("full", lambda text: "*")):
         data = apply_policy(chunk, ContentPolicy.parse(policy), redact).data
@@ -204,7 +204,7 @@ def test_a_policy_that_does_not_exist_is_a_clear_error(text: str) -> None:
 
 
 def test_what_a_caller_puts_into_an_event_of_its_own_is_redacted_whatever_it_is() -> None:
-    """Objects and bytes have no place in an event, and are no way around the redactor either."""
+    """Objects and bytes do not belong in an event, and cannot bypass the redactor."""
 
     class Holder:
         def __repr__(self) -> str:
@@ -220,7 +220,7 @@ def test_what_a_caller_puts_into_an_event_of_its_own_is_redacted_whatever_it_is(
 
 
 def test_a_value_nested_without_end_does_not_cost_the_event() -> None:
-    """A caller's own event, for an agent's values are bounded when they are taken down."""
+    """An event made by a caller; values of an agent are bounded when recorded."""
     deep: list[Any] = []
     for _ in range(5_000):
         deep = [deep]
@@ -237,7 +237,7 @@ def test_a_value_nested_without_end_does_not_cost_the_event() -> None:
 @given(cuts=st.lists(st.integers(1, len(SECRET) - 1), max_size=6))
 @settings(max_examples=20, deadline=None)
 def test_a_secret_split_over_deltas_never_appears(cuts: list[int]) -> None:
-    """In text, thinking and arguments, wherever the stream is cut, flushed in the middle or not."""
+    """In text, thinking and arguments, regardless of the split into deltas, and with flushes in between."""
     edges = [0, *sorted(set(cuts)), len(SECRET)]
     pieces = [SECRET[start:end] for start, end in pairwise(edges)]
     memory = InMemoryExporter()

@@ -1,4 +1,4 @@
-"""Names of tools that a model makes up: words of the model, and so content."""
+"""Tool names invented by a model are words of the model, and therefore content."""
 
 from __future__ import annotations
 

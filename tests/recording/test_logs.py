@@ -1,4 +1,4 @@
-"""The application's own log lines, stamped with the run they were written in."""
+"""Correlation of the application's own log lines with runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sidecar(memory: InMemoryExporter) -> Iterator[Sidecar]:
 
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:
-    """What structlog logs, configured as an application would."""
+    """Log lines of structlog, configured as in an application."""
     kept: list[dict[str, Any]] = []
 
     def keep(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Any:
@@ -100,7 +100,7 @@ def test_outside_a_run_a_line_is_as_it_was(sidecar: Sidecar, lines: list[dict[st
 
 
 def test_the_applications_own_keys_win(sidecar: Sidecar, lines: list[dict[str, Any]]) -> None:
-    """Those of the line and those of `structlog.contextvars`."""
+    """Keys of the log line and of `structlog.contextvars`."""
 
     def look() -> str:
         with structlog.contextvars.bound_contextvars(trace_id="theirs"):
@@ -217,7 +217,7 @@ def test_the_current_run_cannot_be_changed(sidecar: Sidecar) -> None:
 
 
 def test_code_that_outlives_its_run_is_outside_of_it(sidecar: Sidecar) -> None:
-    """A task that a tool has started, for one."""
+    """For example in a task started by a tool."""
 
     async def main() -> tuple[Any, Any]:
         over = asyncio.Event()
@@ -248,7 +248,7 @@ def test_a_stamp_that_fails_is_told_once_and_the_line_stands(
     diagnostics.forget()
     monkeypatch.setattr(logs, "current", None)
     record = logging.makeLogRecord({"msg": "hello"})
-    with caplog.filtering(logs.RunFilter()):  # the warning passes the filter that fails, too
+    with caplog.filtering(logs.RunFilter()):  # the warning passes the failing filter as well
         for _ in range(2):
             assert logs.add_run(None, "info", {"event": "hello"}) == {"event": "hello"}
             assert logs.RunFilter().filter(record)

@@ -1,4 +1,4 @@
-"""What a request cost, who says so, and how it adds up."""
+"""Cost of requests, its source, and its sums."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODES = pytest.mark.parametrize("streamed", [False, True], ids=["run", "stream"]
 
 
 class Observed:
-    """The log of some runs."""
+    """Log of several runs."""
 
     def __init__(self, *agents: Agent[Any, Any], streamed: bool = False, times: int = 1, **options: Any) -> None:
         self.memory = InMemoryExporter()
@@ -53,12 +53,12 @@ class Observed:
 
     @property
     def request(self) -> Any:
-        """What is told of the first request."""
+        """End of the first request."""
         return self.memory.of("llm_end")[0].data
 
     @property
     def run(self) -> Any:
-        """What is told of the outermost run at its end."""
+        """End of the outermost run."""
         return self.memory.of("agent_end")[-1].data
 
 
@@ -81,7 +81,7 @@ def test_the_estimate_says_that_it_is_one_and_by_which_list(streamed: bool) -> N
 @MODES
 @pytest.mark.parametrize("cost", [0.0123, "0.0123", Decimal("0.0123")])
 def test_what_the_provider_reports_in_its_details_wins(streamed: bool, cost: Any) -> None:
-    """As OpenRouter does: over the estimate, and over the user's own price."""
+    """As OpenRouter does; overrides the estimate and the user's price."""
     agent = answering(Facts(RequestUsage(input_tokens=1_000, output_tokens=100), {"cost": cost}))
     data = Observed(agent, streamed=streamed, prices={"gpt-5": PRICES["house-model"]}).request
     assert (data["cost_usd"], data["cost_source"]) == (0.0123, "provider")
@@ -89,7 +89,7 @@ def test_what_the_provider_reports_in_its_details_wins(streamed: bool, cost: Any
 
 
 def test_with_the_callers_own_key_the_upstream_charge_is_added_to_the_fee() -> None:
-    """OpenRouter reports its own fee as the cost then, and what the caller's account is charged beside it."""
+    """OpenRouter then reports its own fee as the cost, and the charge to the caller's account separately."""
     details = {"cost": 0.01, "is_byok": True, "upstream_inference_cost": 0.2}
     assert Observed(answering(Facts(RequestUsage(input_tokens=1), details))).request["cost_usd"] == 0.21
     without_fee = {"is_byok": True, "upstream_inference_cost": 0.2}
@@ -106,7 +106,8 @@ def test_a_report_that_is_no_amount_is_passed_over(cost: Any) -> None:
 
 @MODES
 def test_a_gateways_report_is_told_from_the_estimate(streamed: bool) -> None:
-    """Both arrive in the same field; what differs from the estimate was reported, and beats any price."""
+    """Report and estimate share a field; an amount that differs from the estimate was reported, and overrides any
+    price."""
     agent = answering(used(1_000, 100, cost=Decimal("0.5")))
     data = Observed(agent, streamed=streamed, prices={"gpt-5": PRICES["house-model"]}).request
     assert (data["cost_usd"], data["cost_source"]) == (0.5, "provider")
@@ -118,7 +119,7 @@ def test_a_gateways_report_for_a_model_without_a_price_counts() -> None:
 
 
 def test_a_gateways_zero_does_not_teach_that_its_reports_are_estimates() -> None:
-    """A cache hit of the gateway's: it costs 0 by the report and by the estimate."""
+    """A cache hit of the gateway: both the report and the estimate are 0."""
     pricing = Pricing({"m": ModelPrice(input_mtok=Decimal(1))})
 
     def cost(filled: str, estimate: str, tokens: int) -> Any:
@@ -147,7 +148,7 @@ def test_the_price_for_one_provider_beats_the_price_for_all() -> None:
 
 
 def test_a_price_beats_the_estimate() -> None:
-    """For those who pay differently from the list."""
+    """For users with other prices than those of the list."""
     data = Observed(answering(used(10**6, 0)), prices={"gpt-5": ModelPrice(input_mtok=Decimal("0.5"))}).request
     assert (data["cost_usd"], data["cost_source"]) == (0.5, "override")
 
@@ -191,7 +192,7 @@ EVERY_PRICE = ModelPrice(
     ids=["cache and reasoning", "audio"],
 )
 def test_a_price_covers_cache_audio_and_reasoning(parts: dict[str, int], dollars_per_million: int) -> None:
-    """Each kind of token at its own price, counted once; the counts stand in the log under OpenTelemetry's rule."""
+    """Each kind of token at its own price, counted once; logged counts follow OpenTelemetry's rule."""
     data = Observed(answering(used(10_000, 1_000, **parts), name="m"), prices={"m": EVERY_PRICE}).request
     assert data["cost_usd"] == pytest.approx(dollars_per_million / 10**6, rel=1e-12)
     if "output_reasoning_tokens" in parts:
@@ -201,7 +202,7 @@ def test_a_price_covers_cache_audio_and_reasoning(parts: dict[str, int], dollars
 
 
 def test_counts_that_contradict_each_other_have_no_cost_and_do_no_harm() -> None:
-    """More tokens read from the cache than there were."""
+    """More cached tokens than input tokens."""
     price = ModelPrice(input_mtok=Decimal(1), cache_read_mtok=Decimal("0.1"))
     agent = answering(used(10, 1, cache_read_tokens=50), name="house-model")
     observed = Observed(agent, prices={"house-model": price})
@@ -223,11 +224,11 @@ def test_a_price_that_cannot_work_is_a_clear_error_at_once(price: Any) -> None:
 
 
 def test_a_model_without_a_price_has_no_cost_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Flagged on each request, counted for the run and for the sidecar, one warning for the model."""
+    """Marked on each request, counted for the run and the sidecar, with one warning for the model."""
     forget()
     with caplog.at_level(logging.WARNING, "sidestream"):
         observed = Observed(answering(used(7, 3), name="cottage-model", vendor="house", url="http://house"), times=3)
-        until(lambda: "cottage-model" in caplog.text)  # a worker logs it, after the close at the latest
+        until(lambda: "cottage-model" in caplog.text)  # a worker logs the warning, possibly after the close
     for request in observed.memory.of("llm_end"):
         assert "cost_usd" not in request.data
         assert request.data["unpriced"] is True
@@ -238,7 +239,7 @@ def test_a_model_without_a_price_has_no_cost_and_says_so_once(caplog: pytest.Log
 
 
 def test_a_model_that_is_free_costs_zero() -> None:
-    """Which is a number, unlike a cost that nobody knows."""
+    """Zero is a number, in contrast to an unknown cost."""
     observed = Observed(answering(used(7, 3), name="free"), prices={"free": ModelPrice(input_mtok=Decimal(0))})
     assert (observed.request["cost_usd"], observed.run["cost_usd"]) == (0.0, 0.0)
     assert "unpriced" not in observed.request
@@ -280,7 +281,7 @@ def test_usage_is_counted_once_whenever_the_stream_tells_it(steps: list[Any]) ->
 
 
 def test_a_stream_that_is_left_early_has_what_was_told_until_then() -> None:
-    """Marked as partial: the provider may charge more."""
+    """Marked as partial, because the provider may charge more."""
     memory = InMemoryExporter()
     agent = Agent(Says([[used(1_000, 1), *"abcdefgh", used(1_000, 500)]]))
 
@@ -302,7 +303,7 @@ def test_a_stream_that_is_left_early_has_what_was_told_until_then() -> None:
 
 
 def test_what_a_rejected_answer_of_a_fallback_used_is_in_the_totals() -> None:
-    """It was paid for, at the price of the model that gave it."""
+    """A failed attempt is billed at the price of its model."""
     rejected = Says([["bad", used(100, 10)]], name="house-model", vendor="house", url="http://house")
     model = FallbackModel(rejected, Says([["good", used(200, 20)]]), fallback_on=[_is_bad])
     observed = Observed(Agent(model), prices=PRICES)
@@ -341,7 +342,7 @@ def test_a_rejected_answer_without_a_price_makes_the_cost_a_lower_bound() -> Non
 @pytest.mark.parametrize("shared", [False, True], ids=["usage of its own", "usage=ctx.usage"])
 @MODES
 def test_a_parent_and_its_sub_agents_are_never_counted_twice(shared: bool, streamed: bool) -> None:
-    """Own totals are own; those with children hold each request once, at every depth."""
+    """Own totals exclude sub-agents; totals with children include each request once, at every depth."""
     grandchild: Agent[Any, Any] = Agent(Says([["low", used(100, 0)]]), name="grandchild")
     child: Agent[Any, Any] = Agent(Says([[call("deeper"), used(10, 0)], ["mid", used(10, 0)]]), name="child")
     parent: Agent[Any, Any] = Agent(
@@ -369,7 +370,7 @@ def test_a_parent_and_its_sub_agents_are_never_counted_twice(shared: bool, strea
 
 
 def test_the_costs_of_a_thousand_requests_add_up_exactly() -> None:
-    """In decimal: a thousand times 0.1 is 100, which it is not when floats are added one by one."""
+    """Decimal arithmetic: a thousand times 0.1 is exactly 100, in contrast to floats."""
     events: list[StreamEvent] = []
     run = run_into(events)
     run.start()

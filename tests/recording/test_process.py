@@ -1,4 +1,4 @@
-"""The identity of the process that observes a run."""
+"""Identity of the process that observes a run."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ asyncio.run(main())
 
 
 def test_no_event_loop_reads_it_from_the_system() -> None:
-    """Programs have detectors of blocking calls, which raise in the middle of them."""
+    """Detectors of blocking calls raise in the middle of an event loop."""
     done = subprocess.run([sys.executable, "-c", NO_FILES], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "True"]

@@ -1,4 +1,4 @@
-"""`sidecar.score`: an event of the log, joined with its run by the ids that the run has, and never in its way."""
+"""`sidecar.score`: event of the log, joined with its run by ids, without effect on the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def agent(sidecar: Sidecar) -> Agent[None, str]:
 
 
 def test_a_run_that_is_over_is_scored(tmp_path: Path) -> None:
-    """The score has the run's agent and OpenTelemetry ids, and a comment as the policy of each exporter allows it."""
+    """The score has the run's agent and OpenTelemetry ids; the comment follows each exporter's policy."""
     shown, hidden = InMemoryExporter(), InMemoryExporter(content="none")
     with Sidecar(f"jsonl:{tmp_path}", shown, hidden, redact=lambda text: text.replace("Jane", "J.")) as sidecar:
         run_id = agent(sidecar).run_sync("Where is it?").run_id

@@ -1,4 +1,4 @@
-"""A secret that is anywhere in a run is nowhere in a sink that may not see content, nor in what Sidestream says."""
+"""Secrets in a run reach neither sinks without access to content, nor Sidestream's diagnostics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = "s3ntinel-of-the-test"
 
 
 class Failing(Exporter):
-    """An exporter whose errors quote what it was given."""
+    """Exporter whose errors quote its events."""
 
     name = "failing"
 
@@ -36,7 +36,7 @@ class Failing(Exporter):
 
 
 def run_all(sidecar: Sidecar) -> None:
-    """Runs with the secret in every place where people, models and providers can put one, streamed and not."""
+    """Runs with the secret in every place for content of people, models and providers, streamed and not."""
     options: dict[str, Any] = {
         "metadata": {"note": SECRET},
         "model_settings": {
@@ -90,7 +90,7 @@ def _chained() -> Exception:
 
 @pytest.fixture(scope="module", params=["none", "metadata", "full"])
 def sinks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """By sink: all that reached it, under one content policy for all."""
+    """Everything that reached each sink, under a common content policy."""
     policy = request.param
     folder = tmp_path_factory.mktemp(policy)
     screen = {"pretty": io.StringIO(), "json": io.StringIO(), "logfmt": io.StringIO()}
@@ -136,20 +136,20 @@ def _read(folder: Path) -> str:
 
 
 def test_a_secret_reaches_no_sink_that_may_not_see_content(sinks: dict[str, str]) -> None:
-    """With `none` and `metadata` in no sink; with `full` in each of them, so that the test proves something."""
+    """Absent from all sinks with `none` and `metadata`; present in all with `full`, as a check of the test."""
     seen = {sink for sink, text in sinks.items() if SECRET in text}
     expected = {sink for sink in sinks if sink.startswith(("memory", "jsonl", "console"))}
     assert seen == (expected if sinks["policy"] == "full" else set())
 
 
 def test_a_secret_reaches_no_diagnostic(sinks: dict[str, str]) -> None:
-    """Although exporters failed, with errors that quote it, and were spoken of."""
+    """Although exporters failed with errors that quote the secret, and the errors were logged."""
     assert "exporter keeps failing" in sinks["diagnostics"]
     assert SECRET not in sinks["diagnostics"] + sinks["stats"]
 
 
 def test_runs_are_told_completely_without_content(sinks: dict[str, str]) -> None:
-    """What happened, how it ended, and what it cost is in the log under every policy."""
+    """Event types, outcomes and costs are logged under every policy."""
     lines = [json.loads(line) for line in sinks["jsonl"].splitlines()]
     ended = [line["data"] for line in lines if line["event_type"] == "agent_end"]
     assert {end["outcome"] for end in ended} == {"completed", "error", "cancelled", "abandoned"}
@@ -172,7 +172,7 @@ PLACES = {
 
 
 def test_with_full_the_secret_is_in_every_kind_of_event(sinks: dict[str, str]) -> None:
-    """So each place where content can stand was really tried, streamed and not."""
+    """Each content field was filled, streamed and not."""
     if sinks["policy"] != "full":
         pytest.skip("only where content may be seen")
     lines = [json.loads(line) for line in sinks["jsonl"].splitlines()]
@@ -187,7 +187,7 @@ def test_with_full_the_secret_is_in_every_kind_of_event(sinks: dict[str, str]) -
 
 
 def test_settings_are_the_harmless_ones_alone(sinks: dict[str, str]) -> None:
-    """Headers, bodies, stop sequences and user names are never recorded, under no policy."""
+    """Headers, bodies, stop sequences and user names are never recorded, under any policy."""
     starts = [json.loads(line) for line in sinks["jsonl"].splitlines() if '"llm_start"' in line]
     settings = [start["data"]["settings"] for start in starts if "settings" in start["data"]]
     assert settings

@@ -1,4 +1,4 @@
-"""What was sent is told once: whatever programs do with their histories, the log gives each request's messages back."""
+"""Sent messages: recorded once, and complete for each request, whatever programs do with their histories."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.support.log_runs import loaded
 
 @dataclass
 class Path:
-    """The caller's path: numbers each message, and passes it on once."""
+    """Caller's path: numbers each message, and passes it on once."""
 
     assembly: DirectAssembly
     marks: dict[str, Mark] = field(default_factory=dict)
     forgets: bool = False
-    """Whether each run passes on messages as if they were new objects, as those from a database are."""
+    """Whether each run passes messages as new objects, like those from a database."""
     next: int = 0
 
     def new(self, text: str) -> NewMessage:
@@ -39,7 +39,7 @@ class Path:
 
 
 def run(path: Path, run_id: str, requests: list[list[str]]) -> None:
-    """A run whose requests send these messages, each answered by a text of its own."""
+    """Run whose requests send these messages, each answered by a distinct text."""
     if path.forgets:
         path.marks.clear()
     recorder = RunRecorder(path.assembly.append, run_id=run_id)
@@ -80,7 +80,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "c", "answer r0.1", "answer r0.2", "
 @QUICK
 @given(st.lists(st.lists(WORDS, min_size=1, max_size=3), min_size=1, max_size=4), st.booleans())
 def test_whatever_is_sent_is_given_back(runs: list[list[list[str]]], forgets: bool) -> None:
-    """Messages that come again, in another order, in part, or from another run."""
+    """Messages that return reordered, partially, or from another run."""
     logs = loaded(recorded(runs, forgets=forgets))
     for number, requests in enumerate(runs):
         conversations = Conversations(logs[f"r{number}"], logs.get)
@@ -93,7 +93,7 @@ def starts(events: list[StreamEvent]) -> list[LLMStart]:
 
 
 def conversation(turns: int) -> list[list[list[str]]]:
-    """Runs of one request, each with the whole conversation before it."""
+    """Runs of one request, each with the whole previous conversation."""
     history: list[str] = []
     runs = []
     for turn in range(turns):

@@ -1,4 +1,4 @@
-"""What is taken down beside the agent: any value, as plain data that nothing can change later."""
+"""Snapshots: any value as plain, immutable data."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ ANYTHING: dict[str, tuple[Callable[[], Any], Any]] = {
 
 @pytest.mark.parametrize("kind", ANYTHING)
 def test_anything_can_be_taken_down(kind: str) -> None:
-    """As JSON data that makes a line; what has no JSON form is there as the name of its type."""
+    """Valid JSON data; values without a JSON form appear as the name of their type."""
     make, expected = ANYTHING[kind]
     taken = snapshot(make())
     if expected is not ...:
@@ -150,7 +150,7 @@ def test_a_number_that_is_none_is_null_in_the_log() -> None:
     )
 )
 def test_a_snapshot_shares_nothing_that_can_change(value: Any) -> None:
-    """What a tool does to its arguments or result later is not in the log."""
+    """Later changes of arguments or results by a tool are not logged."""
     taken = snapshot(value)
     before = copy.deepcopy(taken)
     _spoil(value)
@@ -184,7 +184,7 @@ def test_a_text_of_50_megabytes_is_not_copied() -> None:
 
 
 def test_media_are_noted_not_copied() -> None:
-    """An image in a prompt or a result is its type and size."""
+    """An image in a prompt or a result is logged as type and size."""
     image = BinaryContent(b"\x89PNG" * 1_000, media_type="image/png")
     noted = {"kind": "binary", "media_type": "image/png", "bytes": 4_000}
     assert snapshot(image) == noted
@@ -193,7 +193,7 @@ def test_media_are_noted_not_copied() -> None:
 
 
 def test_a_value_that_cannot_be_taken_down_changes_nothing_for_the_agent() -> None:
-    """Arguments, results and outputs that raise when they are printed: the run, its result and its log are complete."""
+    """Arguments, results and outputs with a failing `repr`: the run, its result and its log are complete."""
     memory = InMemoryExporter()
     agent: Agent[None, Any] = Agent(Says([[call("odd")], ["fine"]]), name="a")
 
@@ -219,7 +219,7 @@ def test_a_value_that_cannot_be_taken_down_changes_nothing_for_the_agent() -> No
 
 
 def test_nobody_takes_content_down_that_no_exporter_may_see() -> None:
-    """With `none` everywhere, nothing is even printed."""
+    """With `none` everywhere, `repr` is not even called."""
     printed = []
 
     @dataclass
@@ -280,7 +280,7 @@ DOCUMENT = {f"k{number}": number for number in range(1_000)}
     ],
 )
 def test_shared_references_and_long_lists_are_cut_where_they_are_too_large(value: Any) -> None:
-    """Written out, the first would have more items than there are atoms in the room."""
+    """Fully expanded, the first value would be astronomically large."""
     taken = snapshot(value)
     assert _count(taken) <= 2 * MAX_ITEMS
     assert TOO_LARGE in str(taken)
@@ -294,7 +294,7 @@ def test_a_text_that_is_shared_is_cut_where_it_is_too_large() -> None:
 
 @pytest.mark.scenario_25
 def test_no_code_of_a_value_is_run_that_need_not_be() -> None:
-    """A `repr` may hang, or ask a database; iterating a list of one's own may do anything."""
+    """A `repr` may hang or query a database; iterating a custom list may do anything."""
     ran: list[str] = []
 
     class Nosy:
@@ -324,7 +324,7 @@ def test_no_code_of_a_value_is_run_that_need_not_be() -> None:
 
 @pytest.mark.scenario_25
 def test_a_base_exception_of_a_value_goes_no_further() -> None:
-    """Extensions in Rust raise one where they panic."""
+    """Extensions in Rust raise a BaseException on a panic."""
 
     class Panic(BaseException):
         pass

@@ -1,4 +1,4 @@
-"""Totals of a run: what it counts of its requests and sub-agents, so that a lower bound says that it is one."""
+"""Totals of a run over its requests and sub-agents, marked as lower bounds if incomplete."""
 
 from __future__ import annotations
 

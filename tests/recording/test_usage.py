@@ -1,4 +1,4 @@
-"""The reader of usage: whatever types a provider sends, the line can be read again, and absent is not zero."""
+"""Usage normalisation: any types from a provider produce valid lines, and absent is not zero."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_price_of_ones_own_that_raises_is_told_and_is_not_no_price() -> None:
 
 @pytest.mark.parametrize(("error", "source"), [(LookupError(), "provider"), (RuntimeError(), "genai-prices")])
 def test_what_may_be_an_estimate_is_not_called_the_provider_s(error: Exception, source: str) -> None:
-    """A model that the list does not know has no estimate; an estimate that fails otherwise cannot be told apart."""
+    """An unlisted model has no estimate; any other failure of the estimate is ambiguous."""
     usage = RequestUsage(input_tokens=5, output_tokens=1)
     usage.cost = Decimal("0.5")
 

@@ -1,4 +1,4 @@
-"""A limit of time around an observed run or a tapped stream is a time-out, whoever set it and however far out."""
+"""A time limit around an observed run or a tapped stream is recorded as a timeout, at any distance."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def _words(messages: Any = None, info: Any = None) -> AsyncIterator[str]:
 
 
 class Words(AsyncIterator[str]):
-    """An iterator that is no generator: a pull that is cancelled leaves it as it was."""
+    """Iterator that is not a generator: a cancelled pull leaves it unchanged."""
 
     begun = False
 
@@ -214,7 +214,7 @@ def test_a_neighbour_that_fails_is_no_time_out(work: Any) -> None:
 
 
 def test_a_limit_within_another_task_is_none_of_the_one_that_waits_for_it() -> None:
-    """A sibling's limit that has passed does not make a time-out of a cancellation."""
+    """An expired limit of a sibling task does not turn a cancellation into a timeout."""
 
     async def around(limited: Work) -> None:
         async def swallows() -> None:
@@ -234,7 +234,7 @@ def test_a_limit_within_another_task_is_none_of_the_one_that_waits_for_it() -> N
 
 
 class _Plain:
-    """An awaitable whose steps are a plain iterator, which has neither `send` nor `throw`."""
+    """Awaitable whose steps are a plain iterator without `send` and `throw`."""
 
     def __await__(self) -> Any:
         return iter([None, None])

@@ -1,4 +1,4 @@
-"""An application with its own OpenTelemetry, and a sidecar that exports spans."""
+"""Application with its own OpenTelemetry setup, and a sidecar that exports spans."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ os.environ["PYDANTIC_AI_NO_BANNER"] = "1"
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """OpenTelemetry says it in its log when a context is left elsewhere than it was entered."""
+    """OpenTelemetry logs an error if a context token is reset in another context."""
     with caplog.at_level(logging.WARNING):
         yield
     assert [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry")] == []
@@ -29,7 +29,7 @@ def application() -> Application:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[SpanExporter]:
-    """What a sidecar with an exporter of spans is given to export."""
+    """Exporter of spans that keeps the exported events."""
     for name in ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "TRACEPARENT"):
         monkeypatch.delenv(name, raising=False)
     exporter = SpanExporter()

@@ -1,4 +1,4 @@
-"""Any program is the same with ids in its context as without a sidecar."""
+"""Programs behave the same with span ids in the context as without a sidecar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program that was started inside a span of another one: `TRACEPARENT` in its environment."""
+"""Program started inside a span of another program: `TRACEPARENT` in the environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ with Sidecar(f"jsonl:{sys.argv[1]}") as sidecar:
 
 
 def starts(log: Path, traceparent: str | None) -> tuple[list[dict[str, Any]], str]:
-    """The `agent_start` of the parent, of its sub-agent, and of a run inside a span; and what the program said."""
+    """`agent_start` of the parent, its sub-agent, and a run inside a span; and the output of the program."""
     environment = {name: value for name, value in os.environ.items() if name != "TRACEPARENT"}
     environment |= {"PYDANTIC_AI_NO_BANNER": "1"} | ({} if traceparent is None else {"TRACEPARENT": traceparent})
     command = [sys.executable, "-c", PROGRAM, str(log)]

@@ -1,4 +1,4 @@
-"""What others' spans find as their parent: in tools, output functions, requests, sub-agents, and in the caller."""
+"""Parents of other libraries' spans: in tools, output functions, requests, sub-agents, and in the caller."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_tasks_that_pull_one_piece_each_are_left_as_they_were(log: SpanExporter,
 
 
 def nested(sidecar: Sidecar, within: Any) -> None:
-    """A parent whose tool runs a child inside the context manager `within()`, inside one of the application's spans."""
+    """Parent whose tool runs a child inside the context manager `within()`, inside a span of the application."""
     child = sidecar.observe(agent_of(name="child"))
 
     async def delegate() -> str:
@@ -265,7 +265,7 @@ def nested(sidecar: Sidecar, within: Any) -> None:
 @pytest.mark.parametrize("spans", [True, False])
 @pytest.mark.parametrize("handler", [True, False])
 def test_a_sub_agent_hangs_from_the_tool_that_runs_it(spans: bool, handler: bool, application: Application) -> None:
-    """Whether its ids are in the context or not: a replay of the log gives the same tree."""
+    """With or without ids in the context, a replay of the log produces the same tree."""
     exporter = SpanExporter() if spans else InMemoryExporter()
     with Sidecar(exporter) as sidecar:
         if handler:
@@ -326,7 +326,7 @@ def test_with_instrumentation_the_context_is_left_to_it(log: SpanExporter, appli
 
 
 def test_instrumentation_that_goes_nowhere_is_none(log: SpanExporter) -> None:
-    """No tracer provider is set up: its spans would not be there to find."""
+    """No tracer provider is set up, so pydantic-ai's spans do not exist."""
     seen: list[str] = []
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""An application that OpenTelemetry's own packages instrument: one trace from the request to what a tool calls."""
+"""Application instrumented by OpenTelemetry's own packages: one trace from the request to the calls of a tool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CALLER = "b7ad6b7169203331"
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[str]:
-    """A server that a tool asks; it answers with the `traceparent` that it was given."""
+    """Server called by a tool; returns the received `traceparent`."""
 
     class Shop(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,7 +58,7 @@ def agent(shop: str, application: Application, log: SpanExporter) -> Agent:
 
 @pytest.fixture
 def web(application: Application, agent: Agent) -> Iterator[httpx.Client]:
-    """A client of the application."""
+    """Client of the application."""
     app = FastAPI()
 
     @app.get("/run")
@@ -98,7 +98,7 @@ def request_of(application: Application, path: str) -> ReadableSpan:
 def test_one_trace_goes_from_the_request_through_run_and_tool_to_what_the_tool_calls(
     path: str, web: httpx.Client, application: Application, log: SpanExporter
 ) -> None:
-    """A streamed response is made after its handler has returned, in a task that the server drives."""
+    """A streamed response is produced after the handler returns, in a task of the server."""
     answer = web.get(path)
     assert answer.status_code == 200
     request, call = request_of(application, path), application.span("GET")

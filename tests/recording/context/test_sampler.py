@@ -1,4 +1,4 @@
-"""The decision at the head of a trace is the one that OpenTelemetry's SDK takes."""
+"""Head sampling: the same decisions as OpenTelemetry's SDK."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_what_cannot_work_is_refused_where_the_sidecar_is_made(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
     with pytest.raises(ConfigurationError, match=said.replace("(", r"\(")):
         Sidecar(SpanExporter())
-    Sidecar(InMemoryExporter()).close()  # which no sampler concerns
+    Sidecar(InMemoryExporter()).close()  # no sampler is used
 
 
 @pytest.mark.parametrize(("sampler", "sampled"), [("always_off", False), ("always_on", True)])

@@ -17,12 +17,12 @@ def watching() -> Iterator[Watching]:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients talk to 127.0.0.1, whatever proxy the machine is set to use."""
+    """Bypass any configured proxy for 127.0.0.1."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a server whose one answer is the `BODY` of the test's module."""
+    """URL of a server with the `BODY` of the test's module as its only answer."""
     with answering(request.module.BODY) as address:
         yield address

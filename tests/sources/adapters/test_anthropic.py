@@ -1,4 +1,4 @@
-"""The real Anthropic client, streaming over HTTP from a server on this machine, tapped."""
+"""The real Anthropic client, streaming over HTTP from a local server, tapped."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def check(watching: Watching) -> None:
     assert end.usage is not None
     assert (end.usage.cache_read_tokens, end.usage.cache_write_tokens) == (1000, 50)
     assert end.usage.cache_write_1h_tokens == 30
-    dollars = 100 * 3 + 1000 * 0.3 + 20 * 3.75 + 30 * 6 + 20 * 15  # an hour's cache costs more than five minutes'
+    dollars = 100 * 3 + 1000 * 0.3 + 20 * 3.75 + 30 * 6 + 20 * 15  # hourly cache writes cost more
     assert end.cost_usd == pytest.approx(dollars / 1e6)
     assert (end.response_id, end.response_model) == ("msg_1", MODEL)
 
@@ -101,7 +101,7 @@ def test_raw_events_async(watching: Watching, url: str) -> None:
         async with async_client(url) as each:
             return await adrain(watching.sidecar.tap(each.messages.create(**ASKED, stream=True)))
 
-    assert len(asyncio.run(main())) == len(ANSWER) - 1  # the client keeps pings to itself
+    assert len(asyncio.run(main())) == len(ANSWER) - 1  # the client filters out pings
     check(watching)
 
 
@@ -148,7 +148,7 @@ def test_leaving_early_is_abandoned_and_what_was_used_is_a_lower_bound(watching:
             made = each.messages.stream(**ASKED) if helper else each.messages.create(**ASKED, stream=True)
             async with watching.sidecar.tap(made) as stream:
                 await adrain(stream, lambda event: event.type == "content_block_stop" and event.index == 0)
-            assert watching.outcome() == "abandoned"  # without waiting for the garbage collector
+            assert watching.outcome() == "abandoned"  # before any garbage collection
 
     with answering(BODY, Delivery(hold_after=7)) as url:
         asyncio.run(main(url))
@@ -229,7 +229,7 @@ def table() -> list[Any]:
 
 @pytest.mark.parametrize(("items", "expected", "end"), table())
 def test_items_in_events_out(items: list[Any], expected: list[Any], end: tuple[Any, ...]) -> None:
-    """As dicts; the adapter is found by the first."""
+    """As dicts; the first item determines the adapter."""
     run = "completed" if end[0] == "ok" else "error"
     told = outline(events_of(items))
     assert told == [("request", MODEL), *expected, ("request ends", *end), ("run ends", run)]

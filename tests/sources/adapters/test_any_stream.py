@@ -1,4 +1,4 @@
-"""Streams as no provider should send them: the caller gets each item, and the log has one whole run."""
+"""Malformed streams: the caller gets each item, and the log has one complete run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ junk = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path to everything within `value`."""
+    """Path to every value within `value`."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     below = [place for key, each in inner for place in places(each, (*path, key))]
     return [path, *below] if path else below
@@ -36,7 +36,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def spoilt(draw: st.DrawFn, answer: list[Any]) -> list[Any]:
-    """`answer` with some of its values replaced by junk or taken away, wherever they stand, and perhaps cut off."""
+    """`answer` with random values replaced by junk or removed, possibly truncated."""
     items = copy.deepcopy(answer)
     for _ in range(draw(st.integers(0, 4))):
         *path, last = draw(st.sampled_from(places(items)))

@@ -1,4 +1,4 @@
-"""What Claude's command-line program writes, as the adapter for the Claude Agent SDK reads it."""
+"""Output of Claude's command-line program, read by the adapter for the Claude Agent SDK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rows(items: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("in_pieces", [False, True])
 def test_answers_tools_and_the_result(in_pieces: bool) -> None:
-    """Found by the items. Together, the answers have the output that the result counts."""
+    """Recognized from the items. The sum of the answers' output tokens equals the result's."""
     events = events_of(IN_PIECES if in_pieces else WHOLE)
     first, second = ((1000, 20), (1000, 4)) if in_pieces else ((1000, 1), (1000, 23))
     assert [row for row in outline(events) if row[0] != "thinking"] == [
@@ -56,7 +56,7 @@ def test_a_result_that_counts_otherwise_changes_no_answer() -> None:
 def test_failures() -> None:
     failed = rows([INIT, said("m-1", CALL), tool_gave("call_1", "no", is_error=True), said("m-2", TEXT)])
     assert ("tool ends", "Bash", "failed") in failed
-    assert failed[-1] == ("run ends", "error")  # it ends without a result
+    assert failed[-1] == ("run ends", "error")  # there is no result
     limit = {"subtype": "error_max_turns", "is_error": True, "result": None}
     told = rows([INIT, said("m-1", TEXT), result(1, 9, **limit)])
     assert told[-2:] == [("error", "run", "error_max_turns"), ("run ends", "error")]

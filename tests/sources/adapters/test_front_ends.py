@@ -1,4 +1,4 @@
-"""Protocols of front ends, AG-UI and Vercel's, as pydantic-ai sends them over HTTP: received and tapped."""
+"""Front-end protocols AG-UI and Vercel, as sent by pydantic-ai over HTTP: received and tapped."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_run_that_is_cut_off_is_not_completed(watching: Watching, protocol: st
 
 
 def test_the_protocols_items_themselves(protocol: str) -> None:
-    """As dicts, found by the first; and as pydantic-ai's or the protocol's objects."""
+    """As dicts, recognized from the first item; and as objects of pydantic-ai or the protocol."""
     data = [line.removeprefix("data: ") for line in lines(protocol) if line.startswith("data: {")]
     items = [json.loads(each) for each in data]
     assert outline(events_of(items))[:3] == FIRST[:3]

@@ -1,4 +1,4 @@
-"""The real Gemini client, streaming over HTTP from a server on this machine, tapped."""
+"""The real Gemini client, streaming over HTTP from a local server, tapped."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_stream_that_is_cut_off_in_good_order_is_not_a_whole_answer(watching: 
 
 def test_a_request_that_fails_raises_as_ever(watching: Watching) -> None:
     with answering(b"") as url, client(url) as each:
-        list(each.models.generate_content_stream(**ASKED))  # the one answer there was
+        list(each.models.generate_content_stream(**ASKED))  # the only answer
         with pytest.raises(genai.errors.ClientError):
             list(watching.sidecar.tap(each.models.generate_content_stream(**ASKED), model=MODEL))
     assert watching.outcome() == "error"
@@ -131,7 +131,7 @@ CODE = {"executableCode": {"language": "PYTHON", "code": "1 + 1"}}
     ],
 )
 def test_items_in_events_out(items: list[Any], expected: list[Any], end: tuple[Any, ...]) -> None:
-    """As the API's dicts, and as the client's objects; the adapter is found by the first."""
+    """As dicts of the API, and as objects of the client; recognized from the first item."""
     objects = [genai.types.GenerateContentResponse.model_validate(item) for item in items]
     for each in (items, objects):
         told = outline(events_of(each))

@@ -1,4 +1,4 @@
-"""Events of Google's Agent Development Kit, as its server sends them, and as the adapter reads them."""
+"""Events of Google's Agent Development Kit in the wire format of its server, read by the adapter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LangGraph over a provider's server on this machine, tapped in each of its modes."""
+"""LangGraph with a local provider, tapped in each of its modes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.tapped_streams import Watching
 
 @pytest.mark.parametrize("mode", ["messages", "updates", "values", "tasks", "debug", ["messages", "updates"], "events"])
 def test_each_mode_tells_the_same(watching: Watching, mode: Any) -> None:
-    """Requests, tools and nodes; tokens as they come where the mode has tokens. The adapter is found by the items."""
+    """Requests, tools and nodes, with single tokens if the mode has tokens; recognized from the items."""
     streams = mode in ("messages", "events") or isinstance(mode, list)
 
     async def main(url: str) -> list[Any]:

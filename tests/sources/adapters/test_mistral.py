@@ -1,4 +1,4 @@
-"""The real Mistral client, streaming over HTTP from a server on this machine, tapped."""
+"""The real Mistral client, streaming over HTTP from a local server, tapped."""
 
 from __future__ import annotations
 

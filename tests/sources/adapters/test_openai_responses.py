@@ -1,4 +1,4 @@
-"""The real OpenAI client, streaming responses over HTTP from a server on this machine, tapped."""
+"""The real OpenAI client, streaming responses over HTTP from a local server, tapped."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ MCP = {"type": "mcp_call", "id": "mcp_1", "name": "roll", "server_label": "dice"
     ],
 )
 def test_items_in_events_out(items: list[Any], expected: list[Any], end: tuple[Any, ...]) -> None:
-    """As dicts; the adapter is found by the first."""
+    """As dicts; the first item determines the adapter."""
     run = "completed" if end[0] == "ok" else "error"
     told = outline(events_of([*BEGIN, *items]))
     assert told == [("request", MODEL), *expected, ("request ends", *end), ("run ends", run)]

@@ -1,4 +1,4 @@
-"""Recorded provider streams through their clients, tapped or observed: callers get the same, the log is exact."""
+"""Recorded provider streams through their clients, tapped or observed: callers get the same, and the log is exact."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUESTION = [{"role": "user", "content": "?"}]
 
 @asynccontextmanager
 async def asking(recorded: RecordedAgent, url: str) -> AsyncIterator[Any]:
-    """What makes the stream that answers a question, by the provider's own client."""
+    """Source of the stream, made by the provider's own client."""
     chat: dict[str, Any] = {"model": recorded.model, "messages": QUESTION, "stream": True}
     match recorded.api:
         case "openai-chat" | "openrouter" | "openai-responses":
@@ -52,7 +52,7 @@ async def asking(recorded: RecordedAgent, url: str) -> AsyncIterator[Any]:
 
 @dataclass
 class Seen:
-    """What the caller got: the items as data with their classes, and what was raised."""
+    """View of the caller: classes and data of the items, and the exception."""
 
     items: list[tuple[type, Any]]
     raised: tuple[type, str] | None
@@ -69,7 +69,7 @@ async def consume(stream: Any) -> Seen:
 
 
 def watch(recorded: RecordedAgent, exchange: Exchange, sidecar: Sidecar | None = None) -> Seen:
-    """What a caller gets, bare or with a tap of `sidecar`."""
+    """View of a caller, bare or with a tap of `sidecar`."""
 
     async def main() -> Seen:
         with replay([exchange]) as server:
@@ -82,7 +82,7 @@ def watch(recorded: RecordedAgent, exchange: Exchange, sidecar: Sidecar | None =
 
 
 def watch_installed(recorded: RecordedAgent, exchange: Exchange, sidecar: Sidecar) -> Seen:
-    """What a caller gets whose SDKs are observed."""
+    """View of a caller with observed SDKs."""
     sidestream.install(sidecar=sidecar)
     try:
         return watch(recorded, exchange)
@@ -102,7 +102,7 @@ class Case:
 
 @pytest.fixture(params=[watch, watch_installed], ids=["tapped", "installed"])
 def how(request: pytest.FixtureRequest) -> Callable[[RecordedAgent, Exchange, Sidecar], Seen]:
-    """How the stream is observed."""
+    """Method of observation."""
     chosen: Callable[[RecordedAgent, Exchange, Sidecar], Seen] = request.param
     return chosen
 
@@ -124,7 +124,7 @@ def case(request: pytest.FixtureRequest, recording: ReadRecording, watching: Wat
 
 
 def test_a_recorded_stream(case: Case) -> None:
-    """Items and exceptions are the same; texts, tool calls, usage, cost and outcome are the recording's."""
+    """Items and exceptions are the same; texts, tool calls, usage, cost and outcome match the recording."""
     assert case.observed == case.bare
     answer, end = case.answer, case.request.end
     failed = answer.error is not None
@@ -137,7 +137,7 @@ def test_a_recorded_stream(case: Case) -> None:
     said = [part for part in told if part is not answer.parts.get("failed")]
     assert sorted(texts(case.request.parts()), key=str) == sorted(texts(said), key=str)
     used = {name: end.usage[name] for name in end.usage} if end.usage is not None else {}
-    if failed:  # the client raises the error, and keeps the usage beside it to itself
+    if failed:  # the client raises the error, and hides the usage next to it
         assert end.usage_source == "none"
         return
     for name, count in answer.usage.items():
@@ -155,5 +155,5 @@ def test_a_recorded_stream(case: Case) -> None:
 
 
 def _calls(case: Case) -> bool:
-    """Whether a tool is called; some APIs have no word for that, and say that they stop."""
+    """Whether a tool is called; some APIs report the finish reason `stop` for tool calls."""
     return any(part.kind == "tool_call" for part in case.request.parts())

@@ -1,4 +1,4 @@
-"""Server-sent events as they come over HTTP, without any provider's client, tapped."""
+"""Server-sent events over HTTP without a provider's client, tapped."""
 
 from __future__ import annotations
 

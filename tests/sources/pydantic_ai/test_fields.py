@@ -1,4 +1,4 @@
-"""Messages are read without their `__dict__`: with one, each later look at an attribute is slower for the program."""
+"""Messages are read without `__dict__`, whose creation slows down later attribute access of the program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _objects(messages: list[ModelMessage]) -> Iterator[Any]:
 
 
 def _with_dict(messages: list[ModelMessage]) -> list[str]:
-    """Types of the objects within `messages` that refer to a dict of their attributes."""
+    """Types of objects within `messages` that have a materialized attribute dict."""
     kinds = []
     for each in _objects(messages):
         names = fields_of(type(each), frozenset()).names

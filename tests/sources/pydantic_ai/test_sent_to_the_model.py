@@ -1,4 +1,4 @@
-"""The log tells what the model was sent, and each message once."""
+"""Sent messages in the log: complete, and each message once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Messages = list[ModelMessage]
 
 
 class Seen(Says):
-    """A model that keeps what it was sent."""
+    """Model that keeps the received messages."""
 
     def __init__(self, *answers: Any) -> None:
         super().__init__(answers)
@@ -42,7 +42,7 @@ def outline(messages: list[SentMessage]) -> list[tuple[str, list[str]]]:
 
 
 def in_log(log: Path) -> list[list[SentMessage]]:
-    """The messages of each request of a log, runs in the order of their start."""
+    """Messages of each request in a log, in order of the runs' start."""
     found = []
     for summary in runs(log):
         run = load_run(log, summary.run_id)
@@ -106,7 +106,7 @@ def test_every_request_is_told_as_the_model_got_it(tmp_path: Path, streamed: boo
 
 @pytest.mark.parametrize("stored", [False, True], ids=["in memory", "from a database"])
 def test_a_conversation_costs_each_turn_once(tmp_path: Path, stored: bool) -> None:
-    """Forty turns of about a kilobyte, each run given the whole history."""
+    """Forty turns of about a kilobyte, each run with the whole history."""
     with Sidecar(f"jsonl:{tmp_path}/") as sidecar:
         agent = sidecar.observe(Agent(Says([["a" * 500]])))
         history: Messages = []

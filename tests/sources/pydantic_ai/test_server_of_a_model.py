@@ -1,4 +1,4 @@
-"""Where a model answers is in the log: host and port, and nothing else of its URL."""
+"""Server address of a model in the log: host and port only."""
 
 from __future__ import annotations
 

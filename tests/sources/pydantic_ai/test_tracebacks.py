@@ -1,4 +1,4 @@
-"""Where a run failed, without a value; and which runs try the same thing."""
+"""Tracebacks without values, and attempts at the same task."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_deep_recursion_and_a_long_chain_are_bounded() -> None:
 
 def test_groups_have_their_members_and_circles_end() -> None:
     first, second = ValueError("a"), ExceptionGroup("inner", [KeyError("b")])
-    first.__cause__ = second  # a circle, by way of the group
+    first.__cause__ = second  # a cycle through the group
     failure = raised_by(lambda: (_ for _ in ()).throw(ExceptionGroup("outer", [first, second])))
     assert [(each.link, each.exception_type) for each in failure.chain] == [
         ("member", "ValueError"),

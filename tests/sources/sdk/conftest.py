@@ -11,7 +11,7 @@ from sidestream import InMemoryExporter
 from tests.support.sdk_observed import Installed
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-"""Read while litellm is imported, which otherwise fetches its price list from a network that may not be there."""
+"""Read during the import of litellm, which otherwise downloads its price list."""
 
 
 @pytest.fixture
@@ -23,11 +23,11 @@ def installed() -> Iterator[Installed]:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients talk to 127.0.0.1, whatever proxy the machine is set to use."""
+    """Bypass any configured proxy for 127.0.0.1."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture(autouse=True)
 def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each client reads the system's certificates, which takes longer than all the rest, and nobody here needs them."""
+    """Skip the loading of system certificates in each client, which is slow and unnecessary here."""
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *args, **kwargs: None)

@@ -1,4 +1,4 @@
-"""SDKs whose agents give one stream of all that happens: each stream is a run, and its consumers see the same."""
+"""SDKs whose agents expose one stream of events: each stream is a run, and consumers see the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.sdk_observed import Installed
 
 
 class Kit:
-    """Stands for the modules of an SDK that is too large for every test run: its classes, with the methods in use."""
+    """Replacement for the modules of an SDK that is too large for every test run, with the used classes and methods."""
 
     class InternalClient:
         async def process_query(self, *, prompt: Any, options: Any = None) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""The real Claude Agent SDK over a transport that plays its program; skipped where the SDK is not installed."""
+"""The real Claude Agent SDK over a scripted transport; skipped if the SDK is not installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sdk = pytest.importorskip("claude_agent_sdk")
 
 
 class Scripted(sdk.Transport):  # type: ignore[name-defined, misc]
-    """Transport that answers what it is asked with `messages`."""
+    """Transport that answers with `messages`."""
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self._messages = messages

@@ -1,4 +1,4 @@
-"""The real Agent Development Kit over a provider's server on this machine; skipped where it is not installed."""
+"""The real Agent Development Kit with a local provider; skipped if it is not installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def look(at: str) -> str:
 
 
 def exchanges(streaming: bool) -> list[Exchange]:
-    """A tool call, and an answer."""
+    """A tool call, and a final answer."""
     candidate = {"content": {"parts": [{"text": "at A-1"}], "role": "model"}, "index": 0, "finishReason": "STOP"}
     used = {"promptTokenCount": 30, "candidatesTokenCount": 4}
     last = {"candidates": [candidate], "usageMetadata": used, "modelVersion": "gemini-2.5-flash", "responseId": "r-2"}
@@ -60,7 +60,7 @@ async def run(streaming: bool, tap: Any = lambda stream: stream) -> list[Any]:
 def test_a_run_is_told_once(
     installed: Installed, monkeypatch: pytest.MonkeyPatch, streaming: bool, tapped: bool
 ) -> None:
-    """Though the requests go through Google's SDK, which is observed too; and a tapped run is the tap's."""
+    """Although the requests use Google's observed SDK; and a tapped run is recorded by the tap."""
     tap = (lambda stream: installed.sidecar.tap(stream, agent_name="tapped")) if tapped else (lambda stream: stream)
     monkeypatch.setenv("GOOGLE_API_KEY", "none")
     with replay(exchanges(streaming)) as server:

@@ -1,4 +1,4 @@
-"""The real LangGraph, observed by `install()`: graphs, nodes, models, tools and sub-graphs, and the callers' view."""
+"""The real LangGraph, observed by `install()`: graphs, nodes, models, tools, sub-graphs, and the callers' view."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TOLD = [
 
 
 def both(run: Callable[[], Any], sdk: str | None = None) -> tuple[Any, Installed]:
-    """What the callers of `run` see, which is the same bare and observed; and the log."""
+    """View of the callers of `run`, equal bare and observed; and the log."""
     views: list[Any] = []
     for observed in (False, True):
         if observed:
@@ -65,7 +65,7 @@ def outline_of(installed: Installed) -> list[tuple[Any, ...]]:
 
 
 def graph_of(**nodes: Any) -> Any:
-    """A graph whose nodes follow each other."""
+    """Graph with sequential nodes."""
     made = langgraph.StateGraph(langgraph.MessagesState)
     before = langgraph.START
     for name, node in nodes.items():
@@ -76,7 +76,7 @@ def graph_of(**nodes: Any) -> Any:
 
 
 def asking(model: Any) -> Any:
-    """A node that asks a model."""
+    """Node that calls a model."""
     return lambda state: {"messages": [model.invoke(state["messages"])]}
 
 
@@ -110,7 +110,7 @@ def test_a_run_is_told_however_it_is_read(mode: Any) -> None:
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_requests_that_no_sdk_tells_are_told_by_the_callbacks(streams: bool) -> None:
-    """The SDK of the model is not observed: tokens as they come, usage and cost all the same."""
+    """Without an observed SDK of the model: single tokens, usage and cost are recorded nevertheless."""
 
     def run() -> Any:
         with replay(exchanges(streams)) as server:
@@ -137,7 +137,7 @@ def test_a_tapped_graph_is_the_taps(installed: Installed) -> None:
 
 
 def test_graphs_within_nodes_and_tools_are_runs_below() -> None:
-    """A graph that is a node, one that a node runs, and one that a tool runs; in plain code, side by side."""
+    """A graph as a node, in a node, and in a tool; sync, concurrently."""
 
     def run() -> Any:
         inner = graph_of(say=asking(GenericFakeChatModel(messages=iter([AIMessage(f"no {i}") for i in range(3)]))))
@@ -310,7 +310,7 @@ def test_cancellation(how: str) -> None:
 
 
 def test_a_stream_that_the_loop_closes_at_its_end() -> None:
-    """It knows of one generator, as it does bare: two that close each other would be an error in its log."""
+    """The event loop knows one generator, as without observation; closing two of them would log an error."""
     complaints: list[Any] = []
     kept: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""litellm over a provider's server on this machine: told once, by litellm, and callers get the same."""
+"""litellm with a local provider: recorded once, by litellm, and callers get the same."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_stream_that_fails(name: str, breaks: bool) -> None:
 
 
 def _freed(sidecar: Sidecar) -> None:
-    """Threads of litellm's own may hold on to a stream that its consumer has left."""
+    """Threads of litellm may keep a reference to an abandoned stream."""
     until(lambda: gc.collect() >= 0 and not sidecar.stats().runs_in_progress)
 
 

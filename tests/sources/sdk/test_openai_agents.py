@@ -1,4 +1,4 @@
-"""The real OpenAI Agents SDK over a provider's server on this machine: runs, tools, hand-offs, and callers' view."""
+"""The real OpenAI Agents SDK with a local provider: runs, tools, hand-offs, and the callers' view."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def exchange(stream: bool, *outputs: dict[str, Any]) -> Exchange:
 
 @contextmanager
 def model(stream: bool, *answers: tuple[dict[str, Any], ...]) -> Iterator[Any]:
-    """A model of the SDK's own that gives these answers, one after the other."""
+    """Model of the Agents SDK with scripted answers."""
     import openai
 
     with replay([exchange(stream, *each) for each in answers]) as server:
@@ -73,7 +73,7 @@ def look(at: str) -> str:
 
 
 async def run(agent: Any, stream: bool, **options: Any) -> list[Any]:
-    """What the caller of a run sees."""
+    """View of a run's caller."""
     if not stream:
         result = await agents.Runner.run(agent, "Where?", **options)
         return [type(result), result.final_output, [type(item) for item in result.new_items], result.last_agent.name]
@@ -85,7 +85,7 @@ async def run(agent: Any, stream: bool, **options: Any) -> list[Any]:
 
 
 def both(make: Any, stream: bool, **options: Any) -> tuple[list[Any], Installed]:
-    """What a caller sees, which is the same bare and observed; and the log."""
+    """View of a caller, equal bare and observed; and the log."""
     views = []
     for observed in (False, True):
         memory = InMemoryExporter()
@@ -244,7 +244,7 @@ def test_a_model_that_no_sdk_tells_is_told_by_the_hooks(installed: Installed) ->
 
 
 def test_the_events_of_a_streamed_run_may_be_tapped() -> None:
-    """By whoever does not install: one run, with hand-offs as events."""
+    """Tapped without `install()`: one run, with hand-offs as events."""
     memory = InMemoryExporter()
 
     async def main(sidecar: sidestream.Sidecar) -> None:

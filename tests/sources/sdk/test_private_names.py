@@ -1,4 +1,4 @@
-"""Private names of the SDKs are there in the versions that are installed, and `doctor` tells which are not."""
+"""Private names of SDKs: present in the installed versions; `doctor` reports missing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_all_of_them_are_there() -> None:
 
 
 def test_one_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a version that has another, and without importing it."""
+    """In a version with another name, and without importing the SDK."""
     package = tmp_path / "openai"
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit\n")

@@ -1,4 +1,4 @@
-"""Realtime models of pydantic-ai without an agent: each connection is a run with what it used."""
+"""Realtime models of pydantic-ai without an agent: each connection is a run with its usage."""
 
 from __future__ import annotations
 

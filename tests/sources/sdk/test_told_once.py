@@ -1,4 +1,4 @@
-"""Who tells a call: an agent that makes it, a tapped stream, another SDK; and each call once."""
+"""Recording of each call exactly once: by an agent, a tapped stream, or another SDK."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.sdk_observed import EVENTS, JSON, Installed
 
 
 def exchanges(api: str, streams: list[bool]) -> list[Exchange]:
-    """One answer after the other, streamed or not."""
+    """Scripted answers, one after the other, streamed or not."""
     return [
         Exchange("POST", "http://x/", None, 200, EVENTS if each else JSON, streamed(api) if each else whole(api))
         for each in streams
@@ -43,7 +43,7 @@ def _messages(url: str) -> Model:
 
 
 class Own(OpenAIChatModel):
-    """A model of the program's own that asks the SDK itself."""
+    """Model of the program that calls the SDK."""
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
         await self.client.chat.completions.create(model=MODELS["chat"], messages=ASKED)
@@ -74,8 +74,8 @@ async def _consume(agent: Agent, how: str) -> None:
 @pytest.mark.parametrize("how", ["run", "run_stream_events"])
 @pytest.mark.parametrize("api", MODELS_OF_AGENTS)
 def test_an_agents_requests_are_the_agents(installed: Installed, api: str, how: str) -> None:
-    """The answer calls a tool, in which the program asks the SDK itself: that is a run below the tool's call."""
-    streaming = how != "run" or api == "messages"  # pydantic-ai streams what may take long
+    """The program calls the SDK inside a tool: a run below the tool call."""
+    streaming = how != "run" or api == "messages"  # pydantic-ai streams requests that may take long
     with replay(exchanges(api, [streaming])) as server, replay(exchanges("chat", [True])) as other:
         agent = Agent(MODELS_OF_AGENTS[api](server.url), name="outer", output_type=str)
 
@@ -91,7 +91,7 @@ def test_an_agents_requests_are_the_agents(installed: Installed, api: str, how: 
                 ]
             )
 
-        with suppress(Exception):  # there is no answer to the second request
+        with suppress(Exception):  # the second request has no answer
             asyncio.run(_consume(agent, how))
     outer, inner = installed.runs()
     assert [event.agent_name for event in (outer[0], inner[0])] == ["outer", None]
@@ -111,7 +111,7 @@ def test_so_they_are_in_run_stream(installed: Installed, api: str) -> None:
 
 
 def test_a_model_of_the_programs_own_is_the_agents_too(installed: Installed) -> None:
-    """What its `request` does is the agent's request, however many calls it makes."""
+    """All calls in a model's `request` belong to the agent's request."""
     with replay(exchanges("chat", [False, False])) as server:
         agent = Agent(_own(server.url), name="outer", tools=[])
         with suppress(Exception):
@@ -120,7 +120,7 @@ def test_a_model_of_the_programs_own_is_the_agents_too(installed: Installed) -> 
 
 
 def test_a_tapped_call_is_the_taps(installed: Installed) -> None:
-    """Awaited, made or entered by the tap."""
+    """Awaited, created or entered by the tap."""
     asked: Any = {"model": MODELS["chat"], "messages": ASKED}
 
     async def awaited(url: str) -> None:

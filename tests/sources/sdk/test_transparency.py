@@ -1,4 +1,4 @@
-"""Observed or not, the callers of an SDK get the same: classes, items, exceptions; and the log says what happened."""
+"""Callers of an SDK get the same classes, items and exceptions, observed or not; and the log is correct."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_leaving_early(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, way in WAYS.items() if way.is_async])
 def test_cancellation(name: str) -> None:
-    """While the answer is awaited, or in mid-stream."""
+    """During the wait for the answer, or in mid-stream."""
     way = WAYS[name]
     [(*_, end, over)] = cancelled(way, answer_of(way)).outlines()
     assert (end[1], over) == ("cancelled", ("run ends", "cancelled"))
@@ -90,7 +90,7 @@ def test_cancellation(name: str) -> None:
     "name", ["openai chat async stream", "anthropic messages async whole", "groq groq async stream"]
 )
 def test_a_limit_of_time(name: str) -> None:
-    """Although the client awaits the closing of its connection before it passes the cancellation on."""
+    """Although the client awaits the closing of its connection before it propagates the cancellation."""
     way = WAYS[name]
     [(*_, over)] = cancelled(way, answer_of(way), by_limit=True).outlines()
     assert over == ("run ends", "timed_out")

@@ -1,4 +1,4 @@
-"""pydantic-ai without an agent: `pydantic_ai.direct`, embeddings and images are on the books, once."""
+"""pydantic-ai without an agent: `pydantic_ai.direct`, embeddings and images are recorded once."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_refusal(installed: Installed) -> None:
 
 
 def test_the_model_of_the_caller_is_the_callers(installed: Installed) -> None:
-    """What observes is put around it within the call alone."""
+    """The observing wrapper exists within the call only."""
     own = TestModel()
     asyncio.run(model_request(own, ASKED))
     assert own.last_model_request_parameters is not None

@@ -1,4 +1,4 @@
-"""What the items of a tapped stream mean to the log."""
+"""Interpretation of a tapped stream's items."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_items_of_an_unknown_kind_are_custom_events_by_their_type(watching: Watc
     assert [custom.name for custom in customs] == ["delta", "end", "dict", "Thing"]
     *payloads, thing = [custom.payload for custom in customs]
     assert payloads == [{"type": "delta", "n": 1}, {"event": "end"}, {"n": 2}]
-    assert thing.endswith(".Thing>")  # the name of its type: its repr may do anything
+    assert thing.endswith(".Thing>")  # the type's name, because a repr may do anything
     assert watching.events("llm_start") == []
     assert watching.outcome() == "completed"
 
@@ -145,7 +145,7 @@ def test_events_of_another_process_become_a_run_here(watching: Watching) -> None
 
 
 def test_a_stream_that_tells_of_its_failure_has_failed(watching: Watching) -> None:
-    """Even if it then ends in good order."""
+    """Even if the stream then ends normally."""
     read(watching, [llm_chunk_event("a"), error_event("boom", "ValueError", where="model")])
     (end,) = watching.ends()
     assert (end.outcome, end.exception_type) == ("error", "ValueError")
@@ -243,7 +243,7 @@ def test_an_adapter_that_tells_nonsense_spoils_nothing_but_that(watching: Watchi
     assert list(watching.sidecar.tap(["a", "b"], adapter=nonsense)) == ["a", "b"]
     assert (watching.outcome(), watching.text()) == ("completed", "ab")
     assert watching.sidecar.stats().recording_errors == 2
-    watching.sidecar._recording_errors = 0  # as the fixture wants it
+    watching.sidecar._recording_errors = 0  # expected by the fixture
 
 
 # --- by name -------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_an_adapter_that_tells_nonsense_spoils_nothing_but_that(watching: Watchi
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A distribution with adapters, as pip lays it out."""
+    """Distribution with adapters, in pip's layout."""
     (tmp_path / "their_adapters.py").write_text(
         "def shout(item, record):\n    record.text(item.upper())\n"
         "class Theirs:\n"

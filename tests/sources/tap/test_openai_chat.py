@@ -1,4 +1,4 @@
-"""The real OpenAI client, streaming over HTTP from a small server on this machine, tapped."""
+"""The real OpenAI client, streaming over HTTP from a local server, tapped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ASKED: dict[str, Any] = {
 
 @contextmanager
 def serving(reply: Reply) -> Iterator[str]:
-    """The server in a thread of its own; gives its base URL."""
+    """Server in a thread of its own; yields its base URL."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -48,7 +48,7 @@ def serving(reply: Reply) -> Iterator[str]:
 def ask(
     watching: Watching, reply: Reply, each: Callable[[Any], bool | None] = lambda _: None, **about: Any
 ) -> list[Any]:
-    """The chunks that a consumer of the async client sees; `each` returns True to leave."""
+    """Chunks received by a consumer of the async client; `each` returns True to leave."""
 
     async def main(url: str) -> list[Any]:
         chunks = []
@@ -116,7 +116,7 @@ def test_a_consumer_that_leaves_in_mid_stream_has_abandoned_it(watching: Watchin
 
 
 def test_a_consumer_that_leaves_once_the_answer_is_complete_has_it_all(watching: Watching) -> None:
-    """Many leave at the finish reason, before the usage comes."""
+    """Many consumers leave at the finish reason, before the usage arrives."""
     ask(watching, Reply(text="a b"), lambda chunk: bool(chunk.choices and chunk.choices[0].finish_reason))
     assert (watching.outcome(), answer(watching).outcome) == ("completed", "ok")
 
@@ -251,7 +251,7 @@ def test_calls_without_ids_are_told_apart_by_their_names(watching: Watching) -> 
 
 
 def test_a_first_chunk_that_says_nothing_does_not_hide_what_the_stream_is(watching: Watching) -> None:
-    """Azure's has no choices, no object and no model, but what its content filter made of the prompt."""
+    """Azure's first chunk has no choices, object or model, but the content filter results of the prompt."""
     empty = {"id": "", "object": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
     used = {"prompt_tokens": 1000, "completion_tokens": 6}
     read(watching, empty, chunk({"content": "Hello"}), chunk({}, "stop", usage=used), adapter=None)

@@ -1,4 +1,4 @@
-"""Streams that the tap sees being opened, their times, and the protocols of what comes back."""
+"""Streams opened through the tap, their times, and the protocols of the returned iterators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ttft(watching: Watching) -> float | None:
 
 
 class Entered(Items):
-    """A stream that is a context manager, as those of the OpenAI and Anthropic clients are."""
+    """Stream that is a context manager, like those of the OpenAI and Anthropic clients."""
 
     entered = left = 0
 
@@ -56,7 +56,7 @@ class PlainEntered(PlainItems):
 
 
 async def asking(items: list[Any]) -> Entered:
-    """As a client's `create(stream=True)`: it returns when the provider begins to answer."""
+    """Like a client's `create(stream=True)`: returns when the provider starts to answer."""
     await asyncio.sleep(WAIT)
     return Entered(items)
 
@@ -219,7 +219,7 @@ def test_a_stream_that_is_a_context_manager_is_one_when_tapped(watching: Watchin
             async for _ in tapped:
                 if leaves:
                     break
-        assert watching.outcome() == ("abandoned" if leaves else "completed")  # without waiting for the collector
+        assert watching.outcome() == ("abandoned" if leaves else "completed")  # before any garbage collection
 
     asyncio.run(main())
     assert (stream.entered, stream.left) == (1, 1)
@@ -252,7 +252,7 @@ def test_leaving_by_an_exception_reaches_the_stream_which_may_swallow_it(watchin
 
 
 def test_a_manager_of_a_stream_is_entered_and_left_by_the_tap(watching: Watching) -> None:
-    """As an HTTP client's `stream()`."""
+    """Like an HTTP client's `stream()`."""
     acts: list[str] = []
 
     @asynccontextmanager
@@ -319,7 +319,7 @@ def test_a_manager_that_was_not_entered_says_what_to_do(watching: Watching, read
 
 @pytest.mark.parametrize("coroutine", [True, False])
 def test_the_streams_own_close_ends_the_run(watching: Watching, coroutine: bool) -> None:
-    """OpenAI's async streams have a `close` that is awaited, and no `aclose`."""
+    """OpenAI's async streams have an async `close`, and no `aclose`."""
     closed: list[str] = []
 
     class Client(AsyncIterator[str]):

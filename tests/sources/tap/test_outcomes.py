@@ -1,4 +1,4 @@
-"""How the run of a tapped stream ends, and whose child it is."""
+"""Outcome and parent of a tapped stream's run."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_closing_is_abandoned(watching: Watching, make: Any) -> None:
 
 
 def test_a_consumer_that_raises_has_abandoned_the_stream(watching: Watching) -> None:
-    """The stream is not blamed."""
+    """Not an error of the stream."""
 
     def consume() -> None:
         for _ in watching.sidecar.tap(gen(["a", "b"])):
@@ -126,7 +126,7 @@ def test_a_cancelled_task_is_a_cancelled_run(watching: Watching, generator: bool
 
 
 def test_a_pull_that_times_out_does_not_end_a_stream_that_goes_on(watching: Watching) -> None:
-    """As in a server that sends a heartbeat while a queue is empty."""
+    """As in a server that sends heartbeats while a queue is empty."""
     queue: asyncio.Queue[str | None] = asyncio.Queue()
 
     class Queued(AsyncIterator[str]):
@@ -215,7 +215,7 @@ def test_an_agent_run_by_a_tapped_generator_is_the_taps_child(watching: Watching
 
     async def main() -> None:
         async for _ in watching.sidecar.tap(workflow(), agent_name="outer"):
-            assert current_run() is None  # the consumer is not part of it
+            assert current_run() is None  # the consumer is outside of the run
 
     asyncio.run(main())
     outer, inner = watching.events("agent_start")
@@ -224,7 +224,7 @@ def test_an_agent_run_by_a_tapped_generator_is_the_taps_child(watching: Watching
 
 
 def test_a_stream_begun_by_a_handler_and_read_after_it_returned_keeps_its_parent(watching: Watching) -> None:
-    """As a web server does with a streaming response: in another task, after the handler."""
+    """As a web server handles a streaming response: in another task, after the handler."""
 
     async def main() -> None:
         async def handler() -> Any:

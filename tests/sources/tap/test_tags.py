@@ -1,4 +1,4 @@
-"""Tags of the runs that start inside a block."""
+"""Tags of runs that start inside a block."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_block_left_by_an_exception_is_left(watching: Watching) -> None:
 
 
 def test_a_block_may_be_left_in_another_context(watching: Watching) -> None:
-    """As a generator's is that the garbage collector closes."""
+    """As with a generator closed by the garbage collector."""
 
     def generator() -> Any:
         with watching.sidecar.tags(tenant="acme"):
@@ -110,7 +110,7 @@ def test_a_block_may_be_left_in_another_context(watching: Watching) -> None:
 
 
 class TestGenerators:
-    """A context variable that an async generator sets is its consumer's, too; a block of tags is not."""
+    """A context variable set by an async generator is visible to its consumer, in contrast to a block of tags."""
 
     @staticmethod
     async def of(watching: Watching, tenant: str) -> AsyncIterator[str]:
@@ -133,7 +133,7 @@ class TestGenerators:
         assert self.tenants(watching) == ["red"] * 6
 
     def test_what_its_consumer_starts_does_not(self, watching: Watching) -> None:
-        """While it stands at its `yield`, once it is left early, and once it is closed in another task."""
+        """Suspended at its `yield`, abandoned, or closed in another task."""
 
         async def main() -> None:
             async for _ in self.of(watching, "red"):
@@ -227,7 +227,7 @@ def test_tags_of_one_sidecar_are_not_those_of_another(watching: Watching) -> Non
     ],
 )
 def test_a_mistake_is_said_where_it_is_made(watching: Watching, tags: dict[str, Any], message: str) -> None:
-    """Both in the block and in the sidecar's settings; and no tag of such a block remains."""
+    """In a block and in the sidecar's settings; and no tag of such a block remains."""
     with pytest.raises(ConfigurationError, match=message), watching.sidecar.tags(**tags):
         pass
     with pytest.raises(ConfigurationError, match=message):
@@ -245,7 +245,7 @@ def test_blocks_within_blocks_are_bounded_together(watching: Watching) -> None:
 
 @given(value=st.text(max_size=600))
 def test_a_long_value_is_cut_and_never_an_error(value: str) -> None:
-    """It may come with each request of the application's own."""
+    """The value may come from a request to the application."""
     watching = Watching()
     with watching.sidecar as sidecar, sidecar.tags(tenant=value):
         run(watching)

@@ -1,4 +1,4 @@
-"""A tapped stream is the stream: whatever it gives and whatever is done with it, the consumer sees the same."""
+"""Transparency of taps: any stream behaves the same for its consumer."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ errors = st.sampled_from([ValueError, KeyError, RuntimeError, ExceptionGroup]).m
     lambda kind: kind("x", [ValueError()]) if kind is ExceptionGroup else kind("x")
 )
 items = st.lists(json_like | chat_like | st.builds(object) | errors, max_size=8)
-"""An exception among them is raised."""
+"""Exceptions among the items are raised."""
 acts = st.lists(st.sampled_from(["next", "next", "next", "close"]), max_size=12) | st.just(["next"] * 12)
 adapters = st.sampled_from([None, *BUILT_IN])
 
 
 def _kept(error: BaseException) -> Any:
-    """Without its traceback, which would keep the stream alive."""
+    """Exception without its traceback, which would keep the stream alive."""
     end = isinstance(error, StopIteration | StopAsyncIteration)
     return (type(error), error.args) if end else error.with_traceback(None)
 
@@ -62,7 +62,7 @@ async def _async(stream: Any, acts: list[str]) -> list[tuple[str, Any]]:
 
 
 def _same(bare: list[tuple[str, Any]], tapped: list[tuple[str, Any]]) -> bool:
-    """The very same objects, but for what ends an iteration."""
+    """The same objects, except for the exceptions that end an iteration."""
     return [what for what, _ in bare] == [what for what, _ in tapped] and all(
         a is b or (isinstance(a, tuple) and a == b) for (_, a), (_, b) in zip(bare, tapped, strict=True)
     )
@@ -96,7 +96,7 @@ def test_an_async_stream_gives_the_same(
 def test_every_stream_leaves_one_whole_run_in_the_log(
     items: list[Any], acts: list[str], adapter: str | None, make: Callable[..., Any]
 ) -> None:
-    """Once it is over or let go of: whatever it gave, whatever the adapter made of it, and every line is valid."""
+    """After the end of the stream, whatever its items and the adapter's results, every line is valid."""
     watching = Watching()
     with watching.sidecar as sidecar:
         _plain(sidecar.tap(make(items), adapter=adapter), acts)
@@ -106,7 +106,7 @@ def test_every_stream_leaves_one_whole_run_in_the_log(
 
 
 def test_the_stream_is_asked_only_when_its_consumer_asks(watching: Watching) -> None:
-    """Back-pressure: the tap holds nothing and asks for nothing ahead."""
+    """Back-pressure: the tap neither buffers nor prefetches."""
     asked = 0
 
     async def stream() -> AsyncIterator[int]:
@@ -127,7 +127,7 @@ def test_the_stream_is_asked_only_when_its_consumer_asks(watching: Watching) -> 
 
 
 def test_a_generator_is_driven_as_without_the_tap(watching: Watching) -> None:
-    """`send`, `throw` and `yield from` reach it, and its return value comes back."""
+    """`send`, `throw` and `yield from` reach the generator, and its return value is passed on."""
 
     def echo() -> Any:
         got = yield "ready"
@@ -176,7 +176,7 @@ def test_letting_go_of_a_tap_does_not_close_what_would_not_be_closed(watching: W
 
 
 def test_a_generators_cleanup_runs_when_it_would(watching: Watching) -> None:
-    """On break as on `aclose`, and its context variables stay its own."""
+    """On break as well as on `aclose`; its context variables stay separate."""
     cleaned: list[str] = []
 
     async def stream() -> AsyncIterator[str]:

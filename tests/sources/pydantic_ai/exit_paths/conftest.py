@@ -1,4 +1,4 @@
-"""What every test of the exit paths needs: a quiet pydantic-ai, and a garbage collector that is quick."""
+"""Fixtures for tests of exit paths: pydantic-ai without banner, and a fast garbage collector."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How a run can end: completed, in error, cancelled, timed out, abandoned. Each line of the tables is a run played with
-and without a sidecar in the modes named: its caller, its model and its process see the same, and its log is as told."""
+"""End of runs: completed, error, cancelled, timed out, abandoned. Each line of the tables is a run played with and"""
 
 from __future__ import annotations
 
@@ -55,15 +54,15 @@ from tests.support.scripted_model import (
 pytestmark = pytest.mark.scenario_04
 
 PULLED = ("run_stream_events", "node.stream", "override")
-"""Modes in whose body the caller has pydantic-ai's events."""
+"""Modes whose caller's body receives pydantic-ai's events."""
 BEHIND = ("run_stream_events", "override")
-"""Modes whose run goes on by itself while the caller is busy with an event."""
+"""Modes whose run continues while the caller is busy with an event."""
 ASYNC_WHOLE = ("run", "iter", "next")
 ASYNC_STREAMED = (*EVENTS, "run_stream", *UI)
 
 
 async def stuck_tool() -> str:
-    """Waits without end."""
+    """Wait endlessly."""
     await scene.get().wait()
     return "never"
 
@@ -106,7 +105,7 @@ LEAVING = [
         {
             (*PULLED, *TEXT, *UI): "llm:interrupted~ abandoned",
             ("iter",): "llm:ok abandoned",
-            ("run+handler",): "llm:ok final completed",  # the handler is done, the run is not
+            ("run+handler",): "llm:ok final completed",  # the handler has finished, the run continues
         },
     ),
     Case("breaks out at the last item", Play(text, breaks, 6), {TEXT: "llm:ok abandoned"}),
@@ -137,7 +136,7 @@ LEAVING = [
         {
             (*PULLED, *TEXT, *UI): "llm:interrupted~ abandoned",
             ("iter", "next"): "llm:ok abandoned",
-            ("run+handler",): "llm:cancelled~ error:run:CallerError error",  # the run called it
+            ("run+handler",): "llm:cancelled~ error:run:CallerError error",  # raised inside the run
         },
     ),
     Case(
@@ -171,7 +170,7 @@ def test_the_callers_own_exception_comes_back_as_it_was(mode: str) -> None:
 
 
 class _Token:
-    """A fresh cancellation token for each run, which someone beside the run pulls."""
+    """A new cancellation token for each run, cancelled by another task."""
 
     token: CancellationToken
 
@@ -185,7 +184,7 @@ class _Token:
 
 
 WAITED_FOR = ("run_stream", "run_stream_events", "node.stream", "ag_ui")
-"""Each of these takes its time, for a run's deadline must be far enough away for a busy machine to reach the wait."""
+"""Slow calls: the deadline of a run must leave a busy machine enough time to reach the wait."""
 
 
 def _brief() -> Mapping[str, Any]:
@@ -209,7 +208,7 @@ CANCELLED = [
         Play(text, is_cancelled, 2),
         {
             (*EVENTS, "run_stream"): "llm:cancelled~ cancelled",
-            UI: "llm:interrupted~ abandoned",  # the body is not within the run: what is left closes the events
+            UI: "llm:interrupted~ abandoned",  # the body is outside of the run, whose events are then closed
             ("next",): "llm:ok cancelled",
         },
     ),
@@ -339,7 +338,7 @@ def _unavailable() -> Exception:
 
 
 def fallback(*answers: list[Step]) -> Play:
-    """A fallback model over models that say `answers`."""
+    """Fallback model over models with `answers`."""
     return Play(
         lambda: agent_of(model=FallbackModel(*[scripted(each, name=f"function:{i}") for i, each in enumerate(answers)]))
     )
@@ -380,7 +379,7 @@ FAILING = [
         ),
         {
             WHOLE: "llm:ok error:run:UsageLimitExceeded error",
-            STREAMED: "llm:cancelled~ error:run:UsageLimitExceeded error",  # nobody blames the provider
+            STREAMED: "llm:cancelled~ error:run:UsageLimitExceeded error",  # not an error of the provider
         },
     ),
     Case(
@@ -424,7 +423,7 @@ def _is_bad(response: ModelResponse) -> bool:
 
 
 def _rejecting(*answers: list[Step]) -> Play:
-    """A fallback model that moves on from answers that are bad."""
+    """Fallback model that rejects bad answers."""
 
     def make() -> Agent[Any, Any]:
         models = [scripted(each, name=f"function:{i}") for i, each in enumerate(answers)]

@@ -1,5 +1,4 @@
-"""Time to first token: of what, and whose delay is in it. Times are compared with each other and with the delays that
-the test itself makes."""
+"""Time to first token: which token, and whose delay is included. Times are compared with each other and with delays"""
 
 from __future__ import annotations
 
@@ -18,11 +17,11 @@ from tests.support.scripted_model import Call, Pause, Scene, Think, agent_of
 pytestmark = pytest.mark.scenario_17
 
 LATE = 0.1
-"""Seconds that somebody takes."""
+"""Delay in seconds."""
 
 
 def _end(*answers: Any, mode: str = "run_stream_events", act: Any = None, at: int = 1, log: str = "") -> Any:
-    """The first `llm_end` of a run in which the model gives `answers`."""
+    """First `llm_end` of a run in which the model gives `answers`."""
     what = Play(lambda: agent_of(*answers, tools=[look]), act, at)
     return of(check(what, mode, log or "llm:ok final completed"), "llm_end")[0]
 

@@ -1,4 +1,4 @@
-"""What it means to observe an agent: it stays the agent it was, whatever is attached, detached or closed meanwhile."""
+"""Observation leaves an agent unchanged, whatever is attached, detached or closed meanwhile."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def memory() -> InMemoryExporter:
 
 
 def story(events: list[StreamEvent]) -> list[Any]:
-    """A log without ids and times: what happened."""
+    """Log without ids and times."""
     passing = {"duration_seconds", "trace_id", "span_id", "root_run_id", "offsets_us"}
     told: list[Any] = []
     for event in events:
@@ -135,7 +135,7 @@ def test_what_an_agent_is_given_later_works_and_is_seen(memory: InMemoryExporter
 
         result = made.run_sync(PROMPT, toolsets=[toolset])
     assert result.output == "A"
-    told = outline(memory.events).replace("later:ok late:ok", "late:ok later:ok")  # they ran side by side
+    told = outline(memory.events).replace("later:ok late:ok", "late:ok later:ok")  # concurrent tools
     assert told == "llm:ok late:ok later:ok llm:ok final completed"
     assert of(memory.events, "llm_start")[0].instructions == "Be kind."
     assert of(memory.events, "final_result")[0].output == "A"
@@ -248,7 +248,7 @@ def test_what_is_no_agent_cannot_be_observed(stranger: Any, memory: InMemoryExpo
 
 @dataclasses.dataclass
 class Extracting(AbstractCapability[Any]):
-    """Counts how often its tools are asked for."""
+    """Toolset that counts requests for its tools."""
 
     asked: int = 0
 
@@ -273,7 +273,7 @@ class Note(CustomEvent):
 
 
 class Meddling(AbstractCapability[Any]):
-    """Shouts, swallows one piece, and adds an event of its own."""
+    """Capability that changes text to upper case, drops a piece, and adds an event."""
 
     @property
     def has_wrap_run_event_stream(self) -> bool:

@@ -1,4 +1,4 @@
-"""Runs within runs, and many at once: each has its own log, knows whose it is, and is paid for once."""
+"""Nested and concurrent runs: each has its own log and its parent, and is billed once."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.support.scripted_model import Call, Stuck, Used, agent_of, scripted
 pytestmark = pytest.mark.scenario_06
 
 PRICED = "gpt-4o"
-"""A model whose price the offline list knows."""
+"""Model with a price in the offline list."""
 
 
 def parent_of(tool: Callable[..., Any], *calls: Call, **settings: Any) -> Agent[Any, Any]:
-    """An agent that calls `tool`, and then answers."""
+    """Agent that calls `tool`, and then answers."""
     model = scripted([Used(100, 10), *calls], [Used(200, 20), "so be it"], name=PRICED)
     return agent_of(model=model, name="parent", tools=[tool], **settings)
 
@@ -33,7 +33,7 @@ def child_of(*answers: Any, name: str = "child") -> Agent[Any, Any]:
 
 
 def observed(main: Callable[[Observe], Coroutine[Any, Any, Any]]) -> list[StreamEvent]:
-    """The log of what `main` runs with the agents that it has observed."""
+    """Log of the runs in `main` with the observed agents."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         asyncio.run(main(sidecar.observe))

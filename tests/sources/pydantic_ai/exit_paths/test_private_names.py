@@ -1,4 +1,4 @@
-"""Private names of the libraries: the installed versions have them, and an agent runs observed where one is gone."""
+"""Private names of libraries: present in the installed versions; without one, an agent still runs observed."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ GONE = [
     (abstract.AbstractAgent, "_infer_name", "Agent._infer_name"),
     (sys, "_current_frames", "sys._current_frames"),
 ]
-"""Names that an agent's run does without, so that they can be taken from the library; and their probes."""
+"""Names that are not essential for a run, so that the test can remove them; and their probes."""
 
 
 @pytest.fixture(params=GONE, ids=lambda case: case[1])
 def gone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The probe of a name that is gone."""
+    """Probe of a missing name."""
     owner, name, probe = request.param
     monkeypatch.delattr(owner, name)
     diagnostics.forget()
@@ -48,7 +48,7 @@ def gone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def observed_run() -> list[str]:
-    """Types of the events of an agent's run."""
+    """Event types of an agent's run."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         agent = Agent(TestModel(), name="helper", capabilities=[sidecar.capability])

@@ -1,4 +1,4 @@
-"""What a provider does by itself: its own tools, hidden thinking, realtime sessions."""
+"""Actions of a provider: its own tools, hidden thinking, realtime sessions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _played(*, streamed: bool, content: str = "full") -> InMemoryExporter:
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("content", ["full", "none"])
 def test_server_side_tools_are_tool_calls_of_the_run(streamed: bool, content: str) -> None:
-    """With and without arguments, with and without a word of what they returned."""
+    """With and without arguments, with and without a return part."""
     memory = _played(streamed=streamed, content=content)
     starts = [(each.data.tool_name, each.data.tool_call_id, each.data.executed_by) for each in memory.of("tool_start")]
     assert starts == [("web_search", "s1", "provider"), ("file_search", "s2", "provider")]
@@ -80,4 +80,4 @@ def test_hidden_thinking_has_a_line_and_a_time() -> None:
         run_to_its_end(agent, streamed=True)
     [thought] = [each.data for each in memory.of("llm_chunk") if each.data.kind == "thinking"]
     assert (thought.text, thought.lengths) == ("", [0, 0])
-    assert len(thought.offsets_us) == 2  # its beginning and its end
+    assert len(thought.offsets_us) == 2  # its start and its end

@@ -1,4 +1,4 @@
-"""A realtime session: a run that listens and talks for as long as it is open. Its provider here is scripted."""
+"""Realtime session: a run that lasts as long as the session. The provider is scripted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def agent() -> AnyAgent:
 
 
 def both(consume: Consume, *answers: Sequence[Any]) -> list[StreamEvent]:
-    """The log of a session that `consume` uses; the same is seen without a sidecar."""
+    """Log of a session used by `consume`, whose view is the same without a sidecar."""
 
     def play(observe: Observe) -> Any:
         names: dict[str, str] = {}

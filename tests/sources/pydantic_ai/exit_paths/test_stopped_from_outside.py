@@ -1,4 +1,4 @@
-"""Outcomes of runs that are ended from outside: by a cancellation, a limit of time, a signal, a hidden failure."""
+"""Outcomes of runs stopped from outside: by a cancellation, a time limit, a signal, or a hidden failure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_limit_of_time_that_has_not_passed_is_no_time_out(use: Use) -> None:
 @pytest.mark.parametrize("turns", range(40))
 @pytest.mark.parametrize("use", [_stream, _events])
 def test_a_run_that_is_cancelled_in_its_first_turns_is_cancelled(use: Use, turns: int) -> None:
-    """Whether pydantic-ai tells it, or leaves its own task behind for the garbage collector, as it does unobserved."""
+    """Whether pydantic-ai reports the end, or leaves its task to the garbage collector, as it does unobserved."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         agent = _observed(sidecar)
@@ -141,7 +141,7 @@ def test_a_provider_s_failure_that_the_program_catches_inside_the_stream_is_an_e
 
 
 def test_a_cancellation_that_a_tool_lets_out_is_the_tool_s_failure() -> None:
-    """Scopes of an MCP client do that, though nobody has cancelled the task."""
+    """Cancel scopes of an MCP client do this, although the task was not cancelled."""
 
     def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         return ModelResponse(parts=[ToolCallPart("leaky", {}) if len(messages) == 1 else TextPart("done")])

@@ -1,5 +1,4 @@
-"""Streams that do not end where they began: closed in another task, pulled by many, handed to a web server, dropped.
-What pydantic-ai itself complains about then, it complains about without a sidecar too."""
+"""Streams that end elsewhere than they started: closed in another task, pulled by several, served by a web server,"""
 
 from __future__ import annotations
 
@@ -159,7 +158,7 @@ def test_dropped_when_the_loop_ends_is_abandoned(stream: Any) -> None:
         await anext(kept[-1])
 
     log = outline(consumed(stream, consume, orderly=False))
-    # What was used until then stays in a history that nobody completes any more.
+    # The usage so far remains in a history that is never completed.
     assert log == LEFT.get(stream, "llm:interrupted abandoned")
 
 
@@ -195,7 +194,7 @@ def test_a_thread_of_its_own_for_each_run() -> None:
 
 
 class _Server:
-    """An ASGI server of one request: it runs the application, and takes what it sends."""
+    """ASGI server for a single request: runs the application, and collects its messages."""
 
     def __init__(self, *, leave_after: int | None = None) -> None:
         self.body = b""
@@ -215,7 +214,7 @@ class _Server:
     async def serve(self, app: Callable[..., Awaitable[None]]) -> None:
         scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
         scope["asgi"] = {"version": "3.0", "spec_version": "2.3"}
-        # As real servers do: each request in a task, and so in a context, of its own.
+        # Like real servers, each request runs in a task and context of its own.
         await asyncio.create_task(app(scope, self.receive, self.send))  # type: ignore[arg-type]
 
 

@@ -1,5 +1,5 @@
-"""What becomes of tool calls and of outputs: accepted, refused, retried, put off. Each line of the tables is a run
-played with and without a sidecar in the modes named."""
+"""Outcomes of tool calls and outputs: accepted, refused, retried, deferred. Each line of the tables is a run played
+with and without a sidecar in the named modes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.support.scripted_model import Call, agent_of, scene
 pytestmark = [pytest.mark.scenario_01, pytest.mark.scenario_04]
 
 BUT_TEXT = (*WHOLE, *EVENTS, *UI)
-"""All modes but `run_stream()`, which ends with the first output it sees."""
+"""All modes except `run_stream()`, which ends with the first output."""
 
 ARGS = '{"x": 1}'
 ANSWERED = ["b"]
@@ -62,7 +62,7 @@ def in_turn(x: int) -> Any:
         turns = scene.get().turns
         if x > 1:
             await turns[x - 1].wait()
-        for _ in range(50):  # far enough apart that no two are done at one look
+        for _ in range(50):  # long enough to complete in different iterations
             await asyncio.sleep(0)
         turns[x].set()
         return x
@@ -97,19 +97,19 @@ async def asks(x: int) -> int:
 
 
 def calling(tool: Any, *more: Any, args: str = ARGS) -> Play:
-    """A model that calls `tool`, and then answers; with `more` answers in between."""
+    """Model that calls `tool`, and then answers; with `more` answers in between."""
     name = tool if isinstance(tool, str) else tool.__name__
     tools = [add] if isinstance(tool, str) else [tool]
     return Play(lambda: agent_of([Call(name, args)], *more, ANSWERED, tools=tools))
 
 
 def deferring(*calls: Call, **settings: Any) -> Play:
-    """A run that may end with tools for others to execute."""
+    """Run that may end with deferred tools."""
     return Play(lambda: agent_of(calls, ANSWERED, output_type=[str, DeferredToolRequests], **settings))
 
 
 def resumed(results: DeferredToolResults) -> Play:
-    """A run that goes on with `results` of the call that the last one put off."""
+    """Run that continues with `results` of the deferred call."""
 
     def ask() -> Mapping[str, Any]:
         call = ToolCallPart("add", ARGS, tool_call_id="call-1")
@@ -200,7 +200,7 @@ TOOLS = [
     Case(
         "done elsewhere",
         resumed(DeferredToolResults(calls={"call-1": 2})),
-        {ALL: "llm:ok final completed"},  # nothing ran here
+        {ALL: "llm:ok final completed"},  # no tool ran here
     ),
 ]
 
@@ -273,7 +273,7 @@ def words(text: str) -> list[str]:
 
 
 def validated(refuses: Any) -> Play:
-    """A run that answers `a`, then `b`, before a validator."""
+    """Run with the answers `a` and `b` in front of a validator."""
 
     def make() -> Agent[Any, Any]:
         agent = agent_of(["a"], ["b"])

@@ -1,4 +1,4 @@
-"""Whose doing the end of a run was, where the exception that ends it does not say so."""
+"""Cause of a run's end if the exception does not reveal it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def breaks(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator
 
 
 def test_a_failure_of_the_provider_that_the_program_catches_is_an_error() -> None:
-    """Within `async with run_stream()`: the block is then left as by a caller that has read enough."""
+    """Within `async with run_stream()`: the block is then left as by a caller that has finished."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         agent = sidecar.observe(Agent(FunctionModel(stream_function=breaks)))
@@ -41,7 +41,7 @@ def test_a_failure_of_the_provider_that_the_program_catches_is_an_error() -> Non
 
 
 async def leaks() -> Any:
-    """As the cancel scope of a client does that is torn down beneath its caller."""
+    """As the cancel scope of a client torn down below its caller does."""
     inner = asyncio.ensure_future(asyncio.sleep(10))
     asyncio.get_running_loop().call_soon(inner.cancel)
     await inner
@@ -92,7 +92,7 @@ async def says(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[s
 
 @pytest.mark.parametrize("turns", range(4, 40))
 def test_a_consumer_that_is_cancelled_in_its_first_turns_is_cancelled(turns: int) -> None:
-    """Before pydantic-ai tells its hooks of failures, too."""
+    """Also before pydantic-ai reports failures to its hooks."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         agent = sidecar.observe(Agent(FunctionModel(stream_function=says)))
@@ -111,5 +111,5 @@ def test_a_consumer_that_is_cancelled_in_its_first_turns_is_cancelled(turns: int
             return task.cancelled()
 
         cancelled = asyncio.run(main())
-    if cancelled:  # else the run was over before
+    if cancelled:  # otherwise the run had already ended
         assert [end.data.outcome for end in memory.of("agent_end")] == ["cancelled"]

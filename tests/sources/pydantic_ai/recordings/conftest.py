@@ -1,4 +1,4 @@
-"""Recordings, and how to watch an agent run against them."""
+"""Recordings, and helpers for running an agent against them."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.support.recordings import recording as recording
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clients talk to 127.0.0.1, whatever proxy the machine is set to use."""
+    """Bypass any configured proxy for 127.0.0.1."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

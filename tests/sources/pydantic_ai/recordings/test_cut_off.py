@@ -1,5 +1,5 @@
-"""Streams that the provider cuts off in the middle: the caller gets the client's exception unchanged, the log says
-error, tells the deltas that came, and counts only what the provider had counted by then."""
+"""Streams cut off by the provider: the caller gets the client's exception unchanged; the log has the outcome
+`error`, the received deltas, and only the usage counted by then."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class CutOff:
     observed: Seen
     events: list[StreamEvent]
     arrived: Answer
-    """What the events that arrived whole amount to."""
+    """Answer in the events that arrived completely."""
     request: LoggedRequest
 
 
 class Cut(NamedTuple):
-    """Where the connection ends, and how."""
+    """Position and kind of the connection's end."""
 
     share: float
-    """Of the body's bytes."""
+    """Position in bytes of the body."""
     how: Literal["reset", "close"]
 
 
-# Before the first event is whole, between, within the last with content or usage, after all that counts.
+# Before the first complete event, between events, within the last event with content or usage, and after all of them.
 CUTS = [
     Cut(0.0, "reset"),
     Cut(0.01, "close"),
@@ -110,7 +110,7 @@ def test_the_error_stands_after_the_deltas_that_came_before_it(cut_off: CutOff) 
 def test_usage_is_what_had_been_counted_by_then_and_is_marked_as_partial(cut_off: CutOff) -> None:
     end = cut_off.request.end
     if cut_off.arrived.usage:
-        # The client may have failed before it handed the last event on; then the usage before it stands, or none.
+        # If the client failed before it passed the last event on, the earlier usage counts, or none.
         assert end.usage_source == "partial"
         assert_usage(end.usage, cut_off.arrived.usage)
     else:

@@ -1,5 +1,5 @@
-"""A consumer that leaves, or is cancelled, in the middle of a slow stream from a real client: the caller sees what it
-would see without the sidecar, the provider is not blamed, and what was used until then is counted."""
+"""Consumer that leaves, or is cancelled, in the middle of a slow stream from a real client: the caller's view is the
+same as without a sidecar, the provider is not blamed, and the usage so far is counted."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ pytestmark = [pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWa
 
 
 DELTAS = 5
-"""The consumer acts at this delta."""
+"""Delta at which the consumer acts."""
 SENT = {
     "openai-agent-tools-stream": 8,
     "openai-responses-tool-stream": 8,
     "anthropic-thinking-stream": 12,
     "groq-tool-use-failed-stream": 12,
 }
-"""By recording: events after which the provider falls silent, in the middle of a part."""
+"""Number of events, by recording, after which the provider falls silent in the middle of a part."""
 
 
 class ConsumerError(Exception):
-    """Raised in the body of the caller's loop."""
+    """Error raised in the body of the caller's loop."""
 
 
 @dataclass
 class Scene:
-    """A consumer in the middle of a stream."""
+    """Consumer in the middle of a stream."""
 
     server: ReplayServer
     seen: Seen
     cancel: Callable[[], bool]
 
     async def all_has_come(self) -> None:
-        """Until the provider has fallen silent and the consumer has got what there is."""
+        """Wait until the provider has fallen silent, and the consumer has received everything sent."""
         await asyncio.to_thread(self.server.holding.wait)
         calm, count = 0, -1
         while calm < 4:
@@ -85,11 +85,11 @@ class Left:
     observed: Seen
     events: list[StreamEvent]
     sent: Answer
-    """What the provider had sent."""
+    """Events sent by the provider."""
 
 
 def play(recorded: RecordedAgent, exchange: Exchange, act: Act, observe: Observe) -> Seen:
-    """A run in which the consumer does `act` at its `DELTAS`th delta."""
+    """Run in which the consumer does `act` at delta number `DELTAS`."""
 
     async def main(server: ReplayServer, seen: Seen) -> None:
         deltas = 0
@@ -127,7 +127,7 @@ def play_both(recording: ReadRecording, name: str, act: Act) -> Left:
 
 
 def assert_log(left: Left, run: str, request: str) -> None:
-    """One run and one request, ended so; the deltas are the first of those sent, the usage what was counted."""
+    """Assert one run with one request and this outcome, the first of the sent deltas, and the counted usage."""
     assert_whole(left.events, run)
     (logged,) = requests_of(left.events)
     assert logged.end.outcome == request

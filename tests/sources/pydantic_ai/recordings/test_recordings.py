@@ -1,5 +1,5 @@
-"""Recorded provider streams through the real provider clients: the caller sees the same with and without the sidecar,
-and the log is exact to the recording."""
+"""Recorded provider streams through real clients: the caller's view is the same with and without a sidecar, and the
+log matches the recording exactly."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ RETRIES = "groq-tool-use-failed-stream"
 
 @dataclass
 class Case:
-    """A recording, and what two runs against it gave."""
+    """Recording, and two runs against it."""
 
     recorded: RecordedAgent
     exchanges: list[Exchange]
     answers: list[Answer]
-    """What the raw recording says."""
+    """Answers in the raw recording."""
     bare: Seen
     observed: Seen
     events: list[StreamEvent]
-    """The log of the observed run."""
+    """Log of the observed run."""
     requests: list[LoggedRequest]
 
     @property
@@ -89,7 +89,7 @@ def _tool_names(body: dict[str, Any]) -> list[str]:
 
 
 def test_a_recording_is_read_alike_in_whatever_pieces_it_arrives(recording: ReadRecording) -> None:
-    recorded = BY_NAME["anthropic-cache-usage-stream"]  # holds a character of four bytes
+    recorded = BY_NAME["anthropic-cache-usage-stream"]  # contains a four-byte character
     exchanges = recording(recorded.recording)
     in_pieces, events = watch_observed(recorded, exchanges, Delivery(piece_bytes=11))
     assert in_pieces.comparable() == watch(recorded, exchanges).comparable()

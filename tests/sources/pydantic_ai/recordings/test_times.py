@@ -1,5 +1,5 @@
-"""Time to first token over real HTTP: the provider's delay is in it, the consumer's is not. Times are compared with
-each other and with what the test itself measured, never with a number of seconds that a busy machine would break."""
+"""Time to first token over real HTTP: includes the provider's delay, and excludes the consumer's. Times are compared
+with each other and with the test's own measurements, never with absolute durations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.recorded_run_log import LoggedRequest, requests_of
 pytestmark = [pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWarning"), pytest.mark.scenario_17]
 
 DELAY = 0.3
-"""Seconds that the provider, or the consumer, takes its time."""
+"""Delay of the provider or the consumer in seconds."""
 
 
 RECORDED = BY_NAME["anthropic-thinking-stream"]
@@ -86,7 +86,7 @@ def test_the_consumers_hold_and_the_providers_wait_are_told_apart(recording: Rea
 
 def test_a_pause_in_the_stream_is_its_longest_gap(recording: ReadRecording) -> None:
     end = _request(recording, Delivery(pauses={40: DELAY})).end
-    # Half: while the provider paused, the client may still have been busy with what had come before.
+    # Half, because during the provider's pause the client may still process earlier data.
     assert DELAY / 2 < end.gap_max_seconds <= end.provider_wait_seconds
     assert end.time_to_first_token_seconds["thinking"] < end.gap_max_seconds
 
@@ -129,5 +129,5 @@ def test_the_times_of_the_deltas_are_those_of_their_arrival(recording: ReadRecor
     delay = 0.006
     request = _request(recording, Delivery(delay=delay))
     times = sorted(t for times in request.times().values() for t in times)
-    # Half, for the same reason: the first of them may have been taken late.
+    # Half, because the first of them may have been received late.
     assert times[-1] - times[0] > delay * (len(times) - 1) / 2

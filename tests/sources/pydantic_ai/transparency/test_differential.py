@@ -1,5 +1,4 @@
-"""Any program, with and without a sidecar: what its caller sees, what its model is asked and what the process hears is
-the same, and its log is whole. `SIDESTREAM_DIFFERENTIAL_EXAMPLES` sets how many programs are tried in each mode."""
+"""Random programs with and without a sidecar: the views of caller, model and process are the same, and the log is"""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ MODES = ["run", "run+handler", "run_stream", "run_stream_events", "iter", "next"
 
 
 class ProviderError(Exception):
-    """The provider's own."""
+    """Exception of the provider."""
 
 
 # --- tools, by what they do ------------------------------------------------------------------------------------------
@@ -67,7 +66,7 @@ answers = st.lists(st.lists(steps, min_size=1, max_size=5), min_size=1, max_size
 
 
 def _with_ids(answer: list[Step], number: int) -> list[Step]:
-    """One call an answer, and each with an id of its own: what runs at the same time ends in no order of its own."""
+    """One call per answer, each with a unique id, because concurrent calls end in any order."""
     kept: list[Step] = []
     for step in answer:
         if not isinstance(step, Call):
@@ -79,7 +78,7 @@ def _with_ids(answer: list[Step], number: int) -> list[Step]:
 
 @st.composite
 def programs(draw: st.DrawFn) -> Play:
-    """An agent, its model and its caller."""
+    """Agent, its model and its caller."""
     said = [_with_ids(answer, number) for number, answer in enumerate(draw(answers))]
     act = draw(st.sampled_from([None, None, breaks, raises, is_cancelled]))
     limit = draw(st.sampled_from([None, None, UsageLimits(request_limit=2), UsageLimits(output_tokens_limit=4)]))
@@ -114,5 +113,5 @@ def test_any_program_is_the_same_with_a_sidecar(mode: str, program: Play) -> Non
     asked = ["stream" if data.streaming else "request" for data in of(events, "llm_start")]
     assert asked == observed.calls
     if mode in EVENTS and not (mode == "run+handler" and program.act is not None):
-        # A handler that stops listening to one answer still hears the next, so that what it heard is no beginning.
+        # A handler that leaves one answer still receives the next, so its items are not a prefix.
         assert_pieces(events, observed.pieces)
