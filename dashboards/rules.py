@@ -123,9 +123,9 @@ ALERTS = (
         after="5m",
         severity="page",
         summary="{{ $value | humanizePercentage }} of the runs of agent {{ $labels.agent }} fail",
-        runbook="More than 5 % of an agent's runs end in an error or run out of time. Open the board Tools and agents "
-        "for it: a tool that fails, or retries that run out, show there. Open Streaming latency: failed requests by "
-        "provider. The runs themselves are in the log pages: filter by agent and outcome.",
+        runbook="More than 5 % of an agent's runs end in an error or time out. On the board Tools and agents, look "
+        "for failing tools and exhausted retries of this agent; on Streaming latency, for failed requests by "
+        "provider. To read the runs, open the list of runs in sidestream serve and filter by agent and outcome.",
     ),
     Alert(
         "SidestreamRunsGivenUp",
@@ -133,9 +133,9 @@ ALERTS = (
         after="10m",
         severity="ticket",
         summary="{{ $value | humanizePercentage }} of the runs of agent {{ $labels.agent }} are given up by the caller",
-        runbook="Callers cancel runs, or stop reading them. Mostly people do not wait any longer: look at the time to "
-        "first token and at the duration of runs. A time-out of the caller's that is too tight looks the same; so does "
-        "a client that loses its connection.",
+        runbook="Callers cancel more than 30 % of an agent's runs, or stop reading them. Usually people stop "
+        "waiting: check the time to first token and the duration of runs. Other causes are a caller's time-out that "
+        "is too short, and clients that lose their connection.",
     ),
     Alert(
         "SidestreamFirstTokenSlow",
@@ -143,9 +143,10 @@ ALERTS = (
         after="10m",
         severity="ticket",
         summary="5 of 100 streams of {{ $labels.model }} say nothing for {{ $value | humanizeDuration }}",
-        runbook="Open Streaming latency. Is it one model or provider, or all? If the time to first chunk is short and "
-        "the time to first text is long, the model reasons: ask for less effort. If input tokens have grown, the "
-        "prompt has. Else it is the provider: see its status page, or fall back to another model.",
+        runbook="The 95th percentile of the time to first token exceeds 10 seconds. On the board Streaming latency, "
+        "check whether one model or provider is affected, or all. If the time to first chunk is short and the time "
+        "to first text is long, the model reasons: lower the reasoning effort. If input tokens have grown, shorten "
+        "the prompt. Otherwise the provider is slow: check its status page, or fall back to another model.",
     ),
     Alert(
         "SidestreamStreamsStall",
@@ -153,9 +154,9 @@ ALERTS = (
         after="10m",
         severity="ticket",
         summary="{{ $value | humanize }} stalls per request in streams of {{ $labels.model }}",
-        runbook="Streams of this model stand still in their middle for longer than stall_seconds. The program is not "
-        "to blame: its own slowness is not counted. Look at the gaps between chunks by model, and at the network "
-        "between you and the provider (a proxy that buffers?).",
+        runbook="Streams of this model pause for longer than stall_seconds. The program's own delays are not "
+        "counted. Check the gaps between chunks by model, and the network between the program and the provider, such "
+        "as a proxy that buffers.",
     ),
     Alert(
         "SidestreamCostBurnsFast",
@@ -163,9 +164,10 @@ ALERTS = (
         after="2m",
         severity="page",
         summary="{{ $labels.job }} spends {{ $value | humanize }} US dollars an hour, ten times the budget's pace",
-        runbook="In one hour more than 1.3 % of the budget of 30 days was spent, and it goes on. Open Cost and tokens: "
-        "which agent and model? Then Tools and agents: requests per run show an agent that goes in circles. Stop it, "
-        "or give it usage limits. The budget is the rule sidestream:budget_usd:30d.",
+        runbook="In one hour, more than 1.3 % of the budget for 30 days was spent, and spending continues. On the "
+        "board Cost and tokens, find the agent and model. On Tools and agents, requests per run show an agent that "
+        "goes in circles. Stop that agent, or give it usage limits. The budget is the rule "
+        "sidestream:budget_usd:30d.",
     ),
     Alert(
         "SidestreamCostBurnsSlowly",
@@ -173,8 +175,8 @@ ALERTS = (
         after="15m",
         severity="ticket",
         summary="{{ $labels.job }} spends {{ $value | humanize }} US dollars an hour, twice the budget's pace",
-        runbook="At this pace the budget of 30 days is spent in 15. Open Cost and tokens: has traffic grown, or the "
-        "cost of a run? Cache hits that have fallen and prompts that have grown are the usual causes.",
+        runbook="At this pace, the budget for 30 days is spent in 15. On the board Cost and tokens, check whether "
+        "traffic has grown, or the cost per run. Usual causes are fewer cache hits and longer prompts.",
     ),
     Alert(
         "SidestreamModelUnpriced",
@@ -182,8 +184,8 @@ ALERTS = (
         after="0m",
         severity="ticket",
         summary="The price of {{ $labels.model }} ({{ $labels.provider }}) is not known: its cost is missing",
-        runbook="Requests used tokens of a model that the offline price list does not know, so every sum of cost is "
-        "too low. Update genai-prices, or give the price: Sidecar(prices={'model': ModelPrice(…)}).",
+        runbook="Requests used tokens of a model without a price in the offline price list, so every sum of cost is "
+        "too low. Update genai-prices, or set the price: Sidecar(prices={'model': ModelPrice(…)}).",
     ),
     Alert(
         "SidestreamEventsDropped",
@@ -191,10 +193,12 @@ ALERTS = (
         after="0m",
         severity="ticket",
         summary="Exporter {{ $labels.exporter }} dropped {{ $value | humanize }} events ({{ $labels.reason }})",
-        runbook="What this exporter was to deliver is incomplete; agents and other exporters are not affected. "
-        "overflow: the sink is slower than the agents, or away: see the queue on Sidecar health. error: the exporter "
-        "has a bug. rejected: the sink refuses events. shutdown: the program ended before all was delivered: raise "
-        "close_timeout. Fill the gap from the JSONL log: sidestream replay.",
+        runbook="The data of this exporter is incomplete. Agents and other exporters are not affected. Reasons: "
+        "overflow: the destination is unreachable, or slower than the agents; see the queue on Sidecar health. "
+        "error: the exporter has a bug. refused and rejected: the destination does not accept events. "
+        "shutdown: the program ended before "
+        "everything was delivered; raise close_timeout. To send the missing events from the JSONL log, use "
+        "sidestream replay.",
     ),
     Alert(
         "SidestreamExporterFails",
@@ -202,8 +206,9 @@ ALERTS = (
         after="5m",
         severity="ticket",
         summary="Exporter {{ $labels.exporter }} of {{ $labels.instance }} has failed for five minutes",
-        runbook="Its sink is away: nothing is delivered, events wait, and once the buffer is full chunks are dropped. "
-        "Look at the program's own log for the exception's type. Bring the sink back; what waits is delivered then.",
+        runbook="The destination of this exporter is unreachable. Events wait, and once the buffer is full, chunks "
+        "are dropped. The program's own log has the type of the exception. Waiting events are delivered once the "
+        "destination is reachable again.",
     ),
     Alert(
         "SidestreamExporterHangs",
@@ -212,8 +217,8 @@ ALERTS = (
         severity="ticket",
         summary="Exporter {{ $labels.exporter }} of {{ $labels.instance }} has been in one call for "
         "{{ $value | humanizeDuration }}",
-        runbook="The call of an exporter does not return. Agents do not notice, other exporters neither, but its "
-        "events wait and will be dropped. Give the exporter's connection a time-out.",
+        runbook="A call of this exporter does not return. Agents and other exporters are not affected, but the "
+        "events of this exporter wait and will be dropped. Set a time-out for its connection.",
     ),
     Alert(
         "SidestreamRecordingErrors",
@@ -221,8 +226,8 @@ ALERTS = (
         after="0m",
         severity="ticket",
         summary="Sidestream itself failed {{ $value | humanize }} times while recording runs of {{ $labels.job }}",
-        runbook="No run noticed, but parts of what it did are missing from the log. It is a bug of Sidestream's: the "
-        "program's own log has its traceback. Please report it.",
+        runbook="Parts of some runs are missing from the log. The runs themselves are not affected. This is a bug in "
+        "Sidestream: please report it with the traceback in the program's own log.",
     ),
     Alert(
         "SidestreamTargetDown",
@@ -230,9 +235,9 @@ ALERTS = (
         after="5m",
         severity="ticket",
         summary="{{ $labels.instance }} of {{ $labels.job }} has not been read for five minutes",
-        runbook="Prometheus still has this target and gets no page from it: the program has died or hangs, its port "
-        "has changed, or the page takes longer than the scrape's time-out. See Status, Targets in Prometheus for the "
-        "reason. A program that was taken away on purpose is no target any more and raises nothing.",
+        runbook="Prometheus knows this target, but cannot scrape it: the program has ended or hangs, its port has "
+        "changed, or the page takes longer than the scrape timeout. Status, Targets in Prometheus shows the reason. "
+        "A program that was removed from the scrape configuration does not trigger this alert.",
     ),
     Alert(
         "SidestreamNotScraped",
@@ -240,8 +245,9 @@ ALERTS = (
         after="5m",
         severity="page",
         summary="No metrics of any sidecar have been read for five minutes",
-        runbook="Either no program with a sidecar runs, or Prometheus does not reach it. Open /metrics of one by hand; "
-        "see Status, Targets in Prometheus. The exporter listens on 127.0.0.1 unless told: prometheus:0.0.0.0:9464.",
+        runbook="No program with a sidecar is running, or Prometheus cannot reach it. Open /metrics of a program by "
+        "hand, and see Status, Targets in Prometheus. The exporter listens on 127.0.0.1 by default; to listen on all "
+        "addresses, use prometheus:0.0.0.0:9464.",
     ),
 )
 
@@ -282,13 +288,15 @@ def _recorded(group: str, records: Sequence[Record]) -> list[str]:
 def alerts_page() -> str:
     """Markdown of the page `docs/alerts.md`: every alert with its runbook."""
     parts = [
-        "# The alerts, and what to do\n",
-        "Made from `dashboards/rules.py` by `python -m dashboards.build`. `page`: someone is to look at once; "
-        "`ticket`: in the course of the day.",
+        "# Alerts\n",
+        "Each alert of `sidestream.rules.yaml`, with its causes and remedies. The severity `page` needs attention at "
+        "once, `ticket` within the day. [Dashboards](dashboards.md#alerts) has a summary of the conditions, and the "
+        "installation.\n\n"
+        "This page is generated from `dashboards/rules.py` by `python -m dashboards.build`.",
     ]
     for alert in ALERTS:
-        held = "at once" if alert.after == "0m" else f"after {alert.after}"
-        parts.append(f"\n## {alert.name}\n\n*{alert.severity}, {held}*\n\n{alert.runbook}\n")
+        held = "fires at once" if alert.after == "0m" else f"fires if the condition holds for {alert.after}"
+        parts.append(f"\n## {alert.name}\n\n*Severity {alert.severity}; {held}.*\n\n{alert.runbook}\n")
         parts.append(f"```promql\n{alert.expr}\n```")
     return "\n".join(parts) + "\n"
 
