@@ -75,7 +75,7 @@ def play(name: str) -> dict[str, Any]:
         ("scores.py", r"\{'helpful': False\}: \['that was not my question'\]", ["completed", "completed"]),
         (
             "run_again.py",
-            r"at run_again.py in price_of\nagain: KeyError\('lamp'\)\nmended: run .* has 1 requests in the log",
+            r"at run_again.py in price_of\nagain: KeyError\('lamp'\)\nmended: run .* has 1 request in the log",
             ["error"],
         ),
         (

@@ -68,6 +68,7 @@ def test_the_command_and_the_page(folder: Path) -> None:
     done = invoke("errors", folder)
     assert "ConnectError" in done.stdout
     assert "order <n> of <id> timed out" in done.stdout
+    assert "order 1 of 2f6e0c1a" in done.stdout, "a single error has its own text"
     assert json.loads(invoke("errors", folder, "--json").stdout)[0]["count"] == 2
     page = client_of(folder).get("/errors").text
     assert "2 times in 2 runs" in page

@@ -14,10 +14,14 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from sidestream.events import Error
 from sidestream.mcp.answers import ANSWER, page
+from sidestream.mcp.lists import ListTools
 from sidestream.mcp.server import make_server
+from sidestream.recording.content import ContentPolicy
 from tests.support.command_line import COMMAND, environment, invoke, mistake
-from tests.support.log_builder import run_events, write
+from tests.support.log_builder import run_events, sequence, write
+from tests.support.run_events import end, start
 
 LONG = "needle " + "x" * 50_000
 READERS = {"list_runs", "conversations", "stats", "errors", "open_run", "read_request", "read_step", "compare"}
@@ -178,6 +182,14 @@ class TestLists:
             40,
         )
         assert (group["message"], group["last_run"]) == ("not found", "run-0039")
+        assert "last_message" not in group, "the same text is not repeated"
+
+    def test_a_grouped_error_has_the_text_of_the_latest_one(self, tmp_path: Path) -> None:
+        error = Error(error="no order 4711", exception_type="KeyError", where="run")
+        write(tmp_path / "log.jsonl", sequence([start("one"), error, end("error")], "one"))
+        for content, last in (("full", "no order 4711"), ("none", None)):
+            (group,) = ListTools([str(tmp_path)], ContentPolicy.parse(content)).errors()["errors"]
+            assert group.get("last_message") == last
 
     def test_search_tells_the_newest_first(self, ask: Asked) -> None:
         first = ask("search", text="QUESTION", limit=2)

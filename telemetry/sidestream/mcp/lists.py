@@ -107,13 +107,14 @@ class ListTools:
         return {"total": len(groups), **numbered_page(groups, self._error_line, limit, "errors", cursor)}
 
     def _error_line(self, group: log.ErrorGroup) -> Answer:
-        shown = self._policy.mode in ("full", "truncated")
+        shown, differs = self._policy.mode in ("full", "truncated"), group.last_message != group.message
         return known(
             exception=group.exception_type,
             where=group.where,
             place=group.place,
             tool=group.tool_name,
             message=shortened(group.message, self._policy.limit or TEXT) if shown else None,
+            last_message=shortened(group.last_message, self._policy.limit or TEXT) if shown and differs else None,
             count=group.count,
             runs=group.runs,
             agents=group.agents,

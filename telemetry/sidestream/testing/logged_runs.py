@@ -13,6 +13,7 @@ from sidestream.log.runs.loading import find_run
 from sidestream.log.runs.naming import named_run
 from sidestream.log.runs.sent_messages import Conversations, request_of
 from sidestream.log.runs.tree import Part
+from sidestream.terminal.numbers import counted
 
 from .differences import RequestDiffers
 
@@ -41,7 +42,8 @@ class LoggedRun:
         step = request_of(self.log, self._number)
         if step is None:
             raise RequestDiffers(
-                f"{self.name} has {self._number - 1} requests in the log, and this run makes another one"
+                f"{self.name} has {counted(self._number - 1, 'request')} in the log and ended as "
+                f"{self.log.summary.outcome}; this run makes another request"
             )
         return LoggedRequest(self, step, self._ends.get(self._number))
 

@@ -66,6 +66,7 @@ def _row(group: ErrorGroup) -> dict[str, TableCell]:
         "where": sanitize(group.tool_name or group.where),
         "error": sanitize((group.exception_type or "error").rpartition(".")[2]),
         "run": sanitize(group.last_run_id[-4:]),
-        "message": one_line(group.message, 200),
+        # A single error has its own text: with placeholders, `KeyError: 4711` would be `<n>`.
+        "message": one_line(group.last_message or group.message if group.count == 1 else group.message, 200),
         "place": sanitize(group.place or ""),
     }
