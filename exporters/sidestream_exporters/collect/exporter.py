@@ -25,7 +25,7 @@ from sidestream.stats import CollectorStats
 
 from .launching import launch, python_program
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Seconds between two checks that the collector runs."""
 BACKOFF = (1.0, 60.0)
 """First and longest pause, in seconds, before a collector that ended early is restarted."""
@@ -72,10 +72,10 @@ class CollectExporter(Exporter):
             if not seconds >= 0:
                 raise ConfigurationError(f"collect: {option}={seconds!r}: must be a number of seconds, 0 or more")
         self._python = python_program()
-        self._given = None if path is None else os.path.abspath(os.path.expanduser(path))
+        self._given_path = None if path is None else os.path.abspath(os.path.expanduser(path))
         self._specs = list(specs)
         self._settings = {"exporters": self._specs, "linger": linger, "patience": patience}
-        self._companion: Companion | None = None if self._given is None else Companion(self._given)
+        self._companion: Companion | None = None if self._given_path is None else Companion(self._given_path)
         self._writer = -1
         self._starts = 0
         self._reset()
@@ -96,7 +96,7 @@ class CollectExporter(Exporter):
         Raises:
             ConfigurationError: `path` is None and the exporter was given no path.
         """
-        if self._given is None:
+        if self._given_path is None:
             if path is None:
                 raise ConfigurationError(
                     "collect: there is no log to collect from: give the exporter jsonl beside it, as in "
@@ -124,7 +124,7 @@ class CollectExporter(Exporter):
         Raises:
             ExporterUnavailable: The folder beside the log cannot be written.
         """
-        companion = self._there()
+        companion = self._require_companion()
         try:
             self._register(companion)
         except OSError as error:
@@ -157,7 +157,7 @@ class CollectExporter(Exporter):
 
     # --- the collector ---
 
-    def _there(self) -> Companion:
+    def _require_companion(self) -> Companion:
         if self._companion is None:
             self.read_log(None)
         assert self._companion is not None
@@ -175,12 +175,12 @@ class CollectExporter(Exporter):
     def _watch(self) -> None:
         ended = self._ended
         self._keep_running()
-        while not ended.wait(max(LOOK_SECONDS, self._pause)):
+        while not ended.wait(max(CHECK_SECONDS, self._pause)):
             self._keep_running()
 
     def _keep_running(self) -> None:
         """Start a collector if none runs. A failure is logged and retried: the log is complete without a collector."""
-        companion = self._there()
+        companion = self._require_companion()
         with self._lock:
             if self._launched is not None:
                 self._launched.poll()  # reap the launcher process, which would stay a zombie
@@ -223,9 +223,9 @@ class CollectExporter(Exporter):
         status = read_status(companion.status_path)
         reason = status.error if status is not None and status.error else None
         if reason is None:
-            warn_once("collector is gone, starting it again", companion.path, said=companion.output_path)
+            warn_once("collector is gone, starting it again", companion.path, output=companion.output_path)
         else:
-            warn_once("collector cannot work, trying again", reason, reason=reason, said=companion.output_path)
+            warn_once("collector cannot work, trying again", reason, reason=reason, output=companion.output_path)
 
 
 def _check(specs: Sequence[str]) -> None:

@@ -82,7 +82,7 @@ class _Page:
     request: int | None = None
     error: tuple[str | None, Json] | None = None
     """Exception type and message of the last error shown."""
-    held: StreamEvent | None = None
+    delayed_error: StreamEvent | None = None
     """Error event whose row is delayed: the end of its request or tool, which follows, mostly has the same error."""
 
 
@@ -121,12 +121,12 @@ class PrettyLines:
         page = self._page(event, root, depth)
         data = event.data
         if type(data) is LLMChunk:
-            return [*self._held(page, None), *self._stream(page, data)]
+            return [*self._delayed_error(page, None), *self._stream(page, data)]
         before = self._finish_part(page) if page.open else []
-        if page.held:
-            before += self._held(page, data)
+        if page.delayed_error:
+            before += self._delayed_error(page, data)
         if type(data) is Error:
-            page.held = event
+            page.delayed_error = event
             return before
         row = self._rows.get(type(data), self._unknown)
         lines = row(page, event, data)
@@ -137,7 +137,11 @@ class PrettyLines:
 
     def remainders(self) -> list[str]:
         """Buffered lines of every unfinished run: streamed text without a newline, a delayed error row."""
-        return [line for page in self._pages.values() for line in (*self._finish_part(page), *self._held(page, None))]
+        return [
+            line
+            for page in self._pages.values()
+            for line in (*self._finish_part(page), *self._delayed_error(page, None))
+        ]
 
     def clear(self) -> None:
         """Forget all runs."""
@@ -328,11 +332,11 @@ class PrettyLines:
         if not data.sub_agents:
             return [row]
         width = self._subject("").width + self.layout.gap + duration.width
-        told = Cell(f"with {counted(data.sub_agents, 'sub-agent')}", "", width)
+        children = Cell(f"with {counted(data.sub_agents, 'sub-agent')}", "", width)
         usage = self._tokens(data.usage_with_children, is_lower_bound(data, "usage", with_children=True))
         at_least = is_lower_bound(data, "cost", with_children=True)
         cost = self._cost(data.cost_usd_with_children, at_least, unpriced)
-        return [row, self._row(page, event, Cell(self.layout.glyphs.total), told, usage, cost)]
+        return [row, self._row(page, event, Cell(self.layout.glyphs.total), children, usage, cost)]
 
     # --- problems ---
 
@@ -357,9 +361,9 @@ class PrettyLines:
             return [self.layout.row(row)]
         return [self._row(page, event, *cells), *self._block(page, "", whole if self.verbose else text.text)]
 
-    def _held(self, page: _Page, following: Any) -> list[str]:
+    def _delayed_error(self, page: _Page, following: Any) -> list[str]:
         """Row of the delayed error event, unless the last row or the event `following` shows the same error."""
-        event, page.held = page.held, None
+        event, page.delayed_error = page.delayed_error, None
         if event is None:
             return []
         data: Error = event.data

@@ -212,7 +212,7 @@ class JSONLExporter(Exporter):
     def _is_due(self, file: LogFile, coming: int) -> bool:
         size = file.size
         too_large = size + coming > self._rotate_bytes
-        return size > 0 and (too_large or time.time() - file.begun > self._rotate_seconds)
+        return size > 0 and (too_large or time.time() - file.started > self._rotate_seconds)
 
     def _rotate(self, file: LogFile) -> bool:
         """Finish `file`; False if rotation fails, since a file beyond the limit is better than no log."""

@@ -43,7 +43,7 @@ class LogFile:
         """Size in bytes as of the last `is_current` or append."""
         self._whole = 0
         """Size at which the file last ended in a newline; at this size `heal` has nothing to do."""
-        self.begun = first_timestamp(_read_at(fd, 0, 4096)) or time.time()
+        self.started = first_timestamp(_read_at(fd, 0, 4096)) or time.time()
         """Unix time of the first line; the current time for an empty file."""
 
     @classmethod
@@ -334,7 +334,7 @@ def prune(log: Log, keep_files: int | None, keep_seconds: float | None) -> None:
             file.close()
 
 
-def _made_anew(path: str) -> int:
+def _create_file(path: str) -> int:
     """Descriptor of a new file at `path`. An existing file or link is removed first; a link is never followed."""
     with suppress(FileNotFoundError):
         os.unlink(path)
@@ -351,7 +351,7 @@ class Compression:
     def __init__(self, source: LogFile) -> None:
         self._source = source  # locked: no other process prunes or compresses the file
         self._part = source.path + GZIP_PART_SUFFIX
-        self._out = _made_anew(self._part)
+        self._out = _create_file(self._part)
         self._gzip = zlib.compressobj(wbits=31)
         self._offset = 0
 

@@ -37,7 +37,7 @@ def probe() -> list[str]:
     if any(find_spec(f"opentelemetry.{name}") is None for name in LOGS):
         lost.append("opentelemetry.sdk._logs and the exporters of log records: scores are not sent")
     if not hasattr(BoundedList(1), "dropped"):
-        lost.append("BoundedList.dropped: how many events a span lost is not told")
+        lost.append("BoundedList.dropped: the number of events that a span lost is not reported")
     return lost
 
 

@@ -141,15 +141,15 @@ def _without_kind(tool: dict[str, Json]) -> dict[str, Json]:
     return {name: value for name, value in tool.items() if name != "kind"}
 
 
-def input_messages(data: LLMStart, told: list[Message]) -> list[Message]:
-    """New messages of a request: the ones sent, or `told` if the event does not list them (a tapped stream).
+def input_messages(data: LLMStart, reconstructed: list[Message]) -> list[Message]:
+    """New messages of a request: the ones sent, or `reconstructed` if the event does not list them (a tapped stream).
 
     Args:
         data: Start of the request.
-        told: Messages reconstructed from other events since the previous request.
+        reconstructed: Messages reconstructed from other events since the previous request.
     """
     if not isinstance(data.sent, list):
-        return told
+        return reconstructed
     found: list[Message] = []
     for message in data.sent:
         parts = message.get("parts") if isinstance(message, dict) else None
@@ -159,15 +159,17 @@ def input_messages(data: LLMStart, told: list[Message]) -> list[Message]:
         if message.get("kind") == "response":
             found.append({"role": "assistant", "parts": [_answer_part(part) for part in parts]})
         else:
-            found += [each for part in parts if (each := _request_part(part, data, told)) is not None]
+            found += [each for part in parts if (each := _request_part(part, data, reconstructed)) is not None]
     return found
 
 
-def _request_part(part: dict[str, Json], data: LLMStart, told: list[Message]) -> Message | None:
+def _request_part(part: dict[str, Json], data: LLMStart, reconstructed: list[Message]) -> Message | None:
     kind, call, content = part.get("part_kind"), part.get("tool_call_id"), part.get("content")
     if "as_in" in part:
         is_answer = kind == "tool-return"
-        return next((each for each in told if (_call_of(each) == call if is_answer else each["role"] == "user")), None)
+        return next(
+            (each for each in reconstructed if (_call_of(each) == call if is_answer else each["role"] == "user")), None
+        )
     if kind == "system-prompt":
         in_instructions = isinstance(data.instructions, str) and str(content) in data.instructions
         return None if in_instructions else {"role": "system", "parts": [_text(content)]}
@@ -216,8 +218,8 @@ def _text(value: Json) -> Message:
     return {"type": "text" if isinstance(value, str) else "generic", "content": value}
 
 
-def _response(tool_call_id: str | None, told: Json) -> Message:
-    return {"role": "tool", "parts": [{"type": "tool_call_response", "id": tool_call_id, "response": told}]}
+def _response(tool_call_id: str | None, content: Json) -> Message:
+    return {"role": "tool", "parts": [{"type": "tool_call_response", "id": tool_call_id, "response": content}]}
 
 
 def _cut(value: Json) -> Json:

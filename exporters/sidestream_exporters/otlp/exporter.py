@@ -316,7 +316,7 @@ class OTLPExporter(Exporter):
             if run is not None:
                 spans += self._tail_sampler.take(run, span, event.data if type(event.data) is AgentEnd else None)
                 if run.instrumented and type(event.data) is AgentStart:
-                    self._say_instrumented()
+                    self._log_instrumented()
             self._yielder.maybe_yield()
         return spans
 
@@ -345,7 +345,7 @@ class OTLPExporter(Exporter):
         """Sequence numbers of the delivered spans' first events, by run id. None without a `record`."""
         return None if self._record is None else self._record.read()
 
-    def _say_instrumented(self) -> None:
+    def _log_instrumented(self) -> None:
         kept = {"run": "its own invoke_agent span alone", "all": "all spans, beside theirs", "none": "nothing"}
         info_once(
             "agent is traced by pydantic-ai's Instrumentation too",

@@ -138,8 +138,8 @@ class Metrics:
                     warn("OTLP endpoint cannot take metrics now", endpoint=url, reason=error.reason)
                 return
             except PermanentError as error:
-                told = {"endpoint": url, "reason": error.reason, "advice": error.advice}
-                error_once("OTLP endpoint refuses metrics", url, error.reason, **told)
+                fields = {"endpoint": url, "reason": error.reason, "advice": error.advice}
+                error_once("OTLP endpoint refuses metrics", url, error.reason, **fields)
             self._failing = False
 
     def close(self) -> None:
@@ -165,9 +165,9 @@ class Metrics:
             metric = None
             for point in points:
                 total = _Total(name, point, now)
-                sent, begun = (point, started) if delivered is None else delivered.since(total, started)
+                sent, start_ns = (point, started) if delivered is None else delivered.since(total, started)
                 metric = metric or _metric(row, CUMULATIVE if delivered is None else DELTA)
-                metric.data.data_points.append(_data_point(row, sent, begun, now))
+                metric.data.data_points.append(_data_point(row, sent, start_ns, now))
                 totals.append(total)
                 yielder.maybe_yield()
                 if len(totals) >= POINTS:
@@ -225,16 +225,16 @@ def _metric(row: table.Metric, temporality: AggregationTemporality) -> Any:
     return Metric(row.otlp, row.help, row.unit, data)
 
 
-def _data_point(row: table.Metric, point: Point, begun: int, now: int) -> NumberDataPoint | HistogramDataPoint:
+def _data_point(row: table.Metric, point: Point, start_ns: int, now: int) -> NumberDataPoint | HistogramDataPoint:
     labels = zip(row.labels, point.labels, strict=True)
     attributes = {_attribute(label): value for label, value in labels if value}
     exemplars = [_exemplar(each) for each in point.exemplars]
     if row.kind != "histogram":
-        return NumberDataPoint(attributes, begun, now, float(point.value), exemplars)
+        return NumberDataPoint(attributes, start_ns, now, float(point.value), exemplars)
     unknown: Any = None  # min and max are not aggregated, and must be absent, not zero
     return HistogramDataPoint(
         attributes,
-        begun,
+        start_ns,
         now,
         count=sum(point.counts),
         sum=point.value,

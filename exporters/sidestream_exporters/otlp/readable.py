@@ -50,7 +50,7 @@ def readable(span: Span, resource: Resource, scope: InstrumentationScope) -> Rea
     parent = None
     if span.parent_id is not None:
         parent = SpanContext(span.trace_id, span.parent_id, is_remote=False, trace_flags=_SAMPLED)
-    span_events: Sequence[Event] = [Event(_text(name), plain(told), at) for name, at, told in span.span_events]
+    span_events: Sequence[Event] = [Event(_text(name), plain(values), at) for name, at, values in span.span_events]
     if span.dropped_span_events:
         span_events = with_dropped(span_events, span.dropped_span_events)
     status = Status(StatusCode.ERROR, _text(span.description) if span.description else None)

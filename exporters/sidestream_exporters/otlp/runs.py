@@ -63,8 +63,8 @@ class Span:
         """Copy without texts longer than `LONG_TEXT`, and with the attribute `LEFT_OUT`; None without long texts."""
         attributes, left_out = short_texts(self.attributes)
         span_events = []
-        for name, at, told in self.span_events:
-            short, more = short_texts(told)
+        for name, at, values in self.span_events:
+            short, more = short_texts(values)
             span_events.append((name, at, short))
             left_out += more
         description = self.description
@@ -148,14 +148,14 @@ class Run:
         """Time of `event` in Unix nanoseconds."""
         return clamp(self.started_ns + nanos(event.offset))
 
-    def times(self, event: StreamEvent, begun: Open | None, duration: float | None) -> tuple[int, int]:
-        """Start and end of the request or tool call that `event` ends. Without its start (`begun`), the start is the
+    def times(self, event: StreamEvent, opened: Open | None, duration: float | None) -> tuple[int, int]:
+        """Start and end of the request or tool call that `event` ends. Without its start (`opened`), the start is the
         end minus `duration`."""
-        if begun is None:
+        if opened is None:
             over = self.at(event)
             return clamp(over - nanos(duration or 0)), over
-        over = self.at(event) if duration is None else begun.start + nanos(duration)
-        return begun.start, clamp(over)
+        over = self.at(event) if duration is None else opened.start + nanos(duration)
+        return opened.start, clamp(over)
 
     @property
     def span_id(self) -> int:
@@ -167,7 +167,7 @@ def span_number(data: LLMEnd | ToolStart | ToolEnd, run_id: str, seq: int) -> in
     return hex_id(data.span_id, 8) or int(span_id_of(run_id, seq), 16)
 
 
-def told(error: Json) -> str | None:
+def error_text(error: Json) -> str | None:
     return None if error is None else as_text(error)
 
 

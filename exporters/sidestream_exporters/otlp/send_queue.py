@@ -43,7 +43,7 @@ class SendQueue(Generic[ItemT]):
         self._sender: Sender | None = None
         self._waiting: deque[Sequence[ItemT]] = deque()
         self._losses: dict[str, int] = {}
-        self._leave_alone_until = 0.0
+        self._retry_at = 0.0
         self._failing = False
         self._sent_before = 0
         self.sent = self.lost = self.shortened = 0
@@ -61,7 +61,7 @@ class SendQueue(Generic[ItemT]):
         Raises:
             ExporterUnavailable: The endpoint cannot be reached, or requested a delay.
         """
-        if self._waiting and time.monotonic() < self._leave_alone_until:
+        if self._waiting and time.monotonic() < self._retry_at:
             raise ExporterUnavailable(f"{self._endpoint.shown}: asked for time")
         try:
             while self._waiting:
@@ -79,16 +79,16 @@ class SendQueue(Generic[ItemT]):
                 self._sender = Sender(self._endpoint, self._signal)
             rejected = self._sender.send(self._to_batch(spans))
         except RetryableError as error:
-            self._away(error)
+            self._on_retryable(error)
             raise ExporterUnavailable(f"{self._endpoint.shown}: {error.reason}") from error
         except PermanentError as error:
             self._waiting.popleft()
             smaller = _smaller(spans) if error.too_large else ()
             self._waiting.extendleft(reversed(smaller))
             if len(smaller) == 1:
-                self._shortened(error)
+                self._on_shortened(error)
             elif not smaller:
-                self._refused(error, len(spans))
+                self._on_refused(error, len(spans))
         else:
             self._waiting.popleft()
             self.accepted(spans, min(rejected, len(spans)))
@@ -101,7 +101,7 @@ class SendQueue(Generic[ItemT]):
             info("OTLP endpoint works again", endpoint=url)
         self.sent += len(spans) - rejected
         if rejected:
-            self._lose("rejected", rejected)
+            self._count_lost("rejected", rejected)
             warn_once(f"OTLP endpoint rejected {self._noun}, see its log", url, endpoint=url)
         elif self._record is not None:
             self._record.note(spans)
@@ -123,30 +123,30 @@ class SendQueue(Generic[ItemT]):
         if self._record is not None:
             self._record.close()
 
-    def _away(self, error: RetryableError) -> None:
+    def _on_retryable(self, error: RetryableError) -> None:
         if error.after is not None:
-            self._leave_alone_until = time.monotonic() + min(error.after, LONGEST_WAIT)
+            self._retry_at = time.monotonic() + min(error.after, LONGEST_WAIT)
         if not self._failing:
             self._failing = True
             event = f"OTLP endpoint cannot take {self._noun} now, keeping events and trying again"
             warn(event, endpoint=self._endpoint.shown, reason=error.reason)
 
-    def _shortened(self, error: PermanentError) -> None:
+    def _on_shortened(self, error: PermanentError) -> None:
         self.shortened += 1
         url = self._endpoint.shown
         event = f"OTLP endpoint finds {self._noun} too large, they are sent without their long texts"
         warn_once(event, url, endpoint=url, reason=error.reason, advice=error.advice)
 
-    def _refused(self, error: PermanentError, spans: int) -> None:
-        self._lose("refused", spans)
+    def _on_refused(self, error: PermanentError, spans: int) -> None:
+        self._count_lost("refused", spans)
         url = self._endpoint.shown
         advice = error.advice
         if self._signal == "logs" and not error.too_large:
             advice = f"{advice}; for a back end that takes no logs, set scores=false"
-        told = {"endpoint": url, "reason": error.reason, "advice": advice}
-        error_once(f"OTLP endpoint refuses {self._noun}, they are lost", url, error.reason, **told)
+        fields = {"endpoint": url, "reason": error.reason, "advice": advice}
+        error_once(f"OTLP endpoint refuses {self._noun}, they are lost", url, error.reason, **fields)
 
-    def _lose(self, reason: str, spans: int) -> None:
+    def _count_lost(self, reason: str, spans: int) -> None:
         self.lost += spans
         self._losses[reason] = self._losses.get(reason, 0) + spans
 

@@ -224,8 +224,8 @@ def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str
                 f"otlp: {where}: what stands before = cannot be the name of a header: letters, digits and - only"
             )
         if not isinstance(value, str) or not value.isprintable() or not value.isascii():
-            (told,) = shown_names([key])
-            raise ConfigurationError(f"otlp: {where}: the value of {told} must be printable ASCII text")
+            (shown,) = shown_names([key])
+            raise ConfigurationError(f"otlp: {where}: the value of {shown} must be printable ASCII text")
         headers[key] = value
     return headers
 
@@ -247,8 +247,8 @@ def _check_certificates(files: Mapping[str, tuple[str, str | None]]) -> None:
                 with open(path, "rb"):
                     pass
             except OSError as error:
-                told = f"{where}={shown_value(path)}"
-                raise ConfigurationError(f"otlp: {told} cannot be read: {error.strerror}") from None
+                shown = f"{where}={shown_value(path)}"
+                raise ConfigurationError(f"otlp: {shown} cannot be read: {error.strerror}") from None
     if (chain is None) != (key is None):
         there, missing = (chain_from, "client_key") if key is None else (key_from, "client_certificate")
         raise ConfigurationError(f"otlp: {there} is given without {missing}: they go together")

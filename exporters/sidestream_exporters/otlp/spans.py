@@ -58,10 +58,10 @@ from .runs import (
     SpanEvent,
     bound,
     clamp,
+    error_text,
     hex_id,
     nanos,
     span_number,
-    told,
     unix_ns,
 )
 from .semantic_conventions import SemanticConventions
@@ -219,7 +219,7 @@ class Builder:
             "sidestream.mode": start.mode if start else None,
             **{f"sidestream.tag.{name}": value for name, value in ((start.tags if start else None) or {}).items()},
         }
-        begun = run.started_ns if start else clamp(run.at(event) - nanos(data.duration_seconds))
+        started = run.started_ns if start else clamp(run.at(event) - nanos(data.duration_seconds))
         if self._content:
             self._place(run.content, attributes, run.span_events, run.at(event))
         return self._span(
@@ -227,7 +227,7 @@ class Builder:
             f"{names.invoke_agent} {event.agent_name}" if event.agent_name else names.invoke_agent,
             seq=0,
             parent_id=run.parent_id,
-            times=(begun, begun + nanos(data.duration_seconds)),
+            times=(started, started + nanos(data.duration_seconds)),
             attributes=attributes,
             data=data,
             span_events=run.span_events,
@@ -298,22 +298,22 @@ class Builder:
             "sidestream.gap_max": data.gap_max_seconds,
             "sidestream.stalls": data.stalls,
         }
-        begun, over = run.times(event, request, data.duration_seconds)
-        span_events = self._attempts(data, begun)
+        started, ended = run.times(event, request, data.duration_seconds)
+        span_events = self._attempts(data, started)
         if self._content:
             content = self._messages(request, data) if request else {}
-            self._place(content, attributes, span_events, over)
+            self._place(content, attributes, span_events, ended)
         return self._span(
             run,
             f"{names.chat} {model}" if model else names.chat,
             client=True,
             seq=request.seq if request else event.seq,
             parent_id=run.span_id,
-            times=(begun, over),
+            times=(started, ended),
             attributes=attributes,
             data=data,
             span_events=span_events,
-            description=told(data.error),
+            description=error_text(data.error),
         )
 
     def _messages(self, request: Open, data: LLMEnd) -> Attributes:
@@ -334,7 +334,7 @@ class Builder:
                 self._names.provider: convention_name(tried.provider) if tried.provider else None,
                 "sidestream.outcome": tried.outcome,
                 "sidestream.cost.usd": tried.cost_usd,
-                "sidestream.error": told(tried.error),
+                "sidestream.error": error_text(tried.error),
                 **usage_of(self._names, tried.usage),
             }
             span_events.append(("sidestream.failed_attempt", at, attributes))
@@ -374,7 +374,7 @@ class Builder:
             "sidestream.outcome": data.outcome,
             "sidestream.attempt": call.data.attempt if call else None,
         }
-        begun, over = run.times(event, call, data.duration_seconds)
+        started, ended = run.times(event, call, data.duration_seconds)
         span_events: list[SpanEvent] = []
         if self._content:
             content = {}
@@ -382,17 +382,17 @@ class Builder:
                 content[names.tool_arguments] = as_text(call.data.args)
             if data.result is not None:
                 content[names.tool_result] = as_text(data.result)
-            self._place(content, attributes, span_events, over)
+            self._place(content, attributes, span_events, ended)
         return self._span(
             run,
             f"{names.execute_tool} {data.tool_name}",
             seq=call.seq if call else event.seq,
             parent_id=run.span_id,
-            times=(begun, over),
+            times=(started, ended),
             attributes=attributes,
             data=data,
             span_events=span_events,
-            description=told(data.error),
+            description=error_text(data.error),
         )
 
     # --- events within a run ---
@@ -415,14 +415,14 @@ class Builder:
             run.content[self._names.output] = as_json([output_message(data.output)])
 
     def _error(self, run: Run, event: StreamEvent, data: Error) -> None:
-        run.error = told(data.error)
+        run.error = error_text(data.error)
         stack = stacktrace(data)
         if stack is not None and len(run.stacks) < MAX_OPEN:
             run.stacks[data.request if data.where == "model" else data.tool_call_id] = stack
         if data.where in ("output", "run"):  # other errors are recorded on the span of their request or tool call
             attributes = {
                 "exception.type": data.exception_type,
-                "exception.message": told(data.error),
+                "exception.message": error_text(data.error),
                 "exception.stacktrace": stack,
                 "sidestream.where": data.where,
             }

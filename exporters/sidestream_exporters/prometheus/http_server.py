@@ -29,13 +29,13 @@ WsgiApp: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[byt
 
 MAX_CLIENTS = 16
 """Connections at once; each takes one thread and one descriptor of the program."""
-ASK_SECONDS = 5.0
+REQUEST_SECONDS = 5.0
 """Time limit for a client to send its whole request."""
-ANSWER_SECONDS = 60.0
+RESPONSE_SECONDS = 60.0
 """Time limit for the page to be rendered and read."""
 SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
 """Header with Prometheus' scrape timeout."""
-UNHURRIED = 0.3
+SLICED_SHARE = 0.3
 """Share of the scrape timeout during which rendering sleeps between slices; afterwards rendering no longer sleeps."""
 PAUSE_SECONDS = 1.0
 """Pause before the next accept if the program has no descriptor or thread left."""
@@ -50,7 +50,7 @@ class Page(NamedTuple):
 
 def render_page(render: Render, accept: str, accept_encoding: str, timeout: str = "") -> Page:
     """Page in the format and the encoding of the request's headers; `timeout` is the scrape timeout in seconds."""
-    with hurrying(_patience(timeout)):
+    with hurrying(_sliced_seconds(timeout)):
         body, content_type = render(accept)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
     if _takes_gzip(accept_encoding):
@@ -60,13 +60,13 @@ def render_page(render: Render, accept: str, accept_encoding: str, timeout: str 
     return Page(body, headers | {"Content-Length": str(len(body))})
 
 
-def _patience(timeout: str) -> float:
+def _sliced_seconds(timeout: str) -> float:
     """Seconds for which rendering may sleep between slices, for a scrape `timeout` in seconds."""
     try:
         seconds = float(timeout)
     except ValueError:
         return inf
-    return max(0.0, seconds * UNHURRIED) if seconds < inf else inf
+    return max(0.0, seconds * SLICED_SHARE) if seconds < inf else inf
 
 
 def _takes_gzip(accept_encoding: str) -> bool:
@@ -120,7 +120,7 @@ class MetricsServer:
             ready = self._selector.select(1.0 if self._clients else None)
             for client in list(self._clients):
                 if time.monotonic() > client.deadline:
-                    client.put_out()
+                    client.disconnect()
             if any(key.fileobj is self._listener for key, _ in ready):
                 self._accept()
 
@@ -132,7 +132,7 @@ class MetricsServer:
         except OSError as error:
             self._pause(error.strerror or str(error))
             return
-        if len(self._clients) >= MAX_CLIENTS and not self._put_out_one():
+        if len(self._clients) >= MAX_CLIENTS and not self._disconnect_one():
             connection.close()
             return
         client = _Client(self, connection, address)
@@ -148,10 +148,10 @@ class MetricsServer:
         warn_once("metrics cannot be served", reason, reason=reason, advice="raise the limit of open files and threads")
         self._closing.wait(PAUSE_SECONDS)
 
-    def _put_out_one(self) -> bool:
+    def _disconnect_one(self) -> bool:
         for client in list(self._clients):
-            if client.asking:
-                client.put_out()
+            if client.awaiting_request:
+                client.disconnect()
                 return True
         return False
 
@@ -161,7 +161,7 @@ class MetricsServer:
 
     def page(self, accept: str, accept_encoding: str, timeout: str) -> Page | None:
         """Page for one client; None if the server is busy. Pages render one at a time: each may take megabytes."""
-        if not self._rendering.acquire(timeout=ANSWER_SECONDS / 2):
+        if not self._rendering.acquire(timeout=RESPONSE_SECONDS / 2):
             return None
         try:
             return render_page(self._render, accept, accept_encoding, timeout)
@@ -174,8 +174,8 @@ class MetricsServer:
         self._wakeup_write.send(b"!")
         self._thread.join(PAUSE_SECONDS)
         for client in list(self._clients):
-            if client.asking:
-                client.put_out()
+            if client.awaiting_request:
+                client.disconnect()
         self._close_own()
 
     def abandon(self) -> None:
@@ -196,9 +196,9 @@ class _Client:
         self.server = server
         self.connection = connection
         self.address = address
-        self.deadline = time.monotonic() + ASK_SECONDS
+        self.deadline = time.monotonic() + REQUEST_SECONDS
         """Monotonic time at which the listening thread disconnects the client."""
-        self.asking = True
+        self.awaiting_request = True
         """Whether the request has not been read completely yet."""
 
     def answer(self) -> None:
@@ -209,13 +209,13 @@ class _Client:
         finally:
             self.server.forget(self)
 
-    def has_asked(self) -> None:
-        self.asking = False
-        self.deadline = time.monotonic() + ANSWER_SECONDS
+    def request_received(self) -> None:
+        self.awaiting_request = False
+        self.deadline = time.monotonic() + RESPONSE_SECONDS
 
-    def put_out(self) -> None:
+    def disconnect(self) -> None:
         """Shut down the connection, which ends the blocking read or write of the client's thread."""
-        self.asking = False
+        self.awaiting_request = False
         self.deadline = inf
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -225,7 +225,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Client  # type: ignore[assignment]
 
     def do_GET(self) -> None:
-        self.server.has_asked()
+        self.server.request_received()
         if self.path.partition("?")[0] not in ("/", "/metrics"):
             self.send_error(404, explain="The metrics are at /metrics.")
             return
@@ -258,11 +258,13 @@ def asgi_app(render: Render) -> AsgiApp:
         if scope["type"] != "http":
             raise NotImplementedError(f"the metrics are served over HTTP, not {scope['type']}")
 
-        def asked(header: bytes) -> str:
+        def header_value(header: bytes) -> str:
             return ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == header)
 
-        timeout = asked(SCRAPE_TIMEOUT.lower().encode())
-        page = await asyncio.to_thread(render_page, render, asked(b"accept"), asked(b"accept-encoding"), timeout)
+        timeout = header_value(SCRAPE_TIMEOUT.lower().encode())
+        page = await asyncio.to_thread(
+            render_page, render, header_value(b"accept"), header_value(b"accept-encoding"), timeout
+        )
         headers = [(name.lower().encode(), value.encode()) for name, value in page.headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.body})

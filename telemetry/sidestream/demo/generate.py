@@ -33,7 +33,7 @@ def generate(
     seed: int = 0,
     days: int = 7,
     until: datetime | None = None,
-    told: Callable[[int], object] = lambda written: None,
+    on_progress: Callable[[int], object] = lambda written: None,
 ) -> str:
     """Write a log of exactly `events` events; returns the path of the file.
 
@@ -45,7 +45,7 @@ def generate(
         seed: Seed of the random numbers; equal `seed` and `until` give equal bytes.
         days: Days over which the runs are spread, with more runs by day than by night.
         until: Start of the last runs, with a time zone. None is now.
-        told: Callback that gets the number of events written so far, after each batch.
+        on_progress: Callback that gets the number of events written so far, after each batch.
 
     Raises:
         ConfigurationError: `events` or `days` is below 1, or the file exists or cannot be created.
@@ -60,7 +60,7 @@ def generate(
         for batch in _batches(Random(seed), end, days, events):
             log.write(encode(batch))
             written += len(batch)
-            told(written)
+            on_progress(written)
     return file
 
 
@@ -73,7 +73,7 @@ def generate_for_person(path: str, events: int) -> int:
     else:
         with bar:
             task = bar.add_task("writing events", total=events)
-            file = generate(path, events=events, told=lambda written: bar.update(task, completed=written))
+            file = generate(path, events=events, on_progress=lambda written: bar.update(task, completed=written))
     taken, size = time.perf_counter() - begun, os.path.getsize(file)
     print(f"{events:,} events in {file}, {size / 1e6:,.1f} MB, {taken:.1f} s")
     return 0
@@ -111,7 +111,7 @@ def _batches(rng: Random, end: float, days: int, wanted: int) -> Iterator[list[S
         batch: list[StreamEvent] = []
         for _ in range(AT_ONCE):
             at += rng.random()
-            MadeRun(batch, rng, chunks, AGENTS[rng.choice(ASKED)], at).tell()
+            MadeRun(batch, rng, chunks, AGENTS[rng.choice(ASKED)], at).record()
         batch.sort(key=attrgetter("timestamp"))
         del batch[wanted - made :]
         made += len(batch)

@@ -164,7 +164,7 @@ class MadeRun:
         """Current made-up time in Unix nanoseconds."""
         return round(self.now * 1e6) * 1_000
 
-    def tell(self) -> None:
+    def record(self) -> None:
         """Record the whole run, sub-agents included."""
         rng, agent, number = self.rng, self.agent, self.number
         self.run.start(
@@ -281,7 +281,7 @@ class MadeRun:
         self.now += rng.expovariate(1.5)
         if self.tool:
             child = MadeRun(self.log, rng, self.chunks, AGENTS[self.tool], self.now, (self, call, span))
-            child.tell()
+            child.record()
             self.now = child.now + 0.002
         elif rng.random() < 0.05:
             self.run.custom("cache", {"hit": place < 0.5}, tool_name=self.tool_name, tool_call_id=call)

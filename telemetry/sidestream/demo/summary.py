@@ -58,8 +58,8 @@ class Summary(msgspec.Struct, kw_only=True):
         if self.runs:
             rows = [_run_row(run, depth) for run, depth in _tree(self.runs)]
             paragraphs.append("\n".join(table_lines(PLAIN, rows, right=("tokens", "cost", "1st token", "took"))))
-        books = [_exporter_row(*item) for item in self.exporters.items()]
-        paragraphs.append("\n".join(table_lines(PLAIN, books, right=("seen", "exported", "dropped", "pending"))))
+        exporters = [_exporter_row(*item) for item in self.exporters.items()]
+        paragraphs.append("\n".join(table_lines(PLAIN, exporters, right=("seen", "exported", "dropped", "pending"))))
         if self.recording_errors:
             paragraphs.append(
                 f"The sidecar failed to record something {self.recording_errors} times: please report it."

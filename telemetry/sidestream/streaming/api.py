@@ -142,10 +142,10 @@ async def _tool_calls(stream: EventStream[Any]) -> AsyncGenerator[tuple[str, Jso
                 args[data.tool_name, data.tool_call_id] = data.args
                 yield data.tool_name, data.args, None
             elif event.event_type == StreamEventType.TOOL_END:
-                yield data.tool_name, args.pop((data.tool_name, data.tool_call_id), None), _came_of(data)
+                yield data.tool_name, args.pop((data.tool_name, data.tool_call_id), None), _tool_result(data)
 
 
-def _came_of(tool: ToolEnd) -> Json:
+def _tool_result(tool: ToolEnd) -> Json:
     if tool.result is not None:
         return tool.result
     return "None" if tool.outcome == "ok" else tool.error or tool.outcome

@@ -81,10 +81,10 @@ class StreamSession:
     def start(self) -> asyncio.Task[None]:
         task = self._task = asyncio.create_task(self._run(), name="sidestream-stream")
         _run_tasks.add(task)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._on_done)
         return task
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         _run_tasks.discard(task)
         self.available.set()
         if not task.cancelled():
@@ -155,7 +155,7 @@ class StreamSession:
                         cast("asyncio.Task[None]", asyncio.current_task()).uncancel()
         except Exception as error:
             if self.run is None:
-                safely(_recorder, self._never_began, error)
+                safely(_recorder, self._deliver_start_failure, error)
             raise
 
     def _with(self, observers: Sequence[Observer]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class StreamSession:
                 observers.append(_gate(sidecar))
         return observers
 
-    def _never_began(self, error: Exception) -> None:
+    def _deliver_start_failure(self, error: Exception) -> None:
         """Deliver the error of a run that failed before its start (no model, an invalid argument)."""
 
         failure = Failure.of(error)

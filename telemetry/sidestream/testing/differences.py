@@ -42,7 +42,7 @@ def check(
 
 
 def _in_messages(logged: Sequence[Json], sent: Sequence[Json]) -> Iterator[str]:
-    before, now = [_essence(each) for each in logged], [_essence(each) for each in sent]
+    before, now = [_normalized(each) for each in logged], [_normalized(each) for each in sent]
     if len(before) != len(now):
         yield f"messages: {len(before)} logged, {len(now)} now"
     for index in range(max(len(before), len(now))):
@@ -53,7 +53,7 @@ def _in_messages(logged: Sequence[Json], sent: Sequence[Json]) -> Iterator[str]:
             yield from _in_json(f"message {index} ({kinds})", one, other)
 
 
-def _essence(message: Json) -> dict[str, Json]:
+def _normalized(message: Json) -> dict[str, Json]:
     """Normalized message with the fields that the model reads."""
     parts = message.get("parts") if isinstance(message, dict) else None
     if not isinstance(message, dict) or not isinstance(parts, list):
@@ -62,14 +62,14 @@ def _essence(message: Json) -> dict[str, Json]:
 
 
 def _part(part: dict[str, Json]) -> dict[str, Json]:
-    essence = {name: part[name] for name in _COMPARED if part.get(name) not in (None, "")}
-    args = essence.get("args")
+    normalized = {name: part[name] for name in _COMPARED if part.get(name) not in (None, "")}
+    args = normalized.get("args")
     if isinstance(args, str):
         try:
-            essence["args"] = msgspec.json.decode(args)
+            normalized["args"] = msgspec.json.decode(args)
         except msgspec.DecodeError:
             pass
-    return essence
+    return normalized
 
 
 def _in_tools(logged: Json, tools: Json) -> Iterator[str]:

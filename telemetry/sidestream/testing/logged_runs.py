@@ -53,12 +53,12 @@ class LoggedRun:
 
     def in_force(self, request: int, name: str) -> Json:
         """Value of the field `name` of the sent request: of `request`, else of the last earlier one that logged it."""
-        told: Json = None
+        latest: Json = None
         for step in self.log.steps:
             if step.kind == "request" and step.sent is not None and (step.request or 0) <= request:
                 value = getattr(step.sent, name)
-                told = value if value is not None else told
-        return told
+                latest = value if value is not None else latest
+        return latest
 
     def tool_end(self, tool_call_id: str) -> ToolEnd | None:
         """End of a tool call; None if the log has none."""
@@ -73,8 +73,8 @@ class LoggedRun:
 
     def retry_of(self, tool_call_id: str) -> str | None:
         """Retry message that the model got for a tool call; None without one."""
-        told = [event.event.data for event in self.log.events if isinstance(event.event.data, Retry)]
-        messages = [each.message for each in told if each.tool_call_id == tool_call_id]
+        retries = [event.event.data for event in self.log.events if isinstance(event.event.data, Retry)]
+        messages = [each.message for each in retries if each.tool_call_id == tool_call_id]
         return messages[0] if messages and isinstance(messages[0], str) else None
 
 
@@ -104,8 +104,8 @@ class LoggedRequest:
         The log counts such events, but does not record their parts: the likeliest parts are chosen.
         """
         parts = self.step.parts
-        told = sum(1 if part.kind == "other" or is_hidden(part) else len(part.deltas) for part in parts)
-        spare = (self.end.chunks or 0 if self.end else 0) - told
+        recorded = sum(1 if part.kind == "other" or is_hidden(part) else len(part.deltas) for part in parts)
+        spare = (self.end.chunks or 0 if self.end else 0) - recorded
         likely = {"compaction": 0, "tool_call": 1}
         order = sorted(range(len(parts)), key=lambda at: (likely.get(parts[at].part_kind or parts[at].kind, 2), at))
         may = [at for at in order if parts[at].kind != "other" or parts[at].part_kind == "compaction"]

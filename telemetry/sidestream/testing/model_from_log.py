@@ -131,7 +131,7 @@ class ModelFromLog(Model):
         if not logged.step.parts:  # the request failed before its first delta
             self._raise_if_it_failed(logged)
         _, parameters = self.prepare_request(model_settings, model_request_parameters)
-        yield _Again(parameters, logged, self._paced)
+        yield _LoggedResponse(parameters, logged, self._paced)
 
     def logged_run(self, context: Any) -> LoggedRun:
         """Logged run for the run of `context`. Raises `RequestDiffers` if none is left."""
@@ -226,7 +226,7 @@ class FromLog(AbstractCapability[Any]):
         return result if known else await handler(args)
 
 
-class _Again(StreamedResponse):
+class _LoggedResponse(StreamedResponse):
     """Streamed response with the logged deltas."""
 
     def __init__(self, parameters: Any, logged: LoggedRequest, paced: bool) -> None:

@@ -23,9 +23,9 @@ FRESH_SECONDS = 2.0
 changes runs from `running` to `lost` without changing a file. At least `PATIENCE` times the duration of the query."""
 PATIENCE = 10
 """Validity of a slow query's result, as a multiple of the query's duration."""
-KEPT = 32
+MAX_CACHED = 32
 """Most results in the cache."""
-AT_ONCE = 100
+NEIGHBOUR_LIMIT = 100
 """Runs fetched to find the neighbours of a run; the neighbours are missed if more runs start at the same instant."""
 
 _T = TypeVar("_T")
@@ -37,7 +37,7 @@ class Catalogue:
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = tuple(paths)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[object, tuple[object, float, object]] = OrderedDict()
+        self._cache: OrderedDict[object, tuple[object, float, object]] = OrderedDict()
 
     @property
     def store(self) -> RunStore:
@@ -50,7 +50,7 @@ class Catalogue:
 
     def page(self, where: Filter, order: Order, *, limit: int, offset: int = 0) -> RunPage:
         """Runs that match `where`, in `order`: at most `limit`, after skipping `offset`."""
-        return self._answer(
+        return self._cached(
             ("page", repr(where), order, limit, offset),
             lambda: self.store.page(where, order, limit=limit, offset=offset),
         )
@@ -61,15 +61,15 @@ class Catalogue:
 
     def over_time(self, where: Filter, bins: int) -> RunsOverTime:
         """Runs that match `where`, aggregated into `bins` intervals by their start."""
-        return self._answer(("over_time", repr(where), bins), lambda: self.store.over_time(where, bins=bins))
+        return self._cached(("over_time", repr(where), bins), lambda: self.store.over_time(where, bins=bins))
 
     def names(self) -> RunNames:
         """Names of agents, models and tools in the log."""
-        return self._answer("names", lambda: self.store.names())
+        return self._cached("names", lambda: self.store.names())
 
     def run(self, run_id: str) -> RunSummary | None:
         """Run with this id, or with the only id that begins or ends with `run_id`; None otherwise."""
-        return self._answer(("run", run_id), lambda: _with_id(run_id, self.store.called(run_id)))
+        return self._cached(("run", run_id), lambda: _with_id(run_id, self.store.called(run_id)))
 
     def run_of_trace(self, trace_id: str) -> RunSummary | None:
         """First root run of a trace; None if the log has none."""
@@ -82,14 +82,14 @@ class Catalogue:
 
     def family(self, root_run_id: str) -> list[RunSummary]:
         """Root run with this id, and all sub-agent runs of its tree."""
-        return self._answer(
+        return self._cached(
             ("family", root_run_id),
             lambda: [run for run in self.store.tree(root_run_id) if run.root_run_id == root_run_id],
         )
 
     def conversations(self, where: Filter, *, limit: int, offset: int = 0) -> ConversationPage:
-        """Conversations with a run that `where` accepts, the most recently active first."""
-        return self._answer(
+        """Conversations with a run that matches `where`, the most recently active first."""
+        return self._cached(
             ("conversations", repr(where), limit, offset),
             lambda: conversation_page(self.paths, where, limit=limit, offset=offset),
         )
@@ -107,27 +107,27 @@ class Catalogue:
             return (None, None)
         outer = Filter(outermost=True)
         store = self.store
-        later = store.page(replace(outer, since=run.started), Order(ascending=True), limit=AT_ONCE).runs
+        later = store.page(replace(outer, since=run.started), Order(ascending=True), limit=NEIGHBOUR_LIMIT).runs
         before = [each for each in later if when(each) < when(run)]
         after = [each for each in later if when(each) > when(run)]
         if not before:
-            before = store.page(replace(outer, until=run.started), Order(), limit=AT_ONCE).runs
+            before = store.page(replace(outer, until=run.started), Order(), limit=NEIGHBOUR_LIMIT).runs
         return (max(before, key=when, default=None), min(after, key=when, default=None))
 
-    def _answer(self, question: object, ask: Callable[[], _T]) -> _T:
-        """Result of `ask`, cached under the key `question` while the log is unchanged."""
+    def _cached(self, key: object, query: Callable[[], _T]) -> _T:
+        """Result of `query`, cached under the key `key` while the log is unchanged."""
         state, now = self.signature(), time.monotonic()
         with self._lock:
-            kept = self._kept.get(question)
-        if kept is not None and kept[0] == state and now < kept[1]:
-            return kept[2]  # type: ignore[return-value]
-        answer = ask()
+            cached = self._cache.get(key)
+        if cached is not None and cached[0] == state and now < cached[1]:
+            return cached[2]  # type: ignore[return-value]
+        answer = query()
         done = time.monotonic()
         with self._lock:
-            self._kept[question] = (state, done + max(FRESH_SECONDS, PATIENCE * (done - now)), answer)
-            self._kept.move_to_end(question)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            self._cache[key] = (state, done + max(FRESH_SECONDS, PATIENCE * (done - now)), answer)
+            self._cache.move_to_end(key)
+            while len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
         return answer
 
 

@@ -79,8 +79,8 @@ def _outcomes(bins: Sequence[TimeBin]) -> Chart:
         count = Counter[str]()
         for outcome, many in each.outcomes.items():
             count[tone(outcome)] += many
-        told = sorted(each.outcomes.items(), key=lambda pair: (-pair[1], pair[0]))
-        title = ", ".join(f"{many} {outcome.replace('_', ' ')}" for outcome, many in told) or NO_RUNS
+        ordered = sorted(each.outcomes.items(), key=lambda pair: (-pair[1], pair[0]))
+        title = ", ".join(f"{many} {outcome.replace('_', ' ')}" for outcome, many in ordered) or NO_RUNS
         chart.append(_bin(each, title, [(tone, count[tone] / top) for tone in TONES if count[tone]]))
     every = Counter[str]()
     for each in bins:

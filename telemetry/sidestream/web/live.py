@@ -12,7 +12,7 @@ from sidestream.log import RunSummary
 
 from .catalogue import Catalogue
 
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 """Seconds between two checks of the log; at least twice the duration of the last check."""
 KEEP_ALIVE_SECONDS = 15.0
 """Seconds without changes after which a comment line keeps the connection open."""
@@ -51,7 +51,7 @@ def _events(look: Callable[[], tuple[object, bool]]) -> StreamingResponse:
         yield "retry: 2000\nevent: change\ndata:\n\n"
         quiet = took = 0.0
         while not over:
-            pause = max(LOOK_SECONDS, 2 * took)
+            pause = max(CHECK_SECONDS, 2 * took)
             await anyio.sleep(pause)
             began = anyio.current_time()
             now, over = await anyio.to_thread.run_sync(look)

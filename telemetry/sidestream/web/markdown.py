@@ -38,7 +38,7 @@ class MarkdownRenderer:
         every = [*tokens, *(child for token in tokens for child in token.children or ())]
         if _PLAIN.issuperset(token.type for token in every):
             return None
-        _tame(every)
+        _restrict(every)
         return Markup(_parser().renderer.render(tokens, _parser().options, {}))
 
 
@@ -48,7 +48,7 @@ def _parser() -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
 
 
-def _tame(tokens: Sequence[Token]) -> None:
+def _restrict(tokens: Sequence[Token]) -> None:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + HEADING)}"

@@ -123,12 +123,12 @@ def test_silent_clients_take_a_bounded_number_of_threads_and_do_not_shut_out_a_s
         wait_for(lambda: serving_threads() <= http_server.MAX_CLIENTS, "no more threads than clients are allowed")
 
 
-def test_client_that_sends_a_byte_at_a_time_is_put_out_at_the_deadline_of_its_request(
+def test_client_that_sends_a_byte_at_a_time_is_disconnected_at_the_deadline_of_its_request(
     server: MetricsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(http_server, "REQUEST_SECONDS", 0.5)
 
-    def put_out() -> bool:
+    def disconnected() -> bool:
         try:
             client.sendall(b"G")
         except OSError:
@@ -136,11 +136,11 @@ def test_client_that_sends_a_byte_at_a_time_is_put_out_at_the_deadline_of_its_re
         return False
 
     with connect(server, b"GET /metrics HTTP/1.1\r\nX-Slow: ") as client:
-        wait_for(put_out, "the connection ends though the client never falls silent")
+        wait_for(disconnected, "the connection ends though the client never falls silent")
 
 
-def test_client_that_does_not_read_its_page_is_put_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "ANSWER_SECONDS", 0.5)
+def test_client_that_does_not_read_its_page_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "RESPONSE_SECONDS", 0.5)
     serving = MetricsServer("127.0.0.1", 0, lambda accept: (b"x" * 50_000_000, "text/plain"))
     try:
         with connect(serving, b"GET /metrics HTTP/1.1\r\n\r\n"):
@@ -207,6 +207,6 @@ def test_listening_ends_at_once_with_a_client_still_there() -> None:
         wait_for(lambda: serving_threads() == 1, "the client is accepted")
         begun = time.monotonic()
         serving.close()
-        assert time.monotonic() - begun < http_server.ASK_SECONDS
+        assert time.monotonic() - begun < http_server.REQUEST_SECONDS
         with pytest.raises(OSError):
             connect(serving)

@@ -63,9 +63,9 @@ function localTimes(within) {
   for (const each of all("time[datetime]", within)) {
     const at = new Date(each.dateTime);
     if (Number.isNaN(at.getTime())) continue;
-    const told = `${clock.format(at)} ${zone.formatToParts(at).find((part) => part.type === "timeZoneName").value}`;
-    if (each.matches(".full")) each.textContent = told;
-    else each.title = told;
+    const local = `${clock.format(at)} ${zone.formatToParts(at).find((part) => part.type === "timeZoneName").value}`;
+    if (each.matches(".full")) each.textContent = local;
+    else each.title = local;
   }
 }
 
