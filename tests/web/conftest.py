@@ -1,4 +1,4 @@
-"""A log, the pages over it, and a real browser to look at them."""
+"""Fixtures of the page tests: a log, the pages over it, and a real browser."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def pages(log: Path) -> TestClient:
     return client_of(log)
 
 
-@pytest.fixture(scope="module")  # Playwright's event loop runs in this thread, in which later tests want their own
+@pytest.fixture(scope="module")  # Playwright's event loop occupies the thread until the module ends
 def browser() -> Iterator[Browser]:
-    """A real Chromium. On a machine without one these tests are skipped; the gate has one."""
+    """Chromium. The tests are skipped on a machine without it; the gate installs it."""
     if not os.path.exists(CHROMIUM):
         is_missing(f"no Chromium at {CHROMIUM} (on Debian: apt install chromium)")
     with sync_playwright() as playwright:

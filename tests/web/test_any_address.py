@@ -1,4 +1,4 @@
-"""Whatever is asked of the pages: an answer, and never an error of their own."""
+"""Arbitrary requests to the pages never cause a server error."""
 
 from __future__ import annotations
 

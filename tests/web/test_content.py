@@ -1,4 +1,4 @@
-"""Content as the pages show it: Markdown that does no harm, JSON that folds, media by type and size."""
+"""Content on the pages: safe Markdown, collapsible JSON, media by type and size."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ links = st.sampled_from(
 
 
 class Tags(HTMLParser):
-    """The tags of an HTML text and their attributes."""
+    """Parser that collects tags and their attributes."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
-        self.feed(str(html))  # whatever is done with `Markup` escapes once more
+        self.feed(str(html))  # `str`, since operations on `Markup` would escape again
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attrs)))

@@ -1,4 +1,4 @@
-"""Numbers, times and places, as the pages show and draw them."""
+"""Numbers, times and positions on the pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TestWording:
         assert ago(BEGUN, BEGUN + timedelta(seconds=passed)) == shown
 
     def test_times_are_dates_when_far_and_whole_when_ahead(self) -> None:
-        """A clock that was set back makes runs of the future."""
+        """After a clock is set back, runs lie in the future."""
         assert ago(BEGUN, BEGUN + timedelta(days=30)).endswith("Nov 2026")
         assert ago(BEGUN, BEGUN - timedelta(days=1)).startswith("2026-11-")
 
@@ -65,7 +65,7 @@ class TestWaterfall:
         assert places[0] == pytest.approx(300, abs=5)  # 0.09 s into 0.3 s
 
     def test_what_has_no_end_yet_lasts_until_now(self, tmp_path: Path) -> None:
-        """Of a run whose writer is gone, it ends where nothing more is known."""
+        """A lost run ends at its last known moment."""
         told = [(0.0, AgentStart(root_run_id="lost")), (0.5, ask(1)), (2.0, chunk("Hel"))]
         (tmp_path / "log.jsonl").write_bytes(lines("lost", told))
         row = waterfall(load_run(str(tmp_path), "lost")).rows[1]

@@ -1,4 +1,4 @@
-"""The pages that find runs: questions and answers in the list, its filters, conversations, search."""
+"""Pages for finding runs: previews in the list, filters, conversations, search."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.web_client import client_of
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two turns of a conversation with a name that has to be quoted, one with a sub-agent, and a run apart."""
+    """Log of a conversation of two turns, one with a sub-agent, and of another run; the id needs URL quoting."""
     sub_agent: dict[str, Any] = {"parent_run_id": "run-one", "root_run_id": "run-one", "conversation_id": "c/1 <b>"}
     events = [
         *run_events("run-one", prompt="Where is <i>my</i> order?", conversation_id="c/1 <b>", tags={"user": "a"}),
@@ -35,7 +35,7 @@ def client(folder: Path) -> TestClient:
 
 class TestList:
     def test_question_and_answer(self, client: TestClient) -> None:
-        """On one line each, escaped; the model, the outcome and the conversation are links that narrow the list."""
+        """Question and answer are single escaped lines; model, outcome and conversation link to the filtered list."""
         html = client.get("/").text
         assert "Where is &lt;i&gt;my&lt;/i&gt; order?" in html
         assert "And the refund?" in html
@@ -74,7 +74,7 @@ class TestList:
 
 class TestConversations:
     def test_list(self, client: TestClient) -> None:
-        """The figures are those of the whole conversation; a lower bound says so."""
+        """The figures cover the whole conversation; lower bounds are marked."""
         html = client.get("/conversations").text
         assert "1 conversation" in html
         assert "≥$0.09" in html
@@ -109,7 +109,7 @@ class TestSearch:
 
 class TestRun:
     def test_neighbours(self, client: TestClient) -> None:
-        """The outermost runs before and after; none beyond the ends."""
+        """Root runs before and after; no link at the ends of the list."""
         html = client.get("/runs/run-two").text
         assert 'href="/runs/run-one" title="previous run' in html
         assert 'href="/runs/run-apart" title="next run' in html
@@ -117,14 +117,14 @@ class TestRun:
         assert 'href="/runs/run-two" title="next run' in client.get("/runs/run-sub").text
 
     def test_where_the_time_went(self, client: TestClient) -> None:
-        """Waiting for the first tokens (0.1 and 0.2 s), generating (the rest of 0.2 and 0.3 s), and tools (0.1 s)."""
+        """Shares for waiting (0.1 and 0.2 s), generating (the rest of 0.2 and 0.3 s), and tools (0.1 s)."""
         html = client.get("/runs/run-one").text
         for name, value in (("Waiting", "300ms"), ("Generating", "200ms"), ("In tools", "100ms")):
             assert f"<dt>{name}</dt><dd>{value}</dd>" in html
 
 
 def test_previews_are_of_the_runs_asked_for(folder: Path) -> None:
-    """What is not found in time is not there, and what the log does not have is None."""
+    """A preview not found in time is missing; content that the log lacks is None."""
     found = log.previews(folder, ["run-apart", "run-none"])
     assert found == {"run-apart": log.Preview("Which tyres?", "It left on Monday.")}
     assert log.previews(folder, ["run-apart"], deadline=time.monotonic() - 1) == {}

@@ -1,4 +1,4 @@
-"""The pages in a real browser: what runs, what moves, what can be reached by keys, read on a phone, and seen."""
+"""Pages in a real browser: scripts, live updates, keyboard, small screens and contrast."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PATHS += ["/search?q=order", "/nothing", f"/runs/{RICH}", f"/compare?run={RICH}&
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The pages over a log that nobody writes to."""
+    """URL of the pages over a static log."""
     folder = write_log(tmp_path_factory.mktemp("runs"))
     (folder / "more.jsonl").write_bytes(rich_run() + long_run("long-run", 230))
     with served(make_app([str(folder)])) as address:
@@ -55,9 +55,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A page of a fresh profile, on which nothing may go wrong: no error, no violation of the security policy.
+    """Page of a fresh profile; the test fails on a script error or a violation of the content security policy.
 
-    It is closed before the server at `address` is, since a live page that loses its server says so.
+    Closed before the server at `address`, since a live page reports a lost connection.
     """
     context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
     context.set_default_timeout(40_000)
@@ -71,7 +71,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def seek(page: Page, share: float) -> None:
-    """Move the player to that share of the run."""
+    """Move the player to the given share of the run's duration."""
     page.locator("#position").evaluate(
         "(slider, share) => { slider.value = 1000 * share; slider.dispatchEvent(new Event('input')); }",
         share,
@@ -144,7 +144,7 @@ class TestLive:
 
 class TestPlaying:
     def test_shows_what_had_come_by_then(self, page: Page, address: str) -> None:
-        """The third piece of the second answer came 1.14 s after the start, of 1.32 s."""
+        """The third delta of the second answer arrived after 1.14 s of 1.32 s."""
         page.goto(f"{address}/runs/{SHOP}")
         said = page.locator(".said").last
         expect(said).to_have_text("".join(ANSWER))
@@ -262,7 +262,7 @@ class TestConversation:
         expect(page.locator(".turn.tool .call").first).to_be_visible()
 
     def test_a_link_to_a_step_beyond_the_first_ones_shows_all(self, page: Page, address: str) -> None:
-        """And so does what went wrong there."""
+        """The link to a failed step beyond the limit does too."""
         page.goto(f"{address}/runs/long-run")
         expect(page.locator("#turns")).to_contain_text("show all")
         page.keyboard.press("e")
@@ -358,7 +358,7 @@ def test_times_are_in_the_zone_of_the_reader(browser: Browser, address: str) -> 
     context.close()
 
 
-# --- seen by everybody ---------------------------------------------------------------------------------------------
+# --- accessibility -------------------------------------------------------------------------------------------------
 
 
 def test_nothing_sticks_out_of_a_phone(page: Page, address: str) -> None:
@@ -426,7 +426,7 @@ FAINT = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out_from_its_ground(page: Page, address: str, scheme: Literal["light", "dark"]) -> None:
-    """At 4.5 to 1 or more, as WCAG 2 asks at level AA, in both schemes."""
+    """Contrast of at least 4.5 to 1 in both colour schemes (WCAG 2, level AA)."""
     page.emulate_media(color_scheme=scheme)
     for path in PATHS:
         page.goto(address + path)

@@ -1,4 +1,4 @@
-"""What the pages show, read as text: the list, a run, its events, two runs, a search."""
+"""Text of the pages: run list, run, events, comparison, search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_log_may_be_called_anything_the_system_allows(tmp_path: Path) -> None:
 
 
 def shown_runs(pages: TestClient, query: str = "") -> list[str]:
-    """Ids of the runs in the list, in order."""
+    """Run ids in the order of the list."""
     text = pages.get(f"/{query}").text
     return [part.partition('"')[0] for part in text.split('<tr id="run-')[1:]]
 
@@ -63,7 +63,7 @@ class TestTheList:
         assert len(shown_runs(pages, "?since=whenever")) == 3
 
     def test_counts_the_cost_of_a_sub_agent_once(self, pages: TestClient) -> None:
-        """By its parent's total in the list of top-level runs, by its own where it is listed itself."""
+        """The list of root runs counts a sub-agent in its parent's total, the list of all runs in its own row."""
         assert "Cost: $0.00072." in pages.get("/").text  # 0.0005 with the sub-agent, and 0.00022
         assert "Cost: $0.00066." in pages.get("/?runs=all").text  # three times 0.00022
 
@@ -150,7 +150,7 @@ class TestARun:
         assert "Not found" in answer.text
 
     def test_without_content_says_that_it_is_not_in_the_log(self, tmp_path: Path) -> None:
-        """Policies `none` and `metadata` leave nothing, or a type and a length."""
+        """The policy `none` leaves nothing, `metadata` a type and a length."""
         start = AgentStart(root_run_id=PLAIN, prompt={"type": "str", "length": 12})
         told = [(0.0, start), (0.1, FinalResult(output=None)), ends(0.2)]
         (tmp_path / "bare.jsonl").write_bytes(lines(PLAIN, told))

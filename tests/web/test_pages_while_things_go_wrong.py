@@ -1,4 +1,4 @@
-"""Pages of runs that go on, that failed, that hold hostile text, and of logs that are too long to be looked through."""
+"""Pages of running and failed runs, of hostile text, and of logs too long to search."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_tag_leads_to_the_runs_that_have_it(tmp_path: Path) -> None:
 
 
 def test_looking_ends_in_time_found_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the page says that it did, for not found so far is not the same as not there."""
+    """The page states that the search stopped at its time limit."""
     client = client_of(write(tmp_path / "log.jsonl", sequence([chunk("here it is")], "run-1")))
     assert "found in 1 run" in client.get("/search?q=here").text
     monkeypatch.setattr(finding, "SEARCH_SECONDS", -1.0)

@@ -1,4 +1,4 @@
-"""Scores on the pages: shown, filtered by, and given by the one person whom the pages serve on loopback."""
+"""Scores on the pages: display, filters, and the form that a single user on loopback may submit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ORIGIN = "http://127.0.0.1:8765"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two runs of a conversation: one with two scores of a name and a verdict, one with a score that has no comment."""
+    """Log of two runs of a conversation: one with two scores of a name and a verdict, one with a bare score."""
     folder = tmp_path / "runs"
     folder.mkdir()
     events = [
@@ -43,14 +43,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def client(folder: Path) -> Iterator[TestClient]:
-    """Pages that take scores."""
+    """Client of pages with the score form."""
     pages = client_of(folder, scores=True)
     yield pages
     pages.app.state.scoring.close()  # type: ignore[attr-defined]
 
 
 def form(client: TestClient, run_id: str = "run-two", **fields: str) -> dict[str, str]:
-    """The form of a run's page, as a click on its first button fills it in."""
+    """Fields of the form on a run's page, as submitted by its first button."""
     html = client.get(f"/runs/{run_id}").text
     token = re.search(r'name="token" value="(\w+)"', html)
     assert token is not None
@@ -167,7 +167,7 @@ class TestGiven:
         ],
     )
     def test_no_other_site_scores(self, client: TestClient, folder: Path, headers: dict[str, str]) -> None:
-        """Even with the token."""
+        """A foreign origin is rejected even with the token."""
         assert send(client, form(client), **headers) == 403
         assert [file.name for file in folder.glob("*.jsonl")] == ["a.jsonl"]
 
@@ -207,7 +207,7 @@ class TestOff:
 
 @pytest.mark.parametrize("scripts", [True, False])
 def test_by_keys_in_a_browser(browser: Browser, folder: Path, scripts: bool) -> None:
-    """With JavaScript and without, under the pages' own security policy."""
+    """The form works with and without JavaScript, under the content security policy."""
     app = make_app([str(folder)], scores=True)
     context = browser.new_context(java_script_enabled=scripts)
     context.set_default_timeout(40_000)

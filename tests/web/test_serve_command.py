@@ -1,4 +1,4 @@
-"""The command `sidestream serve`, as it is typed."""
+"""Command `sidestream serve`, run as a process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def serve(*arguments: str) -> list[str]:
 
 @contextmanager
 def served(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The command at work, and the address it tells."""
+    """Running command, and the URL that it prints."""
     with subprocess.Popen(serve(*arguments), stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -56,7 +56,7 @@ def test_asks_for_a_token_where_other_machines_come_in(log: Path) -> None:
 
 
 def test_takes_the_token_from_the_environment(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where other users of the machine do not see it."""
+    """Other users of the machine cannot see the environment."""
     monkeypatch.setenv("SIDESTREAM_SERVE_TOKEN", "sixteen-letters-at-least")
     with served(str(log), "--port", "0") as (address, _):
         assert address.endswith("/?token=sixteen-letters-at-least")

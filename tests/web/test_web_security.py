@@ -1,4 +1,4 @@
-"""Who is let in, and that nothing of a log becomes part of a page but as text."""
+"""Access control of the pages, and escaping of everything that a log holds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestWhoIsLetIn:
         "host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "", "[::1", "localhost.evil.example"]
     )
     def test_no_foreign_name(self, pages: TestClient, host: str) -> None:
-        """DNS rebinding: a site that points its own name at this machine would otherwise read the pages as its own."""
+        """DNS rebinding: a site whose name resolves to this machine could otherwise read the pages."""
         assert pages.get("/", headers={"Host": host}).status_code == 421
 
     @pytest.mark.parametrize("site", ["cross-site", "same-site", "anything"])
@@ -92,7 +92,7 @@ class TestToken:
         assert guarded.get("/", headers={"Cookie": cookie}).status_code == 401
 
     def test_a_link_on_another_site_is_opened_again_from_a_page_of_ours(self, guarded: TestClient) -> None:
-        """Which then has the cookie: a strict cookie does not come along from elsewhere."""
+        """The reloaded request has the cookie, which browsers omit for links on other sites."""
         headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         answer = guarded.get(f"/runs/{SHOP}", headers=headers)
         assert answer.status_code == 200
@@ -156,7 +156,7 @@ class TestFilesOutside:
 
 
 class Tags(HTMLParser):
-    """Every tag of a page, with its attributes."""
+    """Parser that collects every tag of a page with its attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def assert_harmless(text: str) -> None:
 
 
 def hostile_log(file: Path, text: str, run_id: str) -> None:
-    """A run in which everything that somebody else chooses is `text`."""
+    """Log of a run with `text` in every field that others control."""
     child = AgentStart(root_run_id=run_id, parent_run_id=run_id, parent_tool_call_id=text, prompt=text)
     start = AgentStart(
         root_run_id=run_id, model=text, prompt=text, tags={text: text}, conversation_id=text, trace_id=text, host=text
@@ -206,7 +206,7 @@ def hostile_log(file: Path, text: str, run_id: str) -> None:
 
 
 def test_what_a_log_holds_is_text_everywhere(tmp_path: Path) -> None:
-    """Prompt, tool and agent names, tags, ids, file names, and what is typed into the forms."""
+    """Prompts, names of tools and agents, tags, ids, file names and form input are escaped."""
     folder = tmp_path / "<script>evil()<"
     folder.mkdir()
     run_id = f"run{EVIL.replace('/', '')}"
@@ -245,7 +245,7 @@ def test_any_text_at_all_can_be_shown(tmp_path_factory: pytest.TempPathFactory, 
 
 
 def test_text_that_utf_8_cannot_hold_is_shown_escaped() -> None:
-    """Names of files need not be text."""
+    """File names need not be valid UTF-8."""
     answer = page("message.html", title="Not found", message="odd-\udcff.jsonl", q="")
     assert b"odd-\\udcff.jsonl" in answer.body
 

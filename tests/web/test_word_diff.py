@@ -1,4 +1,4 @@
-"""Two texts side by side, with what differs by word."""
+"""Word-by-word differences of two texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events sent in any order, by several exporters, and again: ClickHouse answers at every look as files of them do."""
+"""Events inserted in any order, by several exporters, and repeatedly: queries of ClickHouse agree with log files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATABASES = count()
 
 
 class AnySending(RuleBasedStateMachine):
-    """Two exporters of one database; `sent` is what it has to hold."""
+    """State machine of two exporters to one database; `sent` holds the expected events."""
 
     server: ClickHouseServer
 
@@ -57,7 +57,7 @@ class AnySending(RuleBasedStateMachine):
 
     @rule()
     def merge(self) -> None:
-        """What ClickHouse does in the background when it likes."""
+        """Merge parts now, which ClickHouse otherwise does in the background."""
         self.server.client().command(f"OPTIMIZE TABLE {self.address.rpartition('/')[2]}.sidestream_events FINAL")
 
     @invariant()
@@ -73,7 +73,7 @@ class AnySending(RuleBasedStateMachine):
 
 
 def seen(paths: str) -> Any:
-    """The numbers of each run, and the events of each that began."""
+    """Summary of each run, and the events of each started run."""
     runs = {run.run_id: run for run in log.runs(paths)}
     numbers = {
         run_id: (

@@ -1,4 +1,4 @@
-"""The exporter for ClickHouse: every event once, whatever is sent again, and content apart from numbers."""
+"""ClickHouse exporter: repeated events count once, and content is stored apart from numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_numbers_have_no_content_and_content_is_what_the_policy_lets_out(
     ((numbers, content),) = rows.result_rows
     assert "prompt of one" not in numbers
     assert "prompt of one" in content
-    # As when the time of content is over.
+    # As after the retention time of content.
     client.command(f"ALTER TABLE {database}.sidestream_events UPDATE content = '' WHERE 1 SETTINGS mutations_sync = 1")
     run = log.load_run(server.address(database), "one")
     assert (run.prompt, run.summary.cost_usd, len(run.events)) == (None, 0.03, 16)
@@ -112,7 +112,7 @@ def test_the_printed_schema_makes_the_tables(server: ClickHouseServer, database:
     printed = invoke("schema", "--clickhouse", "--database", database, "--days", "7").stdout
     client = server.client()
     statements = [text for text in printed.split(";\n") if text.strip()]
-    for statement in [*statements, *statements]:  # twice is as good as once
+    for statement in [*statements, *statements]:  # applying the statements twice has no further effect
         client.command(statement)
     exporter = ClickHouseExporter(server.address(database), create=False)
     exporter.export(run_events("one"))

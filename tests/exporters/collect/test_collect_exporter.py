@@ -1,4 +1,4 @@
-"""The exporter `collect`: one collector beside the programs that write a log, which comes, is killed, and goes."""
+"""Exporter `collect`: start, restart and end of the one collector per log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRAM = f"""{OBSERVED}# ---
         import time; time.sleep(0.01)
     print(sidecar.stats().collector.starts, flush=True)
 """
-"""Logs the run RUN, prints how many collectors it has started, and ends."""
+"""Program that logs the run RUN, prints the number of collectors it started, and ends."""
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_one_collector_serves_all_programs_of_a_log_and_ends_after_them(there: B
     until(lambda: sorted(there.runs()) == ["a", "b", "c"])
     assert there.companion.has_collector()
     for program in programs:
-        program.send(signal.SIGKILL)  # a kill lets go of the locks as well
+        program.send(signal.SIGKILL)  # the kill also releases the locks
         program.wait()
     there.ends()
     status = there.status()
@@ -66,7 +66,7 @@ def test_one_collector_serves_all_programs_of_a_log_and_ends_after_them(there: B
 
 
 def test_a_program_that_is_over_at_once_is_served(there: Beside, tmp_path: Path) -> None:
-    """Its output has ended, although the collector lives on: nothing of it was inherited."""
+    """The program's output pipe closes although the collector runs on: no stream is inherited."""
     source = f"""{OBSERVED}# ---
     sidecar = Sidecar(f"jsonl:{{LOG}}/", os.environ["COLLECT"])
     record(sidecar)
@@ -79,7 +79,7 @@ def test_a_program_that_is_over_at_once_is_served(there: Beside, tmp_path: Path)
 
 
 def test_a_collector_that_is_killed_is_started_again_and_goes_on(there: Beside) -> None:
-    """What it had exported since its last checkpoint is exported again, with the same run and numbers."""
+    """Events since the last checkpoint are exported again, with equal run ids and sequence numbers."""
     with Sidecar(f"jsonl:{there.log}/", there.spec) as sidecar:
         record(sidecar, "before")
         until(lambda: there.runs() == ["before"])
@@ -107,7 +107,7 @@ def test_a_folder_that_is_removed_gets_another_collector(there: Beside) -> None:
 
 
 def test_a_run_whose_program_was_killed_is_told_before_the_collector_ends(there: Beside, tmp_path: Path) -> None:
-    port = "prometheus=:0&linger=0"  # a log never holds the end of a lost run; metrics do
+    port = "prometheus=:0&linger=0"  # metrics, unlike the log, contain the end of a lost run
     source = f"""{OBSERVED}# ---
     import signal, time
     sidecar = Sidecar(f"jsonl:{{LOG}}/", os.environ["COLLECT"])
@@ -126,7 +126,7 @@ def test_a_run_whose_program_was_killed_is_told_before_the_collector_ends(there:
 
 
 def test_the_end_of_a_program_waits_for_no_delivery(there: Beside) -> None:
-    """A sink that is away: the program is over, the collector stays until it is told to end, and says what is left."""
+    """With an unreachable sink the program ends; the collector runs until SIGTERM, and reports undelivered events."""
     sidecar = Sidecar(f"jsonl:{there.log}/", "collect:?otlp=http://127.0.0.1:9")
     record(sidecar, "r")
     assert sidecar.close() == {}
@@ -139,7 +139,7 @@ def test_the_end_of_a_program_waits_for_no_delivery(there: Beside) -> None:
 
 
 def test_a_forked_child_is_a_writer_of_its_own(there: Beside, tmp_path: Path) -> None:
-    """It starts none where one is there, and its end does not take the parent's lock along."""
+    """The child starts no second collector, and its end does not release the parent's lock."""
     source = f"""{OBSERVED}# ---
     import time
     sidecar = Sidecar(f"jsonl:{{LOG}}/", os.environ["COLLECT"])
@@ -152,7 +152,7 @@ def test_a_forked_child_is_a_writer_of_its_own(there: Beside, tmp_path: Path) ->
         sidecar.close()
         os._exit(sidecar.stats().collector.starts)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    while True:  # none of the processes that were started is a child of the program
+    while True:  # the program has no child processes left to wait for
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:

@@ -1,4 +1,4 @@
-"""What people see of their agents' runs on the console."""
+"""Console exporter: lines for people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _no_colors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_nested_run_in_a_file() -> None:
-    """One line a step, sub-agents indented, an error once, unknown cost said, sums at the end, nothing cut."""
+    """One line per step, sub-agents indented, errors once, unknown cost marked, totals at the end, no truncation."""
     assert shown(nested()) == [
         "12:00:00  planner 3f9a            ▶  gpt-5",
         "12:00:01  planner 3f9a            ✓  gpt-5 #1                     1.22s  1.2k→86 tok     $0.0031"
@@ -116,7 +116,7 @@ def test_without_verbose_no_content_but_errors_is_shown() -> None:
 
 
 def test_a_tool_that_ends_at_once_takes_one_line() -> None:
-    """Its start is shown only where the end is not there yet."""
+    """The start is shown only if the end is not in the same batch."""
     run = Run("r", "a")
     call = [
         run(ToolStart(tool_name="look", tool_call_id="1")),
@@ -201,7 +201,7 @@ def test_an_error_of_a_run_that_never_ends_is_shown_on_close() -> None:
 
 
 def test_runs_that_take_turns_stay_apart() -> None:
-    """Text is written in whole lines, each marked with its run."""
+    """Streamed text is written in whole lines, each labelled with its run."""
     one, two = Run("r-1111", "one"), Run("r-2222", "two")
     events = [one.chunk("a1 "), two.chunk("b1 "), one.chunk("a2\na3 "), two.chunk("b2\n"), one.chunk("a4"), one.end()]
     assert [[*line.split()[:2], line[34:]] for line in shown(events, verbose=True)][:3] == [
@@ -236,7 +236,7 @@ def test_a_run_whose_start_was_not_seen_is_shown_all_the_same() -> None:
 
 
 def test_what_is_kept_of_runs_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ended runs are forgotten, and of those that never end only so many are kept."""
+    """Ended runs are removed, and the number of unfinished runs is limited."""
     monkeypatch.setattr(pretty, "MAX_RUNS", 50)
     monkeypatch.setattr("sidestream_exporters.console.exporter.MAX_RUNS", 50)
     exporter = ConsoleExporter(stream=io.StringIO(), verbose=True)
@@ -275,7 +275,7 @@ def test_long_content_is_cut_with_a_note() -> None:
     assert max(len(line) for line in lines[2:]) < 300
 
 
-# --- text from elsewhere -------------------------------------------------------------------------------------------
+# --- untrusted text ------------------------------------------------------------------------------------------------
 
 EVIL = "\x1b[2J\x1b]0;pwned\x07\x9b31m\r\x08\u202egnp\u2028\udc80\x00"
 

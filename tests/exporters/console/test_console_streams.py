@@ -1,4 +1,4 @@
-"""Where the console exporter writes: programs, terminals, files, and streams that do not take it."""
+"""Console exporter: structured lines, settings, terminals, and streams that reject the output."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_processors_may_add_leave_out_and_render() -> None:
 
 
 def test_a_line_for_people_shows_what_processors_made_of_it() -> None:
-    """An error that a processor masks stays masked, and counts and content are as they were."""
+    """An error masked by a processor stays masked; counts and content are unchanged."""
 
     def mask(_logger: Any, _method: str, fields: Any) -> Any:
         return {**fields, "error": "***", "agent": "somebody"} if "error" in fields else fields
@@ -154,7 +154,7 @@ def test_a_setting_that_cannot_work_is_refused_with_the_choices(options: str, me
 
 @contextmanager
 def terminal(width: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
-    """A real terminal of `width` columns: the stream to write to, and what it has got so far."""
+    """Pseudo-terminal of `width` columns: the stream to write to, and a function that returns its output."""
     fcntl = pytest.importorskip("fcntl", reason="needs pseudo-terminals")
     import pty
     import select
@@ -165,7 +165,7 @@ def terminal(width: int) -> Iterator[tuple[TextIO, Callable[[], str]]]:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
 
     def read() -> str:
-        got = b""  # a terminal hands on what was written in pieces, cut anywhere
+        got = b""  # a terminal delivers the output in arbitrary pieces
         while select.select([master], [], [], 0.2)[0]:
             got += os.read(master, 100_000)
         return got.decode().replace("\r\n", "\n")
@@ -183,7 +183,7 @@ def on_terminal(width: int, events: Iterable[StreamEvent], **options: Any) -> st
 
 
 def test_a_nested_run_on_80_columns() -> None:
-    """The same columns, narrower; what has no room goes below or is left out, and no number is cut."""
+    """The columns are narrower; text without room goes below or is left out, and no number is truncated."""
     assert on_terminal(80, nested(), color=False).splitlines() == [
         "12:00:00 planner 3f9a    ▶ gpt-5",
         "12:00:01 planner 3f9a    ✓ gpt-5 #1         1.22s 1.2k→86   $0.0031  ttft 410ms",
@@ -310,7 +310,7 @@ def test_a_broken_pipe_is_given_up() -> None:
         assert exporter.export([run.end()]) == {"no_stream": 1}
         assert not exporter._runs, "runs are followed all the same"
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, writer)  # what the stream still holds goes nowhere
+        os.dup2(null, writer)  # discards the stream's buffer
     os.close(null)
     os.close(writer)
 

@@ -1,4 +1,4 @@
-"""JSONL: the lines, the options, and what is refused at once."""
+"""JSONL exporter: lines, options, and invalid settings."""
 
 from __future__ import annotations
 

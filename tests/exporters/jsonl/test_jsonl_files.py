@@ -1,4 +1,4 @@
-"""JSONL: rotation, compression and retention; outages and forks."""
+"""JSONL exporter: rotation, compression and retention; outages and forks."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class TestCompression:
         compression = Compression(source)
         more = all(compression.step() for _ in range(steps))
         if more:
-            compression.close()  # all that remains of a killed process: its files
+            compression.close()  # as after a kill, which leaves only the files
         write(f"jsonl:{tmp_path}?compress={again}", 4, 5)
         assert_each_once(read(tmp_path), [*given, *events(2, start=4)])
         assert not list(tmp_path.glob("*.gz.part"))
@@ -197,7 +197,7 @@ class TestRetention:
 
 @contextmanager
 def full_disk(folder: Path, free: int) -> Iterator[None]:
-    """While inside, no file can grow beyond `free` bytes, as when the disk is full."""
+    """Limit file sizes to `free` bytes within the block, like a full disk."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -330,7 +330,7 @@ class TestOutages:
 def test_a_forked_child_writes_on_its_own_and_leaves_the_parent_its_file(tmp_path: Path, name: str) -> None:
     exporter = open_exporter(f"jsonl:{tmp_path}/{name}?rotate_bytes=3000000&compress=true")
     exporter.export(events(1, run_id="parent", size=3_000_000))
-    exporter.export(events(1, run_id="parent", start=1))  # and now a compression is half done
+    exporter.export(events(1, run_id="parent", start=1))  # leaves a compression half done
     child = os.fork()
     if child == 0:
         try:
@@ -342,7 +342,7 @@ def test_a_forked_child_writes_on_its_own_and_leaves_the_parent_its_file(tmp_pat
         except BaseException:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
-    write(f"jsonl:{tmp_path}/{name}", 0)  # would compress or cut the parent's file, were its lock lost
+    write(f"jsonl:{tmp_path}/{name}", 0)  # would compress or truncate the parent's file without its lock
     for start in range(2, 14):
         exporter.export(events(1, run_id="parent", start=start))
     exporter.close()

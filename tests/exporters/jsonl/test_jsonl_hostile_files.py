@@ -1,4 +1,4 @@
-"""What others put where we write: no link is written through, and no file of another user is touched."""
+"""JSONL exporter on hostile paths: links are not followed, and files of other users are not changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOBODY = 65_534
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file that is not ours to write, cut or remove; it does not end in a newline, so that it looks torn."""
+    """File that must not be changed. The missing final newline makes it look like a torn log."""
     file = tmp_path / "victim"
     file.write_text("precious")
     return file
@@ -91,7 +91,7 @@ def test_what_is_moved_aside_or_compressed_goes_through_no_link(tmp_path: Path, 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_not_appended_to(tmp_path: Path, victim: Path) -> None:
-    """Who owns it may read what we would write there."""
+    """The owner of the file could read the appended events."""
     os.chown(victim, NOBODY, NOBODY)
     os.rename(victim, shared := tmp_path / "app.jsonl")
     exporter = open_exporter(f"jsonl:{shared}")

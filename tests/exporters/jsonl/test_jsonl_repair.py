@@ -1,4 +1,4 @@
-"""JSONL: killed writers, torn tails, many writers at once."""
+"""JSONL exporter: killed writers, torn lines, concurrent writers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ LOG = b"".join(map(encode_line, events(3)))
 
 
 def reopen_and_write(folder: Path, name: str) -> None:
-    """What the next process does."""
+    """Write to the log as the next process would."""
     exporter = open_exporter(f"jsonl:{folder}/{name}")
     exporter.export(events(2, run_id="next"))
     exporter.close()
 
 
 def torn_names() -> st.SearchStrategy[tuple[str, str]]:
-    """How the log is given, and the file in it that was torn."""
+    """Path of the log as configured, and the torn file within."""
     return st.sampled_from([("", "20260101T000000Z-1.jsonl"), ("log.jsonl", "log.jsonl")])
 
 
@@ -97,7 +97,7 @@ class TestTornTails:
         writer.export(events(1))
         (file,) = log_files(tmp_path)
         with open(file, "ab") as half:
-            half.write(b"half")  # as seen by others in the middle of a write
+            half.write(b"half")  # the state that other processes see in the middle of a write
         reopen_and_write(tmp_path, "")
         assert file.read_bytes().endswith(b"half")
         writer.close()

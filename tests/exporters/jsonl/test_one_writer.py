@@ -1,4 +1,4 @@
-"""Several exporters of one process on one log: every event is there once, whoever writes it."""
+"""Several exporters of one process on one log: every event is written once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def test_a_run_that_two_exporters_are_given_is_written_once(tmp_path: Path, plac
     first, second = (open_exporter(f"jsonl:{tmp_path}/{place}") for _ in range(2))
     for start in range(0, 30, 10):
         for exporter in (first, second):
-            assert exporter.export(events(10, start=start)) is None  # it is in the log: nothing is lost
+            assert exporter.export(events(10, start=start)) is None  # skipped events do not count as dropped
     first.close()
     second.close()
     assert_each_once(read(*log.log_files(tmp_path / place)), events(30))
 
 
 def test_the_order_in_which_they_are_given_it_does_not_matter(tmp_path: Path) -> None:
-    """The second is slow, and gets the whole run once the first has been closed."""
+    """The slower exporter gets the whole run after the other one was closed."""
     first, second = (open_exporter(f"jsonl:{tmp_path}/runs/") for _ in range(2))
     first.export(events(10))
     first.close()
@@ -56,7 +56,7 @@ def test_each_writes_the_runs_that_only_it_is_given(tmp_path: Path) -> None:
 
 
 def test_one_after_the_other_writes_what_it_is_given(tmp_path: Path) -> None:
-    """As a log that is replayed twice into a copy: who asks for that has it twice."""
+    """Replaying a log twice into a copy writes its events twice, as requested."""
     for _ in range(2):
         exporter = open_exporter(f"jsonl:{tmp_path}/copy/")
         exporter.export(events(3))

@@ -12,7 +12,7 @@ from tests.support.missing import is_missing
 
 @pytest.fixture(autouse=True)
 def _no_telemetry_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of the variables that this machine may have set."""
+    """Remove OpenTelemetry's environment variables."""
     for name in list(os.environ):
         if name.startswith("OTEL_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -21,7 +21,7 @@ def _no_telemetry_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A self-signed certificate for loopback, and its key: paths of PEM files."""
+    """Paths of a self-signed certificate for loopback, and of its key, as PEM files."""
     folder: Path = tmp_path_factory.mktemp("tls")
     pem, key = str(folder / "cert.pem"), str(folder / "key.pem")
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", pem, "-days", "2"]

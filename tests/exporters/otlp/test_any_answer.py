@@ -1,4 +1,4 @@
-"""Whatever a server answers to spans, by accident or in malice: a failure that is foreseen, or a count of refusals."""
+"""Arbitrary responses of an OTLP server lead to a known failure or a count of rejected spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the log holds, in whatever order: spans come out, the same each time, and nothing is kept for ever."""
+"""Arbitrary logs, in any order, give deterministic spans, and leave no state behind."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ PAYLOADS: st.SearchStrategy[Payload] = st.one_of(
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[StreamEvent]:
-    """Events of up to three runs in any order, with gaps."""
+    """Strategy for events of up to three runs in any order, with gaps."""
     taken = draw(st.lists(st.tuples(st.sampled_from(RUNS), st.floats(0, 1e4), PAYLOADS), max_size=25))
     runs: dict[str, list[tuple[float, Payload]]] = {run_id: [] for run_id in RUNS}
     for run_id, offset, data in taken:
@@ -130,7 +130,7 @@ RESOURCE, SCOPE = make_resource(), scope()
 
 
 def encoded(spans: Sequence[Span]) -> list[tuple[bytes, int]]:
-    """Export requests as the library encodes them, each with the number of its spans."""
+    """Encoded export requests, each with its number of spans."""
     batches = [SpanBatch(part, RESOURCE, SCOPE, lambda: None) for part in requests_of(spans)]
     return [(encode_spans(batch).SerializeToString(deterministic=True), len(batch)) for batch in batches]
 
@@ -156,7 +156,7 @@ def test_every_log_makes_spans_that_can_be_sent_and_the_same_each_time(events: l
 @settings(max_examples=100, deadline=None)
 @given(logs(), st.data())
 def test_how_the_log_is_cut_into_batches_changes_nothing(events: list[StreamEvent], data: st.DataObject) -> None:
-    """A prefix makes a prefix of the spans: none is changed by what comes later."""
+    """A prefix of the log gives a prefix of the spans: later events change no earlier span."""
     cut = data.draw(st.integers(0, len(events)))
     assert build(events)[: len(build(events[:cut]))] == build(events[:cut])
 

@@ -1,4 +1,4 @@
-"""Through a real collector: gRPC in, HTTP out, and nothing changes on the way."""
+"""Spans through a real collector, gRPC in and HTTP out, arrive unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sidestream doctor`: what is wrong is said with what to do, and nothing secret is."""
+"""`sidestream doctor`: problems are reported with a remedy and without secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def endpoint(told: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def page(text: str) -> Iterator[int]:
-    """A web server with one page; gives its port."""
+    """Port of a web server that serves `page`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""The page of GenAI attributes, against the registry that is installed and the names that spans have."""
+"""Page of GenAI attributes, compared with the installed registry and the exported names."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def listed(heading: str) -> set[str]:
 
 
 def known() -> set[str]:
-    """Attributes of the registry."""
+    """Attribute names of the installed registry."""
     values = {value for name, value in vars(registry).items() if name.isupper() and isinstance(value, str)}
     return {value for value in values if value.startswith("gen_ai.")}
 
 
 def used() -> set[str]:
-    """Attributes of the conventions that spans and metrics have."""
+    """Attribute names of the conventions in exported spans and metrics."""
     names = [getattr(GEN_AI, each.name) for each in fields(GEN_AI)]
     flat = {text for name in names for text in (name.values() if isinstance(name, dict) else [name])}
     labels = {label for metric in METRICS for label in metric.labels}

@@ -1,4 +1,4 @@
-"""The way of a fleet: spans go to a collector, from there into Kafka, and from Kafka into ClickHouse, each once.
+"""Pipeline of a fleet: spans go through a collector and Kafka into ClickHouse, each once.
 
 The collector (rotel), the broker (Tansu) and the engine of ClickHouse are real ones; what stands between broker and
 ClickHouse in production, a second collector, could not be had, so that the test reads the topic itself.
@@ -60,7 +60,7 @@ def test_spans_arrive_in_clickhouse_behind_kafka_each_once(broker: str, tmp_path
 
 
 class Topic:
-    """The spans in the topic, read from its beginning."""
+    """Reader of all spans in the topic."""
 
     def __init__(self, broker: str) -> None:
         from confluent_kafka import Consumer, TopicPartition

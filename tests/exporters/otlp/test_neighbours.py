@@ -1,4 +1,4 @@
-"""Beside others: pydantic-ai's Instrumentation, an application's own provider, a record of what was delivered."""
+"""OTLP exporter beside pydantic-ai's Instrumentation and an application's own provider; the ledger of deliveries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def otlp(url: str, **options: Any) -> OTLPExporter:
 
 @pytest.fixture
 def theirs() -> Iterator[tuple[TracerProvider, InMemorySpanExporter]]:
-    """An application's own provider, and what it exports."""
+    """Tracer provider of an application, and its exported spans."""
     provider, memory = TracerProvider(resource=Resource({"service.name": "theirs"})), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(memory))
     yield provider, memory
@@ -41,7 +41,7 @@ def theirs() -> Iterator[tuple[TracerProvider, InMemorySpanExporter]]:
 
 
 class TestInstrumentation:
-    """An agent that pydantic-ai traces as well."""
+    """Agent that pydantic-ai's Instrumentation traces too."""
 
     @pytest.mark.parametrize(
         ("choice", "expected"),
@@ -167,7 +167,7 @@ class TestTheRecord:
 
 
 def test_a_batch_that_is_offered_again_is_built_once() -> None:
-    """And what of it was taken is not sent twice."""
+    """The delivered part of the batch is not sent twice."""
     with http_receiver(Answer(status=503), Answer()) as received, Sidecar(otlp(received.url)) as sidecar:
         observed_run(sidecar, runs=3)
         while exporter_stats(sidecar).pending:
@@ -196,7 +196,7 @@ def test_the_same_log_twice_gives_the_same_spans() -> None:
 
 
 def test_content_of_none_is_nowhere(caplog: pytest.LogCaptureFixture) -> None:
-    """Not in names, attributes, status, events or resource, nor in what is said of a failure."""
+    """No content in names, attributes, status, events, resource or log messages about failures."""
     caplog.set_level(logging.DEBUG, "sidestream")
     agent = make_agent()
 

@@ -1,4 +1,4 @@
-"""Servers, proxies and addresses at their worst: a bounded attempt, nothing kept that was given up, no secret told."""
+"""Faulty servers, proxies and addresses: attempts are bounded, abandoned batches are freed, no secret is logged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestAServerThatDrips:
         ],
     )
     def test_is_left_when_the_timeout_of_the_request_is_over(self, pieces: list[bytes], forever: bytes) -> None:
-        """Each read succeeds long before the timeout."""
+        """Each single read succeeds long before the timeout."""
         with raw_server(*pieces, forever=forever) as (port, _):
             exporter = OTLPExporter(f"http://127.0.0.1:{port}", timeout=0.3)
             with pytest.raises(ExporterUnavailable, match="timed out"):
@@ -123,7 +123,7 @@ class TestANameServerThatHangs:
 def test_an_endless_answer_is_not_read_to_its_end() -> None:
     with raw_server(HEAD + b"Content-Length: 9999999999\r\n\r\n" + b"\0" * 200_000) as (port, _):
         exporter = OTLPExporter(f"http://127.0.0.1:{port}", timeout=5)
-        assert exporter.export(one_run()) == {"refused": 2}  # what came of it is no answer of OTLP
+        assert exporter.export(one_run()) == {"refused": 2}  # the truncated body is not an OTLP response
         exporter.close()
 
 
@@ -162,7 +162,7 @@ def test_a_proxy_that_is_busy_is_tried_again(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_only_the_span_that_is_too_large_by_itself_is_lost(protocol: str) -> None:
-    """The request is halved until one span stands alone: here the first halves are refused, down to one span."""
+    """Refused requests are halved until the oversized span is alone."""
     too_large = Answer(status=413) if protocol != "grpc" else Answer(status=8)
     turns: list[Payload] = []
     for _ in range(7):
@@ -179,7 +179,7 @@ def test_only_the_span_that_is_too_large_by_itself_is_lost(protocol: str) -> Non
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_a_span_that_is_too_large_by_itself_is_sent_without_its_long_texts(protocol: str) -> None:
-    """The run's span has the prompt as its request's has: neither is lost, and each tells how much it leaves out."""
+    """The spans of run and request both hold the prompt: both arrive, each with the count of removed text."""
     too_large = Answer(status=413) if protocol != "grpc" else Answer(status=8)
     receiver = http_receiver if protocol != "grpc" else grpc_receiver
     prompt = "long " * 1_000
@@ -215,7 +215,7 @@ class TestWhatASendHeld:
         assert not exporter._send_queue._waiting
 
     def test_is_freed_where_another_batch_comes(self) -> None:
-        """The pipeline offers a kept batch again until it gives it up, and counts it as dropped."""
+        """The pipeline offers a batch repeatedly until it gives up, and counts the events as dropped."""
         with nobody() as port:
             exporter = OTLPExporter(f"http://127.0.0.1:{port}")
             for number in range(5):
@@ -297,7 +297,7 @@ def test_a_key_in_place_of_a_headers_name_is_not_told() -> None:
 def test_headers_that_are_given_are_not_joined_by_those_of_the_environment(
     protocol: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that the environment has for one back end does not go to another."""
+    """A key of the environment for one back end is not sent to another."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-key={SECRET}")
     receiver = grpc_receiver if protocol == "grpc" else http_receiver
     with receiver() as received:
@@ -311,7 +311,7 @@ def test_headers_that_are_given_are_not_joined_by_those_of_the_environment(
 def test_a_protocol_of_the_specification_that_is_not_implemented_is_said_and_falls_back(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The environment of a fleet is made for many programs; an argument is meant for this one."""
+    """A variable may be meant for other programs of a fleet; an argument is meant for this exporter."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
     assert OTLPExporter().endpoint.protocol == "http/protobuf"
     assert "OTEL_EXPORTER_OTLP_PROTOCOL" in caplog.text

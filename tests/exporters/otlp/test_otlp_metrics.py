@@ -1,4 +1,4 @@
-"""The table of metrics as a second signal: the same numbers as everywhere, cumulative, with exemplars."""
+"""Metrics over OTLP: values equal to the Prometheus exporter's, cumulative or delta, with exemplars."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_many_series_go_in_several_requests() -> None:
 def test_an_outage_costs_no_event_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     with nobody() as port:
         exporter = metrics_exporter(f"http://127.0.0.1:{port}")
-        exporter.export(event_log("run-1", start("run-1")))  # ends no span, so nothing else is sent
+        exporter.export(event_log("run-1", start("run-1")))  # ends no span, so only metrics are sent
         for _ in range(3):
             exporter.flush()
         exporter.close()

@@ -1,4 +1,4 @@
-"""Whatever the endpoint does: the caller sees its stream, every event is accounted for, and an outage heals."""
+"""Outages of the endpoint: the caller's stream is unchanged, every event is accounted for, and delivery resumes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def otlp(url: str, **options: Any) -> OTLPExporter:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What Sidestream said of the endpoint, which never holds content or what the server said."""
+    """Log messages about the endpoint, which never hold content or text of the server."""
     lines = [record.getMessage() for record in caplog.records if record.name == "sidestream"]
     assert not any(SENTINEL in line or "SENTINEL" in line for line in lines)
     return [line for line in lines if "OTLP" in line]
@@ -52,13 +52,13 @@ def test_all_is_well(receiver: Receiver, protocol: str, caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize(("receiver", "protocol"), BOTH)
 def test_down_from_start_to_end(receiver: Receiver, protocol: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Kept while there is hope, and counted as dropped when the program ends."""
+    """Events are kept during the run, and counted as dropped when the program ends."""
     with nobody() as port:
         sidecar = Sidecar(otlp(f"http://127.0.0.1:{port}", protocol=protocol))
         observed_run(sidecar)
         until(lambda: exporter_stats(sidecar).failures >= 2)
         before = exporter_stats(sidecar)
-        assert before.exported < before.seen  # a batch in which no span ended needs no request
+        assert before.exported < before.seen  # a batch without an ended span sends no request
         assert before.pending == before.seen - before.exported
         sidecar.close()
     assert exporter_stats(sidecar).dropped == {"shutdown": before.pending}
@@ -116,14 +116,14 @@ def test_a_hanging_endpoint_costs_one_timeout_at_a_time(receiver: Receiver, prot
         sidecar = Sidecar(otlp(received.url, protocol=protocol, timeout=0.2))
         observed_run(sidecar)
         until(lambda: exporter_stats(sidecar).failures >= 1)
-        exported = exporter_stats(sidecar).exported  # a batch in which no span ended asks for no request
+        exported = exporter_stats(sidecar).exported  # a batch without an ended span needs no request
         assert exporter_stats(sidecar).pending == exporter_stats(sidecar).seen - exported > 0
         sidecar.close(timeout=0.2)
         assert exporter_stats(sidecar).dropped == {"shutdown": exporter_stats(sidecar).seen - exported}
 
 
 def test_a_close_waits_no_longer_than_it_was_given() -> None:
-    """The request that hangs is left behind; what it carried is counted."""
+    """The hanging request is abandoned, and its events are counted as dropped."""
     with http_receiver(Answer(delay=60.0)) as received:
         sidecar = Sidecar(otlp(received.url, timeout=60.0, interval=60.0))
         observed_run(sidecar)
@@ -136,7 +136,7 @@ def test_a_close_waits_no_longer_than_it_was_given() -> None:
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
 def test_retry_after_is_honoured(form: str) -> None:
-    """A server that asked for time is not asked again meanwhile, though the exporter is offered its batch."""
+    """No request is sent before the requested delay is over, although the batch is offered again."""
     wish = "3600" if form == "seconds" else "Fri, 31 Dec 2100 23:59:59 GMT"
     with http_receiver(Answer(status=503, retry_after=wish)) as received:
         sidecar = Sidecar(otlp(received.url))
@@ -200,7 +200,7 @@ def test_what_will_never_be_taken_is_lost_and_said_once(
 
 class TestNoOTLPServer:
     def check(self, address: str, protocol: str, caplog: pytest.LogCaptureFixture) -> None:
-        """Everything is refused, and one line says what to look at."""
+        """Every request is refused, and one log line names the remedy."""
         with Sidecar(otlp(address, protocol=protocol, interval=60.0)) as sidecar:
             observed_run(sidecar)
             sidecar.flush(30)

@@ -1,4 +1,4 @@
-"""Programs that end, and that fork: bounded, quiet, and nothing is spoken on a parent's connection."""
+"""OTLP exporter at the end of a program and after a fork, which never uses the parent's connection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def program(code: str, url: str, protocol: str, *, seconds: float = 100.0) -> su
 
 @pytest.mark.parametrize(("receiver", "protocol"), BOTH)
 def test_a_program_that_just_ends_has_delivered(receiver: Receiver, protocol: str) -> None:
-    """By the interpreter's exit, which is when the exporter sends for the first time."""
+    """Spans are delivered at interpreter exit, before which the exporter sends nothing."""
     with receiver() as received:
         done = program("sidecar = Sidecar(otlp(interval=3600))\nobserved_run(sidecar)", received.url, protocol)
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Which traces leave: those that were sampled where they began, and of the others those that turn out to matter."""
+"""Sampling: head-sampled traces are sent, and unsampled ones by the tail rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_of(run_id: str, *, root: str | None = None, sampled: bool | None = False
 
 
 def sent(*events: StreamEvent, **options: Any) -> list[tuple[str, str]]:
-    """Run and reason of each span that arrives."""
+    """Run and sampling reason of each received span."""
     with http_receiver() as received:
         exporter = OTLPExporter(received.url, **options)
         assert exporter.export(list(events)) is None
@@ -110,7 +110,7 @@ class TestBounds:
         assert len(exporter._tail_sampler._held) == 10
 
     def hold(self, traces: int, facts: dict[str, Any]) -> None:
-        """Traces whose outermost run never ends: the oldest are let go, and counted."""
+        """Traces whose root run never ends: the oldest are discarded, and counted."""
         exporter = OTLPExporter(content="full")
         for number in range(traces):
             events = event_log(f"run-{number}", start(f"run-{number}", sampled=False, **facts), ask(), answer())

@@ -1,4 +1,4 @@
-"""The standard environment variables, the arguments that beat them, and what cannot work."""
+"""OTLP settings: standard environment variables, arguments that override them, and invalid values."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class TestWhatCannotWork:
         ],
     )
     def test_in_the_environment(self, variable: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The error names the variable and what would do, and shows no secret."""
+        """The error names the variable and the valid values, and shows no secret."""
         for name in (f"{BASE}TRACES_{variable}", f"{BASE}{variable}"):
             monkeypatch.setenv(name, value)
             with pytest.raises(ConfigurationError, match=name) as raised:

@@ -1,4 +1,4 @@
-"""What stands in the spans of a run, by the GenAI conventions and under `sidestream.*`."""
+"""Spans of a run: attributes of the GenAI conventions and under `sidestream.*`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ INTERNAL, CLIENT = 1, 3
 
 
 def exported(events: Sequence[StreamEvent], **options: Any) -> list[Any]:
-    """The spans that arrive of `events`, stripped as the pipeline would."""
+    """Received spans for `events`, after the content policy of the pipeline."""
     with http_receiver() as received:
         exporter = OTLPExporter(received.url, **options)
         wanted = [event for event in events if event.event_type not in exporter.skip]
@@ -126,7 +126,7 @@ class TestTheTree:
         assert second.parent_span_id == first.span_id
 
     def test_two_calls_with_one_id_are_two_spans(self) -> None:
-        """Some models number their calls anew with each answer, or not at all."""
+        """Some models restart the numbers of tool calls with each answer, or omit them."""
         begun, over = ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok")
         first, second = spans_of(start("run-1"), begun, begun, over, over)
         assert [first.span_id.hex(), second.span_id.hex()] == [span_id_of("run-1", 1), span_id_of("run-1", 2)]
@@ -162,7 +162,7 @@ class TestWhatIsMissing:
 class TestTimes:
     @pytest.mark.scenario_21
     def test_durations_survive_a_step_of_the_clock(self) -> None:
-        """The wall clock went back an hour in mid-run: all times follow the run's own clock."""
+        """After the wall clock is set back by an hour, all times follow the run's monotonic clock."""
         events = event_log("run-1", start("run-1"), ask(), answer(duration_seconds=0.5), end(duration_seconds=1.5))
         stepped = [msgspec.structs.replace(each, timestamp=each.timestamp - timedelta(hours=1)) for each in events[1:]]
         chat, run = exported([events[0], *stepped])
@@ -170,7 +170,7 @@ class TestTimes:
         assert (run.start_time_unix_nano, run.end_time_unix_nano) == (unix_ns(0), unix_ns(1.5))
 
     def test_a_cancelled_request_ends_when_it_was_cancelled(self) -> None:
-        """And not when its end was told, which is when the run unwinds."""
+        """The end is the time of the cancellation, not of the `llm_end` event, which follows when the run unwinds."""
         chat = one_chat(outcome="cancelled", duration_seconds=0.1)
         assert chat.end_time_unix_nano == unix_ns(0.6)
 
@@ -376,7 +376,7 @@ class TestARun:
 
     @pytest.mark.parametrize("outcome", ["cancelled", "abandoned"])
     def test_one_that_its_caller_left_says_so_and_is_no_error(self, outcome: Any) -> None:
-        """Else each closed tab of a browser is red, and a rate of errors tells of people's patience."""
+        """A closed browser tab must not count as an error in a back end's error rate."""
         run = one_run(outcome=outcome, success=False, exception_type="CancelledError")
         assert run.status.code == OK
         assert "error.type" not in attributes(run)
@@ -426,7 +426,7 @@ class TestARun:
 
 
 class TestContent:
-    """Of requests and tools, each message stands in one span, the first that could know it."""
+    """Each message is exported once, on the first span that can hold it."""
 
     CONVERSATION = (
         start("run-1", prompt="how far is the moon?"),
@@ -475,7 +475,7 @@ class TestContent:
         assert not [name for name in tool if "messages" in name]
 
     def test_what_a_providers_own_tool_returned_is_no_message_to_the_model(self) -> None:
-        """The provider has it in its answer already; the application never sends it."""
+        """The result is part of the provider's answer; the application never sends it."""
         search = (
             ToolStart(tool_name="web_search", tool_call_id="s1", executed_by="provider"),
             ToolEnd(tool_name="web_search", tool_call_id="s1", outcome="ok", result="384,400 km"),
@@ -486,7 +486,7 @@ class TestContent:
         assert "gen_ai.input.messages" not in second
 
     def test_the_runs_own_span_has_what_went_in_and_what_came_out(self) -> None:
-        """Back ends list a trace by the input and output of its outermost span."""
+        """Back ends list a trace with the input and output of its root span."""
         result = FinalResult(output_type="str", output="far")
         *_, span = spans_of(*self.CONVERSATION[:-1], result, end(), content="full")
         run = attributes(span)
@@ -499,7 +499,7 @@ class TestContent:
         ]
 
     def test_what_was_sent_is_told_by_the_request_that_sent_it_first(self) -> None:
-        """A history that no other run of the log has is told with the first request, as are tools."""
+        """Message history without a run in the log is exported with the first request, as are tool definitions."""
 
         def message(kind: str, *parts: dict[str, Any]) -> dict[str, Any]:
             return {"kind": kind, "parts": list(parts)}
@@ -640,7 +640,7 @@ def test_a_policy_is_a_policy() -> None:
 
 
 def test_a_request_stays_within_what_a_grpc_server_takes() -> None:
-    """Whatever the batch: but for a span that is larger by itself."""
+    """For any batch, unless a single span exceeds the limit."""
     turns: list[Payload] = []
     for _ in range(12):
         turns += [ToolStart(tool_name="look"), ToolEnd(tool_name="look", outcome="ok", result="x" * 900_000)]
@@ -665,7 +665,7 @@ def test_many_spans_go_in_several_requests() -> None:
 
 @pytest.mark.parametrize(("which", "tokens"), [("own", 10), ("total", 25), ("none", None)])
 def test_the_tokens_on_the_span_of_a_run_are_those_asked_for(which: str, tokens: int | None) -> None:
-    """Back ends differ: some add up the spans of a trace, some take what the outermost one says."""
+    """Some back ends sum over the spans of a trace, others read the root span only."""
     facts: dict[str, Any] = {"usage": Usage(input_tokens=10), "usage_with_children": Usage(input_tokens=25)}
     *_, run = spans_of(start("run-1"), end(**facts), run_usage=which)
     assert attributes(run).get("gen_ai.usage.input_tokens") == tokens

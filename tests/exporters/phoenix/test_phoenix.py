@@ -1,4 +1,4 @@
-"""Read back from a real trace backend: it understands our spans, and its price of a run is ours."""
+"""Spans read back from Arize Phoenix: recognized attributes, and an equal cost of the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
 
 @pytest.fixture(scope="session")
 def traced(backend: Phoenix) -> tuple[list[dict[str, Any]], InMemoryExporter]:
-    """A run with a tool that asks a sub-agent: its spans as the backend tells them, and its events."""
+    """Run with a tool that calls a sub-agent: its spans as returned by the back end, and its events."""
     model, memory = FunctionModel(_answer, model_name=MODEL), InMemoryExporter()
     helper, agent = Agent(model, name="helper"), Agent(model, name="support", instructions="be brief")
 
@@ -122,7 +122,7 @@ def test_its_price_is_ours(traced: Traced) -> None:
 
 
 def test_the_same_spans_again_change_nothing(backend: Phoenix, traced: Traced) -> None:
-    """A replay of the log, by another process in principle: same ids, and so the same trace."""
+    """A replay of the log sends equal ids, and so the same trace."""
     spans, memory = traced
     exporter = OTLPExporter(backend.url, content="full")
     assert exporter.export(memory.events) is None

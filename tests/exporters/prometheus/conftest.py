@@ -1,4 +1,4 @@
-"""Scripted models and programs of their own, as the tests of other floors have them."""
+"""Fixtures for scripted models and separate programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server of the metrics page under clients that ask too slowly, too often, or not at all."""
+"""Server of the metrics page under slow, numerous and silent clients."""
 
 from __future__ import annotations
 

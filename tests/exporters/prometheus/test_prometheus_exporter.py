@@ -1,4 +1,4 @@
-"""The exporter by itself: its settings, its page in both formats, mounted, pushed, and when the port is taken."""
+"""Prometheus exporter: settings, page in both formats, mounting, push gateway, occupied port, forks."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from tests.support.raw_server import raw_server
 from tests.support.subprograms import OBSERVED, run_program
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-"""What Prometheus asks for."""
+"""`Accept` header of Prometheus."""
 SECRET = "s3ntinel-of-the-test"
 
 
 def get(url: str, accept: str = "") -> tuple[str, str]:
-    """The page and its content type."""
+    """Page and content type."""
     request = urllib.request.Request(url, headers={"Accept": accept})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return answer.read().decode(), answer.headers["Content-Type"]
 
 
 def record(sidecar: Sidecar, run_id: str = "r1", agent: str = "a") -> None:
-    """A run without an agent."""
+    """Record a run without an agent."""
     run = sidecar.open_run(run_id, agent, None)
     run.start(model="gpt-5")
     run.end("completed")
@@ -328,7 +328,7 @@ def test_a_registry_of_the_application_gets_the_metrics_next_to_its_own_and_noth
         assert exporter.url is None
         with pytest.raises(ConfigurationError, match="registry has metrics of these names"):
             PrometheusExporter(registry=registry)
-    PrometheusExporter(registry=registry)  # once the first is closed
+    PrometheusExporter(registry=registry)  # allowed after the first exporter is closed
 
 
 # --- a port that is taken ------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_a_registry_of_the_application_gets_the_metrics_next_to_its_own_and_noth
 
 @contextmanager
 def said() -> Iterator[io.StringIO]:
-    """What Sidestream says meanwhile."""
+    """Log messages of Sidestream."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     logger = logging.getLogger("sidestream")
@@ -458,7 +458,7 @@ def test_forks_while_it_counts_and_is_scraped_hang_nobody(tmp_path: Path) -> Non
 
 
 class Gateway:
-    """Takes what is pushed to it, or does something else."""
+    """Push gateway that accepts requests, or misbehaves."""
 
     def __init__(self, status: int = 200, delay: float = 0.0) -> None:
         self.pushed: list[tuple[str, str, str]] = []
@@ -512,14 +512,14 @@ def test_a_flush_pushes_what_there_is_so_far(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_gateway_that_drips_its_answer_is_left_at_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each read succeeds long before the timeout, and the answer never ends in time."""
+    """Each single read succeeds long before the timeout, but the response does not end in time."""
     monkeypatch.setattr("sidestream_exporters.prometheus.exporter.PUSH_SECONDS", 0.2)
     with raw_server(b"HTTP/1.1 200 OK\r\nX-Long: ", forever=b"1") as (port, asked):
         exporter = PrometheusExporter(push=f"http://127.0.0.1:{port}")
         for _ in range(2):
             with pytest.raises(ExporterUnavailable, match="timed out"):
                 exporter.flush()
-    assert len(asked) <= 1  # none is begun while one is left behind
+    assert len(asked) <= 1  # no call starts while an abandoned one still runs
 
 
 def test_programs_that_push_as_one_job_do_not_replace_each_other() -> None:
@@ -572,10 +572,10 @@ def test_a_gateway_that_hangs_holds_a_close_no_longer_than_its_deadline() -> Non
         record(sidecar)
         begun = time.monotonic()
         sidecar.close(timeout=0.5)
-        assert time.monotonic() - begun < 20  # and not the 60 s that the gateway takes
+        assert time.monotonic() - begun < 20  # less than the gateway's 60 s
 
 
-# --- what it promises its neighbours -------------------------------------------------------------------------------
+# --- slices and the GIL --------------------------------------------------------------------------------------------
 
 
 def test_counting_gives_the_interpreter_back_in_the_middle_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -591,7 +591,7 @@ def test_counting_gives_the_interpreter_back_in_the_middle_of_a_batch(monkeypatc
 
 
 def test_on_an_event_loop_it_does_not_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry of the application's may be rendered there, by the application."""
+    """The application may render its own registry on the event loop."""
     exporter = PrometheusExporter(port=None)
     exporter.export([event for number in range(200) for event in run_of(started(), ended(), agent=f"a{number}")])
     here, slept = threading.get_ident(), []

@@ -1,4 +1,4 @@
-"""Runs of real agents, scraped by a real Prometheus, and every metric asked back from it."""
+"""Metrics of real runs, scraped by a real Prometheus and queried from it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from tests.support.provider_model import Says, run_variety, stream, used
 pytestmark = pytest.mark.scenario_18
 
 FED_BY_RUNS = [metric for metric in METRICS if metric.source == "runs" and not {"tag", "score"} & set(metric.labels)]
-"""Those of tags and scores are looked at over the traffic of the boards, which has them."""
+"""Metrics that runs produce; the tests of the boards' traffic cover those of tags and scores."""
 
 
 @dataclass
 class Scraped:
-    """A Prometheus that has scraped some runs, and what those were."""
+    """Prometheus that has scraped some runs, and the expected values."""
 
     server: Prometheus
     events: list[StreamEvent]
     tally: Tally
     stats: SidecarStats
     crowd: Sidecar
-    """A sidecar with a cap of three values."""
+    """Sidecar whose labels are limited to three values."""
 
     def vector(self, name: str, **labels: str) -> dict[Labels, float]:
-        """The time series of a metric by labels, without the labels that Prometheus adds."""
+        """Values of a metric by labels, without the labels that Prometheus adds."""
         wanted = ",".join(f'{label}="{value}"' for label, value in {"job": "variety", **labels}.items())
         added = ("__name__", "job", "instance")
         return {
             frozenset((k, v) for k, v in found["metric"].items() if k not in added): float(found["value"][1])
-            # As last seen: a scrape may fail on a machine that is busy.
+            # The last value, since a single scrape may fail on a busy machine.
             for found in self.server.query(f"last_over_time({name}{{{wanted}}}[1h])")
         }
 

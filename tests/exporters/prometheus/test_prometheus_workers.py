@@ -1,4 +1,4 @@
-"""Servers of several processes: whoever is scraped answers for all, those that were killed included."""
+"""Multi-process servers: each worker serves the metrics of all, including killed workers."""
 
 from __future__ import annotations
 
@@ -86,39 +86,39 @@ WSGI = """
 
 @dataclass
 class Server:
-    """A server of several workers."""
+    """Server with several workers."""
 
     process: subprocess.Popen[bytes]
     url: str
     metrics: str
 
     def get(self, path: str) -> str:
-        """What the application says."""
+        """Response of the application."""
         until = time.monotonic() + DEADLINE
         while True:
             try:
                 return _get(f"{self.url}{path}")
             except urllib.error.HTTPError:
                 raise
-            except (urllib.error.URLError, ConnectionError, HTTPException):  # not up yet, or just killed
+            except (urllib.error.URLError, ConnectionError, HTTPException):  # not started yet, or just killed
                 if time.monotonic() > until or self.process.poll() is not None:
                     raise
                 time.sleep(0.05)
 
     def runs(self, number: int) -> Counter[int]:
-        """Make runs, some at a time; returns how many were made by process id."""
+        """Make runs concurrently; returns their number by process id."""
         with ThreadPoolExecutor(8) as pool:
             return Counter(json.loads(answer) for answer in pool.map(self.get, ["/run"] * number))
 
     def until(self, value: float, name: str, **labels: str) -> None:
-        """Wait until both endpoints tell this value."""
+        """Wait until both endpoints return the value."""
         for url in (self.metrics, f"{self.url}/metrics"):
             seen: list[Any] = [None]
 
             def holds(url: str = url, seen: list[Any] = seen) -> bool:
                 try:
                     seen[0] = on_page(_get(url), name, **labels)
-                except (OSError, HTTPException) as error:  # the worker that was asked has just been killed
+                except (OSError, HTTPException) as error:  # the worker was killed during the request
                     seen[0] = error
                 return bool(seen[0] == value)
 
@@ -135,7 +135,7 @@ def _get(url: str) -> str:
 
 @contextmanager
 def serving(folder: Path, command: list[str], source: str) -> Iterator[Server]:
-    """The application in `source`, served by `command`, where PORT stands for the port."""
+    """Run the application in `source` with `command`, in which PORT is replaced by the port."""
     (folder / "served.py").write_text("".join(map(textwrap.dedent, (APP, source))))
     (folder / "metrics").mkdir()
     port, metrics_port = free_port(), free_port()
@@ -216,7 +216,7 @@ def test_two_sidecars_one_after_the_other_and_an_earlier_process_of_the_same_id_
     folder = tmp_path / "metrics"
     ended = run_program(tmp_path, source, PROMETHEUS_MULTIPROC_DIR=str(folder))
     assert ended.out.split() == ["2.0", "True"], ended.err
-    for file in folder.glob("*.db"):  # as if the next process had the same id
+    for file in folder.glob("*.db"):  # simulates a later process with the same id
         file.rename(file.with_name(f"{file.stem.rpartition('_')[0]}_4194305.db"))
     again = run_program(tmp_path, source, PROMETHEUS_MULTIPROC_DIR=str(folder))
     assert again.out.split() == ["4.0", "True"], again.err
