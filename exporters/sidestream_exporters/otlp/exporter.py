@@ -197,7 +197,7 @@ class OTLPExporter(Exporter):
             maybe_yield=self._yielder.maybe_yield,
         )
         self._send_queue = SendQueue(self.endpoint, self._record, to_batch)
-        self._scores = 0  # in the batch
+        self._scores = 0  # scores in the current batch
         self._score_queue: SendQueue[ScoreRecord] | None = None
         if self._scores_endpoint is not None and self._provider is None:
             records = partial(self._readable_records, resource=self._resource, scope=self._scope)
@@ -327,7 +327,7 @@ class OTLPExporter(Exporter):
             self._score_queue.put(self._readable.requests_of(records))
 
     def _losses(self, events: int) -> Counter[str]:
-        """Dropped events of the batch, by reason: a score is an event, the others count by their spans."""
+        """Dropped events of the batch, by reason: one per lost score, else one per lost span."""
         losses = Counter(self._send_queue.losses(events - self._scores))
         if self._score_queue is not None:
             losses.update(self._score_queue.losses(self._scores))

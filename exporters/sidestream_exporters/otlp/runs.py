@@ -78,7 +78,7 @@ class Span:
 
 
 class Item(Protocol):
-    """One thing that an export request holds: a span, or the record of a score."""
+    """Element of an export request: a span, or the log record of a score."""
 
     run_id: str
     seq: int

@@ -23,7 +23,7 @@ from .runs import LEFT_OUT, Attributes, clamp, hex_id, short_texts, unix_ns
 from .semantic_conventions import SemanticConventions
 
 UID = "log.record.uid"
-"""Attribute by which a score that is sent again, as by a replay, is known to be the same."""
+"""Attribute with the unique id of a score, equal in a replay, so that back ends detect duplicates."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class ScoreRecord:
     at: int
     """Unix nanoseconds."""
     trace_id: int | None
-    """None, as `span_id`, where nobody knows the trace of the run: the attribute `sidestream.run_id` names the run."""
+    """None, as `span_id`, if the trace of the run is unknown; the attribute `sidestream.run_id` identifies the run."""
     span_id: int | None
     attributes: Attributes
     run_id: str
@@ -53,12 +53,12 @@ class ScoreRecord:
 def score_records(
     names: SemanticConventions, events: Iterable[StreamEvent], trace_of: Callable[[str], int | None]
 ) -> Iterator[ScoreRecord]:
-    """Records of the scores among `events`.
+    """Log records of the scores among `events`.
 
     Args:
         names: Names of attributes.
         events: Events with the content policy applied.
-        trace_of: Trace id of a run that the exporter has seen, for scores that hold none.
+        trace_of: Function from a run id to the trace id of a run seen by the exporter, for scores without one.
     """
     for event in events:
         data = event.data
@@ -85,7 +85,7 @@ def score_records(
 
 
 def readable_records(records: Sequence[ScoreRecord], resource: Resource, scope: InstrumentationScope) -> list[Any]:
-    """The SDK's log records for `records`."""
+    """Log records of the SDK for `records`."""
     return [
         log_record(each.event_name, each.at, each.trace_id, each.span_id, plain(each.attributes), resource, scope)
         for each in records

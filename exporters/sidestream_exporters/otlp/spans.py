@@ -77,7 +77,7 @@ MAX_RUNS = 10_000
 """Runs in progress kept at once; beyond, the run without events for longest is evicted."""
 
 MAX_ENDED = 1_000
-"""Ended runs whose trace ids are kept, for scores."""
+"""Ended runs whose trace ids are kept, to link later scores."""
 
 
 class Builder:
@@ -149,7 +149,7 @@ class Builder:
         return run
 
     def trace_of(self, run_id: str) -> int | None:
-        """Trace id of a run that is in progress, or ended not long ago; None for any other."""
+        """Trace id of a run that is in progress or ended recently; None if unknown."""
         run = self._runs.get(run_id)
         return self._traces.get(run_id) if run is None else run.trace_id
 
