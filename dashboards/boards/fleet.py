@@ -79,7 +79,7 @@ def board() -> dashboard.Dashboard:
         ),
         number(
             "First token, p95",
-            "95 of 100 streamed requests said something within this time, at the end of the time range.",
+            "95 % of the streamed requests had their first token within this time, at the end of the time range.",
             Query(first.quantile(0.95)),
             unit="s",
             steps=above(5, 15),

@@ -45,7 +45,7 @@ def board() -> dashboard.Dashboard:
         ),
         lines(
             "Time to first token by model, p50 and p95",
-            "Half of the streamed requests, and 95 of 100, said something within this time.",
+            "Half of the streamed requests, and 95 %, had their first token within this time.",
             *ranked(first.quantile(0.5, "model"), first, "model", legend="{{model}} p50", adds_up=False),
             *ranked(first.quantile(0.95, "model"), first, "model", legend="{{model}} p95", adds_up=False),
             unit="s",
