@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from sidestream.errors import ConfigurationError
-from sidestream.events import AgentStart, FinalResult
+from sidestream.events import AgentStart, Error, FinalResult, ToolEnd, ToolStart
 from sidestream.web.app import make_app
 from tests.support.web_client import client_of
 from tests.support.web_log import BILLING, FAILED, PLAIN, SHOP, TRACE, ends, failed_run, lines, plain_run
@@ -136,6 +137,22 @@ class TestARun:
         assert "The model is overloaded" in text.split('id="turns"')[1]
         assert 'aria-label="What went wrong"' in text
         assert "Have you tried" in text
+
+    def test_names_a_failed_tool_call_once_at_the_top(self, tmp_path: Path) -> None:
+        """The failed call and its error are one failure."""
+        failed: dict[str, Any] = {"tool_name": "pay", "tool_call_id": "c1"}
+        told = [
+            (0.0, AgentStart(root_run_id="one", prompt="Pay!")),
+            (0.1, ToolStart(args={}, **failed)),
+            (0.2, Error(error="no money", exception_type="OSError", where="tool", **failed)),
+            (0.2, ToolEnd(outcome="failed", error="no money", exception_type="OSError", **failed)),
+            (0.3, Error(error="no money", exception_type="OSError", where="run")),
+            ends(0.3, "error", exception_type="OSError"),
+        ]
+        (tmp_path / "log.jsonl").write_bytes(lines("one", told))
+        html = client_of(tmp_path).get("/runs/one").text
+        assert len(re.findall("data-wrong=", html)) == 2
+        assert "in the run" in html
 
     def test_is_found_by_part_of_its_id_and_its_trace(self, pages: TestClient) -> None:
         assert pages.get("/runs/9fc2").headers["location"] == f"/runs/{FAILED}"

@@ -10,7 +10,7 @@ import msgspec
 from sidestream.events import LLMEnd, verdict_of
 from sidestream.log import Located, RunLog, Step
 
-from .waterfall import MAX_ROWS, Waterfall, duration, identified, waterfall
+from .waterfall import MAX_ROWS, Identified, Waterfall, duration, identified, waterfall
 from .wording import visible
 
 MAX_TEXT = 100_000
@@ -65,11 +65,7 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
         log=log,
         first_token_seconds=_first_token(log),
         waterfall=drawn,
-        failures=[
-            Failure(each.id, each.step, each.run.summary.agent_name)
-            for each in every
-            if each.step.kind == "error" or (each.step.kind == "tool" and verdict_of(each.step.outcome) == "fault")
-        ],
+        failures=[Failure(each.id, each.step, each.run.summary.agent_name) for each in _failed(every)],
         requests=[(each.id, each.run, each.step) for each in shown if each.step.kind == "request"],
         latency=_latency(log),
         timing={
@@ -91,6 +87,17 @@ def run_page(log: RunLog, *, rows: int | None = MAX_ROWS) -> RunPage:
             },
         },
     )
+
+
+def _failed(every: list[Identified]) -> list[Identified]:
+    """Failed tool calls and errors; the error of a failed tool call is one failure with it."""
+    tools = [each.step for each in every if each.step.kind == "tool" and verdict_of(each.step.outcome) == "fault"]
+    failed = {id(tool) for tool in tools}
+    repeated = {
+        id(step) for tool in tools for step in tool.children if step.kind == "error" and step.error == tool.error
+    }
+    errors = {id(each.step) for each in every if each.step.kind == "error"} - repeated
+    return [each for each in every if id(each.step) in failed | errors]
 
 
 def _first_token(log: RunLog) -> float | None:
