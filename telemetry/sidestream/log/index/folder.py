@@ -180,16 +180,17 @@ class IndexedFolder:
             files = self._in_files("file")
             taken = ""
             if where is not None:
-                roots = f"SELECT ifnull(root, run_id) FROM runs WHERE {its.sql}{files}"
-                turns = f"SELECT conversation FROM runs WHERE is_outer = 1 AND run_id IN ({roots})"
-                taken = f" AND (conversation IN ({turns}) OR is_also(text))"
+                turns = f"SELECT conversation FROM runs WHERE is_outer = 1 AND {its.sql}{files}"
+                roots = f"SELECT ifnull(root, run_id) FROM runs WHERE is_outer = 0 AND {its.sql}{files}"
+                others = f"SELECT conversation FROM runs WHERE is_outer = 1 AND run_id IN ({roots})"
+                taken = f" AND (conversation IN ({turns} UNION {others}) OR is_also(text))"
             narrowed = "" if among is None else " AND is_among(text)"
             return (
                 f"SELECT {columns} FROM runs JOIN names ON names.id = conversation "
                 f"WHERE outcome IS NOT NULL AND is_outer = 1 AND text != ''{files}{taken}{narrowed} {more}"
             )
 
-        return self._index.ask(make, sql, its.values if where is not None else (), its.functions)
+        return self._index.ask(make, sql, [*its.values, *its.values] if where is not None else (), its.functions)
 
     # --- names ---
 
