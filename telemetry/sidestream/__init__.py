@@ -6,6 +6,7 @@ sidecar = Sidecar("console", "jsonl:runs/")
 agent = sidecar.observe(agent)  # the same agent, unchanged
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -80,7 +81,13 @@ __all__ = [
 ]
 
 
+_MODULES = ("adapters", "log", "logs", "testing")
+"""Public modules that are imported on first use."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name == "ConsoleExporter":  # imported on first use, because exporters import heavy libraries
         from sidestream_exporters.console import ConsoleExporter
 

@@ -57,6 +57,12 @@ class TestExporters:
         assert lines["console"].startswith("verbose=false format=pretty")
         assert lines["jsonl"].startswith("path=runs/ chunks=merged")
 
+    def test_lists_that_a_specification_sets(self) -> None:
+        """Options that take names separated by commas are listed; options that take objects are not."""
+        found = json.loads(run("exporters", "--json"))
+        assert found["prometheus"]["options"]["label_tags"] == ""
+        assert "processors" not in found["console"]["options"]
+
     def test_json(self) -> None:
         """`--json` has the class, the target and the options."""
         memory = json.loads(run("exporters", "--json"))["memory"]

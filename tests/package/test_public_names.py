@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 
 import sidestream
 from tests.support.paths import ROOT
@@ -33,3 +35,9 @@ def test_every_public_class_and_function_says_what_it_is() -> None:
         if not thing.__doc__
     ]
     assert undocumented == []
+
+
+def test_public_modules_need_no_import_of_their_own() -> None:
+    """In a fresh interpreter, where nothing has imported them before."""
+    program = "import sidestream; print(callable(sidestream.logs.add_run), callable(sidestream.log.runs))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "True True\n"

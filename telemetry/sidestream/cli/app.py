@@ -243,7 +243,7 @@ def exporters(as_json: AsJson = False) -> None:
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """Class of an exporter, and its options of simple types with their defaults."""
+    """Class of an exporter, and the options that a spec can set, with their defaults."""
     import inspect
     from importlib.metadata import entry_points
 
@@ -258,7 +258,11 @@ def _describe(name: str) -> dict[str, Any]:
     return {
         "class": entry.value,
         "target": next((p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD), None),
-        "options": {p.name: p.default for p in parameters if isinstance(p.default, simple)},
+        "options": {
+            p.name: "" if p.default == () else p.default
+            for p in parameters
+            if isinstance(p.default, simple) or (p.default == () and str(p.annotation).startswith("str |"))
+        },
         "required": [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD],
     }
 
