@@ -56,9 +56,9 @@ class TestTable:
         first = run_events("run-first", attempt=1, attempt_of="run-first", ended=False)
         write(tmp_path / "a.jsonl", [*first, *run_events("run-again", minutes=1, attempt=2, attempt_of="run-first")])
         one, two = invoke("runs", tmp_path).stdout.splitlines()[1:]
-        assert "try 1" not in one
-        assert "try 2 of irst" in two
-        assert "try 2, first tried by run run-first" in invoke("show", "run-again", "--log", tmp_path).stdout
+        assert "attempt 1" not in one
+        assert "attempt 2 of irst" in two
+        assert "attempt 2, first attempt in run run-first" in invoke("show", "run-again", "--log", tmp_path).stdout
         assert [run["run_id"] for run in summaries(tmp_path, "--min-attempt", "2")] == ["run-again"]
         assert len(summaries(tmp_path, "--attempts-of", "irst")) == 2
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from sidestream.cli import app as cli
 from sidestream.errors import ConfigurationError
 
-PATIENCE = 60
+PATIENCE = 100
 """Maximum seconds for a command on a busy machine."""
 COMMAND = [sys.executable, "-c", "from sidestream.cli import main; main()"]
 

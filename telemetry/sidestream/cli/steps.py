@@ -43,8 +43,8 @@ def head(run: RunLog, layout: Layout) -> Iterator[str]:
     ids = [f"run {sanitize(known.run_id)}", f"trace {sanitize(known.trace_id)}" if known.trace_id else ""]
     yield layout.row([Cell("  " + "  ".join(each for each in ids if each), DIM, elastic=True)])
     if known.attempt is not None:
-        first = f", first tried by run {sanitize(known.attempt_of or '?')}" if known.attempt > 1 else ""
-        yield layout.row([Cell(f"  try {known.attempt}{first}", DIM, elastic=True)])
+        first = f", first attempt in run {sanitize(known.attempt_of or '?')}" if known.attempt > 1 else ""
+        yield layout.row([Cell(f"  attempt {known.attempt}{first}", DIM, elastic=True)])
     if known.parent_run_id:
         yield layout.row([Cell(f"  called by run {sanitize(known.parent_run_id)}", DIM, elastic=True)])
     for event in run.scores:

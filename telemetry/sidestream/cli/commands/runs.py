@@ -130,7 +130,7 @@ def _notes(run: RunSummary, length: int) -> str:
         (run.exception_type or "").rpartition(".")[2] if not run.success else "",
         counted(run.tool_calls, "tool") if run.tool_calls else "",
         counted(run.retries, "retry") if run.retries else "",
-        f"try {run.attempt} of {(run.attempt_of or '?')[-length:]}" if (run.attempt or 1) > 1 else "",
+        f"attempt {run.attempt} of {(run.attempt_of or '?')[-length:]}" if (run.attempt or 1) > 1 else "",
         *(score_text(each) for each in run.scores),
         incomplete(run),
         " ".join(f"{name}={value}" for name, value in run.tags.items()),

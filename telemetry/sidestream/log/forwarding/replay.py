@@ -176,8 +176,9 @@ def _forward_all(
     if speed is None:
         complete = forwarder.forward(on_batch=_progress(files, on_progress))
     else:
-        complete = all(forwarder.take([event]) for event in _paced(files, speed, stop, on_problem))
-    if not complete or stop.is_set() or not forwarder.end_lost_runs():
+        paced = _paced(files, speed, stop, on_problem)
+        complete = all(forwarder.take([event]) for event in paced) and not stop.is_set()
+    if not complete or not forwarder.end_lost_runs():
         return False
     forwarder.save()
     return True
