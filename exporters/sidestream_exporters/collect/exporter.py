@@ -211,8 +211,7 @@ class CollectExporter(Exporter):
         self._backoff.succeed()
         if status.target and status.target != CollectorStatus.target_of(self._specs):
             warn_once(
-                "the log has a collector already, with other exporters than asked for here: it stays until its "
-                "writers are gone",
+                "the log already has a collector with other exporters, which stays until its writers are gone",
                 companion.path,
                 path=companion.path,
             )
@@ -223,9 +222,9 @@ class CollectExporter(Exporter):
         status = read_status(companion.status_path)
         reason = status.error if status is not None and status.error else None
         if reason is None:
-            warn_once("collector is gone, starting it again", companion.path, output=companion.output_path)
+            warn_once("collector ended early, restarting it", companion.path, output=companion.output_path)
         else:
-            warn_once("collector cannot work, trying again", reason, reason=reason, output=companion.output_path)
+            warn_once("collector failed, restarting it", reason, reason=reason, output=companion.output_path)
 
 
 def _check(specs: Sequence[str]) -> None:
@@ -236,6 +235,6 @@ def _check(specs: Sequence[str]) -> None:
     for spec in specs:
         name = spec.partition(":")[0]
         if name == CollectExporter.name:
-            raise ConfigurationError("collect: a collector has no collector: name what it exports to")
+            raise ConfigurationError("collect: a collector cannot start another one: name the exporters it is to use")
         if name not in there and "." not in name:
             raise unknown_exporter(shown(spec), name)

@@ -62,7 +62,7 @@ class SendQueue(Generic[ItemT]):
             ExporterUnavailable: The endpoint cannot be reached, or requested a delay.
         """
         if self._waiting and time.monotonic() < self._retry_at:
-            raise ExporterUnavailable(f"{self._endpoint.shown}: asked for time")
+            raise ExporterUnavailable(f"{self._endpoint.shown}: requested a delay")
         try:
             while self._waiting:
                 self._send_next()

@@ -153,11 +153,11 @@ def _split(where: str, address: str) -> SplitResult:
         parts = urlsplit(address if "://" in address else f"//{address}")
         port = parts.port
     except (ValueError, AttributeError, TypeError):
-        raise ConfigurationError(f"otlp: {where} is no URL: write http://HOST:PORT") from None
+        raise ConfigurationError(f"otlp: {where} is not a URL: write http://HOST:PORT") from None
     if parts.username or parts.password:
         raise ConfigurationError(f"otlp: {where}: credentials do not go into the URL: use OTEL_EXPORTER_OTLP_HEADERS")
     if parts.scheme not in ("http", "https", "") or not parts.hostname or port == 0 or parts.fragment:
-        raise ConfigurationError(f"otlp: {where} is no URL that can work: write http://HOST:PORT")
+        raise ConfigurationError(f"otlp: {where} is not a usable URL: write http://HOST:PORT")
     return parts
 
 
@@ -221,7 +221,7 @@ def _headers(where: str, given: Mapping[str, str] | str | None) -> dict[str, str
         key = name.strip().lower() if isinstance(name, str) else ""
         if not key or not all(sign.isalnum() or sign in "!#$%&'*+-.^_`|~" for sign in key) or not key.isascii():
             raise ConfigurationError(
-                f"otlp: {where}: what stands before = cannot be the name of a header: letters, digits and - only"
+                f"otlp: {where}: the text before = is not a header name: letters, digits and - only"
             )
         if not isinstance(value, str) or not value.isprintable() or not value.isascii():
             (shown,) = shown_names([key])

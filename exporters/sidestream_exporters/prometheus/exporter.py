@@ -278,7 +278,7 @@ def _address(port: int | str | None, host: str | None) -> tuple[str, int]:
         source, port = f"OTEL_EXPORTER_PROMETHEUS_PORT={shown_value(text)}", text or PORT
     given, colon, number = str(port).rpartition(":")
     if colon and host is not None:
-        both = f"{source} names a host, and so does host={shown_value(host)}"
+        both = f"{source} has a host, and host={shown_value(host)} is given too"
         raise ConfigurationError(f"prometheus: {both}: give one of them")
     if isinstance(port, bool) or not (number.isascii() and number.isdigit()) or int(number) > 65_535:
         raise ConfigurationError(f"prometheus: {source}: must be a port from 0 to 65535, or host:port")

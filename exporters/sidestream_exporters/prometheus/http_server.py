@@ -239,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(500, explain=f"The metrics cannot be rendered: {kind}.")
             return
         if page is None:
-            self.send_error(503, explain="Other clients keep the page busy.")
+            self.send_error(503, explain="The server is busy with other clients.")
             return
         self.send_response(200)
         for name, value in page.headers.items():

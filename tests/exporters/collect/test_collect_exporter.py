@@ -187,7 +187,7 @@ def test_sidestream_run_collects(there: Beside, tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda: CollectExporter(), "no exporter given"),
-        (lambda: CollectExporter(exporters="collect:?otlp=http://x"), "has no collector"),
+        (lambda: CollectExporter(exporters="collect:?otlp=http://x"), "cannot start another one"),
         (lambda: CollectExporter(otlp="http://x", linger=-1), "linger=-1"),
         (lambda: Sidecar("memory", CollectExporter(otlp="http://x")), "no log to collect from"),
     ],

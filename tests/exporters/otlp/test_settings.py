@@ -146,7 +146,7 @@ class TestWhatCannotWork:
             ("ENDPOINT", "http://c:99999", "http://HOST:PORT"),
             ("ENDPOINT", "http://me:s3cret@c:4318", "HEADERS"),
             ("HEADERS", "s3cret", "name=value"),
-            ("HEADERS", "a b=s3cret", "name of a header"),
+            ("HEADERS", "a b=s3cret", "header name"),
             ("HEADERS", "key=s3cret%0d%0aevil: yes", "printable"),
             ("CERTIFICATE", "/no/such/file.pem", "cannot be read"),
             ("CLIENT_KEY", __file__, "client_certificate"),
