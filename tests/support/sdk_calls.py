@@ -162,7 +162,22 @@ def _raw() -> dict[str, Way]:
             with each.chat.completions.with_streaming_response.create(**asked) as raw:
                 view.take(raw.parse())
 
+    def read_whole(url: str, view: View, _: int | None) -> None:
+        with client(url) as each:
+            with each.responses.with_streaming_response.create(model=MODELS["responses"], input="Where is it?") as raw:
+                view.items.append(raw.json())
+
+    async def aread_whole(url: str, view: View, _: int | None) -> None:
+        import anthropic
+
+        async with anthropic.AsyncAnthropic(base_url=url, api_key="none", max_retries=0) as each:
+            asked: dict[str, Any] = {"model": MODELS["messages"], "messages": ASKED, "max_tokens": 9}
+            async with each.messages.with_streaming_response.create(**asked) as raw:
+                view.items.append(await raw.text())
+
     return {
+        "openai read whole": Way("openai", "responses", False, read_whole),
+        "anthropic async read whole": Way("anthropic", "messages", False, aread_whole),
         "openai streamed raw": Way("openai", "chat", True, parsed),
         "openai streamed raw whole": Way("openai", "chat", False, parsed_whole),
         "openai raw whole": Way("openai", "chat", False, whole),
@@ -280,7 +295,7 @@ def litellm_ways() -> dict[str, Way]:
 
     def asked(url: str, **more: Any) -> dict[str, Any]:
         where = {"model": f"openai/{MODELS['chat']}", "api_base": url, "api_key": "none", "max_retries": 0}
-        return {**where, "messages": ASKED, "stream_options": {"include_usage": True} if more else None, **more}
+        return {**where, "messages": ASKED, **more}
 
     def whole(url: str) -> Any:
         import litellm
@@ -292,15 +307,18 @@ def litellm_ways() -> dict[str, Way]:
 
         return await litellm.acompletion(**asked(url))
 
-    def stream(url: str, view: View, leave_after: int | None) -> None:
+    with_usage = {"include_usage": True}
+
+    def stream(url: str, view: View, leave_after: int | None, stream_options: Any = with_usage) -> None:
         import litellm
 
-        _read(litellm.completion(**asked(url, stream=True)), view, leave_after)
+        _read(litellm.completion(**asked(url, stream=True, stream_options=stream_options)), view, leave_after)
 
-    async def astream(url: str, view: View, leave_after: int | None) -> None:
+    async def astream(url: str, view: View, leave_after: int | None, stream_options: Any = with_usage) -> None:
         import litellm
 
-        await _aread(await litellm.acompletion(**asked(url, stream=True)), view, leave_after)
+        asking = litellm.acompletion(**asked(url, stream=True, stream_options=stream_options))
+        await _aread(await asking, view, leave_after)
 
     return _ways("litellm", "chat", whole, awhole, stream, astream)
 

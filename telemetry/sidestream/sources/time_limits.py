@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack, ExitStack, suppress
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sidestream.stdlib_compat import done_callbacks, is_in_expired_wait_for
 
@@ -60,6 +60,20 @@ def is_time_out(error: BaseException) -> bool:
     return (answer and task is not None and task.cancelling() == requests) or is_timed_out(task)
 
 
+def interruption() -> Literal["cancelled", "timed_out"] | None:
+    """How the current task is being interrupted, by a limit of time or otherwise; None where it is not.
+
+    The answer does not need the exception, which a stream that is freed on the way out of a cancellation does not have.
+    A limit entered by the very function that lets go of the stream cannot be seen then, and reads as `cancelled`.
+    """
+    task = None
+    with suppress(RuntimeError):  # no loop is running
+        task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return "timed_out" if is_timed_out(task) else "cancelled"
+    return "cancelled" if isinstance(sys.exc_info()[1], KeyboardInterrupt | SystemExit) else None
+
+
 class Interruptible:
     """Awaits an awaitable, and records at the moment of a cancellation whether a time limit caused it.
 
@@ -70,7 +84,8 @@ class Interruptible:
     __slots__ = ("_steps",)
 
     def __init__(self, awaitable: Awaitable[Any]) -> None:
-        self._steps: Any = awaitable.__await__()
+        steps = getattr(awaitable, "__await__", None)
+        self._steps: Any = _awaiting(awaitable).__await__() if steps is None else steps()
 
     def __await__(self) -> Interruptible:
         return self
@@ -98,6 +113,11 @@ class Interruptible:
     def close(self) -> None:
         if (close := getattr(self._steps, "close", None)) is not None:
             close()
+
+
+async def _awaiting(awaitable: Any) -> Any:
+    """Awaits a generator of `types.coroutine`, which has no `__await__`; `await` itself refuses all other objects."""
+    return await awaitable
 
 
 _interrupted: weakref.WeakKeyDictionary[asyncio.Task[Any], tuple[int, bool]] = weakref.WeakKeyDictionary()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from dataclasses import replace
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
@@ -81,3 +83,14 @@ def test_cancellation(name: str) -> None:
 def test_a_limit_of_time() -> None:
     [(*_, over)] = cancelled(WAYS["litellm async stream"], streamed("chat"), by_limit=True).outlines()
     assert over == ("run ends", "timed_out")
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_usage_of_a_stream_that_nobody_has_asked_for(name: str) -> None:
+    """The provider reports it, and litellm keeps it to itself."""
+    way = replace(WAYS[name], ask=partial(cast(Any, WAYS[name].ask), stream_options=None))
+    bare, observed, installed = both(way, streamed("chat"))
+    assert observed == bare
+    assert [rows[-2:] for rows in installed.outlines()] == [
+        [("request ends", "ok", "tool_call", USED), ("run ends", "completed")]
+    ]

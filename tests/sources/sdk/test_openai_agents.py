@@ -274,3 +274,25 @@ def test_the_events_of_a_streamed_run_may_be_tapped() -> None:
         ("request ends", "ok", "stop", (1000, 20)),
         ("run ends", "completed"),
     ]
+
+
+@STREAMED
+def test_a_limit_of_time_around_a_run(installed: Installed, stream: bool) -> None:
+    """Of a streamed run it interrupts whoever reads the events; the run is a task of its own."""
+
+    async def main() -> None:
+        async with asyncio.timeout(None) as limit:
+
+            @agents.function_tool
+            async def wait() -> str:
+                """Wait."""
+                limit.reschedule(0)
+                await asyncio.Event().wait()
+                return ""
+
+            with model(stream, (called("wait"),)) as each:
+                await run(agents.Agent(name="desk", model=each, tools=[wait]), stream)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(main())
+    assert [rows[-1] for rows in installed.outlines()] == [("run ends", "timed_out")]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.provider_server import Delivery
 from tests.support.sdk_answers import ARGS, MODELS, USED, failing, refused, streamed, whole
-from tests.support.sdk_calls import WAYS, Way
+from tests.support.sdk_calls import ASKED, WAYS, View, Way
 from tests.support.sdk_observed import both, cancelled
 
 PLAIN_STREAMS = [name for name, way in WAYS.items() if way.streaming and " with " not in name]
@@ -94,3 +94,26 @@ def test_a_limit_of_time(name: str) -> None:
     way = WAYS[name]
     [(*_, over)] = cancelled(way, answer_of(way), by_limit=True).outlines()
     assert over == ("run ends", "timed_out")
+
+
+@pytest.mark.parametrize("library", ["openai", "anthropic"])
+def test_a_stream_whose_lines_the_caller_reads(library: str) -> None:
+    """Nobody but the caller knows what they say, and that the caller leaves early."""
+
+    def ask(url: str, view: View, leave_after: int | None) -> None:
+        client = getattr(__import__(library), {"openai": "OpenAI", "anthropic": "Anthropic"}[library])
+        with client(base_url=url, api_key="none", max_retries=0) as each:
+            if library == "openai":
+                asking = each.responses.with_streaming_response.create(model="gpt-5-mini", input="?", stream=True)
+            else:
+                raw = each.messages.with_streaming_response
+                asking = raw.create(model="claude-sonnet-4-6", messages=ASKED, max_tokens=9, stream=True)
+            with asking as answer:
+                view.items.extend(answer.iter_lines())
+
+    api = {"openai": "responses", "anthropic": "messages"}[library]
+    bare, observed, installed = both(Way(library, api, True, ask), streamed(api))
+    assert observed == bare
+    assert [rows[1:] for rows in installed.outlines()] == [
+        [("request ends", "ok", None, None), ("run ends", "completed")]
+    ]

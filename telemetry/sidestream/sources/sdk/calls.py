@@ -19,7 +19,7 @@ from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import current_span
 from sidestream.sources.adapters.protocol import Adapter
 from sidestream.sources.tap.tapped_run import TappedRun
-from sidestream.sources.time_limits import Interruptible
+from sidestream.sources.time_limits import Interruptible, interruption
 
 _MODELS = "pydantic_ai.models."
 """Modules of pydantic-ai that make requests for an agent, whose observer records the requests."""
@@ -134,6 +134,8 @@ class ModelCall(TappedRun):
         self._streaming = streaming
         self._is_run = is_run
         self._is_over = False
+        self._interruption: RunOutcome | None = None
+        """How the consumer that leaves is interrupted, once that is known."""
         self._whole: dict[tuple[Any, ...], tuple[list[str], dict[str, str | None]]] = {}
         """Texts and names of the parts of an answer without streaming."""
         has_instructions = recorder.wants_content and asked.instructions is not None
@@ -236,9 +238,15 @@ class ModelCall(TappedRun):
         elif not self._run.ended:
             self.finish(outcome, failure)
 
+    def leaving(self) -> None:
+        """The stream is about to be closed: what interrupts its consumer is known now, and not once that is awaited."""
+        self._interruption = safely(self._recorder, interruption)
+
     def left(self) -> None:
-        """Record that the consumer has left the stream."""
-        safely(self._recorder, self.end, "abandoned")
+        """Record that the consumer has left the stream, voluntarily or interrupted."""
+        if self._interruption is None:
+            self.leaving()
+        safely(self._recorder, self.end, self._interruption or "abandoned")
 
 
 Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], "ModelCall | None"]

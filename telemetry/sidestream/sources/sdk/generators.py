@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sidestream.recording.context import Link, enclosing, recorded_outside
 from sidestream.recording.recorder import Recorder, safely
+from sidestream.sources.time_limits import Interruptible
 
 
 class StreamedRun(Protocol):
@@ -65,7 +66,7 @@ async def apass_through(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncG
         pull = stream.__anext__()
         sys.set_asyncgen_hooks(*hooks)
         with run:
-            item = await pull
+            item = await Interruptible(pull)
         while True:
             run.record_item(item)
             try:
@@ -79,10 +80,10 @@ async def apass_through(stream: Any, begin: Callable[[], StreamedRun]) -> AsyncG
                 if isinstance(error, asyncio.CancelledError):  # by the shutdown of the event loop
                     run.left()
                 with run:
-                    item = await stream.athrow(error)
+                    item = await Interruptible(stream.athrow(error))
             else:
                 with run:
-                    item = await stream.asend(sent)
+                    item = await Interruptible(stream.asend(sent))
     except StopAsyncIteration:
         return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import ModuleType, TracebackType
 from typing import Any
@@ -43,6 +43,10 @@ class LiteLLM(OpenAIChat):
     def __init__(self) -> None:
         super().__init__()
         self._usage = _Usage("openai", flavor="chat", required=("prompt_tokens", "completion_tokens"))
+
+    def keep(self, used: Any) -> None:
+        """Take usage of the answer that no item has."""
+        self._usage.keep(used)
 
 
 class _Usage(UsageSoFar):
@@ -93,7 +97,7 @@ def _begin(observation: Observation, name: str, args: tuple[Any, ...], kwargs: d
 
 def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
     if type(answer).__name__ == STREAM:
-        answer.__dict__[HOLDER] = _StreamHolder(call)
+        answer.__dict__[HOLDER] = _StreamHolder(call, getattr(answer, "chunks", ()))
         call.opened()
     elif hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
         call.unread()
@@ -105,8 +109,10 @@ def _answered(call: ModelCall, answer: Any, kwargs: dict[str, Any]) -> Any:
 class _StreamHolder(CallHolder):
     """Holder of a stream's call; as a context manager, it encloses the pull of an item."""
 
-    def __init__(self, call: ModelCall) -> None:
+    def __init__(self, call: ModelCall, chunks: Iterable[Any]) -> None:
         super().__init__(call)
+        self._chunks = chunks
+        """The stream's own list of all that came: with the usage, which the caller gets only if it was asked for."""
         self._is_pulling = False
         """Whether a pull is in progress: a failing stream first closes itself, and then raises."""
         self._t_pull = 0
@@ -126,6 +132,7 @@ class _StreamHolder(CallHolder):
         self._is_pulling = False
         if error is not None and (call := self._call) is not None:
             self._call = None
+            safely(call.recorder, self._keep_usage, call)
             safely(call.recorder, call.empty_pull, self._t_pull)
             safely(call.recorder, call.raised, error)
 
@@ -136,8 +143,15 @@ class _StreamHolder(CallHolder):
 
     def left(self) -> None:
         """Record that the consumer has left. Ignored during a pull, when a failing stream closes itself."""
-        if not self._is_pulling:
+        if self._call is not None and not self._is_pulling:
+            safely(self._call.recorder, self._keep_usage, self._call)
             super().left()
+
+    def _keep_usage(self, call: ModelCall) -> None:
+        chunks, self._chunks = self._chunks, ()
+        for chunk in chunks:
+            if (used := getattr(chunk, "usage", None)) is not None:
+                call.adapter.keep(used)
 
 
 def _next(original: Any) -> Callable[..., Any]:

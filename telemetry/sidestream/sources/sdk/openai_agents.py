@@ -22,6 +22,7 @@ from sidestream.recording.snapshot import snapshot
 from sidestream.recording.span_context import current_span, current_span_context
 from sidestream.sources.adapters.fields import field
 from sidestream.sources.adapters.openai_responses import OpenAIResponses
+from sidestream.sources.time_limits import Interruptible, is_time_out, is_timed_out, pass_on
 
 from .calls import ModelCall, Observation, RequestFacts
 from .compat import exception_of, stored_exception
@@ -39,6 +40,7 @@ def patch(module: ModuleType, patches: Patches, observation: Observation) -> Non
     hooks = hooks_class(lifecycle.RunHooksBase)
     patches.wrap(runner, "run", lambda original: _run(original, hooks, observation))
     patches.wrap(runner, "run_streamed", lambda original: _run_streamed(original, hooks, observation))
+    patches.wrap(module.RunResultStreaming, "cancel", lambda original: _cancel(original, observation))
 
 
 class AgentsRun:
@@ -135,7 +137,7 @@ class AgentsRun:
             outcome, failure = "error", Failure.of(error)
             self.active.error(failure, "run", identity=id(error))
         elif error is not None:
-            outcome = "cancelled"
+            outcome = "timed_out" if is_time_out(error) else "cancelled"
         self.close(outcome, failure)
 
     def close(self, outcome: RunOutcome, failure: Failure | None = None) -> None:
@@ -221,7 +223,7 @@ def _run(original: Any, hooks: Any, observation: Observation) -> Callable[..., A
         outside = current.get()
         current.set(agents_run.link())
         try:
-            result = await original(self, *args, **kwargs)
+            result = await Interruptible(original(self, *args, **kwargs))
         except BaseException as error:
             safely(observation.recorder, agents_run.end, error)
             raise
@@ -253,9 +255,26 @@ def _run_streamed(original: Any, hooks: Any, observation: Observation) -> Callab
     return run_streamed
 
 
+def _cancel(original: Any, observation: Observation) -> Callable[..., Any]:
+    """Wraps `cancel` of a streamed result, which the SDK also calls when the reader of its events is cancelled."""
+
+    def cancel(self: Any, *args: Any, **kwargs: Any) -> Any:
+        task = _task_of(self)
+        if task is not None and isinstance(sys.exc_info()[1], asyncio.CancelledError):
+            safely(observation.recorder, pass_on, asyncio.current_task(), task)
+        return original(self, *args, **kwargs)
+
+    return cancel
+
+
+def _task_of(result: Any) -> asyncio.Task[Any] | None:
+    """The background task of a streamed result."""
+    return getattr(result, "run_loop_task", None) or getattr(result, "_run_impl_task", None)
+
+
 def _watch(agents_run: AgentsRun, result: Any) -> None:
     """End the run with the background task of a streamed result, whether or not its events are read."""
-    task = getattr(result, "run_loop_task", None) or getattr(result, "_run_impl_task", None)
+    task = _task_of(result)
     if task is None:
         agents_run.close("completed")
         return
@@ -278,6 +297,8 @@ def _finish(agents_run: AgentsRun, task: asyncio.Task[Any], result: Any) -> None
         failure = Failure("agents.exceptions.MaxTurnsExceeded", f"Max turns ({limit}) exceeded")
         agents_run.root.error(failure, "run")
         agents_run.close("error", failure)
+    elif is_timed_out(task):
+        agents_run.close("timed_out")
     else:
         agents_run.close("cancelled" if task.cancelled() or not getattr(result, "interruptions", None) else "completed")
 

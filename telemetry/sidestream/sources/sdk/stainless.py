@@ -6,13 +6,14 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import ModuleType
-from typing import Any, NamedTuple
+from types import ModuleType, TracebackType
+from typing import Any, NamedTuple, Self
 
 from sidestream.recording.recorder import safely
 from sidestream.sources.adapters.anthropic import Anthropic
 from sidestream.sources.adapters.openai_chat import OpenAIChat
 from sidestream.sources.adapters.openai_responses import OpenAIResponses
+from sidestream.sources.time_limits import Interruptible
 
 from .calls import ModelCall, Observation, RequestFacts, around
 from .patching import Patches
@@ -23,8 +24,11 @@ from .whole import UsageAlone, chat_items, message_items, one_item, response_ite
 ITERATOR = "_iterator"
 """Attribute of a stream that holds the iterator used by all of its methods."""
 
-UNPARSED = "_sidestream_unparsed"
+UNREAD = "_sidestream_unread"
 """Attribute of a response that holds its call."""
+
+HOW = "X-Stainless-Raw-Response"
+"""Header of a request; `stream` for the answers of `with_streaming_response`, whose body the caller reads."""
 
 
 class Endpoint(NamedTuple):
@@ -63,36 +67,46 @@ def observe(library: str) -> Callable[[ModuleType, Patches, Observation], None]:
 
 
 def observe_responses(module: ModuleType, patches: Patches, observation: Observation) -> None:
-    """Observe responses of `with_streaming_response`, recorded when the caller parses them."""
+    """Observe responses of `with_streaming_response`, recorded when the caller reads or parses them."""
 
     def make(original: Any) -> Callable[..., Any]:
-        def parse(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return _parsed(self, original(self, *args, **kwargs))
+        def read(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with _Reading(self) as reading:
+                answer = original(self, *args, **kwargs)
+            return reading.came(answer)
 
-        async def aparse(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return _parsed(self, await original(self, *args, **kwargs))
+        async def aread(self: Any, *args: Any, **kwargs: Any) -> Any:
+            with _Reading(self) as reading:
+                answer = await Interruptible(original(self, *args, **kwargs))
+            return reading.came(answer)
 
-        return aparse if inspect.iscoroutinefunction(original) else parse
+        return aread if inspect.iscoroutinefunction(original) else read
 
-    for name in ("APIResponse", "AsyncAPIResponse"):
-        if "parse" in vars(getattr(module, name, None) or type):
-            patches.wrap(getattr(module, name), "parse", make)
+    for cls in (getattr(module, name, None) for name in ("APIResponse", "AsyncAPIResponse")):
+        for name in ("parse", "read"):  # `json()` and `text()` read, too
+            if name in vars(cls or type):
+                patches.wrap(cls, name, make)
 
 
-class _Unparsed:
-    """Holder of a response's call until the caller parses the response, which must not be read before."""
+class _Unread:
+    """Holder of a response's call until the caller reads or parses the response, which must not be read before."""
 
     def __init__(self, call: ModelCall, streaming: bool) -> None:
         self.call: ModelCall | None = call
         self.streaming = streaming
 
-    def parsed(self, answer: Any) -> None:
+    def came(self, answer: Any) -> None:
+        """The caller has read `answer`: parsed, or as bytes."""
         call, self.call = self.call, None
         if call is None:
             return
-        if not self.streaming:
-            call.answered(answer)
-        elif not observe_stream(call.recorder, call, answer, ITERATOR):
+        if self.streaming:
+            if not observe_stream(call.recorder, call, answer, ITERATOR):
+                call.unread()
+            return
+        try:
+            call.answered(json.loads(answer) if isinstance(answer, bytes) else answer)
+        except ValueError:
             call.unread()
 
     def __del__(self) -> None:
@@ -100,11 +114,29 @@ class _Unparsed:
             safely(self.call.recorder, self.call.unread)
 
 
-def _parsed(response: Any, answer: Any) -> Any:
-    unparsed = vars(response).get(UNPARSED)
-    if unparsed is not None and unparsed.call is not None:
-        safely(unparsed.call.recorder, unparsed.parsed, answer)
-    return answer
+class _Reading:
+    """Context manager around a caller's reading of a response: reports what is raised, and then what came."""
+
+    def __init__(self, response: Any) -> None:
+        self._unread: _Unread | None = vars(response).get(UNREAD)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        unread = self._unread
+        if error is not None and unread is not None and (call := unread.call) is not None:
+            unread.call = None
+            safely(call.recorder, call.raised, error)
+
+    def came(self, answer: Any) -> Any:
+        """The caller gets `answer`, which is returned."""
+        unread = self._unread
+        if unread is not None and unread.call is not None:
+            safely(unread.call.recorder, unread.came, answer)
+        return answer
 
 
 def observe_helper(*names: str) -> Callable[[ModuleType, Patches, Observation], None]:
@@ -141,12 +173,14 @@ def _answered(observation: Observation, call: ModelCall, answer: Any, kwargs: di
         elif not observe_stream(observation.recorder, call, answer, ITERATOR):
             call.unread()
     elif not _read_raw(observation, call, answer, streaming):
-        vars(answer)[UNPARSED] = _Unparsed(call, bool(streaming))
+        vars(answer)[UNREAD] = _Unread(call, bool(streaming))
     return answer
 
 
 def _read_raw(observation: Observation, call: ModelCall, answer: Any, streaming: Any) -> bool:
     """Record a response of `with_raw_response`. False for `with_streaming_response`, read by the caller only."""
+    if answer.http_request.headers.get(HOW) == "stream":
+        return False
     if streaming:
         # The response caches the parsed stream, so the caller's own `parse()` returns the same object.
         if inspect.iscoroutinefunction(answer.parse):

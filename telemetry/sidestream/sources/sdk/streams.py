@@ -24,6 +24,11 @@ class CallHolder:
     def __init__(self, call: ModelCall) -> None:
         self._call: ModelCall | None = call
 
+    def leaving(self) -> None:
+        """The stream is about to be closed."""
+        if self._call is not None:
+            self._call.leaving()
+
     def left(self) -> None:
         """Record that the consumer has left the stream."""
         call, self._call = self._call, None
@@ -156,6 +161,8 @@ def closing(path: str) -> Callable[[Any], Callable[..., Any]]:
         if inspect.iscoroutinefunction(original):
 
             async def aclose(self: Any, *args: Any, **kwargs: Any) -> Any:
+                if (held := _held(self, path)) is not None:
+                    held.leaving()
                 try:
                     return await original(self, *args, **kwargs)
                 finally:
@@ -174,9 +181,13 @@ def closing(path: str) -> Callable[[Any], Callable[..., Any]]:
     return make
 
 
-def _left(stream: Any, path: str) -> None:
+def _held(stream: Any, path: str) -> CallHolder | None:
     found = stream
     for name in path.split("."):
         found = getattr(found, "__dict__", {}).get(name)
-    if isinstance(found, CallHolder):
-        found.left()
+    return found if isinstance(found, CallHolder) else None
+
+
+def _left(stream: Any, path: str) -> None:
+    if (held := _held(stream, path)) is not None:
+        held.left()

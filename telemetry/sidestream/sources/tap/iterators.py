@@ -14,11 +14,12 @@ from types import FrameType, TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from sidestream.errors import ConfigurationError
+from sidestream.events import RunOutcome
 from sidestream.recording.context import Link, current, recorded_outside
 from sidestream.recording.recorder import Recorder, safely
 from sidestream.recording.request_recorder import monotonic_ns
 from sidestream.recording.span_context import current_span_context
-from sidestream.sources.time_limits import is_time_out
+from sidestream.sources.time_limits import Interruptible, interruption, is_time_out
 
 from .generators import is_of_sdk, not_begun
 from .tapped_run import TappedRun
@@ -51,7 +52,7 @@ class _Tap:
         self._link: Link | None = None
         self._cancelled_at = 0
         self._timed_out = False
-        """Whether a time limit cancelled the last pull."""
+        """Whether a time limit cancelled the last pull, or the consumer."""
         self._run = run
 
     def attach(self, stream: Any, iterate: Literal["__aiter__", "__iter__"], iterator: Any = None) -> Self:
@@ -97,15 +98,26 @@ class _Tap:
         if run is not None:
             safely(self._recorder, run.not_opened, error)
 
-    def _left(self, error: BaseException | None = None) -> None:
-        """End the run because the consumer left, either by `error` or voluntarily."""
+    def _interrupted_by(self, error: BaseException | None) -> None:
+        """Record whether `error` interrupts the consumer, before the stream is closed and its run with it."""
+        if not isinstance(error, _INTERRUPTED):
+            return
+        for tap in (self, self._inner):
+            if tap is not None:
+                tap._cancelled_at, tap._timed_out = monotonic_ns(), is_time_out(error)
+
+    def _left(self) -> None:
+        """End the run because the consumer left, voluntarily or interrupted."""
         if self._inner is not None:
-            self._inner._left(error)
+            self._inner._left()
         run, self._run = self._run, None
-        if run is not None:
-            cancelled = isinstance(error, _INTERRUPTED) or self._cancelled_at >= run.last_at
-            timed_out = cancelled and self._timed_out
-            safely(self._recorder, run.end, "timed_out" if timed_out else "cancelled" if cancelled else "abandoned")
+        if run is None:
+            return
+        if self._cancelled_at >= run.last_at:
+            how: RunOutcome | None = "timed_out" if self._timed_out else "cancelled"
+        else:
+            how = safely(self._recorder, interruption)
+        safely(self._recorder, run.end, how or "abandoned")
 
     def _closer(self, *names: str) -> Any:
         sources = [(self._stream, name) for name in names] + [(self._iterator, names[0])]
@@ -204,7 +216,7 @@ class AsyncTap(_Tap, AsyncIterator[T]):
             current.set(link)
         t_pull = monotonic_ns()
         try:
-            item: T = await self._pull()
+            item: T = await Interruptible(self._pull())
         except BaseException as error:
             safely(self._recorder, self._raised, error, t_pull)
             raise
@@ -223,7 +235,7 @@ class AsyncTap(_Tap, AsyncIterator[T]):
         with _Opening(self) as asked:
             if run is not None:
                 run.asked(asked.t)
-            stream = await (opening if how == "await" else opening.__aenter__())
+            stream = await Interruptible(opening if how == "await" else opening.__aenter__())
             _expect(stream, "__aiter__")
         if run is not None:
             run.opened()
@@ -254,16 +266,15 @@ class AsyncTap(_Tap, AsyncIterator[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         leave, self._exit = self._exit, None
+        safely(self._recorder, self._interrupted_by, error)
         try:
             with _Inside(self._link):
                 if leave is not None:
                     return await leave(kind, error, traceback)  # type: ignore[no-any-return]
-            if isinstance(error, _INTERRUPTED):
-                self._left(error)
             await self.aclose()
             return None
         finally:
-            self._left(error)
+            self._left()
 
     async def aclose(self) -> None:
         """Close the stream if supported, and end the run."""
@@ -327,16 +338,15 @@ class Tap(_Tap, Iterator[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
         leave, self._exit = self._exit, None
+        safely(self._recorder, self._interrupted_by, error)
         try:
             with _Inside(self._link):
                 if leave is not None:
                     return leave(kind, error, traceback)  # type: ignore[no-any-return]
-            if isinstance(error, _INTERRUPTED):
-                self._left(error)
             self.close()
             return None
         finally:
-            self._left(error)
+            self._left()
 
     def close(self) -> None:
         """Close the stream if supported, and end the run."""
