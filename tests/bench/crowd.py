@@ -96,19 +96,17 @@ def run_crowd(sidecar: Any, attach: Any, settle: Any, *, runs: int) -> dict[str,
 
 def run_flood(sidecar: Any, settle: Any, *, seconds: float, rate: int) -> dict[str, Any]:
     """`rate` events a second for `seconds`, from one thread."""
-    from sidestream.events import LLMChunk
-
     run = sidecar.open_run("flood", "flood", None)
     run.start()
     for _ in range(rate // 10):
-        run.emit(LLMChunk(kind="text", text="word "))
+        run.custom("word", "word ")
     settle()
     watch, before = _Watch(sidecar), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begun = time.perf_counter()
     sent = 0
     while (passed := time.perf_counter() - begun) < seconds:
         for _ in range(int(passed * rate) - sent):
-            run.emit(LLMChunk(kind="text", text="word "))
+            run.custom("word", "word ")
             sent += 1
         time.sleep(EVERY)
     taken = time.perf_counter() - begun

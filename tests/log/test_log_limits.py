@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,49 @@ def test_a_compressed_line_of_a_gigabyte_is_passed_over(tmp_path: Path) -> None:
             file.write(part)
         file.write(gzip.compress(b"\n" + b"".join(lines(run_events("one")))))
     assert peak_memory_of_reading(tmp_path / "a.jsonl.gz") < 400 * MEGABYTE
+
+
+@pytest.fixture
+def bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small compressed file with a line of a hundred times the limit between two runs; the limit is 100 kB here."""
+    monkeypatch.setattr(reader, "MAX_LINE", 100_000)
+    monkeypatch.setattr(reader, "MAX_SKIPPED", 400_000)
+    before, after = (b"".join(lines(run_events(name))) for name in ("before", "after"))
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(before + b"x" * 10_000_000 + b"\n" + after, compresslevel=1))
+    return path
+
+
+def test_a_compressed_file_is_not_unpacked_far_beyond_the_limit_of_a_line(
+    bomb: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked, chunks = [0], reader._chunks
+
+    def counted(file: str, start: int) -> Iterator[bytes]:
+        for data in chunks(file, start):
+            unpacked[0] += len(data)
+            yield data
+
+    monkeypatch.setattr(reader, "_chunks", counted)
+    problems = Problems()
+    events = list(log.read(bomb, on_problem=problems.append))
+    assert {event.run_id for event in events} == {"before"}
+    assert [problem.kind for problem in problems] == ["huge"]
+    assert "the rest is not read" in problems[0].message
+    assert unpacked[0] < 2_000_000
+
+
+def test_an_index_lists_the_runs_before_such_a_line_and_a_search_finds_them(bomb: Path) -> None:
+    assert [run.run_id for run in log.runs(bomb.parent)] == ["before"]
+    assert {hit.run_id for hit in log.search(bomb.parent, "Monday")} == {"before"}
+
+
+def test_a_search_past_its_deadline_opens_no_further_file(bomb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*arguments: object) -> Iterator[bytes]:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(reader, "_chunks", opened)
+    assert list(search(bomb, "Monday", deadline=0.0)) == []
 
 
 @pytest.mark.parametrize("values", [b"[],", b"{},", b'"a":[],'])

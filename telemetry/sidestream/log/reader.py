@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from io import FileIO
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Union, cast, get_args
 
@@ -25,6 +26,8 @@ from sidestream.logfiles.opening import open_regular
 
 from .files import Paths, files_of
 
+MAX_SKIPPED = 4 * MAX_LINE
+"""Bytes of too long lines that are unpacked from one compressed file: 3 MB of gzip can hold a line of 3 GB."""
 BLOCK = 256 * 1024
 """Bytes read at a time. A block ends with a whole line, so it can be longer."""
 LONG_LINE = 1024 * 1024
@@ -217,7 +220,8 @@ def blocks_of(
         return True
 
     pieces: list[bytes] = []  # of a line whose end has not been read yet
-    size = skipped = 0  # bytes in `pieces`; bytes of a line that is too long
+    size = skipped = wasted = 0  # bytes in `pieces`; bytes of a line that is too long; of earlier such lines
+    most_skipped = inf
     offset = start
     try:
         for chunk in _chunks(file, start):
@@ -227,10 +231,14 @@ def blocks_of(
             if skipped and cut:
                 first = chunk.find(b"\n") + 1
                 report_huge(skipped + first)
+                wasted += skipped
                 offset, line, skipped = offset + skipped + first, line + 1, 0
                 chunk, cut = chunk[first:], cut - first
             if skipped:
                 skipped += len(chunk)
+                if wasted + skipped > most_skipped:
+                    report("huge", f"over {skipped:,} bytes in a compressed file, of which the rest is not read", line)
+                    return
                 continue
             if cut:
                 end = chunk.find(b"\n") + 1 if size >= LONG_LINE else 0
@@ -246,6 +254,7 @@ def blocks_of(
             size += len(chunk) - cut
             if size > MAX_LINE:
                 pieces, size, skipped = [], 0, size
+                most_skipped = MAX_SKIPPED if is_compressed(file) else inf
     except EOFError:
         report("truncated", "the compressed file is cut off here", line)
         return

@@ -147,6 +147,8 @@ class _Search:
         everything, answers_only = decoder_of(None), decoder_of(frozenset({"llm_chunk", "llm_end"}))
         answers = _Answers(pattern)
         for file, blocks in stretches:
+            if time.monotonic() > self.deadline:  # a file of too long lines has no blocks
+                return
             for block in blocks:
                 if time.monotonic() > self.deadline:
                     return
