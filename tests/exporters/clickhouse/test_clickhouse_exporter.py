@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
 
 from sidestream import Sidecar, log
+from sidestream.clickhouse.schema import RUNS, VERSIONS, Migration, migrations
 from sidestream.errors import ConfigurationError, ExporterUnavailable
 from sidestream.pipeline.registry import make_exporter
 from sidestream_exporters.clickhouse import ClickHouseExporter
+from sidestream_exporters.clickhouse import exporter as exporter_module
 from tests.support.clickhouse_server import ClickHouseServer, clickhouse
 from tests.support.command_line import invoke
 from tests.support.log_builder import run_events
@@ -119,3 +122,39 @@ def test_the_printed_schema_makes_the_tables(server: ClickHouseServer, database:
     assert [run.run_id for run in log.runs(server.address(database))] == ["one"]
     steps = json.loads(invoke("schema", "--clickhouse", "--json").stdout)
     assert [step["number"] for step in steps] == list(range(1, len(steps) + 1))
+
+
+def test_tables_of_an_earlier_version_are_upgraded_and_keep_their_rows(
+    server: ClickHouseServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version adds a column to the runs and replaces the view that fills them."""
+
+    def later(name: str, **days: int) -> list[Migration]:
+        first = migrations(name, **days)
+        view = first[0].statements[-1]
+        counted = view.replace(
+            "SELECT\n    run_id,", "SELECT\n    run_id,\n    maxIf(1, event_type = 'error') AS failed,"
+        )
+        assert counted != view
+        added = [
+            f"ALTER TABLE {name}.{RUNS} ADD COLUMN failed SimpleAggregateFunction(max, UInt8)",
+            f"DROP VIEW {name}.{RUNS}_from_events",
+            counted,
+        ]
+        return [*first, Migration(number=2, title="whether a run has an error", statements=added)]
+
+    client, address = server.client(), server.address(database)
+    steps = f"SELECT number, count() FROM {database}.{VERSIONS} GROUP BY number ORDER BY number"
+    with closing(ClickHouseExporter(address)) as exporter:
+        exporter.start()
+        exporter.export(run_events("before"))
+    assert client.query(steps).result_rows == [(1, 1)]
+    monkeypatch.setattr(exporter_module, "migrations", later)
+    for _ in range(2):  # an applied migration is not applied again: a second ADD COLUMN would be refused
+        with closing(ClickHouseExporter(address)) as exporter:
+            exporter.start()
+            exporter.export(run_events("after"))
+    assert client.query(steps).result_rows == [(1, 1), (2, 1)]
+    found = client.query(f"SELECT run_id, max(failed) FROM {database}.{RUNS} GROUP BY run_id ORDER BY run_id")
+    assert found.result_rows == [("after", 1), ("before", 0)]
+    assert {run.run_id: run.events for run in log.runs(address)} == {"before": 16, "after": 16}
