@@ -38,14 +38,17 @@ def events_of(
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         got = []
+        stream = sidecar.tap(_stream(given), adapter=adapter, **about)
         try:
-            for item in sidecar.tap(_stream(given), adapter=adapter, **about):
+            for item in stream:
                 got.append(item)
         except Exception as error:
             got.append(error)
         assert list(map(id, got)) == list(map(id, given)), "the caller does not get the very items of the stream"
         assert sidecar.flush() == {}
-        assert sidecar.stats().recording_errors == 0, "the adapter raised"
+        assert sidecar.stats().recording_errors == 0, (
+            "the adapter raised: the line 'recording failed' names the exception"
+        )
     return memory.events
 
 

@@ -24,6 +24,7 @@ from sidestream import (
 from sidestream.adapters import StreamRecorder
 from sidestream.events import LLMEnd, LLMStart, Usage, make_event
 from sidestream.sources.adapters import registry
+from sidestream.testing.adapters import events_of
 from tests.support.tapped_streams import Watching, gen
 
 
@@ -302,3 +303,16 @@ def test_an_unknown_name_lists_what_there_is(watching: Watching) -> None:
 def test_what_cannot_be_called_is_no_adapter(watching: Watching) -> None:
     with pytest.raises(ConfigurationError, match=r"adapter=5: give a name, or a function \(item, record\)"):
         watching.sidecar.tap([], adapter=5)  # type: ignore[call-overload]
+
+
+def test_the_test_kit_refuses_what_a_tap_refuses() -> None:
+    with pytest.raises(ConfigurationError, match="unknown adapter"):
+        events_of([1], "another")
+
+
+def test_the_test_kit_fails_where_an_adapter_raises() -> None:
+    def raises(item: Any, record: StreamRecorder) -> None:
+        raise KeyError("token")
+
+    with pytest.raises(AssertionError, match="the adapter raised"):
+        events_of([1], raises)
