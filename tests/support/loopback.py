@@ -14,6 +14,7 @@ PATIENCE = 60.0
 """Maximum seconds to wait on a busy machine."""
 
 _given: set[int] = set()
+_random = random.SystemRandom()  # hypothesis seeds `random`, so that two workers would draw the same ports
 
 
 def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -30,7 +31,7 @@ def free_port() -> int:
     Below the ephemeral ports, so that no outgoing connection takes it.
     """
     while True:
-        port = random.randrange(15_000, 32_000)
+        port = _random.randrange(15_000, 32_000)
         if port in _given:
             continue
         _given.add(port)
