@@ -29,7 +29,7 @@ from cosmic_ray.work_item import WorkItem
 from tests.support.checkout import copy_checkout
 
 ROOMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "recording": (["telemetry/sidestream/recording"], ["tests/recording"]),
+    "recording": (["telemetry/sidestream/recording"], ["tests/recording", "tests/sources/tap/test_tags.py"]),
     "pipeline": (["telemetry/sidestream/pipeline"], ["tests/pipeline"]),
     "pricing": (["telemetry/sidestream/recording/pricing.py"], ["tests/recording/test_pricing.py"]),
     "files": (

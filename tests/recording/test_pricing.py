@@ -20,7 +20,8 @@ from pydantic_ai.usage import RequestUsage
 
 from sidestream import ConfigurationError, InMemoryExporter, Sidecar, StreamEvent
 from sidestream.diagnostics import forget
-from sidestream.recording.pricing import Cost, Pricing
+from sidestream.events import Usage
+from sidestream.recording.pricing import Cost, Pricing, cache_effect
 from sidestream.recording.response import ResponseFacts
 from tests.support.direct_run import run_into
 from tests.support.loopback import until
@@ -220,6 +221,68 @@ def test_a_price_that_cannot_work_is_a_clear_error_at_once(price: Any) -> None:
         Sidecar(InMemoryExporter(), prices={"my-model": price})
 
 
+# --- the estimate is recognized ------------------------------------------------------------------------------------
+
+
+class Recomputed:
+    """Estimates that are counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> Decimal:
+        self.count += 1
+        return Decimal("0.5")
+
+
+def test_the_estimate_of_an_endpoint_and_model_is_recomputed_once() -> None:
+    pricing, estimate = Pricing(), Recomputed()
+    usage = RequestUsage(input_tokens=10)
+    usage.cost = Decimal("0.5")
+    for url, model in [("a", "m"), ("a", "m"), ("b", "m"), ("b", "m"), ("b", "n")]:
+        cost = pricing.cost(usage, model=model, provider_url=url, estimate=estimate)
+        assert cost is not None
+        assert cost.source == "genai-prices"
+    assert estimate.count == 3
+
+
+def test_a_thousand_endpoints_are_remembered_and_no_more() -> None:
+    pricing, estimate = Pricing(), Recomputed()
+    usage = RequestUsage(input_tokens=10)
+    usage.cost = Decimal("0.5")
+    for _ in range(2):
+        for number in range(1_001):
+            pricing.cost(usage, model="m", provider_url=str(number), estimate=estimate)
+    assert estimate.count == 1_001 + 1
+
+
+# --- the cache of the provider -------------------------------------------------------------------------------------
+
+
+def test_the_effect_of_the_cache_is_the_difference_to_plain_input() -> None:
+    usage = Usage(input_tokens=1_000, output_tokens=10, cache_read_tokens=300, cache_write_tokens=200)
+    effect = cache_effect(usage, model="claude-sonnet-4-5", provider="anthropic")
+    assert effect is not None
+    assert effect.saved == pytest.approx(300 * (3 - 0.3) / 1e6, rel=1e-9)
+    assert effect.spent == pytest.approx(200 * (3.75 - 3) / 1e6, rel=1e-9)
+
+
+def test_without_a_cache_there_is_no_effect() -> None:
+    assert cache_effect(Usage(input_tokens=1_000), model="claude-sonnet-4-5", provider="anthropic") == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("usage", "model"),
+    [
+        (Usage(input_tokens=10, cache_read_tokens=50), "claude-sonnet-4-5"),
+        (Usage(input_tokens=10, cache_read_tokens=5), "no such model"),
+    ],
+    ids=["counts that contradict each other", "a model that is not listed"],
+)
+def test_an_effect_that_cannot_be_known_is_absent(usage: Usage, model: str) -> None:
+    assert cache_effect(usage, model=model, provider="anthropic") is None
+
+
 # --- absent is not zero --------------------------------------------------------------------------------------------
 
 
@@ -236,6 +299,22 @@ def test_a_model_without_a_price_has_no_cost_and_says_so_once(caplog: pytest.Log
     assert observed.run["unpriced_requests"] == 1
     assert observed.stats.unpriced_requests == 3
     assert caplog.text.count("cottage-model") == 1
+
+
+def test_each_request_without_a_price_is_counted_once() -> None:
+    agent = Agent(
+        Says(
+            [[call("look"), used(7, 3)], ["done", used(7, 3)]], name="cottage-model", vendor="house", url="http://house"
+        )
+    )
+
+    @agent.tool_plain
+    def look() -> str:
+        return "nothing"
+
+    observed = Observed(agent, times=2)
+    assert observed.run["unpriced_requests"] == 2
+    assert observed.stats.unpriced_requests == 4
 
 
 def test_a_model_that_is_free_costs_zero() -> None:

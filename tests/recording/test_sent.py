@@ -13,7 +13,7 @@ from sidestream.log.runs.sent_messages import Conversations
 from sidestream.recording.assembler import RunAssembler
 from sidestream.recording.direct import DirectAssembly
 from sidestream.recording.run_recorder import RunRecorder
-from sidestream.recording.sent import Mark, NewMessage, Sent
+from sidestream.recording.sent import Histories, Mark, NewMessage, Sent
 from tests.support.log_builder import QUICK
 from tests.support.log_runs import loaded
 
@@ -141,3 +141,13 @@ def test_a_message_that_is_forgotten_says_so() -> None:
     recorder.start()
     recorder.open_request(model="m", streaming=False).send(sent=Sent(same=0, rest=(Mark(17),)))
     assert starts(events)[0].sent == [{"kind": "unknown"}]
+
+
+def test_of_too_many_messages_the_oldest_tenth_is_forgotten() -> None:
+    histories = Histories(max_messages=20)
+    for number in range(21):
+        message = NewMessage(Mark(number), "request", ())
+        assert histories.number(message, f"text {number}") == number
+    again = [NewMessage(Mark(100 + number), "request", ()) for number in range(21)]
+    assert [histories.number(again[number], f"text {number}") for number in (3, 20)] == [3, 20]
+    assert histories.number(again[2], "text 2") == 102
