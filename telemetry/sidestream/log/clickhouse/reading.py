@@ -13,7 +13,7 @@ from sidestream.clickhouse.connection import Address, ClickHouseError, classifie
 from sidestream.clickhouse.schema import EVENTS, RUNS
 from sidestream.errors import ConfigurationError, ExporterUnavailable, UnreadableLogError
 from sidestream.events import AgentStart
-from sidestream.log.index.heads import heads
+from sidestream.log.index.decoder import heads
 from sidestream.log.index.parts import Facts, Gatherer, RunPart
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
@@ -24,7 +24,7 @@ from sidestream.log.runs.tree import Located
 from sidestream.log.sequence import Ranges
 from sidestream.log.store import ConversationRuns, RunPage, Stretch
 
-from .questions import RUN, in_order, taken_by
+from .queries import RUN, in_order, taken_by
 
 SILENCE_SECONDS = 900.0
 """Seconds without an event after which a run without an end counts as lost: its process cannot be checked from here."""

@@ -12,11 +12,11 @@ from typing import Any
 from sidestream.log.reader import Problem
 from sidestream.log.runs.filters import Filter, Order
 
-from .keeper import in_lots, placeholders
 from .parts import RunPart
-from .questions import Conditions, SortKey, in_order, key_of
+from .queries import Conditions, SortKey, in_order, key_of
 from .rows import AGENT, CONVERSATION, MODELS, NAMES, TOOLS
 from .store import Index
+from .writer import in_lots, placeholders
 
 _PAGE = 500  # runs per query
 

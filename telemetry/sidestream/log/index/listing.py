@@ -23,10 +23,10 @@ from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.writers import Writers
 
 from .folder import IndexedFolder, Measured, PartOfFile
-from .keeper import in_lots
 from .parts import RunPart, join_spans
-from .questions import SortKey
+from .queries import SortKey
 from .rows import trace_key
+from .writer import in_lots
 
 PartOfFiles = tuple[RunPart, list[str]]
 """Part of one run, merged over files, and the files that hold its events."""

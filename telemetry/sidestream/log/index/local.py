@@ -18,7 +18,7 @@ from sidestream.log.writers import Writers
 from .conversations import conversations_of
 from .listing import events_of, join, listing_of, stretches_of_runs
 from .parts import Facts, RunPart
-from .questions import names_in
+from .queries import names_in
 from .rows import AGENT, MODELS, TOOLS
 
 

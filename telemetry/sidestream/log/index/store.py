@@ -22,12 +22,12 @@ from sidestream.diagnostics import warn_once
 from sidestream.log.reader import Problem, blocks_of, decode_block, is_compressed
 
 from .database import FOLDER, cache_place, opened
-from .heads import heads
-from .keeper import Keeper
+from .decoder import heads
 from .known_file import KnownFile, continues, end_digests, known_file
 from .packing import PartPacker, decode_problems, encode
 from .parts import Gatherer, RunPart
 from .rows import Value
+from .writer import Keeper
 
 WORTHWHILE = 4 * 1024 * 1024
 """Minimum bytes of log in a folder for a stored index: a smaller log is read faster than looked up."""
