@@ -257,7 +257,7 @@ class _LoggedResponse(StreamedResponse):
             raise error_of(end.exception_type, end.error)
         if end.outcome in ("cancelled", "interrupted"):
             raise RequestDiffers(
-                f"{logged.run.name}: whoever read request {logged.number} left here, and this run reads on"
+                f"{logged.run.name}: the consumer of request {logged.number} left here, and this run reads on"
             )
 
     def _piece(self, piece: Piece, begins_empty: bool) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from sidestream.clickhouse.connection import Address, ClickHouseError, classifie
 from sidestream.clickhouse.schema import EVENTS, RUNS
 from sidestream.errors import ConfigurationError, ExporterUnavailable, UnreadableLogError
 from sidestream.events import AgentStart
-from sidestream.log.index.decoder import heads
+from sidestream.log.index.decoder import event_decoder
 from sidestream.log.index.parts import Facts, Gatherer, RunPart
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
@@ -194,7 +194,7 @@ class ClickHouseLog:
             )
             gatherer = Gatherer()
             block = Block.of(lines, 0, 1)
-            gatherer.take(decode_block(block, heads(), self._name, None), 0, block.end, 1)
+            gatherer.take(decode_block(block, event_decoder(), self._name, None), 0, block.end, 1)
             parts = {part.run_id: part for part in gatherer.parts()}
             for row in tallies.splitlines():
                 tally = _tally.decode(row)

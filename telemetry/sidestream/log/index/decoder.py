@@ -13,7 +13,7 @@ from .parts import ChunkHead
 
 
 @cache
-def heads() -> msgspec.json.Decoder[Any]:
+def event_decoder() -> msgspec.json.Decoder[Any]:
     """Decoder of every event type, `llm_chunk` without its data."""
     members = [event for event in get_args(AnyEvent) if event is not LLMChunkEvent]
     return msgspec.json.Decoder(Union[tuple([ChunkHead, *members])])  # noqa: C409, UP007

@@ -22,12 +22,12 @@ from sidestream.diagnostics import warn_once
 from sidestream.log.reader import Problem, blocks_of, decode_block, is_compressed
 
 from .database import FOLDER, cache_place, opened
-from .decoder import heads
+from .decoder import event_decoder
 from .known_file import KnownFile, continues, end_digests, known_file
 from .packing import PartPacker, decode_problems, encode
 from .parts import Gatherer, RunPart
 from .rows import Value
-from .writer import Keeper
+from .writer import IndexWriter
 
 WORTHWHILE = 4 * 1024 * 1024
 """Minimum bytes of log in a folder for a stored index: a smaller log is read faster than looked up."""
@@ -126,11 +126,11 @@ class Index:
         gone = [each.id for name, each in known.items() if each.id and name not in names and not self._is_there(name)]
         if gone:
             with self._transaction():
-                keeper = Keeper(self._db, self._packer)
+                writer = IndexWriter(self._db, self._packer)
                 for each in gone:
-                    keeper.forget(each)
+                    writer.forget(each)
                     self._db.execute("DELETE FROM files WHERE id = ?", [each])
-                keeper.forget_unused_names()
+                writer.forget_unused_names()
         pending: list[_Reading] = []
         size = 0
         for name, file in names.items():
@@ -178,7 +178,7 @@ class Index:
         start, more = now.size, False
         gatherer = Gatherer(None if is_replaced else self._known_part(before))
         for block in blocks_of(file, now.problems.append, start=now.size, line=now.line):
-            events = decode_block(block, heads(), str(file), now.problems.append)
+            events = decode_block(block, event_decoder(), str(file), now.problems.append)
             gatherer.take(events, block.offset, block.end, block.line)
             now.size, now.line = block.end, block.next_line
             now.whole = block.data.endswith(b"\n")
@@ -200,20 +200,20 @@ class Index:
 
     def _remember(self, readings: list[_Reading]) -> None:
         with self._transaction():
-            keeper = Keeper(self._db, self._packer)
+            writer = IndexWriter(self._db, self._packer)
             for reading in readings:
                 before, now = reading.before, reading.now
                 rows = self._db.execute("SELECT seen, size FROM files WHERE name = ?", [now.name]).fetchall()
                 if rows != ([(before.fingerprint, before.size)] if before.id is not None else []):
                     continue  # another process indexed the file meanwhile
                 if before.id is not None and reading.is_replaced:
-                    keeper.forget(before.id)
+                    writer.forget(before.id)
                 problems = encode([msgspec.structs.replace(problem, file="") for problem in now.problems])
                 values = [now.name, now.fingerprint, now.size, now.line, now.head, now.tail, now.whole, problems]
                 done = self._db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [before.id, *values]
                 )
-                keeper.keep(int(done.lastrowid or 0), reading.parts)
+                writer.keep(int(done.lastrowid or 0), reading.parts)
 
     # --- the database ---
 

@@ -16,7 +16,7 @@ _PUT_RUN = f"INSERT OR REPLACE INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.jo
 _PUT_PART = "INSERT OR REPLACE INTO parts (run, file, part) VALUES (?, ?, ?)"
 
 
-class Keeper:
+class IndexWriter:
     """Writer of parts and rows, within one transaction."""
 
     def __init__(self, db: sqlite3.Connection, packer: PartPacker) -> None:

@@ -195,9 +195,9 @@ class ModelCall(TappedRun):
         texts.append(text)
         known.update({name: value for name, value in (names or {}).items() if isinstance(value, str)})
 
-    def _noted(self) -> None:
+    def _account_times(self) -> None:
         if self._streaming:
-            super()._noted()
+            super()._account_times()
 
     def _close_parts(self) -> None:
         self._record_whole()

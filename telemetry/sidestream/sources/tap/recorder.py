@@ -75,7 +75,7 @@ class StreamRecorder:
         self._key = _NO_KEY
         self._deltas = _NOTHING
 
-    def _noted(self) -> None:
+    def _account_times(self) -> None:
         """Account for the times of the item; further calls for the same item add no time."""
         if self._request is None:
             self._since = self._opened = self._t
@@ -202,7 +202,7 @@ class StreamRecorder:
     def _turn(self, kind: ChunkKind, key: Hashable, names: dict[str, str | None]) -> None:
         """Switch to another part, and start it unless it is open."""
         request = self._request or self._begin_request()
-        self._noted()
+        self._account_times()
         index = self._indexes.get((kind, key), -1)
         if index in self._open:
             deltas = request.part(index)

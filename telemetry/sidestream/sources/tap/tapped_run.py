@@ -62,7 +62,7 @@ class TappedRun(StreamRecorder):
         try:
             self._adapter(item, self)
             if self._t_pull != self._t:  # no piece has accounted for the times
-                self._noted()
+                self._account_times()
         except Exception as error:
             self._recorder.trouble(error)
 
@@ -71,7 +71,7 @@ class TappedRun(StreamRecorder):
         self._t_pull, self._t = t_pull, monotonic_ns()
         if self._begins_at_first_pull:
             self._first_pull()
-        self._noted()
+        self._account_times()
 
     def _first_pull(self) -> None:
         self._begins_at_first_pull = False
