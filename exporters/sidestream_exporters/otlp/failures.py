@@ -21,7 +21,7 @@ class RetryableError(Exception):
 
 
 class PermanentError(Exception):
-    """Failure that a repeated request meets again.
+    """Failure that the same request would meet again.
 
     Args:
         reason: Status or error of the endpoint; never text from the server.

@@ -17,7 +17,10 @@ class BoundedCalls:
         self._left: threading.Thread | None = None
 
     def call(self, function: Callable[[], None], seconds: float) -> None:
-        """Call `function`. Raises `TimeoutError` after `seconds`; exceptions of `function` propagate."""
+        """Call `function`. Raises `TimeoutError` after `seconds`; exceptions of `function` propagate.
+
+        An abandoned thread that still runs gets up to `seconds` first, to end.
+        """
         if self._left is not None:
             self._left.join(seconds)
             if self._left.is_alive():

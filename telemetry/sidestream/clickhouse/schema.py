@@ -1,9 +1,8 @@
 """Tables in ClickHouse for the log of many machines, as numbered migrations.
 
 `sidestream_events` has one row for each event, with the run and the sequence number as its key: an event that a retry,
-a
-replay or a second collector sends again is stored once after ClickHouse has merged, and readers query with FINAL.
-Prompts, answers and other content stand in a column of their own, which expires sooner than the numbers.
+a replay or a second collector sends again is stored once after ClickHouse has merged, and readers query with FINAL.
+Prompts, answers and other content are in a column of their own, which expires sooner than the numbers.
 `sidestream_runs` has one row for each run, filled by a materialized view; its aggregates count a repeated event once.
 """
 

@@ -44,7 +44,7 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class ModelServer:
-    """Server of `script`, running within its `async with` block; `base_url` is the one for an OpenAI client.
+    """Server of `script`, running within its `async with` block; `base_url` is the address for an OpenAI client.
 
     `speed` divides all delays: 1 is a human pace.
     """
@@ -171,9 +171,10 @@ def _pieces(reply: Reply, response_id: str = "") -> list[dict[str, Any]]:
 
 
 def _usage(request: dict[str, Any], reply: Reply) -> dict[str, Any]:
-    """Token usage: one token per four characters of the prompt, and per delta of the answer.
+    """Token usage: one token per four characters of the tools and messages, and one per delta of the answer.
 
-    Messages up to the previous answer count as cached, in blocks of 64 tokens.
+    Reasoning tokens come from the reply. The tools, and the messages before the previous answer, count as cached, in
+    blocks of 64 tokens.
     """
     messages: list[Message] = request["messages"]
     answers = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]

@@ -148,7 +148,7 @@ def run(
 def _with_rerun(
     settings: Settings | None, environment: dict[str, str], run: str, log: str, *, strict: bool, logged_tools: bool
 ) -> Settings:
-    """`settings` with the run to run again; adds placeholder API keys of providers to `environment`."""
+    """`settings` with the logged run to repeat; adds placeholder API keys of providers to `environment`."""
     from sidestream.autostart import Settings
     from sidestream.autostart.rerun import KEYS, NO_KEY, Rerun
     from sidestream.log import runs

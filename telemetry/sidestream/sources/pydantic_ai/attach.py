@@ -36,7 +36,7 @@ def detach(agent: Any, observer: Observer) -> None:
 
 
 def placed(present: Sequence[Any], observers: Sequence[Observer]) -> list[Any]:
-    """Insert `observers` at the position that `get_ordering` requests: after Instrumentation, before all others."""
+    """Insert `observers` directly after the last Instrumentation, or first without one, as `get_ordering` requests."""
     place = max((i for i, each in enumerate(present, 1) if isinstance(each, Instrumentation)), default=0)
     return [*present[:place], *observers, *present[place:]]
 
