@@ -50,7 +50,7 @@ class SendQueue(Generic[ItemT]):
         """Items (spans, or scores) accepted; rejected; sent without long texts because they were too large."""
 
     def put(self, requests: Iterable[Sequence[ItemT]]) -> None:
-        """Queue the requests of a new batch. Drops requests left over from an earlier batch: the pipeline gave it up."""
+        """Queue the requests of a new batch. Drops the rest of an earlier batch, which the pipeline gave up."""
         self._waiting.clear()
         self._waiting.extend(requests)
         self._losses, self._sent_before = {}, self.sent
