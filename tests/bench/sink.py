@@ -1,4 +1,4 @@
-"""An OTLP end point that takes everything and keeps nothing, in a process of its own: its work is not ours."""
+"""OTLP endpoint that accepts and discards all data, in a process of its own, so that its work is not measured."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Sink:
-    """The end point, running; `url` is its address."""
+    """Running endpoint, with its address in `url`."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

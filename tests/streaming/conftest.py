@@ -1,4 +1,4 @@
-"""A log for each test that looks at one, and a garbage collector that is quick."""
+"""Log for the tests of streams, and a quick garbage collector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _quick_collections() -> None:
 
 @pytest.fixture
 def log() -> Iterator[Log]:
-    """A sidecar and what it exports; closed after the test."""
+    """Sidecar with its exported events; closed after the test."""
     log = Log()
     yield log
     assert log.sidecar.stats().runs_in_progress == 0

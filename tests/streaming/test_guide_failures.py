@@ -1,4 +1,4 @@
-"""What an earlier module of these names got wrong, each as a test."""
+"""Faults of an earlier module with the same function names, each as a test."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.support.talking_model import Log, agent_of, eventually, forever, mode
 
 
 async def look_up(order: int) -> str:
-    """A tool."""
+    """Tool that looks up an order."""
     return f"order {order} is on its way"
 
 
 def clerk(*more: Any, **settings: Any) -> Any:
-    """Calls a tool, and answers."""
+    """Agent that calls a tool and then answers."""
     return agent_of([Call("look_up", '{"order": 7}'), *more], ["It is ", "coming."], tools=[look_up], **settings)
 
 
@@ -44,7 +44,7 @@ async def all_of(stream: Any) -> list[Any]:
 
 @pytest.mark.parametrize("function", [run_stream, run_stream_with_tools])
 def test_an_early_aclose_raised(function: Any) -> None:
-    """It returns, after any number of events, and twice."""
+    """`aclose()` returns, after any number of events, also the second time."""
 
     async def main() -> None:
         for count in range(8):
@@ -58,7 +58,7 @@ def test_an_early_aclose_raised(function: Any) -> None:
 
 
 def test_no_agent_end_on_break(log: Log) -> None:
-    """The log has it."""
+    """The log contains an `agent_end` event."""
 
     async def main() -> None:
         async for event in run_stream(agent_of(["a", "b", forever]), "?", sidecar=log.sidecar):
@@ -71,7 +71,7 @@ def test_no_agent_end_on_break(log: Log) -> None:
 
 
 def test_no_agent_end_on_cancel(log: Log) -> None:
-    """The log has it."""
+    """The log contains an `agent_end` event."""
 
     async def main() -> None:
         task = asyncio.create_task(all_of(run_stream(agent_of(["a", forever]), "?", sidecar=log.sidecar)))
@@ -85,20 +85,20 @@ def test_no_agent_end_on_cancel(log: Log) -> None:
 
 
 def test_run_stream_never_yielded_tool_events() -> None:
-    """It does."""
+    """`run_stream` yields tool events."""
     events = run(all_of(run_stream(clerk(), "?")))
     assert [t for t in types_of(events) if t.startswith("tool")] == ["tool_start", "tool_end"]
 
 
 def test_run_stream_lost_the_final_answer() -> None:
-    """What is said after the tools is told, and so is the result."""
+    """Text after the tool calls is yielded, and so is the result."""
     events = run(all_of(run_stream(clerk(), "?")))
     assert texts_of(events) == ["It is ", "coming."]
     assert of(events, "final_result")[0]["output"] == "It is coming."
 
 
 def test_run_stream_with_tools_replayed_the_finished_history_in_slices() -> None:
-    """Deltas come as the model makes them, whatever their length, while it has not finished."""
+    """Deltas of any length arrive while the model still writes."""
     seen: list[str] = []
     long = "x" * 120
 
@@ -115,7 +115,7 @@ def test_run_stream_with_tools_replayed_the_finished_history_in_slices() -> None
 
 
 def test_old_messages_were_told_as_new() -> None:
-    """A history's tool calls and texts make no events."""
+    """Tool calls and texts of the message history cause no events."""
 
     async def main() -> list[StreamEvent]:
         result, _ = await collect_stream_result(clerk(), "?")
@@ -128,7 +128,7 @@ def test_old_messages_were_told_as_new() -> None:
 
 
 def test_tool_results_were_reported_as_tool_starts() -> None:
-    """Arguments come with the start, the result with the end."""
+    """`tool_start` has the arguments, `tool_end` the result."""
     events = run(all_of(run_stream(clerk(), "?")))
     assert [data["args"] for data in of(events, "tool_start")] == [{"order": 7}]
     assert [data["result"] for data in of(events, "tool_end")] == ["order 7 is on its way"]
@@ -139,7 +139,7 @@ def test_tool_results_were_reported_as_tool_starts() -> None:
 
 
 def test_the_collected_result_was_always_none() -> None:
-    """It is the run's: its output of the real type, its usage and messages."""
+    """The collected result is the run's own, with typed output, usage and messages."""
 
     agent = agent_of([Call("final_result", '{"response": 7}')], output_type=int)
     result, events = run(collect_stream_result(agent, "?"))
@@ -150,7 +150,7 @@ def test_the_collected_result_was_always_none() -> None:
 
 class TestCost:
     def test_cost_was_never_set(self) -> None:
-        """`progress` and `agent_end` have it, growing from request to request."""
+        """`progress` and `agent_end` have a cost, which grows from request to request."""
         events = run(all_of(run_stream(clerk(), "?")))
         costs = [data.get("total_cost_usd", 0.0) for data in of(events, "progress")]
         assert 0 < costs[0] < costs[1]
@@ -158,7 +158,7 @@ class TestCost:
         assert of(events, "progress")[1].total_tokens == of(events, "agent_end")[0].total_tokens > 0
 
     def test_the_sidecar_s_prices_are_the_stream_s(self) -> None:
-        """So that stream and log agree."""
+        """Stream and log report the same cost."""
         price = ModelPrice(input_mtok=Decimal(1_000_000), output_mtok=Decimal(0))
         log = Log(settings={"prices": {"gpt-5": price}})
         events = run(all_of(run_stream(agent_of(["hi"]), "?", sidecar=log.sidecar)))
@@ -167,7 +167,7 @@ class TestCost:
         log.sidecar.close()
 
     def test_an_unknown_cost_is_absent(self) -> None:
-        """And reads as the default that the consumer gives."""
+        """An unknown cost reads as the default given by the consumer."""
         events = run(all_of(run_stream(agent_of(), "?", model=model_of(["hi"], name="unheard-of"))))
         progress = of(events, "progress")[0]
         assert progress.get("total_cost_usd", 0.0) == 0.0
@@ -175,7 +175,7 @@ class TestCost:
 
 
 class Raises(Exporter):
-    """Cannot do its work."""
+    """Exporter that raises."""
 
     name = "raises"
     interval = 0.01
@@ -188,7 +188,7 @@ class Raises(Exporter):
 
 
 def test_a_raising_exporter_aborted_the_run() -> None:
-    """It changes nothing for the consumer, or for another exporter."""
+    """A raising exporter changes nothing for the consumer, or for another exporter."""
     memory = InMemoryExporter()
     with Sidecar(Raises(RuntimeError("away")), memory) as sidecar:
         observed = run(all_of(run_stream(clerk(), "?", sidecar=sidecar)))
@@ -197,7 +197,7 @@ def test_a_raising_exporter_aborted_the_run() -> None:
 
 
 def test_two_runs_at_once_became_each_other_s_parents(log: Log) -> None:
-    """Neither beside one another nor one in the body of the other."""
+    """Concurrent runs have no parent, whether started side by side or one in the body of the other."""
 
     async def main() -> list[StreamEvent]:
         events: list[StreamEvent] = []
@@ -215,14 +215,14 @@ def test_two_runs_at_once_became_each_other_s_parents(log: Log) -> None:
 
 
 class Unspeakable:
-    """A value that JSON cannot hold, and that cannot even be printed."""
+    """Value that JSON cannot represent, and whose `repr` raises."""
 
     def __repr__(self) -> str:
         raise ValueError("no words")
 
 
 def returning(value: Any) -> Any:
-    """An output function."""
+    """Output function that returns `value`."""
 
     def output() -> Any:
         return value
@@ -231,7 +231,7 @@ def returning(value: Any) -> Any:
 
 
 def test_values_that_json_cannot_hold_raised_into_the_agent(log: Log) -> None:
-    """They become a note, and the run gets its value."""
+    """Events with such values can be encoded, and the run returns the values unchanged."""
     cycle: list[Any] = []
     cycle.append(cycle)
     values = [b"\xff", float("nan"), {(1, 2): "x"}, {1, 2}, 10**400, "\udc80", object(), Unspeakable(), cycle]
@@ -245,7 +245,7 @@ def test_values_that_json_cannot_hold_raised_into_the_agent(log: Log) -> None:
 
 
 def test_the_global_tracer_provider_was_replaced(log: Log) -> None:
-    """It is the application's."""
+    """The global tracer provider stays the application's."""
     from opentelemetry import trace
 
     before = trace.get_tracer_provider()

@@ -1,4 +1,4 @@
-"""What programs written for the streaming guide do with the events, word for word but for the import."""
+"""Code of programs written for the streaming guide, unchanged except for the import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the five functions tell of a run, and when."""
+"""Events of the five streaming functions, and their times."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from tests.support.talking_model import Log, Step, agent_of, eventually, forever
 
 
 async def look_up(order: int) -> dict[str, Any]:
-    """A tool."""
+    """Tool that looks up an order."""
     return {"order": order, "status": "sent"}
 
 
 def clerk(**settings: Any) -> Agent[Any, Any]:
-    """Thinks, says a word, calls a tool, and answers."""
+    """Agent that thinks, writes text, calls a tool, and answers."""
     first: list[Step] = [Think("which order?"), "Let ", "me see. ", Call("look_up", '{"order": 7}', pieces=3)]
     return agent_of(first, ["It is ", "on its ", "way."], tools=[look_up], **settings)
 
 
 def told(*args: Any, function: Any = run_stream, **options: Any) -> list[Any]:
-    """All events of a stream, or what else `function` yields."""
+    """All events of a stream, or all items that `function` yields."""
 
     return run(_all(function(*args, **options)))
 
@@ -55,7 +55,7 @@ async def _all(stream: Any) -> list[Any]:
 
 class TestRunStream:
     def test_tells_the_whole_run_in_order(self) -> None:
-        """From `agent_start` to `agent_end`, tools and progress in between, each text delta an event."""
+        """The stream goes from `agent_start` to `agent_end`, with tools, progress, and one event per text delta."""
         request = ["llm_start", "llm_chunk", "llm_chunk"]
         assert types_of(told(clerk(), "?")) == [
             "agent_start",
@@ -73,7 +73,7 @@ class TestRunStream:
         ]
 
     def test_numbers_the_events_without_a_gap(self) -> None:
-        """Also where some kinds are not told."""
+        """Sequence numbers have no gap, also if some kinds are left out."""
         for options in ({}, {"emit_progress": False}, {"kinds": ()}, {"kinds": ("thinking",)}):
             events = told(clerk(), "?", **options)
             assert [event.seq for event in events] == list(range(len(events)))
@@ -90,11 +90,11 @@ class TestRunStream:
         ]
 
     def test_tells_thinking_if_asked(self) -> None:
-        """`kinds` chooses."""
+        """The parameter `kinds` selects thinking."""
         assert texts_of(told(clerk(), "?", kinds=("thinking",)), "thinking") == ["which order?"]
 
     def test_tells_arguments_result_and_duration_of_a_tool(self) -> None:
-        """In `tool_start` and `tool_end`."""
+        """Tool events: `tool_start` has the arguments, `tool_end` the result and the duration."""
         events = told(clerk(), "?")
         assert of(events, "tool_start")[0]["args"] == {"order": 7}
         end = of(events, "tool_end")[0]
@@ -103,7 +103,7 @@ class TestRunStream:
         assert end["outcome"] == "ok"
 
     def test_tells_a_retry(self) -> None:
-        """A tool that asks for another try ends with `retry`."""
+        """A tool that raises `ModelRetry` ends with the outcome `retry`."""
         tries: list[int] = []
 
         def flaky() -> str:
@@ -117,13 +117,13 @@ class TestRunStream:
         assert len(of(events, "retry")) == 1
 
     def test_names_the_agent_in_payload_and_envelope(self) -> None:
-        """On `agent_start` and `agent_end`."""
+        """The agent's name is in `agent_start` and `agent_end`."""
         events = told(clerk(), "?")
         assert (events[0].data["agent_name"], events[-1].data["agent_name"]) == ("clerk", "clerk")
         assert {event.agent_name for event in events} == {"clerk"}
 
     def test_names_an_agent_without_a_name_after_the_variable_of_the_caller(self) -> None:
-        """As pydantic-ai does, whichever function is called."""
+        """The name is inferred as by pydantic-ai, for each of the functions."""
         functions: list[Callable[..., AsyncIterator[Any]]] = [
             run_stream,
             run_stream_with_tools,
@@ -145,12 +145,12 @@ class TestRunStream:
         assert run(main()) == ["support"] * 4 + ["helpdesk"]
 
     def test_gives_the_events_of_the_log_s_contract(self) -> None:
-        """Each can be written as a line of a log, and read from it."""
+        """Each event can be encoded as a line of a log, and decoded again."""
         for event in told(clerk(), "?", function=run_stream_with_tools):
             assert decode_line(encode_line(event)).event_type == event.event_type
 
     def test_has_the_run_s_result_when_it_is_over(self) -> None:
-        """With the history that the next run continues."""
+        """The result includes the history for the next run."""
 
         async def main() -> None:
             stream = run_stream(clerk(), "?")
@@ -164,14 +164,14 @@ class TestRunStream:
         run(main())
 
     def test_hands_its_options_on_to_the_run(self) -> None:
-        """Such as `output_type` and `usage_limits`."""
+        """Options of the run, such as `output_type` and `usage_limits`, take effect."""
         agent = agent_of(["7"])
         assert of(told(agent, "?", output_type=str, usage_limits=UsageLimits(request_limit=3)), "final_result")
         with pytest.raises(UsageLimitExceeded):
             told(agent, "?", usage_limits=UsageLimits(request_limit=0))
 
     def test_hands_deps_to_the_agent(self) -> None:
-        """The third argument, as ever."""
+        """The third argument is `deps`."""
         seen: list[Any] = []
         agent = agent_of(["ok"], deps_type=int)
 
@@ -184,7 +184,7 @@ class TestRunStream:
         assert seen == [42]
 
     def test_takes_up_a_history_without_telling_it_again(self) -> None:
-        """Its texts and tool calls were told in their own run."""
+        """Texts and tool calls of the history belong to an earlier run, and cause no events."""
 
         async def main() -> list[StreamEvent]:
             agent = clerk()
@@ -196,18 +196,18 @@ class TestRunStream:
         assert "tool_start" not in types_of(events)
 
     def test_says_what_is_no_agent(self) -> None:
-        """Where it is called, not when it is iterated."""
+        """The error is raised by the call, not by the iteration."""
         with pytest.raises(ConfigurationError, match="'str': it is not"):
             run_stream("clerk", "?")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("kinds", ["text", ("words",)])
     def test_says_which_kinds_there_are(self, kinds: Any) -> None:
-        """A mistake in `kinds` is told at once."""
+        """An invalid `kinds` raises at once."""
         with pytest.raises(ConfigurationError, match="collection of text, thinking, tool_call, other"):
             run_stream(clerk(), "?", kinds=kinds)
 
     def test_starts_no_run_before_it_is_iterated(self) -> None:
-        """A stream that is made and dropped, or closed, asks no model."""
+        """A stream that is created and dropped, or closed, sends no request."""
 
         async def main() -> None:
             async def never() -> None:
@@ -221,7 +221,7 @@ class TestRunStream:
 
 class TestAsItHappens:
     def test_a_delta_comes_before_the_next_one_is_made(self) -> None:
-        """Nothing is held back."""
+        """Each delta arrives before the model makes the next one."""
         seen: list[str] = []
 
         async def main() -> None:
@@ -235,7 +235,7 @@ class TestAsItHappens:
         assert seen == ["one ", "two"]
 
     def test_a_tool_start_comes_while_the_tool_is_at_work(self) -> None:
-        """The tool here waits until its start has been told."""
+        """The tool waits here until the consumer has its `tool_start`."""
 
         async def main() -> list[str]:
             told = asyncio.Event()
@@ -255,7 +255,7 @@ class TestAsItHappens:
         assert "tool_end" in run(main())
 
     def test_a_slow_consumer_slows_the_model(self) -> None:
-        """The model is at most a few deltas ahead."""
+        """The model is at most a few deltas ahead of the consumer."""
 
         async def main() -> int:
             made, taken, ahead = 0, 0, 0
@@ -275,7 +275,7 @@ class TestAsItHappens:
         assert run(main()) <= 3
 
     def test_two_tools_at_once_are_told_as_they_end(self) -> None:
-        """Starts first, then the quicker one's end."""
+        """Both starts come first, then the end of the quicker tool."""
 
         async def main() -> list[tuple[str, Any]]:
             quick_is_done = asyncio.Event()
@@ -310,7 +310,7 @@ class TestSisters:
         assert "progress" not in types_of(told(clerk(), "?", function=function, emit_progress=False))
 
     def test_stream_text_yields_the_text(self) -> None:
-        """And nothing else of what the model says."""
+        """`stream_text` yields text only, no thinking and no tool calls."""
         assert "".join(told(clerk(), "?", function=stream_text)) == "Let me see. It is on its way."
 
     def test_stream_tool_calls_yields_start_and_end(self) -> None:
@@ -321,7 +321,7 @@ class TestSisters:
         ]
 
     def test_stream_tool_calls_tells_an_end_without_a_result_from_a_start(self) -> None:
-        """A tool that returns None, and one that fails, still end with something."""
+        """A tool that returns None, and one that fails, end with a result that is not None."""
 
         def nothing() -> None:
             pass
@@ -335,13 +335,13 @@ class TestSisters:
         assert "not like this" in ends["refuses"]
 
     def test_collect_calls_back_with_each_event(self) -> None:
-        """In order, and returns the same events."""
+        """Callbacks get the events in order, and the same events are returned."""
         seen: list[Any] = []
         _, events = run(collect_stream_result(clerk(), "?", on_event=seen.append))
         assert seen == events
 
     def test_an_async_callback_is_awaited(self) -> None:
-        """Not forgotten."""
+        """A callback that returns a coroutine is awaited."""
         seen: list[Any] = []
 
         async def on_event(event: StreamEvent) -> None:
@@ -352,7 +352,7 @@ class TestSisters:
         assert seen == events
 
     def test_what_the_callback_raises_reaches_the_caller(self, log: Log) -> None:
-        """And ends the run, as abandoned."""
+        """The exception of a callback ends the run, as abandoned."""
 
         def on_event(event: StreamEvent) -> None:
             raise KeyError("mine")
@@ -379,7 +379,7 @@ class TestProperties:
     @settings(max_examples=40, deadline=None)
     @given(answers=st.lists(DELTAS, min_size=1, max_size=3), thinking=st.text(min_size=1, max_size=5))
     def test_the_chunks_joined_are_the_model_s_words(self, answers: list[list[str]], thinking: str) -> None:
-        """Whatever the deltas are: nothing lost, doubled, cut or reordered, and no gap in the numbers."""
+        """Deltas of any kind are neither lost, doubled, cut nor reordered, and numbered without a gap."""
 
         async def again() -> str:
             return "go on"

@@ -1,4 +1,4 @@
-"""How a stream ends: what its consumer gets, what the log says, and that nothing is left behind."""
+"""Endings of a stream: events and exceptions of the consumer, outcomes in the log, and no leftovers."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from tests.support.talking_model import Log, Step, agent_of, eventually, forever
 
 
 class ConsumerError(Exception):
-    """Raised in the body of the consumer's loop."""
+    """Exception raised in the body of the consumer's loop."""
 
 
 async def until(stream: Any, event_type: str) -> None:
-    """Take events up to the first of a type."""
+    """Read events up to the first of a type."""
     async for event in stream:
         if event.event_type == event_type:
             return
 
 
 def stuck_in_model() -> Agent[Any, Any]:
-    """Says a word, and falls silent."""
+    """Agent whose model writes one delta and then hangs."""
     return agent_of(["word ", forever])
 
 
 def stuck_in_tool() -> Agent[Any, Any]:
-    """Calls a tool that never comes back."""
+    """Agent whose tool never returns."""
     return agent_of([Call("forever")], tools=[forever])
 
 
 def endless() -> Agent[Any, Any]:
-    """Always has a next delta ready."""
+    """Agent whose model always has another delta ready."""
     return agent_of(["word "] * 100_000)
 
 
@@ -58,7 +58,7 @@ PLACES = pytest.mark.parametrize(
 class TestTheConsumerLeaves:
     @PLACES
     def test_by_closing_the_stream(self, make: Callable[[], Any], at: str, log: Log) -> None:
-        """No error, and the log says `abandoned`."""
+        """Closing the stream raises nothing, and the outcome is `abandoned`."""
 
         async def main() -> None:
             stream = run_stream(make(), "?", sidecar=log.sidecar)
@@ -72,7 +72,7 @@ class TestTheConsumerLeaves:
 
     @PLACES
     def test_by_a_break(self, make: Callable[[], Any], at: str, log: Log) -> None:
-        """The loop closes what is dropped."""
+        """The event loop closes a stream left by a `break`."""
 
         async def main() -> None:
             await until(run_stream(make(), "?", sidecar=log.sidecar), at)
@@ -84,7 +84,7 @@ class TestTheConsumerLeaves:
 
     @PLACES
     def test_by_an_error_of_its_own(self, make: Callable[[], Any], at: str, log: Log) -> None:
-        """Which is not the run's."""
+        """The consumer's own error is not an error of the run."""
 
         async def main() -> None:
             async with aclosing(run_stream(make(), "?", sidecar=log.sidecar)) as stream:
@@ -97,7 +97,7 @@ class TestTheConsumerLeaves:
         assert "error" not in types_of(log.events)
 
     def test_at_the_end_of_the_loop(self, log: Log) -> None:
-        """A stream that is dropped and not closed before the program ends."""
+        """A stream that is still open at the end of the event loop is abandoned or cancelled."""
 
         async def main() -> None:
             kept.append(run_stream(stuck_in_model(), "?", sidecar=log.sidecar))
@@ -109,7 +109,7 @@ class TestTheConsumerLeaves:
 
     @pytest.mark.parametrize("function", [stream_text, stream_tool_calls])
     def test_a_sister(self, function: Any, log: Log) -> None:
-        """Closing what is derived from a stream closes the stream."""
+        """Closing the iterator of a derived function closes its stream."""
 
         async def main() -> None:
             agent = agent_of(["word ", Call("forever")], tools=[forever])
@@ -121,7 +121,7 @@ class TestTheConsumerLeaves:
         assert log.endings == ["abandoned"]
 
     def test_from_another_task(self, log: Log) -> None:
-        """`aclose()` while someone waits for the next event: that one gets what is left, `agent_end` last."""
+        """`aclose()` while another task waits for an event: that task gets the remaining events, `agent_end` last."""
 
         async def main() -> list[StreamEvent]:
             stream = run_stream(stuck_in_model(), "?", sidecar=log.sidecar)
@@ -144,7 +144,7 @@ class TestTheConsumerLeaves:
         assert log.endings == ["abandoned"]
 
     def test_closed_in_another_task_than_it_was_read_in(self, log: Log) -> None:
-        """As web servers do; and each event may be asked for in a task of its own."""
+        """Web servers close a stream in another task; each event may be read in a task of its own."""
 
         async def main() -> None:
             stream = run_stream(endless(), "?", sidecar=log.sidecar)
@@ -159,7 +159,7 @@ class TestTheConsumerLeaves:
 class TestTheConsumerIsCancelled:
     @PLACES
     def test_while_it_waits(self, make: Callable[[], Any], at: str, log: Log) -> None:
-        """`CancelledError` goes through, with its message, and the log says `cancelled`."""
+        """`CancelledError` propagates with its message, and the outcome is `cancelled`."""
 
         async def main() -> None:
             stream = run_stream(make(), "?", sidecar=log.sidecar)
@@ -180,7 +180,7 @@ class TestTheConsumerIsCancelled:
 
     @PLACES
     def test_by_asyncio_timeout(self, make: Callable[[], Any], at: str, log: Log) -> None:
-        """A `TimeoutError` for the consumer, and the run has ended by then, as timed out."""
+        """The consumer gets `TimeoutError`, and the run has ended before, as timed out."""
 
         async def main() -> None:
             async def consume() -> None:
@@ -196,7 +196,7 @@ class TestTheConsumerIsCancelled:
         assert log.endings == ["timed_out"]
 
     def test_before_the_first_event(self, log: Log) -> None:
-        """Nothing has begun, and nothing is left."""
+        """At most one run has begun, and it has ended."""
 
         async def main() -> None:
             task = asyncio.create_task(collect_stream_result(stuck_in_model(), "?", sidecar=log.sidecar))
@@ -209,7 +209,7 @@ class TestTheConsumerIsCancelled:
         assert len(log.endings) <= 1
 
     def test_again_and_again(self, log: Log) -> None:
-        """A consumer that is not even given time to clean up, as in an anyio task group."""
+        """Repeated cancellation, as in an anyio task group, leaves the consumer no time to clean up."""
         import anyio
 
         async def main() -> None:
@@ -238,7 +238,7 @@ class TestTheRunFails:
         ids=["before the first delta", "in mid-stream", "in the second request"],
     )
     def test_in_the_model(self, answers: list[list[Step]], where: str, log: Log) -> None:
-        """An `error` event, `agent_end`, and then the very exception."""
+        """The consumer gets an `error` event, `agent_end`, and then the same exception object."""
 
         def noop() -> str:
             return ""
@@ -246,7 +246,7 @@ class TestTheRunFails:
         self._fails(agent_of(*answers, tools=[noop]), answers[-1][-1], where, log)
 
     def test_in_a_tool(self, log: Log) -> None:
-        """The tool ends as `failed`."""
+        """The tool's outcome is `failed`."""
         error = RuntimeError("the tool's")
 
         def breaks() -> str:
@@ -256,7 +256,7 @@ class TestTheRunFails:
         assert of(events, "tool_end")[0].outcome == "failed"
 
     def test_in_an_output_validator(self, log: Log) -> None:
-        """With `where` telling so."""
+        """The `where` of the error event is `output`."""
         error = LookupError("the validator's")
         agent = agent_of(["no"])
 
@@ -285,7 +285,7 @@ class TestTheRunFails:
         return got
 
     def test_before_it_has_begun(self, log: Log) -> None:
-        """No model, for instance: the stream still has a start, an error and an end."""
+        """A run that cannot begin, for instance without a model, has a start, an error and an end."""
         got: list[StreamEvent] = []
 
         async def main() -> None:
@@ -298,7 +298,7 @@ class TestTheRunFails:
         assert types_of(log.events) == ["agent_start", "error", "agent_end"]
 
     def test_by_its_own_timeout(self, log: Log) -> None:
-        """`timed_out`, and pydantic-ai's `RunTimedOut`."""
+        """The run's `timeout` raises pydantic-ai's `RunTimedOut`, and the outcome is `timed_out`."""
         got: list[StreamEvent] = []
 
         async def main() -> None:
@@ -311,7 +311,7 @@ class TestTheRunFails:
         assert log.endings == ["timed_out"]
 
     def test_by_its_cancellation_token(self, log: Log) -> None:
-        """`cancelled`, and pydantic-ai's `RunCancelled`."""
+        """A cancellation token raises pydantic-ai's `RunCancelled`, and the outcome is `cancelled`."""
         got: list[StreamEvent] = []
 
         async def main() -> None:
@@ -328,7 +328,7 @@ class TestTheRunFails:
 
     @pytest.mark.parametrize("function", [stream_text, stream_tool_calls])
     def test_seen_through_a_sister(self, function: Any) -> None:
-        """The very exception, after what came before it."""
+        """The same exception object is raised, after all earlier items."""
         error = ValueError("the model's")
 
         async def main() -> list[Any]:
@@ -344,7 +344,7 @@ class TestTheRunFails:
 class TestManyAtOnce:
     @pytest.mark.parametrize("count", [2, 100])
     def test_of_one_agent(self, count: int, log: Log) -> None:
-        """Each stream tells its own run and no other."""
+        """Each stream yields the events of its own run only."""
 
         async def tool(ctx_number: int) -> int:
             await asyncio.sleep(0)
@@ -370,7 +370,7 @@ class TestManyAtOnce:
         assert all(data.parent_run_id is None for data in of(log.events, "agent_start"))
 
     def test_streams_themselves_in_as_completed(self) -> None:
-        """Awaiting a stream gives the stream."""
+        """Awaiting a stream returns the stream."""
 
         async def main() -> list[str]:
             agent = agent_of(["a", "b"])
@@ -382,7 +382,7 @@ class TestManyAtOnce:
         assert run(main()) == ["a", "b"] * 3
 
     def test_some_of_which_are_left(self, log: Log) -> None:
-        """One consumer's leaving is not felt by the others."""
+        """A consumer that leaves does not affect the others."""
 
         async def one(agent: Agent[Any, Any], number: int) -> int:
             count = 0
@@ -402,7 +402,7 @@ class TestManyAtOnce:
 
 
 def test_nothing_is_kept_of_streams_that_are_over() -> None:
-    """Neither the run's task, nor its events, nor its agent."""
+    """The run's task, its events and its agent are freed."""
     import weakref
 
     from sidestream.sources.pydantic_ai import attach

@@ -1,4 +1,4 @@
-"""A stream beside sidecars and other runs of its agent: each run is told where it was asked for."""
+"""Streams beside sidecars and other runs of the same agent: each run is exported only where requested."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def runs_of(log: Log) -> dict[str, list[StreamEvent]]:
 
 @dataclass
 class Counting(AbstractCapability[Any]):
-    """A capability of the user's, which counts how often it is asked for what it has."""
+    """Capability of the application that counts how often its parts are requested."""
 
     asked: list[str] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ class Counting(AbstractCapability[Any]):
 class TestTheSidecar:
     @pytest.mark.parametrize("observed", ["not", "by it", "by another", "by both", "by the run", "by a capability"])
     def test_exports_the_run_once(self, observed: str, log: Log) -> None:
-        """Whoever observes the agent already; another sidecar exports it once as well."""
+        """Each sidecar exports the run once, whichever sidecars observe the agent already."""
         other = Log()
         capabilities = [log.sidecar.capability] if observed == "by a capability" else []
         agent = agent_of(["one ", Call("noop")], ["two"], capabilities=[Counting(), *capabilities])
@@ -82,12 +82,12 @@ class TestTheSidecar:
         other.sidecar.close()
 
     def test_is_not_needed_for_an_observed_agent(self, log: Log) -> None:
-        """`sidecar.observe(agent)` exports streams as it does any run."""
+        """`sidecar.observe(agent)` exports streams like any other run."""
         run(all_of(run_stream(log.sidecar.observe(agent_of(["hi"])), "?")))
         assert log.endings == ["completed"]
 
     def test_exports_no_other_run_of_the_agent(self, log: Log) -> None:
-        """Not even one that goes on beside the stream, or within it."""
+        """Runs beside the stream, and runs in its tools, are not exported."""
         agent = agent_of(["one ", Call("beside")], ["two"])
 
         @agent.tool_plain
@@ -104,13 +104,13 @@ class TestTheSidecar:
         assert [data.prompt for data in of(log.events, "agent_start")] == ["outer"]
 
     def test_may_be_closed(self, log: Log) -> None:
-        """Then it exports nothing, and the stream is as ever."""
+        """A closed sidecar exports nothing, and the stream stays complete."""
         log.sidecar.close()
         assert types_of(run(all_of(run_stream(agent_of(["hi"]), "?", sidecar=log.sidecar))))[-1] == "agent_end"
         assert log.memory.events == []
 
     def test_says_nothing_of_its_own(self, log: Log, caplog: pytest.LogCaptureFixture) -> None:
-        """No failure of ours went by unnoticed."""
+        """No internal failure of the recording is logged."""
         with caplog.at_level(logging.ERROR, logger="sidestream"):
             run(all_of(run_stream(agent_of(["hi"]), "?", sidecar=log.sidecar)))
         assert caplog.records == []
@@ -118,7 +118,7 @@ class TestTheSidecar:
 
 class TestOtherRuns:
     def test_do_not_leak_into_the_stream(self) -> None:
-        """Runs of the same agent beside the stream, and in its tools, in any mode."""
+        """Runs of the same agent, beside the stream and in its tools, in any mode."""
         agent = agent_of(["one ", Call("inner")], ["two"])
 
         @agent.tool_plain
@@ -142,7 +142,7 @@ class TestOtherRuns:
         assert [event.seq for event in events] == list(range(len(events)))
 
     def test_go_on_when_the_stream_is_over(self) -> None:
-        """A run that began beside a stream does not notice that the observer leaves."""
+        """A run that began beside a stream is unaffected when the observer is detached."""
         agent = agent_of(["one ", Call("wait")], ["two"])
         over = asyncio.Event()
 
@@ -166,7 +166,7 @@ class TestOtherRuns:
         assert run(main()) == "two"
 
     def test_may_start_at_any_moment(self) -> None:
-        """Also in the very step of the loop in which a stream begins or ends."""
+        """A run may start in the same step of the event loop in which a stream begins or ends."""
 
         async def main() -> None:
             for steps in range(30):
@@ -182,7 +182,7 @@ class TestOtherRuns:
         run(main())
 
     def test_within_a_tool_have_the_stream_s_run_for_parent(self, log: Log) -> None:
-        """If they are streams themselves; costs count once, in the stream and in the log."""
+        """Streams within a tool are children of the outer run; costs count once, in stream and log."""
         child = agent_of(["child"], name="child")
         parent = agent_of([Call("ask")], ["parent"], name="parent")
         inner: list[StreamEvent] = []
@@ -205,7 +205,7 @@ class TestOtherRuns:
 
 class TestTheAgent:
     def test_is_as_it_was_however_the_stream_ends(self) -> None:
-        """Its capabilities are the same objects in the same order."""
+        """The agent has the same capabilities in the same order afterwards."""
         agent = agent_of(["a", "b"], capabilities=[Counting()])
         broken = agent_of(["a", ValueError()])
 
@@ -227,7 +227,7 @@ class TestTheAgent:
         assert not attach._temporary
 
     def test_is_not_asked_again_for_its_capabilities_tools(self, log: Log) -> None:
-        """Once, when the agent was made."""
+        """A capability's tools are requested once, when the agent is created."""
         counting = Counting()
         agent = agent_of([Call("noop")], ["ok"], capabilities=[counting])
         before = list(counting.asked)
@@ -236,7 +236,7 @@ class TestTheAgent:
         assert counting.asked == before
 
     def test_may_be_wrapped(self, log: Log) -> None:
-        """What a `WrapperAgent` wraps is what runs."""
+        """The agent inside a `WrapperAgent` is the one that runs."""
         agent = agent_of(["hi"])
         events = run(all_of(run_stream(WrapperAgent(agent), "?", sidecar=log.sidecar)))
         assert types_of(events)[-1] == "agent_end"
@@ -245,7 +245,7 @@ class TestTheAgent:
 
     @pytest.mark.parametrize("observed", [False, True])
     def test_may_be_overridden(self, observed: bool, log: Log) -> None:
-        """Also with a spec that replaces its capabilities."""
+        """An override is respected, including a spec that replaces the capabilities."""
         agent = agent_of(["hi"])
         if observed:
             log.sidecar.observe(agent)
@@ -260,13 +260,13 @@ class TestTheAgent:
         assert log.endings == ["completed"]
 
     def test_may_be_instrumented(self, log: Log) -> None:
-        """Stream and log agree on the trace."""
+        """Stream and log have the same trace id."""
         agent = agent_of(["hi"], capabilities=[Instrumentation()])
         events = run(all_of(run_stream_with_tools(agent, "?", sidecar=log.sidecar)))
         assert events[0].data.trace_id == of(log.events, "agent_start")[0].trace_id
 
     def test_asks_its_model_as_often_as_without_us(self) -> None:
-        """And in the same way: streaming."""
+        """The stream sends as many requests as an unobserved run, in streaming mode."""
         counts: list[int] = []
 
         async def count() -> None:

@@ -22,7 +22,7 @@ starlette = pytest.importorskip("starlette")
 
 @contextmanager
 def serving(agent: Any, log: Log) -> Iterator[str]:
-    """A server that runs `agent` for each request; gives its address."""
+    """Server that runs `agent` for each request; yields its address."""
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import StreamingResponse
@@ -44,17 +44,17 @@ def serving(agent: Any, log: Log) -> Iterator[str]:
 
 
 def data_of(lines: Iterator[str]) -> list[Any]:
-    """What the events carry."""
+    """Decoded data of server-sent events."""
     return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
 
 
 def client() -> Any:
-    """Talks to this machine, whatever proxy it is set to use."""
+    """HTTP client that ignores proxies of the environment."""
     return httpx.Client(trust_env=False, timeout=10)
 
 
 def test_a_browser_gets_the_text_as_it_comes(log: Log) -> None:
-    """And the end."""
+    """Text deltas arrive one by one, followed by the end."""
     agent = agent_of(["It ", "works", "."])
     with serving(agent, log) as url, client() as http, http.stream("GET", url, params={"prompt": "?"}) as response:
         assert data_of(response.iter_lines()) == ["It ", "works", ".", {"success": True}]
@@ -62,7 +62,7 @@ def test_a_browser_gets_the_text_as_it_comes(log: Log) -> None:
 
 
 def test_several_browsers_at_once(log: Log) -> None:
-    """Each its own run."""
+    """Each request has a run of its own."""
     got: list[Any] = []
 
     def browse(url: str, number: int) -> None:
@@ -81,7 +81,7 @@ def test_several_browsers_at_once(log: Log) -> None:
 
 @pytest.mark.parametrize("stuck_in", ["the model", "a tool"])
 def test_a_browser_that_goes_away_ends_the_run(stuck_in: str, log: Log) -> None:
-    """The server cancels what it was doing, and the log says so."""
+    """The server cancels the run of a disconnected client, as the log shows."""
     agent = agent_of(["word ", forever] if stuck_in == "the model" else ["word ", Call("forever")], tools=[forever])
     with serving(agent, log) as url, client() as http:
         with http.stream("GET", url, params={"prompt": "?"}) as response:
