@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from glob import glob
 from typing import Any
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric as ClientMetric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from sidestream.diagnostics import warn_once
 from sidestream.errors import ConfigurationError
@@ -119,8 +121,31 @@ class ProcessFiles:
                 with suppress(OSError):  # another worker may remove the same file
                     mark_process_dead(pid, self.path)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, self.path)  # type: ignore[no-untyped-call]
+        registry.register(_FilesCollector(self.path))
         return registry
+
+
+class _FilesCollector(Collector):
+    """`MultiProcessCollector` over the files that are not empty.
+
+    prometheus_client fails on a file without its header: a process is just creating the file, or was killed then, and
+    each later scrape would fail.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def collect(self) -> Iterable[ClientMetric]:
+        return MultiProcessCollector.merge(  # type: ignore[no-untyped-call, no-any-return]
+            [file for file in glob(f"{self._path}/*.db") if _is_written(file)]
+        )
+
+
+def _is_written(file: str) -> bool:
+    try:
+        return os.path.getsize(file) > 0
+    except OSError:
+        return False
 
 
 def _values(metric: Metric, labels: tuple[str, ...]) -> list[Any]:

@@ -348,3 +348,22 @@ def test_a_counter_never_falls_however_many_ask_at_once(tmp_path: Path) -> None:
         PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "metrics"),
     )
     assert ended.code == 0, ended.err
+
+
+def test_a_file_of_a_process_killed_while_it_created_the_file_is_passed_over(tmp_path: Path) -> None:
+    """The file is empty; prometheus_client's collector alone fails on it in every scrape."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    (folder / "counter_4194305.db").touch()
+    source = f"""{OBSERVED}# ---
+        from sidestream_exporters import PrometheusExporter
+        exporter = PrometheusExporter(port=None)
+        with Sidecar(exporter) as sidecar:
+            record(sidecar, "r")
+            sidecar.flush()
+            page = exporter.render()[0].decode()
+        lines = [line for line in page.splitlines() if line.startswith("sidestream_runs_total") and "completed" in line]
+        print(lines[0].split()[1])
+    """
+    ended = run_program(tmp_path, source, PROMETHEUS_MULTIPROC_DIR=str(folder))
+    assert ended.out.split() == ["1.0"], ended.err
