@@ -127,7 +127,7 @@ def _print(text: str) -> None:
 
 
 def _takes_data(descriptor: int) -> bool:
-    if not hasattr(select, "poll"):  # Windows
+    if sys.platform == "win32" or not hasattr(select, "poll"):
         return True
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)

@@ -111,7 +111,7 @@ class CollectorProcess:
 def main() -> int:
     """Run the collector that the environment describes, unless the log already has one; returns the exit code."""
     settings = msgspec.json.decode(os.environ.pop(SETTINGS_VARIABLE), type=CollectorSettings)
-    if os.name == "posix":
+    if sys.platform != "win32":
         if os.fork():
             os._exit(0)  # so that the program that started this process has no child to wait for
         os.nice(NICENESS)
