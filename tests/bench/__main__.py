@@ -1,4 +1,4 @@
-"""What observing costs, as ratios to bare pydantic-ai and to others that observe it. Asserts nothing.
+"""Cost of observation, as ratios to bare pydantic-ai and to its other observers. Asserts nothing.
 
 python -m tests.bench [--full] [--rows 1,2,events,4,5,6,7,8,10,11] [--subjects sidestream,instrumentation,…] [--json]
 

@@ -52,7 +52,7 @@ def crowd(*, runs: int, seconds: float) -> Table:
 
 
 class _Watch:
-    """How full the fullest buffer has been."""
+    """Watcher of the buffers, with the highest fill level."""
 
     def __init__(self, sidecar: Any) -> None:
         self.peak = 0

@@ -1,4 +1,4 @@
-"""Virtual environments for what is not among the project's dependencies, in a cache beside the one in use."""
+"""Virtual environments for packages that the project does not depend on, cached beside the active one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGES = {
     "langfuse": ["langfuse"],
     "mlflow": ["mlflow"],
 }
-"""What each subject needs besides pydantic-ai. Whoever is not named here runs where the benchmark runs."""
+"""Packages of each subject besides pydantic-ai. A subject without an entry runs in the benchmark's environment."""
 
 
 class NotInstalled(Exception):

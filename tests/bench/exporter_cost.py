@@ -1,4 +1,4 @@
-"""What an event costs each exporter, alone in one thread: content policy, encoding and sending included."""
+"""Cost of an event in each exporter, alone in one thread: content policy, encoding and sending included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What observing costs in instructions, which no neighbour on the machine disturbs: path and whole, against bare.
+"""Cost of observation in instructions, which other processes do not disturb: path and whole, against bare.
 
 python -m tests.bench.instructions [--check] [--update] [--peers]
 
@@ -45,10 +45,10 @@ UNITS = {"text, a delta": 200, "tool-heavy, a step": 20}
 OBSERVERS = ("bare", "pass-through", "sidestream")
 PEERS = ("bare", "sidestream-jsonl", "sidestream", "instrumentation", "logfire", "openinference", "langfuse", "mlflow")
 TOLERANCE = 0.1
-"""Share by which what is added to a bare run may grow before the check fails."""
+"""Share by which the instructions added to a pass-through run may grow before the check fails."""
 SPREAD = 0.003
-"""And by no less than this: two counts of the same code have differed by 0.002, for a loop that looks at the clock goes
-round more often in one of them."""
+"""Growth that is always allowed: two counts of the same code differed by 0.002, since a loop that polls the clock had
+more rounds in one of them."""
 
 Counted = dict[str, dict[str, dict[str, float]]]
 """By case and observer: instructions of `path` and `whole`, a unit."""
@@ -161,7 +161,7 @@ def ratios(counted: Counted) -> dict[str, dict[str, float]]:
 
 
 def grown(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """What has grown by more than the tolerance, a line each, with the functions that are called more often."""
+    """Ratios that have grown by more than the tolerance, one line each, with the functions called more often."""
     lines = []
     for case, values in now["ratios"].items():
         for name, value in values.items():
@@ -176,7 +176,7 @@ def grown(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 
 def peers() -> Table:
-    """What each observer adds to a bare run, in instructions."""
+    """Table of the instructions that each observer adds to a bare run."""
     table = Table("Instructions, one run against four", digits={"path / bare": 3, "whole / bare": 3})
     for case in UNITS:
         bare: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a benchmark prints: tables of ratios with their spread, and its progress."""
+"""Output of a benchmark: tables of ratios with their spread, and progress."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Spread:
 
 
 def ratio(a: float, b: float) -> float:
-    """How many times `a` is `b`."""
+    """Ratio of `b` to `a`; NaN if `a` is zero."""
     return b / a if a else float("nan")
 
 
 def verdict(*held: bool) -> str:
-    """What became of a goal, all of which has to hold."""
+    """Verdict on a goal whose conditions all have to hold."""
     return "held" if all(held) else "MISSED"
 
 

@@ -21,7 +21,7 @@ Step = tuple[str, dict[str, Any]]
 
 
 def measure(table: Table, subject: str, *steps: Step) -> list[dict[str, Any]]:
-    """What `worker` measures of `subject`, step by step; nothing where it cannot run, with the reason in `table`."""
+    """Measurements of `subject` by `worker`, one per step; empty if it cannot run, with the reason in `table`."""
     progress(f"{subject}: " + "; ".join(f"{name} {options}" for name, options in steps))
     try:
         command = [python_of(subject), "-m", "tests.bench.worker", subject, json.dumps(steps)]

@@ -1,4 +1,4 @@
-"""What is measured: Sidestream, and others that observe pydantic-ai. None of them reaches beyond this machine."""
+"""Subjects of the benchmarks: Sidestream, and other observers of pydantic-ai. None sends data off this machine."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ NOBODY = "http://127.0.0.1:9"
 
 @dataclass(frozen=True)
 class Subject:
-    """Something that observes agents."""
+    """Observer of agents, as the benchmarks measure it."""
 
     describe: str
     attach: Callable[[Any], Any]
-    """Have an agent observed; returns it."""
+    """Attach the observer to an agent; returns the agent."""
     settle: Callable[[], object] = lambda: None
-    """Wait until what was seen is delivered."""
+    """Wait until all recorded data is delivered."""
     exported_bytes: Callable[[], int | None] = lambda: None
-    """How much has been delivered so far, where that can be told."""
+    """Bytes delivered so far; None if unknown."""
     switch: Callable[[bool], object] = lambda on: None
-    """For what observes a whole process: on before an observed run, off before a bare one."""
+    """Switch of an observer for a whole process: on before an observed run, off before a bare one."""
     close: Callable[[], object] = lambda: None
     sidecar: Any = None
-    """Sidestream's own, whose books can be read."""
+    """Sidecar of Sidestream's subjects, for its statistics."""
 
 
 def bare(folder: Path) -> Subject:
@@ -39,7 +39,7 @@ def bare(folder: Path) -> Subject:
 
 
 def pass_through(folder: Path) -> Subject:
-    """A capability with the hooks that Sidestream's has, which do nothing: what pydantic-ai charges for being there."""
+    """Capability with the same hooks as Sidestream's, which do nothing: the cost of a capability in pydantic-ai."""
     from sidestream.sources.pydantic_ai.attach import attach
 
     from .passing import PassThrough

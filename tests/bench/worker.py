@@ -125,7 +125,7 @@ def crowd(subject: Subject, *, runs: int) -> dict[str, Any]:
 
 
 def flood(subject: Subject, *, seconds: float, rate: int) -> dict[str, Any]:
-    """What becomes of very many events."""
+    """Counts of exported and dropped events in a flood of events."""
     return run_flood(subject.sidecar, subject.settle, seconds=seconds, rate=rate)
 
 

@@ -47,7 +47,7 @@ MUTATIONS = [
 
 
 def verdict(tmp_path: Path, rules: str, case: str | None = None) -> subprocess.CompletedProcess[str]:
-    """What promtool says of the rules in every case, or in one. Runbooks in the cases come from the alerts."""
+    """Result of promtool for the rules in every case, or in one. Runbooks in the cases come from the alerts."""
     text = CASES.read_text("utf-8")
     for alert in ALERTS:
         text = text.replace(f"RUNBOOK {alert.name}\n", f"{json.dumps(alert.runbook, ensure_ascii=False)}\n")

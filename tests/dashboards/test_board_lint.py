@@ -1,4 +1,4 @@
-"""What Grafana Labs' linter of dashboards asks for, and what we ask for beyond it, of every board and panel."""
+"""Rules of Grafana Labs' dashboard linter, and further rules of the project, for every board and panel."""
 
 from __future__ import annotations
 
@@ -238,6 +238,6 @@ class TestQueries:
 
 
 def test_every_metric_of_the_table_is_on_a_board() -> None:
-    """So that none can be renamed, or be forgotten, without a test that fails."""
+    """Metrics that are renamed, or left out of the boards, fail this test."""
     shown = {SERIES[each.name].name for query in queries() for each in selectors(query.expr)}
     assert shown == {metric.name for metric in SERIES.values()}

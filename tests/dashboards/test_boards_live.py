@@ -128,7 +128,7 @@ def check_a_trace_leads_back_to_metrics(feed: FedPrometheus) -> None:
 
 
 def check_links_lead_to_pages_of_the_log(feed: FedPrometheus) -> None:
-    """Those on boards to the runs they are about; those of a dot to its run and its trace."""
+    """Links of a board lead to the runs shown there; links of a data point to its run and its trace."""
     minute = timedelta(minutes=10)
     values = {
         "${__data.fields.Tag}=${__value.raw}": "tenant=tenant-0",

@@ -63,7 +63,7 @@ def test_an_empty_data_source_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_works_from_a_wheel(tmp_path: Path) -> None:
-    """Where there is no source tree to read from."""
+    """The command works from an installed wheel, without a source tree."""
     pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
     build = f"import hatchling.build; hatchling.build.build_wheel({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=FOLDER.parent, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""What can be said of the stack without running it: pinned, on loopback, and every name that is used is there."""
+"""Static checks of the stack's files: pinned images, loopback ports, and no undefined names."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class TestOutput:
         assert summary.isascii()
 
     def test_exporter_counts(self, performance: Performance) -> None:
-        """What the log's exporter says that it wrote is in the log."""
+        """The log contains as many events as its exporter counted."""
         found = re.search(r"^jsonl +\d+ +(\d+)", performance.process.stdout, re.MULTILINE)
         assert found
         assert int(found[1]) == len(performance.events)

@@ -21,7 +21,7 @@ TWO_CALLS = Reply(calls=[("look_up", {"order": "4711"}), ("read", {"topic": "ret
 
 
 def ask(reply: Reply, question: Callable[[openai.AsyncOpenAI], Awaitable[T]]) -> T:
-    """What `question` gets from a server that always answers `reply`."""
+    """Result of `question` with a server that always answers `reply`."""
 
     async def run() -> T:
         async with ModelServer(lambda _: reply, speed=1_000) as server:
@@ -133,7 +133,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("failure", ["status", "error", "drop"])
     def test_not_streamed(self, failure: Any) -> None:
-        """What cannot break off in the middle fails as a whole."""
+        """A reply without streaming cannot break off in the middle, and fails as a whole."""
         with pytest.raises(openai.InternalServerError):
             ask(Reply(text="Yes.", failure=failure), whole)
 

@@ -41,7 +41,7 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
 NOT_RUN = {"text", "yaml", "toml", "ini", "json", "promql", "sql", "dockerfile"}
-"""What a reader looks at, or what needs a system that is not here."""
+"""Languages of blocks that are not run: output, configuration, and input of systems that the tests lack."""
 
 
 PROGRAM = """\

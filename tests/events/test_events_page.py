@@ -130,7 +130,7 @@ def test_jq_tells_how_each_run_ended(answers: dict[str, str]) -> None:
 
 
 def test_jq_gives_the_text_and_its_deltas_back(answers: dict[str, str]) -> None:
-    """Also with multi-byte characters."""
+    """Text with multi-byte characters is restored exactly."""
     assert "Grüße, 😀\nend" in next(
         text for sentence, text in answers.items() if sentence.startswith("What the models")
     )

@@ -96,7 +96,7 @@ def test_example(name: str, shows: str, runs: list[str], capsys: pytest.CaptureF
 
 
 def test_the_streaming_functions(capsys: pytest.CaptureFixture[str]) -> None:
-    """They are a log of their own: one line of JSON for each event."""
+    """The printed events are a log: one line of JSON for each event."""
     play("streaming_api.py")
     out = capsys.readouterr().out
     assert "[calling read_file]" in out

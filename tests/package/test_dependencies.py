@@ -1,4 +1,4 @@
-"""What pyproject.toml declares is what is imported: nothing by luck of another package, and nothing for nothing."""
+"""Dependencies in pyproject.toml: every imported distribution is declared, and every declared one is used."""
 
 from __future__ import annotations
 

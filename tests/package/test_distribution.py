@@ -1,4 +1,4 @@
-"""What goes to the package index: wheel and source archive, built twice the same, installed where nothing else is."""
+"""Wheel and source archive for the package index: reproducible builds, installed into an empty environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom: from the tree of files, so that the packages stay layered."""
+"""Allowed imports between packages, checked in the source files, so that the packages stay layered."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def rooms() -> dict[str, set[str]]:
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:
-    """What is left of `graph` once everything that rests on solid ground is taken away."""
+    """Nodes of `graph` left after repeated removal of nodes without dependencies: circles, and nodes above."""
     while free := {name for name, targets in graph.items() if not targets & graph.keys()}:
         graph = {name: targets for name, targets in graph.items() if name not in free}
     return sorted(graph)
@@ -125,7 +125,7 @@ def test_few_floors_and_few_files_beside_the_folders() -> None:
 
 
 def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
-    """Nor each other: a folder is one exporter's own."""
+    """Exporters do not import each other either: each has a folder of its own."""
     allowed = {"errors", "diagnostics", "stats", "logfiles", "clickhouse", "events", "terminal", "metrics", "pipeline"}
     for module, targets in imports().items():
         if module.startswith("sidestream_exporters."):
@@ -142,7 +142,7 @@ def test_exporters_know_the_contract_and_nothing_else_of_the_core() -> None:
 
 
 def test_the_core_knows_no_exporter_by_name() -> None:
-    """It finds them as it would find a third party's. The demo and the command line are users of it."""
+    """Exporters are found like those of third parties. The demo and the commands may import exporters."""
     for module, targets in imports().items():
         if module.split(".")[0] == "sidestream" and (floor_of(room_of(module)) or 0) < 6:
             assert not [target for target in targets if target.startswith("sidestream_exporters")], module
@@ -170,7 +170,7 @@ def test_only_the_source_of_its_runs_knows_pydantic_ai() -> None:
     ],
 )
 def test_importing_costs_none_of_the_heavy_libraries(module: str) -> None:
-    """They are imported when their exporter, command, or the first agent is used."""
+    """Heavy libraries are imported when their exporter, command, or the first agent is used."""
     heavy = [
         "pydantic_ai",
         "structlog",

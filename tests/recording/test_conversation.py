@@ -39,7 +39,7 @@ def test_an_id_that_the_application_gave_is_recorded(known: str) -> None:
 
 
 def test_an_id_that_came_with_the_history_is_recorded() -> None:
-    """Also an id generated at the start of the conversation: both runs belong to it."""
+    """An id generated for the first run is recorded for the second: both belong to the conversation."""
     _, first = conversation_of()
     told, second = conversation_of(message_history=first.all_messages())
     assert told == first.conversation_id == second.conversation_id

@@ -143,7 +143,7 @@ def test_a_secret_reaches_no_sink_that_may_not_see_content(sinks: dict[str, str]
 
 
 def test_a_secret_reaches_no_diagnostic(sinks: dict[str, str]) -> None:
-    """Although exporters failed with errors that quote the secret, and the errors were logged."""
+    """Errors of exporters quote the secret, and are logged without it."""
     assert "exporter keeps failing" in sinks["diagnostics"]
     assert SECRET not in sinks["diagnostics"] + sinks["stats"]
 

@@ -33,7 +33,7 @@ BLOCKS_PER_RUN = 0.5
 
 
 class Held(NamedTuple):
-    """What the process holds at one look."""
+    """Memory of the process at one time."""
 
     runs: int
     blocks: int
@@ -86,7 +86,7 @@ def soak(agent: Agent[None, str], sidecar: Sidecar, collector: Received, runs: f
 
 
 def wrongs(looks: list[Held], sidecar: Sidecar) -> list[str]:
-    """What is not as it has to be, one line each."""
+    """Violated expectations, one line each."""
     first, last = looks[len(looks) // 2], looks[-1]
     found = []
     growth = (last.blocks - first.blocks) / max(1, last.runs - first.runs)

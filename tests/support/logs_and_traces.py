@@ -21,7 +21,7 @@ MATCHER = r"([\w.]+)\s*(=~|=)\s*(?:\"([^\"]*)\"|`([^`]*)`)"
 
 
 def labels_of_logs() -> tuple[dict[str, str], set[str], set[str]]:
-    """What `stack/logs.alloy` reads from a line (name to path), and which of it are labels and metadata."""
+    """Values that `stack/logs.alloy` reads from a line (name to path), and the names of labels and metadata."""
     text = (FOLDER / "stack/logs.alloy").read_text("utf-8")
     expressions = re.search(r"expressions = \{(.*?)\}", text, re.DOTALL)
     assert expressions
@@ -73,7 +73,7 @@ def spans_found(query: str, spans: Iterable[Span]) -> tuple[list[str], list[Span
 
 
 def spans_of(events: Iterable[StreamEvent]) -> list[Span]:
-    """What the OTLP exporter makes of `events`."""
+    """Spans that the OTLP exporter makes of `events`."""
     builder = Builder(
         SemanticConventions(),
         lambda trace_id, parent: True,

@@ -1,4 +1,4 @@
-"""A run that was logged happens again: the same messages, events, usage and outcome, whoever the provider was."""
+"""Repeated logged runs have the same messages, events, usage and outcome, for every provider."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def logged(folder: Path, events: list[StreamEvent]) -> str:
 
 
 def facts(events: list[StreamEvent]) -> dict[str, Any]:
-    """What is to be the same when a run is done again."""
+    """Facts that have to be equal when a run is repeated."""
     ends = [event.data for event in events if isinstance(event.data, LLMEnd)]
     (over,) = [event.data for event in events if isinstance(event.data, AgentEnd)][-1:]
     return {

@@ -57,7 +57,7 @@ def run(checkout: Path, python: str, arguments: Sequence[str], *, observed: bool
 
 
 def node_id(name: str) -> str:
-    """What pytest calls the test that the report calls `name`: `tests.models.test_x.TestY::test_z[a]`."""
+    """Pytest's node id of the test with the report's `name`, such as `tests.models.test_x.TestY::test_z[a]`."""
     place, _, test = name.partition("::")
     module, _, classes = place.partition(".Test")
     return "::".join([module.replace(".", "/") + ".py", *([f"Test{classes}"] if classes else []), test])

@@ -61,10 +61,10 @@ def is_time_out(error: BaseException) -> bool:
 
 
 def interruption() -> Literal["cancelled", "timed_out"] | None:
-    """How the current task is being interrupted, by a limit of time or otherwise; None where it is not.
+    """Interruption of the current task, by a time limit or otherwise; None if the task is not being interrupted.
 
-    The answer does not need the exception, which a stream that is freed on the way out of a cancellation does not have.
-    A limit entered by the very function that lets go of the stream cannot be seen then, and reads as `cancelled`.
+    The exception is not needed: a stream that is freed during a cancellation has none. A time limit in the same
+    function that drops the stream is not visible then, and reads as `cancelled`.
     """
     task = None
     with suppress(RuntimeError):  # no loop is running

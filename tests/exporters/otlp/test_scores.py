@@ -164,7 +164,7 @@ class TestAccounting:
         assert received.requests == []
 
     def test_the_record_of_deliveries_has_them(self, tmp_path: Path) -> None:
-        """So that `replay --only-missing` sends the others."""
+        """Delivered scores are recorded, so that `replay --only-missing` sends only the others."""
         here, lost = scored("run-1", "helpful", 1.0), scored("run-1", "polite", 1.0)
         with http_receiver() as received:
             exporter = OTLPExporter(received.url, record=str(tmp_path / "record"))

@@ -60,7 +60,7 @@ async def run(streaming: bool, tap: Any = lambda stream: stream) -> list[Any]:
 def test_a_run_is_told_once(
     installed: Installed, monkeypatch: pytest.MonkeyPatch, streaming: bool, tapped: bool
 ) -> None:
-    """Although the requests use Google's observed SDK; and a tapped run is recorded by the tap."""
+    """Requests through Google's observed SDK are not recorded again; a tapped run is recorded by the tap."""
     tap = (lambda stream: installed.sidecar.tap(stream, agent_name="tapped")) if tapped else (lambda stream: stream)
     monkeypatch.setenv("GOOGLE_API_KEY", "none")
     with replay(exchanges(streaming)) as server:

@@ -90,7 +90,7 @@ def test_cancellation(name: str) -> None:
     "name", ["openai chat async stream", "anthropic messages async whole", "groq groq async stream"]
 )
 def test_a_limit_of_time(name: str) -> None:
-    """Although the client awaits the closing of its connection before it propagates the cancellation."""
+    """The outcome is right although the client awaits the closing of its connection before it raises."""
     way = WAYS[name]
     [(*_, over)] = cancelled(way, answer_of(way), by_limit=True).outlines()
     assert over == ("run ends", "timed_out")

@@ -146,7 +146,7 @@ def test_events_of_another_process_become_a_run_here(watching: Watching) -> None
 
 
 def test_a_stream_that_tells_of_its_failure_has_failed(watching: Watching) -> None:
-    """Even if the stream then ends normally."""
+    """An error item fails the run, even if the stream then ends normally."""
     read(watching, [llm_chunk_event("a"), error_event("boom", "ValueError", where="model")])
     (end,) = watching.ends()
     assert (end.outcome, end.exception_type) == ("error", "ValueError")

@@ -68,7 +68,7 @@ def test_closing_is_abandoned(watching: Watching, make: Any) -> None:
 
 
 def test_a_consumer_that_raises_has_abandoned_the_stream(watching: Watching) -> None:
-    """Not an error of the stream."""
+    """The consumer's exception is not an error of the stream."""
 
     def consume() -> None:
         for _ in watching.sidecar.tap(gen(["a", "b"])):

@@ -147,7 +147,7 @@ class IndexedFolder:
         ]
 
     def roots(self, where: Filter, among: Collection[str]) -> set[str]:
-        """Those of the runs `among` that are at the root of a settled run which `where` takes."""
+        """Root runs `among` the given ones whose tree contains a settled run that matches `where`."""
         if not among:
             return set()
         its = self._conditions(where)

@@ -62,7 +62,7 @@ class RunState:
         """Whether `on_run_error` was called: a failure or cancellation, as opposed to a caller that leaves early."""
         self.consumer_raised = False
         self.leaving: bool | None = None
-        """How the consumer of `run_stream_events()` left: True: voluntarily; False: cancelled; None: not left."""
+        """Exit of the consumer of `run_stream_events()`. True: voluntary; False: by cancellation; None: not yet."""
         self.caller: asyncio.Task[Any] | None = None
         """Task that started the run: the program's, or pydantic-ai's own behind `run_stream_events()`."""
         self.consumer: asyncio.Task[Any] | None = None

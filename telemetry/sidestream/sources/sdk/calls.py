@@ -135,7 +135,7 @@ class ModelCall(TappedRun):
         self._is_run = is_run
         self._is_over = False
         self._interruption: RunOutcome | None = None
-        """How the consumer that leaves is interrupted, once that is known."""
+        """Interruption of the consumer that leaves; None until known."""
         self._whole: dict[tuple[Any, ...], tuple[list[str], dict[str, str | None]]] = {}
         """Texts and names of the parts of an answer without streaming."""
         has_instructions = recorder.wants_content and asked.instructions is not None

@@ -92,7 +92,7 @@ async def says(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[s
 
 @pytest.mark.parametrize("turns", range(4, 40))
 def test_a_consumer_that_is_cancelled_in_its_first_turns_is_cancelled(turns: int) -> None:
-    """Also before pydantic-ai reports failures to its hooks."""
+    """A consumer cancelled before pydantic-ai reports failures to hooks is recorded as cancelled, too."""
     memory = InMemoryExporter()
     with Sidecar(memory) as sidecar:
         agent = sidecar.observe(Agent(FunctionModel(stream_function=says)))
