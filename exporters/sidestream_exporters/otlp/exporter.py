@@ -31,7 +31,7 @@ from .runs import Span
 from .semantic_conventions import GEN_AI
 from .send_queue import SendQueue, probe_endpoint
 from .sender import load_library
-from .settings import Given, content_of, endpoint_of, sdk_disabled, shown_names
+from .settings import ExporterArguments, content_of, endpoint_of, sdk_disabled, shown_names
 from .spans import Builder, Instrumented, RunUsage
 from .tail_sampler import TailSampler
 
@@ -128,7 +128,7 @@ class OTLPExporter(Exporter):
         self.interval = interval
         # Metrics need the times of chunks, though not their text.
         self.skip = frozenset({"llm_chunk"}) if self.content.mode == "none" and not metrics else frozenset()
-        self._given = Given(
+        self._given = ExporterArguments(
             endpoint=endpoint,
             protocol=protocol,
             headers=headers,

@@ -60,7 +60,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class ExporterArguments:
     """Settings passed as arguments. None: the environment variable applies, then the default."""
 
     endpoint: str | None = None
@@ -73,7 +73,7 @@ class Given:
     client_key: str | None = None
 
 
-def endpoint_of(signal: Signal, given: Given) -> Endpoint:
+def endpoint_of(signal: Signal, given: ExporterArguments) -> Endpoint:
     """Endpoint of `signal`. Raises `ConfigurationError` for an invalid value."""
     where, address = _setting(signal, "ENDPOINT", given.endpoint)
     protocol_from, protocol = _setting(signal, "PROTOCOL", given.protocol)

@@ -145,7 +145,7 @@ class Unread:
         if problem.kind == "unreadable":
             self._unreadable[problem.file] = problem.message
 
-    def say(self) -> None:
+    def report(self) -> None:
         """Print a line for each unreadable file, and one for all unreadable lines. Prints nothing if all were read.
 
         Raises `typer.Exit` with code 2 if a file could not be read at all.

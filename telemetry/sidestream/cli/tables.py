@@ -91,7 +91,7 @@ def run_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Row]
         usage = run.usage or Usage()
         yield {name: _cell(run, usage, name) for name in RUN_COLUMNS}
     if run is None:
-        unread.say()
+        unread.report()
         raise no_runs(where)
 
 
@@ -116,7 +116,7 @@ def event_rows(log: Sequence[str], where: Filter, unread: Unread) -> Iterator[Ro
             empty = False
             yield {name: getattr(event, name) for name in EVENT_COLUMNS}
     if empty:
-        unread.say()
+        unread.report()
         raise no_runs(where)
 
 

@@ -16,7 +16,7 @@ from sidestream.events import AgentStart, LLMEnd, LLMStart, Payload, ToolEnd, To
 from sidestream_exporters import OTLPExporter
 from sidestream_exporters.otlp import compat
 from sidestream_exporters.otlp.connecting import BoundedConnecting
-from sidestream_exporters.otlp.settings import Given, endpoint_of
+from sidestream_exporters.otlp.settings import ExporterArguments, endpoint_of
 from tests.support.otlp_receiver import Answer, attributes, grpc_receiver, http_receiver, nobody
 from tests.support.raw_server import raw_server
 from tests.support.run_events import end, event_log, start
@@ -265,7 +265,7 @@ class TestSecrets:
     )
     def test_of_a_mistyped_setting_are_not_in_the_error(self, given: dict[str, Any]) -> None:
         with pytest.raises(ConfigurationError) as raised:
-            endpoint_of("traces", Given(**given))
+            endpoint_of("traces", ExporterArguments(**given))
         assert SECRET not in str(raised.value)
 
 

@@ -10,14 +10,14 @@ import pytest
 from sidestream import ConfigurationError
 from sidestream.pipeline.registry import make_exporter
 from sidestream_exporters import OTLPExporter
-from sidestream_exporters.otlp.settings import Endpoint, Given, endpoint_of
+from sidestream_exporters.otlp.settings import Endpoint, ExporterArguments, endpoint_of
 from tests.support.otlp_receiver import attributes, http_receiver
 
 BASE = "OTEL_EXPORTER_OTLP_"
 
 
 def traces(**given: Any) -> Endpoint:
-    return endpoint_of("traces", Given(**given))
+    return endpoint_of("traces", ExporterArguments(**given))
 
 
 class TestTheAddress:
@@ -45,7 +45,7 @@ class TestTheAddress:
     ) -> None:
         monkeypatch.setenv(BASE + "ENDPOINT", "http://c:1/base")
         assert traces().url == "http://c:1/base/v1/traces"
-        assert endpoint_of("metrics", Given()).url == "http://c:1/base/v1/metrics"
+        assert endpoint_of("metrics", ExporterArguments()).url == "http://c:1/base/v1/metrics"
         monkeypatch.setenv(BASE + "TRACES_ENDPOINT", "http://t:2/here")
         assert traces().url == "http://t:2/here"
         assert traces(endpoint="http://a:3").url == "http://a:3/v1/traces"
@@ -64,7 +64,7 @@ class TestTheAddress:
     def test_an_empty_variable_is_one_that_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("ENDPOINT", "PROTOCOL", "HEADERS", "TIMEOUT", "COMPRESSION", "CERTIFICATE"):
             monkeypatch.setenv(BASE + name, " ")
-        assert traces() == endpoint_of("traces", Given(endpoint="http://localhost:4318"))
+        assert traces() == endpoint_of("traces", ExporterArguments(endpoint="http://localhost:4318"))
 
 
 class TestTheRest:

@@ -46,7 +46,7 @@ def conversations(
             elastic=("conversation", "agents", "notes"),
             spare=("notes", "tokens", "took", "agents", "began"),
         )
-    unread.say()
+    unread.report()
     if not found:
         raise nothing_found("no such conversations in this log: only runs with a conversation id have one")
 

@@ -58,7 +58,7 @@ def diff(
     unread = Unread()
     with busy(paths):
         known = read_runs(paths, where, on_problem=unread)
-        unread.say()
+        unread.report()
         first, second = _chosen(runs or [], known)
         found = compare(load_run(paths, first.run_id), load_run(paths, second.run_id))
     if as_json:

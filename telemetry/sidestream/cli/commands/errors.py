@@ -49,7 +49,7 @@ def errors(
             elastic=("message", "place"),
             spare=("first", "place", "where"),
         )
-    unread.say()
+    unread.report()
     if not found and not as_json:
         raise nothing_found("no error in this log")
 

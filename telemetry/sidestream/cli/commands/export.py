@@ -84,7 +84,7 @@ def export(
         write_json({"file": str(target), "rows": count})
     else:
         write(f"{counted(count, what)} in {target}\n")
-    unread.say()
+    unread.report()
 
 
 def _cases(log: Sequence[str], where: Filter, run: str | None, target: Path, unread: Unread) -> int:
@@ -115,7 +115,7 @@ def _page(log: Sequence[str], where: Filter, run: str | None, target: Path, unre
     except ImportError as error:
         raise ConfigurationError(f"export: a page needs {error.name}: pip install 'sidestream[review]'") from None
     known = runs(log, where, on_problem=unread)
-    unread.say()
+    unread.report()
     if run is not None:
         found = named_run(run, known)
     elif known:

@@ -63,7 +63,7 @@ def redact(
         write_json({"files": written, "events": events, "content": str(policy), "left_out": unread.count})
     else:
         write(f"{counted(events, 'event')} in {counted(len(files), 'file')} in {folder}, content: {policy}\n")
-    unread.say()
+    unread.report()
 
 
 def _new_folder(out: str, files: list[Path]) -> Path:

@@ -100,7 +100,7 @@ def replay(
     else:
         for each in done:
             print(_in_words(each, dry_run))
-    unread.say()
+    unread.report()
     if stop.is_set() and not all(each.complete for each in done):
         raise typer.Exit(130)
     if not dry_run and not all(each.complete and not each.dropped for each in done):

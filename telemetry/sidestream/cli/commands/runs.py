@@ -73,7 +73,7 @@ def runs(
             elastic=("agent", "model", "notes"),
             spare=("1st token", "model", "notes", "tokens", "started"),
         )
-    unread.say()
+    unread.report()
     if not found:
         raise no_runs(where)
     if not as_json and len(shown) < len(found) and not last:

@@ -65,7 +65,7 @@ def search(
             write_json(hit, indent=0)
         else:
             show(_line(hit))
-    unread.say()
+    unread.report()
     if not found:
         raise nothing_found(f"{text!r} was not found")
 

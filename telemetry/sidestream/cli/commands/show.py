@@ -52,7 +52,7 @@ def show(
             loaded = load_run(paths, run)  # a full id: reading the list of runs is unnecessary
         else:
             known = runs(paths, where, on_problem=unread)
-            unread.say()
+            unread.report()
             loaded = load_run(paths, _chosen(run, known, failed, where))
     if as_json:
         write_json(loaded)

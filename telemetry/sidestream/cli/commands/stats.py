@@ -65,7 +65,7 @@ def stats(
             if groups:
                 write("\n")
                 _show_groups(name, groups, of_tag=name != each)
-    unread.say()
+    unread.report()
     if not found.total.count:
         raise no_runs(where)
 

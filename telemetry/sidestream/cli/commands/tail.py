@@ -79,7 +79,7 @@ def tail(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:
-        unread.say()
+        unread.report()
 
 
 def _exists(log: Sequence[str]) -> bool:

@@ -178,7 +178,7 @@ class ClickHouseLog:
 
     # --- from rows to runs ---
 
-    def _summarized(self, ask: _Ask, run_ids: Sequence[str]) -> Iterator[tuple[RunSummary, RunPart]]:
+    def _summarized(self, ask: _Queries, run_ids: Sequence[str]) -> Iterator[tuple[RunSummary, RunPart]]:
         for some in _in_lots(run_ids):
             lines = ask(
                 f"SELECT numbers FROM {self._events} FINAL WHERE run_id IN %(ids)s AND event_type != 'llm_chunk' "
@@ -217,10 +217,10 @@ class ClickHouseLog:
                     yield block
 
     @contextmanager
-    def _connected(self) -> Iterator[_Ask]:
+    def _connected(self) -> Iterator[_Queries]:
         try:
             with closing(connect(self._address)) as client:
-                yield _Ask(client, self._address)
+                yield _Queries(client, self._address)
         except ClickHouseError as error:
             if error.is_missing:
                 raise ConfigurationError(
@@ -232,7 +232,7 @@ class ClickHouseLog:
             raise UnreadableLogError(f"cannot read {error}") from None
 
 
-class _Ask:
+class _Queries:
     """SQL queries to one server."""
 
     def __init__(self, client: Any, address: Address) -> None:

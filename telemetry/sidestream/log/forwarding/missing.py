@@ -27,7 +27,7 @@ class Missing:
 
     def __init__(self, delivered: Mapping[str, set[int]]) -> None:
         self._delivered = delivered
-        self._runs: dict[str, _Partly] = {}
+        self._runs: dict[str, _PartialRun] = {}
         self.left_out = 0
 
     def __call__(self, event: StreamEvent) -> Iterable[StreamEvent]:
@@ -38,7 +38,7 @@ class Missing:
             return () if known else (event,)
         if there is None:
             return (event,)
-        run = self._runs.setdefault(event.run_id, _Partly(there))
+        run = self._runs.setdefault(event.run_id, _PartialRun(there))
         chosen = run.choose(event)
         if type(event.data) is AgentEnd:
             del self._runs[event.run_id]
@@ -46,7 +46,7 @@ class Missing:
         return chosen
 
 
-class _Partly:
+class _PartialRun:
     """Selection within one run that was partly delivered."""
 
     def __init__(self, there: set[int]) -> None:

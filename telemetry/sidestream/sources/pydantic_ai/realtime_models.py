@@ -58,7 +58,7 @@ def _begin(observation: Observation, model: Any, kwargs: dict[str, Any], caller:
         provider=getattr(model, "system", None),
         messages=len(messages) if messages is not None else None,
     )
-    return observation.begin(asked, Used(), one_item, streaming=True, skip_stack_search=True)
+    return observation.begin(asked, RealtimeUsage(), one_item, streaming=True, skip_stack_search=True)
 
 
 def _listen(recorder: Recorder, call: ModelCall, connection: Any) -> None:
@@ -84,7 +84,7 @@ class _Frames(AsyncIterator[Any]):
         return getattr(self._iterator, name)
 
 
-class Used:
+class RealtimeUsage:
     """Adapter for realtime connections: adds up the usage of all responses."""
 
     def __init__(self) -> None:

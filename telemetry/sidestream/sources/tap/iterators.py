@@ -127,7 +127,7 @@ class _Tap:
         """Wrap the stream's own `close`, so that closing ends the run."""
 
         def closing(*args: Any, **kwargs: Any) -> Any:
-            with _Inside(self._link):
+            with _RunContext(self._link):
                 made = close(*args, **kwargs)
             if inspect.isawaitable(made):
                 return self._closed(made)
@@ -138,7 +138,7 @@ class _Tap:
 
     async def _closed(self, closing: Awaitable[Any]) -> Any:
         try:
-            with _Inside(self._link):
+            with _RunContext(self._link):
                 return await closing
         finally:
             self._left()
@@ -160,7 +160,7 @@ def _expect(stream: Any, iterate: str) -> None:
         raise ConfigurationError(f"tap(): the source returned a {kind!r} instead of a stream; was streaming requested?")
 
 
-class _Inside:
+class _RunContext:
     """Context manager that sets the current run while the stream's own code executes."""
 
     __slots__ = ("_link", "_outside")
@@ -181,7 +181,7 @@ class _Inside:
             current.set(self._outside)
 
 
-class _Opening(_Inside):
+class _Opening(_RunContext):
     """Context manager around the opening of a stream: records the time, and a failure."""
 
     __slots__ = ("_recorded_outside", "_tap", "t")
@@ -268,7 +268,7 @@ class AsyncTap(_Tap, AsyncIterator[T]):
         leave, self._exit = self._exit, None
         safely(self._recorder, self._interrupted_by, error)
         try:
-            with _Inside(self._link):
+            with _RunContext(self._link):
                 if leave is not None:
                     return await leave(kind, error, traceback)  # type: ignore[no-any-return]
             await self.aclose()
@@ -340,7 +340,7 @@ class Tap(_Tap, Iterator[T]):
         leave, self._exit = self._exit, None
         safely(self._recorder, self._interrupted_by, error)
         try:
-            with _Inside(self._link):
+            with _RunContext(self._link):
                 if leave is not None:
                     return leave(kind, error, traceback)  # type: ignore[no-any-return]
             self.close()
