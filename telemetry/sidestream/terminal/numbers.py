@@ -41,7 +41,7 @@ def _milliseconds(value: float) -> str:
 
 
 def humanize_count(number: int | None) -> str:
-    """Count of up to four digits: 86, 1.2k, 12k, 1.2M, 1.2G."""
+    """Count, abbreviated from 1,000 on: 86, 1.2k, 12k, 1.2M, 1.2G."""
     if number is None:
         return ""
     if number < 1_000:
@@ -61,7 +61,7 @@ def humanize_bytes(size: int | None) -> str:
 
 
 def humanize_usd(cost: float | None) -> str:
-    """US dollars to three significant digits, down to a millionth: $12.30, $0.42, $0.0421, $0.00067, <$0.000001."""
+    """US dollars to the cent, or to three significant digits: $12.30, $0.42, $0.0421, $0.00067, <$0.000001."""
     if cost is None:
         return ""
     if cost == 0:
