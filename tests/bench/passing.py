@@ -1,4 +1,4 @@
-"""A capability that has the hooks of Sidestream's and does nothing in them: what being there at all costs."""
+"""Capability with the hooks of Sidestream's that does nothing in them, to measure the cost of its presence."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Passive(AbstractCapability[Any]):
 PassThrough: type[AbstractCapability[Any]] = type(
     "PassThrough", (_Passive,), {name: vars(_Hooks)[name] for name in HOOKS if name in vars(Observer)}
 )
-"""Has just the hooks that `Observer` has, for pydantic-ai charges for each."""
+"""Class with exactly the hooks of `Observer`, since each hook costs time in pydantic-ai."""
 
 
 async def _passed(stream: AsyncIterable[Any]) -> AsyncIterator[Any]:

@@ -8,7 +8,11 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 Verdict: TypeAlias = Literal["ok", "neutral", "caller", "fault"]
-"""`ok`: success. `neutral`: no result yet, and no failure, because the run continues or ends otherwise."""
+"""Assessment of an outcome.
+
+`ok`: success. `neutral`: no result yet, and no failure, because the run continues or ends otherwise. `caller`: ended by
+the caller's decision. `fault`: a failure.
+"""
 
 
 class Outcome(NamedTuple):
