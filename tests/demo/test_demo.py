@@ -192,7 +192,7 @@ class TestOptions:
         assert "pannier bag, 89.00 EUR, shipped on Monday" in process.stderr, "--verbose shows what tools return"
 
     def test_real_model(self, tmp_path: Path) -> None:
-        """With `--model`, a real provider is asked, and what only a script can do is skipped, and said so."""
+        """With `--model`, a real provider is used; scenes that need the scripted model are skipped and listed."""
 
         async def run() -> tuple[int | None, bytes]:
             async with ModelServer(answer, speed=100) as server:

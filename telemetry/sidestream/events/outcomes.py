@@ -24,24 +24,24 @@ class Outcome(NamedTuple):
 
 OUTCOMES: dict[str, Outcome] = {
     # runs
-    "completed": Outcome("ok", "the run gave its result"),
+    "completed": Outcome("ok", "the run returned its result"),
     "error": Outcome("fault", "a provider, a tool or the program failed"),
-    "cancelled": Outcome("caller", "the caller cancelled it, or the program was interrupted"),
-    "timed_out": Outcome("fault", "a limit of time passed"),
+    "cancelled": Outcome("caller", "the caller cancelled the run, or the program was interrupted"),
+    "timed_out": Outcome("fault", "a time limit expired"),
     "abandoned": Outcome("caller", "the consumer left before the end"),
-    "lost": Outcome("fault", "the process that wrote it is gone; given by readers alone"),
-    "running": Outcome("neutral", "it goes on; given by readers alone"),
+    "lost": Outcome("fault", "the writing process ended before the run; assigned by readers only"),
+    "running": Outcome("neutral", "the run is in progress; assigned by readers only"),
     # requests
-    "ok": Outcome("ok", "the answer, or the tool's result, is whole"),
+    "ok": Outcome("ok", "the answer, or the tool's result, is complete"),
     "interrupted": Outcome("caller", "the consumer left in mid-stream"),
     "skipped": Outcome("neutral", "answered without the model, or the tool was not needed any more"),
-    "retry": Outcome("neutral", "sent back, to be tried again"),
+    "retry": Outcome("neutral", "sent back to the model for another attempt"),
     # tools
     "failed": Outcome("fault", "the tool raised"),
-    "deferred": Outcome("neutral", "left to the application, or to somebody's approval"),
-    "denied": Outcome("caller", "somebody refused it"),
-    "invalid": Outcome("neutral", "the model's arguments do not fit; it is asked again"),
-    "unknown": Outcome("neutral", "the model called a tool that there is not; it is asked again"),
+    "deferred": Outcome("neutral", "left to the application, or waiting for approval"),
+    "denied": Outcome("caller", "the approval was refused"),
+    "invalid": Outcome("neutral", "the arguments are invalid; the model is asked again"),
+    "unknown": Outcome("neutral", "the tool does not exist; the model is asked again"),
 }
 
 
