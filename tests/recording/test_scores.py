@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_a_run_in_progress_is_scored_and_goes_on() -> None:
     (score,) = told.of("score")
     numbers = [event.seq for event in told.events if event is not score]
     assert numbers == list(range(len(numbers)))
+
+
+def test_the_time_of_a_score_is_that_of_the_call() -> None:
+    exporter = InMemoryExporter()
+    with Sidecar(exporter) as sidecar:
+        before = datetime.now(UTC)
+        sidecar.score("elsewhere", "reviewed", True)
+        after = datetime.now(UTC)
+    (event,) = exporter.events
+    assert before - timedelta(microseconds=1) <= event.timestamp <= after
 
 
 def test_a_run_that_nobody_here_has_seen() -> None:
