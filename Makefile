@@ -19,8 +19,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# A file is one worker's: the servers and browsers of its fixtures are started once.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# A file is one worker's: the servers and browsers of its fixtures are started once. Long files are few tests: in order of
+# size they would come last, one worker with all of them.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 export UV_SYSTEM_CERTS = true
 PHOENIX ?= $(HOME)/.cache/sidestream/phoenix-20
 

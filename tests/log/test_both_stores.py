@@ -149,8 +149,9 @@ def test_a_run_is_called_by_its_id_or_a_part_of_it(paths: str) -> None:
     assert store.called("none") == []
 
 
-def test_pages_of_conversations_are_the_list_by_every_filter(paths: str) -> None:
-    for given in FILTERS:
+def test_pages_of_conversations_are_the_list_by_any_filter(paths: str) -> None:
+    """A fourth of the filters, since each one asks ClickHouse five times."""
+    for given in FILTERS[::4]:
         where = log.Filter.parse(**given)
         expected = log.conversations(paths, where)[::-1]
         pages = [conversation_page(paths, where, limit=1, offset=offset) for offset in (0, 1)]

@@ -61,7 +61,7 @@ def test_a_second_try_leads_to_the_first(tmp_path: Path) -> None:
     pages = client_of(tmp_path)
     for path in ("/", "/runs/run-2"):
         text = pages.get(path).text
-        assert 'href="/runs/run-1" title="the first try of the same thing">attempt 2 of <bdi>un-1' in text.replace(
+        assert 'href="/runs/run-1" title="the first attempt at the same task">attempt 2 of <bdi>un-1' in text.replace(
             "\n", ""
         )
     assert ">attempt 1</span>" in pages.get("/runs/run-1").text
