@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from tests.support.interruptions import Interrupt, interrupted
 from tests.support.sdk_answers import MODELS, streamed
 from tests.support.sdk_calls import ASKED
 from tests.support.sdk_observed import Installed, answering
-
-Interrupt = Callable[[], Awaitable[None]]
 
 
 async def openai_block(url: str, interrupt: Interrupt) -> None:
@@ -37,22 +35,8 @@ async def anthropic_block(url: str, interrupt: Interrupt) -> None:
 @pytest.mark.parametrize(("api", "consume"), [("responses", openai_block), ("messages", anthropic_block)])
 @pytest.mark.parametrize("by_limit", [False, True])
 def test_a_consumer_that_is_interrupted(installed: Installed, api: str, consume: Any, by_limit: bool) -> None:
-    async def main(url: str) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        async with asyncio.timeout(None) as limit:
-
-            async def interrupt() -> None:
-                if by_limit:
-                    limit.reschedule(0)
-                else:
-                    task.cancel()
-                await asyncio.Event().wait()
-
-            await consume(url, interrupt)
-
     with answering(streamed(api)) as url, pytest.raises(TimeoutError if by_limit else asyncio.CancelledError):
-        asyncio.run(main(url))
+        asyncio.run(interrupted(lambda interrupt: consume(url, interrupt), by_limit=by_limit))
     gc.collect()
     [(*_, end, over)] = installed.outlines()
     assert (end[1], over) == ("cancelled", ("run ends", "timed_out" if by_limit else "cancelled"))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
+from tests.support.interruptions import Interrupt, interrupted
 from tests.support.tapped_streams import Items, Watching
-
-Interrupt: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Interrupts the current task, and waits for that."""
 
 
 class Cleaning(AsyncIterator[str]):
@@ -81,22 +79,8 @@ async def in_the_loop(watching: Watching, interrupt: Interrupt) -> None:
 @pytest.mark.parametrize("consume", [in_the_stream, while_it_is_opened, in_the_block, in_the_loop])
 @pytest.mark.parametrize("by_limit", [False, True])
 def test_whether_it_was_a_limit_of_time_is_known(watching: Watching, consume: Any, by_limit: bool) -> None:
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        async with asyncio.timeout(None) as limit:
-
-            async def interrupt() -> None:
-                if by_limit:
-                    limit.reschedule(0)
-                else:
-                    task.cancel()
-                await asyncio.Event().wait()
-
-            await consume(watching, interrupt)
-
     with suppress(TimeoutError, asyncio.CancelledError):
-        asyncio.run(main())
+        asyncio.run(interrupted(lambda interrupt: consume(watching, interrupt), by_limit=by_limit))
     gc.collect()  # the exception's traceback may hold the stream
     assert watching.outcome() == ("timed_out" if by_limit else "cancelled")
     assert all(end.data.outcome == "cancelled" for end in watching.events("llm_end"))
