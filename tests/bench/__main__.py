@@ -20,7 +20,7 @@ from .report import Table
 
 QUICK = ("pass-through", "sidestream-jsonl", "sidestream-collect", "sidestream", "instrumentation")
 HANGING = ("sidestream-hanging",)
-"""Sidestream beside an exporter that never comes back: where it would hurt if it could."""
+"""Sidestream with an exporter whose calls never return: the worst case."""
 FULL = (*QUICK, "logfire", "openinference", "langfuse", "mlflow")
 
 

@@ -1,4 +1,4 @@
-"""The agents that are measured: offline, deterministic, and as fast as pydantic-ai itself allows."""
+"""Measured agents: offline, deterministic, with a model that answers at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORDS_RESULT = [{"id": n, "title": f"Article number {n}", "score": n / 7, "tag
 
 
 def text_agent(deltas: int, *, pause: float | None = None) -> AGENT:
-    """Answers with `deltas` one-word deltas, `pause` seconds between two."""
+    """Agent whose model answers in `deltas` one-word deltas, `pause` seconds apart."""
 
     async def stream(_messages: list[ModelMessage], _info: AgentInfo) -> AsyncIterator[str]:
         for _ in range(deltas):
@@ -34,7 +34,7 @@ def text_agent(deltas: int, *, pause: float | None = None) -> AGENT:
 
 
 def tool_agent(steps: int, result: Result) -> AGENT:
-    """Calls a tool in each of `steps` requests, its history growing by a result of 5.5 KB each time."""
+    """Agent that calls a tool in each of `steps` requests; each call adds 5.5 KB to the history."""
     requests = 0
     usage = RequestUsage(input_tokens=1_000, output_tokens=20)  # given, for else FunctionModel counts the whole history
 
@@ -72,7 +72,7 @@ async def run_tools(agent: AGENT) -> None:
 
 
 async def gaps_of_events(agent: AGENT, start: float) -> list[float]:
-    """Seconds between the events of one run that starts in `start` seconds, as its caller sees them."""
+    """Seconds between the events that the caller receives from one run, which starts in `start` seconds."""
     times: list[float] = []
     await asyncio.sleep(start)
     async with agent.run_stream_events("go") as stream:

@@ -1,4 +1,4 @@
-"""Row 5: many runs at once, and many events: nothing may be dropped, and memory has its bounds."""
+"""Row 5: many concurrent runs, and many events, without drops and within bounded memory."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class _Watch:
 
 
 def run_crowd(sidecar: Any, attach: Any, settle: Any, *, runs: int) -> dict[str, Any]:
-    """`runs` runs at once, each of a chunk every tenth of a second for a second."""
+    """Execute `runs` concurrent runs, each with ten chunks in one second."""
     asyncio.run(consume_events(attach(text_agent(3))))
     agent = attach(text_agent(10, pause=0.1))
     watch = None if sidecar is None else _Watch(sidecar)
@@ -95,7 +95,7 @@ def run_crowd(sidecar: Any, attach: Any, settle: Any, *, runs: int) -> dict[str,
 
 
 def run_flood(sidecar: Any, settle: Any, *, seconds: float, rate: int) -> dict[str, Any]:
-    """`rate` events a second for `seconds`, from one thread."""
+    """Emit `rate` events a second for `seconds` from one thread."""
     run = sidecar.open_run("flood", "flood", None)
     run.start()
     for _ in range(rate // 10):

@@ -23,11 +23,11 @@ PACKAGES = {
 
 
 class NotInstalled(Exception):
-    """A package cannot be had here; the text says why."""
+    """A package cannot be installed here; the message has the reason."""
 
 
 def python_of(subject: str) -> str:
-    """The interpreter in which `subject` can be measured; its environment is made once. Raises `NotInstalled`."""
+    """Interpreter of the environment of `subject`, created on first use. Raises `NotInstalled`."""
     if subject not in PACKAGES:
         return sys.executable
     folder = CACHE / subject
@@ -42,7 +42,7 @@ def python_of(subject: str) -> str:
 
 
 def library(name: str) -> str:
-    """A folder to import the package `name` from. Raises `NotInstalled`."""
+    """Folder from which the package `name` can be imported. Raises `NotInstalled`."""
     folder = CACHE / f"lib-{name}"
     if not folder.exists():
         _uv("pip", "install", "-q", "--python", sys.executable, "--target", str(folder), name)

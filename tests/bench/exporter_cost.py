@@ -22,7 +22,7 @@ BATCH = 256
 
 
 def exporter_cost(*, events: int, rounds: int) -> Table:
-    """Each exporter is given the same events of real runs, half of them tool-heavy, round by round in turns.
+    """Cost of each exporter for the same events of real runs, half of them tool-heavy, in alternating rounds.
 
     Its own work is one column. The other is the same with the naps in which other threads get the GIL.
     """

@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 COMMITTED = Path(__file__).with_name("instructions.json")
 RUNS = (1, 4)
 UNITS = {"text, a delta": 200, "tool-heavy, a step": 20}
-"""Deltas and steps of one run."""
+"""Number of deltas or steps of one run, by case."""
 OBSERVERS = ("bare", "pass-through", "sidestream")
 PEERS = ("bare", "sidestream-jsonl", "sidestream", "instrumentation", "logfire", "openinference", "langfuse", "mlflow")
 TOLERANCE = 0.1
@@ -51,7 +51,7 @@ SPREAD = 0.003
 more rounds in one of them."""
 
 Counted = dict[str, dict[str, dict[str, float]]]
-"""By case and observer: instructions of `path` and `whole`, a unit."""
+"""Instructions per unit on the `path` and in the `whole`, by case and observer."""
 
 
 # --- in the process that valgrind runs ------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def _callgrind(*arguments: str) -> None:
 
 
 def work(observer: str, case: str) -> None:
-    """Count `RUNS` runs of `case`, each number in a dump of its own, once everything is imported and warm."""
+    """Count the instructions of each number of runs in `RUNS`, in separate dumps, after a warm-up."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         subject = SUBJECTS[observer](Path(folder))
         agent, use = _agents(case, subject)
@@ -96,7 +96,7 @@ def work(observer: str, case: str) -> None:
 
 
 def calls(case: str) -> dict[str, float]:
-    """Calls of each of Sidestream's functions on the caller's thread, a unit: exact, and without valgrind."""
+    """Calls per unit of each function of Sidestream on the caller's thread. Exact, and measured without valgrind."""
     counted: Counter[str] = Counter()
 
     def on_call(frame: FrameType, event: str, _: Any) -> None:
@@ -111,15 +111,15 @@ def calls(case: str) -> dict[str, float]:
         asyncio.run(use(agent))  # type: ignore[arg-type]
         sys.setprofile(None)
         subject.close()
-    # Once a run, or once in a hundred milliseconds, is no part of what a unit costs.
+    # Calls once per run or per 0.1 s do not belong to the cost of a unit.
     return {name: round(count / UNITS[case], 1) for name, count in sorted(counted.items()) if count >= UNITS[case] / 2}
 
 
-# --- beside it -------------------------------------------------------------------------------------------------------
+# --- in the process that reports -------------------------------------------------------------------------------------
 
 
 def count(observer: str, case: str) -> dict[str, float]:
-    """Instructions a unit, of the caller's thread (`path`) and of all threads (`whole`)."""
+    """Instructions per unit of the caller's thread (`path`) and of all threads (`whole`)."""
     progress(f"{observer}: {case}")
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes"]
@@ -147,7 +147,7 @@ def count(observer: str, case: str) -> dict[str, float]:
 
 
 def ratios(counted: Counted) -> dict[str, dict[str, float]]:
-    """By case: path of the pass-through to bare, path to the pass-through, path and whole to bare."""
+    """Ratios by case: pass-through to bare, path to pass-through, path to bare, whole to bare."""
     found = {}
     for case, by_observer in counted.items():
         bare, through, ours = (by_observer[name] for name in OBSERVERS)
@@ -161,7 +161,7 @@ def ratios(counted: Counted) -> dict[str, dict[str, float]]:
 
 
 def grown(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """Ratios that have grown by more than the tolerance, one line each, with the functions called more often."""
+    """One line for each ratio that grew by more than the tolerance, with the functions called more often."""
     lines = []
     for case, values in now["ratios"].items():
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Row 6: how fast the JSONL exporter writes, against bytes that are ready and against encoding by hand.
+"""Row 6: speed of the JSONL exporter, compared with encoded bytes and with encoding by hand.
 
 The exporter sleeps 100 µs between the slices of a large batch to leave the GIL to the agents: that is in its wall time.
 """
@@ -143,7 +143,7 @@ def _by_hand(dumps: Callable[[object], bytes], events: list[StreamEvent], folder
 def _measure(
     ways: dict[str, Callable[[], None]], folder: Path, rounds: int
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """Wall and CPU seconds of each way by round; the ways take turns, so a slow moment of the disk meets all."""
+    """Wall and CPU seconds of each way by round. The ways alternate, so a slow moment of the disk affects all."""
     taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():

@@ -1,4 +1,4 @@
-"""Row 7: how fast a log is read back, against `cat` of the same events one line each.
+"""Row 7: speed of reading a log, compared with `cat` of the same events, one per line.
 
 The log is made (`sidestream demo --events`), as the exporter writes it: the deltas of a tenth of a second in one line;
 and once more with a line for each delta. Each way of reading has a process of its own, so that its memory is known.
@@ -68,7 +68,7 @@ def log_read(*, events: int, rounds: int) -> Table:
 
 
 def _logs(folder: Path, events: int) -> dict[str, Path]:
-    """A log of about `events` events (each delta is one), as it is written and with a line for each delta."""
+    """Two logs of about `events` events, one with merged deltas and one with a line for each delta."""
     from sidestream import log
     from sidestream.demo.generate import generate
     from sidestream_exporters.jsonl import JSONLExporter
@@ -101,7 +101,7 @@ def _cat(path: Path) -> dict[str, float]:
 
 
 def _cpu() -> float:
-    """CPU seconds of this process and of those it has waited for."""
+    """CPU seconds of this process and its ended children."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
@@ -143,7 +143,7 @@ def _measure(way: str, path: Path) -> dict[str, float | None]:
 
 
 def peak_mb() -> float | None:
-    """Peak memory of this process; not `ru_maxrss`, which begins with that of the process which started this one."""
+    """Peak memory of this process. `ru_maxrss` would start at the peak of the parent process."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Row 8: a log exported again, into an OTLP end point and into Prometheus metrics: how fast, and in how much memory."""
+"""Row 8: speed and memory of a replay of a log to an OTLP endpoint and to Prometheus metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capability with the hooks of Sidestream's that does nothing in them, to measure the cost of its presence."""
+"""Capability with the same hooks as Sidestream's, which do nothing: the cost of a capability's presence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sidestream.sources.pydantic_ai.capability import Observer
 
 
 class _Hooks(AbstractCapability[Any]):
-    """Every hook that Sidestream's capability may have, each passing on what it is given."""
+    """Hooks of Sidestream's capability that return their arguments unchanged."""
 
     async def wrap_run(self, ctx: Any, *, handler: Any) -> Any:
         return await handler()
@@ -42,7 +42,7 @@ HOOKS = [name for name in vars(_Hooks) if name.startswith(("wrap_", "on_"))]
 
 
 class _Passive(AbstractCapability[Any]):
-    """Present and passive, as Sidestream's capability is."""
+    """Capability that neither listens to events nor wraps the stream, and serves all runs itself."""
 
     id: str | None = "pass-through"
     _safe_at_runtime: ClassVar[bool] = True

@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of the rounds, between their quartiles."""
+    """Median of the rounds, with the quartiles."""
 
     median: float
     low: float
@@ -24,7 +24,7 @@ class Spread:
 
     @classmethod
     def of_pairs(cls, a: Sequence[float], b: Sequence[float], combine: Callable[[float, float], float]) -> Spread:
-        """Of `combine(a, b)` round by round: what disturbs a round disturbs both, and most of it falls out."""
+        """Spread of `combine(a, b)` by round. A disturbance within a round affects both values, and mostly cancels."""
         return cls.of([combine(x, y) for x, y in zip(a, b, strict=True)])
 
     def show(self, digits: int) -> str:
@@ -46,12 +46,12 @@ Cell = str | int | float | Spread | None
 
 @dataclass
 class Table:
-    """One table: its lines are columns by name."""
+    """Table whose lines map column names to values."""
 
     title: str
     goal: str = ""
     digits: dict[str, int] = field(default_factory=dict)
-    """Decimals by column; 2 unless given."""
+    """Number of decimals by column; default 2."""
     lines: list[dict[str, Cell]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ class Table:
         return "\n".join([*text, *(f"- {note}" for note in self.notes)])
 
     def plain(self) -> dict[str, Any]:
-        """The table as JSON data."""
+        """Table as JSON data."""
         lines = [{name: _plain(cell) for name, cell in line.items()} for line in self.lines]
         return {"title": self.title, "goal": self.goal, "lines": lines, "notes": self.notes}
 
@@ -104,5 +104,5 @@ def _plain(cell: Cell) -> Any:
 
 
 def progress(text: str) -> None:
-    """One line on stderr, so that the tables can be piped."""
+    """Print one line to stderr; stdout has the tables only."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Rows 1, 2 and 4: an agent that is observed, against the same agent bare, each subject in a process of its own."""
+"""Rows 1, 2 and 4: an observed agent compared with the same agent bare, each subject in a separate process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .report import Spread, Table, progress, ratio, verdict
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 1_200
-"""Seconds after which a subject is given up."""
+"""Time limit in seconds for one subject."""
 
 BESIDE = "sidestream-collect"
 
@@ -40,7 +40,7 @@ def measure(table: Table, subject: str, *steps: Step) -> list[dict[str, Any]]:
 
 
 def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes: int) -> Table:
-    """Row 1."""
+    """Table of row 1: a text stream."""
     table = Table(
         f"1. Text stream, {deltas:,} deltas, {processes} × {rounds} rounds of A-B-B-A; median (quartiles)",
         "caller ≤ 1.02 of bare and ≤ 1 µs a delta, process ≤ 1.05 (row 3, a collector beside: 1.03); a run ≤ 100 µs "
@@ -51,7 +51,7 @@ def text_stream(subjects: Sequence[str], *, deltas: int, rounds: int, processes:
     long: list[Step] = [("stream", {"mode": mode, "deltas": deltas, "rounds": rounds}) for mode in modes.values()]
     short: list[Step] = [("stream", {"mode": mode, "deltas": 1, "rounds": 4 * rounds}) for mode in modes.values()]
     for subject in subjects:
-        # How a process happens to lie in memory makes a microsecond's difference, so there are several.
+        # The memory layout of a process changes times by a microsecond, so several processes are measured.
         each = [found for _ in range(processes) if (found := measure(table, subject, *long, *short))]
         for place, mode in enumerate(modes if each else ()):
             bare, observed = (_pooled([found[place][side] for found in each]) for side in ("bare", "observed"))
@@ -84,7 +84,7 @@ def _pooled(samples: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]
 
 
 def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[int, str]]) -> Table:
-    """Row 2."""
+    """Table of row 2: a tool-heavy run."""
     table = Table(
         f"2. Tool-heavy run, results of 5.5 KB, {rounds} rounds of A-B-B-A; median (quartiles)",
         "JSONL alone, also with a collector beside (row 3): caller ≤ 1.03, process ≤ 1.05; four exporters: 1.05 and "
@@ -121,7 +121,7 @@ def tool_steps(subjects: Sequence[str], *, rounds: int, cases: Sequence[tuple[in
 
 
 def gaps(subjects: Sequence[str], *, deltas: int, rounds: int, paced: int, crowds: Sequence[str]) -> Table:
-    """Row 4."""
+    """Table of row 4: gaps between the events at the caller."""
     table = Table(
         f"4. Gap between events at the caller, {rounds} rounds of A-B-B-A; median (quartiles)",
         "p99 ≤ 1.1 and p99.9 ≤ 1.1 of bare; the caller's loop at most 0.1 ms later at p99",

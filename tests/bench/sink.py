@@ -1,4 +1,4 @@
-"""OTLP endpoint that accepts and discards all data, in a process of its own, so that its work is not measured."""
+"""OTLP endpoint that accepts and discards all data, in a separate process whose work is not measured."""
 
 from __future__ import annotations
 

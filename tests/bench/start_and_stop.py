@@ -1,4 +1,4 @@
-"""Rows 10 and 11: what it takes to import Sidestream, and to leave it behind."""
+"""Rows 10 and 11: time of the import and of the shutdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(time.perf_counter() - wall, time.process_time() - cpu, *[name for name in 
 
 
 def imports(*, rounds: int) -> Table:
-    """Row 10."""
+    """Table of row 10: the import."""
     progress("imports")
     table = Table(
         f"10. Import in a fresh interpreter, {rounds} rounds in turns; median (quartiles)",
@@ -85,7 +85,7 @@ else:
 
 
 def shutdown(*, rounds: int, timeout: float) -> Table:
-    """Row 11."""
+    """Table of row 11: the shutdown."""
     table = Table(
         f"11. Shutdown, close_timeout {timeout:g} s, {rounds} rounds; median (quartiles)",
         "≤ 250 ms where the log holds what was not delivered (50 ms with a collector beside), else "

@@ -13,12 +13,12 @@ from typing import Any
 from .sink import Sink
 
 NOBODY = "http://127.0.0.1:9"
-"""An end point where nothing listens."""
+"""URL of an endpoint where no server listens."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Observer of agents, as the benchmarks measure it."""
+    """One measured observer of agents."""
 
     describe: str
     attach: Callable[[Any], Any]
@@ -39,7 +39,7 @@ def bare(folder: Path) -> Subject:
 
 
 def pass_through(folder: Path) -> Subject:
-    """Capability with the same hooks as Sidestream's, which do nothing: the cost of a capability in pydantic-ai."""
+    """Capability with the hooks of Sidestream's that do nothing: the cost of a capability in pydantic-ai."""
     from sidestream.sources.pydantic_ai.attach import attach
 
     from .passing import PassThrough
@@ -55,7 +55,7 @@ def pass_through(folder: Path) -> Subject:
 
 
 def sidestream(folder: Path) -> Subject:
-    """All four exporters, and each gets through."""
+    """Sidestream with all four exporters, whose servers are available."""
     sink = Sink()
     return _sidecar(folder, [*_local(), f"otlp:{sink.url}", "prometheus:0"], close=sink.close)
 
@@ -65,13 +65,13 @@ def sidestream_jsonl(folder: Path) -> Subject:
 
 
 def sidestream_collect(folder: Path) -> Subject:
-    """Row 3: the log alone, and beside the program a collector that exports it."""
+    """Row 3: Sidestream with the JSONL exporter, and a collector process that exports the log."""
     sink = Sink()
     return _sidecar(folder, [f"collect:?otlp={sink.url}&prometheus=:0&linger=0&patience=0"], close=sink.close)
 
 
 def sidestream_hanging(folder: Path) -> Subject:
-    """All four, the collector down, and one exporter more, which never comes back from its first batch."""
+    """Sidestream with all four exporters, no OTLP server, and a fifth exporter whose first call never returns."""
     return _sidecar(folder, [*_local(), f"otlp:{NOBODY}", "prometheus:0", hanging_exporter()], waits=False)
 
 
@@ -116,7 +116,7 @@ def hanging_exporter() -> Any:
 
 
 def instrumentation(folder: Path) -> Subject:
-    """pydantic-ai's own spans, kept in memory."""
+    """pydantic-ai's Instrumentation, with spans in memory."""
     provider, exporter = _in_memory_provider()
     return _instrumented(provider, f"pydantic-ai {version('pydantic-ai-slim')}, spans in memory", exporter)
 
@@ -129,7 +129,7 @@ def openinference(folder: Path) -> Subject:
 
 
 def logfire(folder: Path) -> Subject:
-    """Configured to send nothing and to print nothing, its spans kept in memory."""
+    """Logfire, configured to send and print nothing, with spans in memory."""
     import logfire
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -147,7 +147,7 @@ def logfire(folder: Path) -> Subject:
 
 
 def langfuse(folder: Path) -> Subject:
-    """Its host is down."""
+    """Langfuse, whose host is unavailable."""
     from langfuse import Langfuse  # type: ignore[import-not-found,unused-ignore]
     from opentelemetry.trace import get_tracer_provider
 
@@ -194,7 +194,7 @@ def _instrumented(
 
 
 class _SpanBytes:
-    """About what the spans so far come to on the wire: their attributes as text. Those counted are let go."""
+    """Estimated bytes of the spans so far, from their attributes as text. Clears the counted spans."""
 
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter

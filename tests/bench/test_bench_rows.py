@@ -17,7 +17,7 @@ SUBJECT = ["sidestream-jsonl"]
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Measure subjects in the process of the test, which is faster; the times are of no interest here."""
+    """Measure subjects in the process of the test, which is faster. The tests ignore the times."""
 
     def measure(table: Table, subject: str, *steps: running.Step) -> list[dict[str, Any]]:
         folder = tmp_path / subject
@@ -38,7 +38,7 @@ ROWS: dict[str, Callable[[], Table]] = {
     "5": lambda: crowd.crowd(runs=2, seconds=0.02),
     "6": lambda: jsonl_write.jsonl_write(events=50, rounds=1),
 }
-"""Rows that need no process of their own. Rows 1, 7, 8, 10 and 11 take half a minute at their smallest."""
+"""Rows that need no separate process. Rows 1, 7, 8, 10 and 11 take half a minute at their smallest."""
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -1,4 +1,4 @@
-"""The process in which one subject is measured against bare pydantic-ai, in A-B-B-A rounds.
+"""Process that measures one subject and bare pydantic-ai in A-B-B-A rounds.
 
 python -m tests.bench.worker SUBJECT '[["stream", {"mode": "events", …}], …]'
 
@@ -33,7 +33,7 @@ STAGGER = 0.01
 
 
 def _abba(subject: Subject, rounds: int, measure: Callable[[bool], dict[str, float]]) -> dict[str, Samples]:
-    """`measure(observed)` in rounds of bare, observed, observed, bare, after one of each to warm up."""
+    """Call `measure(observed)` in rounds of bare, observed, observed, bare, after a warm-up of each."""
     samples: dict[str, Samples] = {"bare": {}, "observed": {}}
     for order in [(False, True), *[(False, True, True, False)] * rounds]:
         sums: dict[bool, dict[str, float]] = {False: {}, True: {}}
@@ -75,7 +75,7 @@ def stream(subject: Subject, *, deltas: int, rounds: int, mode: str) -> dict[str
 
 
 def tools(subject: Subject, *, steps: int, rounds: int, result: Any) -> dict[str, Any]:
-    """Seconds of one tool-heavy run, and the bytes exported of one."""
+    """Seconds and exported bytes of one tool-heavy run."""
     agents = {False: tool_agent(steps, result), True: subject.attach(tool_agent(steps, result))}
     before = subject.exported_bytes()
     samples: dict[str, Any] = _cost(subject, rounds, agents, run_tools)
@@ -86,13 +86,13 @@ def tools(subject: Subject, *, steps: int, rounds: int, result: Any) -> dict[str
 
 
 def memory(subject: Subject, *, steps: int, result: Any) -> dict[str, Any]:
-    """Bytes that Python objects took at most in one tool-heavy run, above what they took before."""
+    """Peak bytes of Python objects in one tool-heavy run, above the level before."""
     subject.switch(True)
     asyncio.run(run_tools(subject.attach(tool_agent(3, result))))
     subject.settle()
     agent = subject.attach(tool_agent(steps, result))
     gc.collect()
-    # Not the process's resident memory, whose peak is that of importing pydantic-ai.
+    # Resident memory would peak during the import of pydantic-ai.
     tracemalloc.start()
     asyncio.run(run_tools(agent))
     subject.settle()
@@ -102,7 +102,7 @@ def memory(subject: Subject, *, steps: int, result: Any) -> dict[str, Any]:
 
 
 def gaps(subject: Subject, *, deltas: int, rounds: int, runs: int, pause: float | None) -> dict[str, Any]:
-    """Percentiles of the gaps between events at the caller, and of how late the caller's loop wakes, in seconds."""
+    """Percentiles in seconds of the gaps between events at the caller, and of the delay of the caller's event loop."""
     agents = {False: text_agent(deltas, pause=pause), True: subject.attach(text_agent(deltas, pause=pause))}
 
     def measure(observed: bool) -> dict[str, float]:
@@ -120,7 +120,7 @@ def gaps(subject: Subject, *, deltas: int, rounds: int, runs: int, pause: float 
 
 
 def crowd(subject: Subject, *, runs: int) -> dict[str, Any]:
-    """Peak memory of many runs at once, and what became of their events."""
+    """Peak memory of many concurrent runs, and the counts of their events."""
     return run_crowd(subject.sidecar, subject.attach, subject.settle, runs=runs)
 
 

@@ -1,1 +1,1 @@
-"""Changes of the source that tests have to notice: see `python -m tests.mutation --help`."""
+"""Mutation testing: see `python -m tests.mutation --help`."""

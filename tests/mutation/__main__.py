@@ -37,13 +37,13 @@ ROOMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["tests/exporters/jsonl", "tests/log/test_log_repair.py", "tests/log/test_any_life_of_a_log.py"],
     ),
 }
-"""By name: the sources that are changed, and the tests that have to notice."""
+"""Mutated sources and their tests, by name."""
 UNNOTICEABLE = "core/ReplaceBinaryOperator_BitOr"
-"""Mostly `str | None` in an annotation, which is not evaluated."""
+"""Excluded operator, which mostly changes `str | None` in annotations that are never evaluated."""
 
 
 def changes(sources: Sequence[str], session: Path) -> list[WorkItem]:
-    """Every change that Cosmic Ray knows of `sources`, but for those of annotations."""
+    """All changes of `sources` that Cosmic Ray offers, except changes of annotations."""
     files = [file for source in map(Path, sources) for file in ([source] if source.is_file() else source.rglob("*.py"))]
     with use_db(str(session)) as database:
         init(sorted(files), database, {})
@@ -53,7 +53,7 @@ def changes(sources: Sequence[str], session: Path) -> list[WorkItem]:
 
 
 def interpreter(folder: Path, python: str) -> str:
-    """Interpreter with the packages of `python`, which imports the copy in `folder` rather than the checkout."""
+    """Interpreter with the packages of `python` that imports the copy in `folder` instead of the checkout."""
     environment = folder / ".venv"
     venv.EnvBuilder(symlinks=os.name != "nt").create(environment)
     bin_name = "Scripts" if os.name == "nt" else "bin"
@@ -69,7 +69,7 @@ def interpreter(folder: Path, python: str) -> str:
 
 
 class Judges:
-    """The tests of a room that execute a line of its sources, by coverage of one run of them."""
+    """Tests of one group of sources, by executed line, from the coverage of one run."""
 
     def __init__(self, python: str, tests: Sequence[str]) -> None:
         self.command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist"]
@@ -90,7 +90,7 @@ class Judges:
         self.lines.read()
 
     def of(self, file: Path, lines: range) -> list[str]:
-        """Ids of the tests that execute one of `lines`; all tests where none does, or where importing executes them."""
+        """Ids of the tests that execute one of `lines`; all tests if no test or the import executes them."""
         contexts = self.lines.contexts_by_lineno(str(file.resolve()))
         found = {context for line in lines for context in contexts.get(line, ())}
         return self.tests if not found or "" in found else sorted({context.rpartition("|")[0] for context in found})
@@ -102,7 +102,7 @@ class Judges:
 
 
 def try_room(name: str, mutants: int, seed: int, python: str, timeout: float) -> list[str]:
-    """Prints a sign for each change; the diffs of those that survived."""
+    """Prints a sign for each change, and the diffs of the survivors."""
     sources, tests = ROOMS[name]
     judges = Judges(python, tests)
     with tempfile.TemporaryDirectory() as there:
@@ -138,7 +138,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy_checkout(Path(folder))
         os.chdir(folder)
-        # A change of the same size in the same second would not be compiled anew.
+        # A cached bytecode file of the same size and second would be reused for the next change.
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         python = interpreter(Path(folder), python)
         for room in rooms:

@@ -1,1 +1,1 @@
-"""A long run that watches what a process holds: see `python -m tests.soak --help`."""
+"""Soak test of memory, threads and descriptors: see `python -m tests.soak --help`."""

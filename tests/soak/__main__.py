@@ -27,13 +27,13 @@ from sidestream_exporters import ConsoleExporter, JSONLExporter, OTLPExporter, P
 from tests.support.abandoned_runs import abandon, two_pieces
 from tests.support.otlp_receiver import Received, http_receiver
 
-LOOKS = 10
+MEASUREMENTS = 10
 BLOCKS_PER_RUN = 0.5
-"""Growth of the interpreter's memory that is allowed: a leak of one object in a run is more."""
+"""Allowed growth of the interpreter's memory; a leak of one object per run exceeds it."""
 
 
-class Held(NamedTuple):
-    """Memory of the process at one time."""
+class ResourceUse(NamedTuple):
+    """Memory, threads and descriptors of the process at one time."""
 
     runs: int
     blocks: int
@@ -42,14 +42,14 @@ class Held(NamedTuple):
     descriptors: int
 
 
-def look(runs: int) -> Held:
+def measure(runs: int) -> ResourceUse:
     gc.collect()
     megabytes, descriptors = 0.0, 0
     if os.path.isdir("/proc/self"):
         with open("/proc/self/statm") as file:
             megabytes = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
         descriptors = len(os.listdir("/proc/self/fd"))
-    held = Held(runs, sys.getallocatedblocks(), megabytes, threading.active_count(), descriptors)
+    held = ResourceUse(runs, sys.getallocatedblocks(), megabytes, threading.active_count(), descriptors)
     print(
         f"{held.runs:>9,} runs {held.blocks:>10,} blocks {held.megabytes:>8.1f} MB"
         f" {held.threads:>4} threads {held.descriptors:>4} descriptors",
@@ -70,22 +70,24 @@ def five_runs(agent: Agent[None, str]) -> None:
     asyncio.run(complete())
 
 
-def soak(agent: Agent[None, str], sidecar: Sidecar, collector: Received, runs: float, seconds: float) -> list[Held]:
-    begun, done, looks = time.monotonic(), 0, list[Held]()
+def soak(
+    agent: Agent[None, str], sidecar: Sidecar, collector: Received, runs: float, seconds: float
+) -> list[ResourceUse]:
+    begun, done, looks = time.monotonic(), 0, list[ResourceUse]()
     while True:
         gone = max((time.monotonic() - begun) / seconds, done / runs)
-        if gone >= len(looks) / LOOKS and done:
+        if gone >= len(looks) / MEASUREMENTS and done:
             sidecar.flush(30)
             for kept in (collector.requests, collector.headers, collector.bodies):
                 kept.clear()
-            looks.append(look(done))
+            looks.append(measure(done))
         if gone >= 1:
             return looks
         five_runs(agent)
         done += 5
 
 
-def wrongs(looks: list[Held], sidecar: Sidecar) -> list[str]:
+def wrongs(looks: list[ResourceUse], sidecar: Sidecar) -> list[str]:
     """Violated expectations, one line each."""
     first, last = looks[len(looks) // 2], looks[-1]
     found = []
@@ -126,7 +128,7 @@ def main() -> int:
 
 
 class Nowhere(io.StringIO):
-    """A console that keeps nothing."""
+    """Text stream that discards all output."""
 
     def write(self, text: str) -> int:
         return len(text)

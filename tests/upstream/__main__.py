@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 HERE = Path(__file__).parent
 TRIES = 3
-"""Runs of a test alone, each way, that tell chance from difference."""
+"""Number of repetitions of a single test, each bare and observed, that separate chance from a difference."""
 
 
 def outcomes(report: Path) -> dict[str, str]:
@@ -34,7 +34,7 @@ def outcomes(report: Path) -> dict[str, str]:
 
 
 def run(checkout: Path, python: str, arguments: Sequence[str], *, observed: bool, show: bool = True) -> dict[str, str]:
-    """Outcomes of the suite, or of what `arguments` select of it."""
+    """Outcomes of the tests that `arguments` select; of all tests if empty."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
@@ -64,7 +64,7 @@ def node_id(name: str) -> str:
 
 
 def is_different(checkout: Path, python: str, name: str) -> bool:
-    """Whether `name`, alone, never ends the same way bare and observed."""
+    """Whether the test `name`, run alone, never has the same outcome bare and observed."""
     told = [
         {run(checkout, python, [node_id(name)], observed=observed, show=False).get(name) for _ in range(TRIES)}
         for observed in (False, True)

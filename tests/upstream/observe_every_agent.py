@@ -1,4 +1,4 @@
-"""pytest plugin: every agent of the process is observed, content and spans included; nothing is kept of it."""
+"""pytest plugin that observes every agent of the process, content and spans included, and discards the events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sidestream.events import StreamEvent
 
 
 class Counting(Exporter):
-    """Counts events, as proof that runs were observed."""
+    """Exporter that counts events, as proof that runs were observed."""
 
     name = "counting"
     spans = True
@@ -24,7 +24,7 @@ class Counting(Exporter):
 
 
 class Observation:
-    """The sidecar of a test process, and what it came to."""
+    """Sidecar of a test process, and its final counts."""
 
     def __init__(self) -> None:
         self.exporter = Counting()
@@ -39,7 +39,7 @@ class Observation:
         self.sidecar.trouble = trouble  # type: ignore[method-assign]
 
     def summary(self) -> str:
-        """One line for the end of the process."""
+        """Report of one line for the end of the process."""
         self.sidecar.flush()
         stats = self.sidecar.stats()
         dropped = sum(stats.exporters["counting"].dropped.values())
