@@ -3,7 +3,7 @@
     python -m tests.soak [--runs 10000] [--seconds 60]
 
 Ends at whichever comes first; 0 is without limit (`--runs 0 --seconds 3600` is an hour). Memory, threads and
-descriptors are looked at ten times. Exits with 1 where they are not flat in the second half.
+descriptors are measured ten times. Exits with 1 if they are not flat in the second half.
 """
 
 from __future__ import annotations
@@ -73,23 +73,23 @@ def five_runs(agent: Agent[None, str]) -> None:
 def soak(
     agent: Agent[None, str], sidecar: Sidecar, collector: Received, runs: float, seconds: float
 ) -> list[ResourceUse]:
-    begun, done, looks = time.monotonic(), 0, list[ResourceUse]()
+    begun, done, measured = time.monotonic(), 0, list[ResourceUse]()
     while True:
         gone = max((time.monotonic() - begun) / seconds, done / runs)
-        if gone >= len(looks) / MEASUREMENTS and done:
+        if gone >= len(measured) / MEASUREMENTS and done:
             sidecar.flush(30)
             for kept in (collector.requests, collector.headers, collector.bodies):
                 kept.clear()
-            looks.append(measure(done))
+            measured.append(measure(done))
         if gone >= 1:
-            return looks
+            return measured
         five_runs(agent)
         done += 5
 
 
-def wrongs(looks: list[ResourceUse], sidecar: Sidecar) -> list[str]:
+def wrongs(measured: list[ResourceUse], sidecar: Sidecar) -> list[str]:
     """Violated expectations, one line each."""
-    first, last = looks[len(looks) // 2], looks[-1]
+    first, last = measured[len(measured) // 2], measured[-1]
     found = []
     growth = (last.blocks - first.blocks) / max(1, last.runs - first.runs)
     if growth > BLOCKS_PER_RUN:
@@ -121,8 +121,8 @@ def main() -> int:
             PrometheusExporter(0),
         ) as sidecar:
             agent = sidecar.observe(Agent(two_pieces(), name="soaked"))
-            looks = soak(agent, sidecar, collector, asked.runs or math.inf, asked.seconds or math.inf)
-            found = wrongs(looks, sidecar)
+            measured = soak(agent, sidecar, collector, asked.runs or math.inf, asked.seconds or math.inf)
+            found = wrongs(measured, sidecar)
     print("\n".join(found) or "flat")
     return 1 if found else 0
 
