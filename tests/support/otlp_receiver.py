@@ -78,35 +78,26 @@ class Received:
     @property
     def spans(self) -> list[Any]:
         """Spans of all accepted requests."""
-        with self.lock:
-            return [
-                span
-                for request in self.requests
-                for resource in getattr(request, "resource_spans", ())
-                for scope in resource.scope_spans
-                for span in scope.spans
-            ]
+        return self._items("spans", "spans")
 
     @property
     def metrics(self) -> list[Any]:
-        with self.lock:
-            return [
-                metric
-                for request in self.requests
-                for resource in getattr(request, "resource_metrics", ())
-                for scope in resource.scope_metrics
-                for metric in scope.metrics
-            ]
+        """Metrics of all accepted requests."""
+        return self._items("metrics", "metrics")
 
     @property
     def log_records(self) -> list[Any]:
+        """Log records of all accepted requests."""
+        return self._items("logs", "log_records")
+
+    def _items(self, signal: str, items: str) -> list[Any]:
         with self.lock:
             return [
-                record
+                item
                 for request in self.requests
-                for resource in getattr(request, "resource_logs", ())
-                for scope in resource.scope_logs
-                for record in scope.log_records
+                for resource in getattr(request, f"resource_{signal}", ())
+                for scope in getattr(resource, f"scope_{signal}")
+                for item in getattr(scope, items)
             ]
 
     def named(self, name: str) -> Any:
