@@ -86,6 +86,7 @@ def paths(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 FILTERS: list[dict[str, Any]] = [
     {},
     {"agents": ["supp*"]},
+    {"agents": ["*up*or*"]},
     {"agents": ["it's", "digger"]},
     {"models": ["o?"]},
     {"tools": ["dig[*]*"]},
