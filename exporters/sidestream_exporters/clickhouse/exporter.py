@@ -44,6 +44,7 @@ class ClickHouseExporter(Exporter):
 
     name = "clickhouse"
     threaded = True
+    batch = 4096  # an insert of 256 rows costs the server half as much as one of 4,096
 
     def __init__(
         self,

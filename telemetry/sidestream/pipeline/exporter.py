@@ -49,6 +49,10 @@ class Exporter(Protocol):
     interval: float = 0.1
     """Seconds to collect events before a batch is delivered. The end of a run is delivered at once."""
 
+    batch: int = 256
+    """Maximum number of events per call when a log is forwarded (`replay`, `collect`). Larger for a sink whose requests
+    are expensive, however few events they carry."""
+
     durable: bool = False
     """Whether exported events can be replayed later. Once every durable exporter has written all its events, a
     closing program does not wait for the outage of another exporter."""

@@ -9,11 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidestream.events import encode_line
-from sidestream.log import Problem
+from sidestream.log import Problem, reader
 from sidestream.log.forwarding.follow import Follower, Position
 from tests.support.forwarded_logs import ids, run_of, write
 
@@ -111,6 +112,31 @@ def test_a_batch_counts_as_taken_once_the_next_is_asked_for(tmp_path: Path) -> N
     first = Follower(tmp_path)
     next(first.poll())
     assert read(Follower(tmp_path, positions=first.positions)) == ids(run_of("a"))
+
+
+def test_a_larger_batch_holds_several_blocks_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 500)
+    events = [event for run in "abcd" for event in run_of(run)]
+    write(tmp_path / "1.jsonl", events)
+    write(tmp_path / "2.jsonl", run_of("e"))
+    follower = Follower(tmp_path, batch=10)
+    batches = [ids(batch.events) for batch in follower.poll()]
+    assert [each for batch in batches for each in batch] == ids(events) + ids(run_of("e"))
+    assert all(len(batch) >= 10 for batch in batches[:-2])
+    assert read(Follower(tmp_path, positions=follower.positions)) == []
+
+
+def test_no_event_of_a_larger_batch_counts_before_the_next_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 500)
+    events = [event for run in "abcd" for event in run_of(run)]
+    write(tmp_path / "1.jsonl", events)
+    follower = Follower(tmp_path, batch=10)
+    polled = follower.poll()
+    first = ids(next(polled).events)
+    next(polled)
+    assert read(Follower(tmp_path, positions=follower.positions)) == ids(events)[len(first) :]
 
 
 def test_from_the_end_only_what_is_new_counts(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class _Pipe(threading.Thread):
         self.exporter = exporter
         self.checkpoint = checkpoint
         self._stop_event = stop
-        self.follower = follower = Follower(paths, on_problem=log_problem)
+        self.follower = follower = Follower(paths, batch=exporter.batch, on_problem=log_problem)
         self.delivery = Delivery(exporter, stop=stop, on_wait=self._warn_unavailable)
         self.forwarder = Forwarder(follower, self.delivery, spec=spec, checkpoint=checkpoint)
 

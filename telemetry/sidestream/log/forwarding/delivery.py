@@ -18,9 +18,6 @@ from sidestream.pipeline.exporter import Exporter
 from sidestream.recording.content import apply_policy
 from sidestream.stats import ExporterStats
 
-BATCH = 256
-"""Events per call of `export`."""
-
 
 class Delivery:
     """Delivery of events to one exporter, with retries.
@@ -75,8 +72,8 @@ class Delivery:
         exporter = self.exporter
         wanted = [event for event in events if event.event_type not in exporter.skip]
         self._pending = len(wanted)
-        for first in range(0, len(wanted), BATCH):
-            batch = [apply_policy(event, exporter.content, None) for event in wanted[first : first + BATCH]]
+        for first in range(0, len(wanted), exporter.batch):
+            batch = [apply_policy(event, exporter.content, None) for event in wanted[first : first + exporter.batch]]
             if not self._retry(lambda batch=batch: self._export(batch)):  # type: ignore[misc]
                 return False
         return True

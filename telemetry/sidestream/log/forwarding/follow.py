@@ -54,6 +54,7 @@ class Follower:
         positions: start position by file; other files are read from their beginning.
         types: event types to return; None for all.
         from_end: skip what is in the log now. Files that appear later are read whole.
+        batch: minimum number of events per batch, except for the last of a file.
         on_problem: called for each unreadable line. An incomplete last line is waited for, not reported.
     """
 
@@ -64,8 +65,10 @@ class Follower:
         positions: Mapping[str, Position] | None = None,
         types: Collection[str] | None = None,
         from_end: bool = False,
+        batch: int = 1,
         on_problem: OnProblem | None = None,
     ) -> None:
+        self._batch = batch
         self._paths = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
         self.positions: dict[str, Position] = dict(positions or {})
         """Position by file. A batch counts as taken when the next batch is requested."""
@@ -81,12 +84,19 @@ class Follower:
     def poll(self) -> Iterator[Batch]:
         """New events since the last call, file by file in order of their names, which is the order of time."""
         for file, position, blocks in self._files():
-            for block in blocks:
-                events = decode_block(block, self._decoder, file, self._report)
-                wanted = [event for event in events if not isinstance(event, Skipped)]
-                if wanted:
-                    yield Batch(file, wanted, block.end)
-                _advance(position, block)
+            wanted: list[Any] = []
+            last: Block | None = None
+            for last in blocks:
+                events = decode_block(last, self._decoder, file, self._report)
+                wanted += [event for event in events if not isinstance(event, Skipped)]
+                if len(wanted) >= self._batch:
+                    yield Batch(file, wanted, last.end)
+                    wanted = []
+                if not wanted:
+                    _advance(position, last)
+            if last is not None and wanted:
+                yield Batch(file, wanted, last.end)
+                _advance(position, last)
 
     def behind_bytes(self) -> int:
         """Bytes of uncompressed files that were not yet taken at the last poll. Callable from any thread."""

@@ -138,7 +138,7 @@ def replay(
         else Delivery(exporter, stop=stop, patience=plan.patience, backoff=plan.backoff, on_wait=on_wait)
     )
     checkpoint = None if plan.resume is None or plan.dry_run else Checkpoint(plan.resume, State)
-    follower = Follower(paths, on_problem=on_problem)
+    follower = Follower(paths, batch=exporter.batch, on_problem=on_problem)
     forwarder = Forwarder(follower, delivery, spec=spec, checkpoint=checkpoint, choose=_chooser(wanted, missing))
     try:
         complete = _forward_all(forwarder, files, plan.speed, stop, on_progress, on_problem)
