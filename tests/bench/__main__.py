@@ -4,6 +4,7 @@ python -m tests.bench [--full] [--rows 1,2,events,4,5,6,7,8,10,11] [--subjects s
 
 Without --full it takes two to three minutes and measures Sidestream and pydantic-ai's own instrumentation. With it, it
 takes far longer, and every other subject in a virtual environment of its own (made once, under bench/ in this one).
+Row `size` runs only if named: a log of 100,000 events, with --full of ten million (an hour, and 6 GB of disk).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
     from .jsonl_write import jsonl_write
     from .log_read import log_read
     from .log_replay import log_replay
+    from .log_size import log_size
     from .running import gaps, text_stream, tool_steps
     from .start_and_stop import imports, shutdown
 
@@ -46,6 +48,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
             "6": lambda: jsonl_write(events=100_000, rounds=9),
             "7": lambda: log_read(events=1_000_000, rounds=5),
             "8": lambda: log_replay(events=1_000_000),
+            "size": lambda: log_size(events=10_000_000),
             "10": lambda: imports(rounds=9),
             "11": lambda: shutdown(rounds=5, timeout=2.0),
         }
@@ -58,6 +61,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
         "6": lambda: jsonl_write(events=20_000, rounds=5),
         "7": lambda: log_read(events=200_000, rounds=2),
         "8": lambda: log_replay(events=50_000),
+        "size": lambda: log_size(events=100_000),
         "10": lambda: imports(rounds=2),
         "11": lambda: shutdown(rounds=1, timeout=0.5),
     }
