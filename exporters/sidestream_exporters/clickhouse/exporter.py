@@ -19,6 +19,9 @@ from sidestream.recording.content import NONE, ContentPolicy, apply_policy
 INSERT_BYTES = 16 * 1024 * 1024
 """Bytes of rows after which an insert is sent."""
 
+FEW_ROWS = 1_000
+"""Inserts of fewer rows are gathered by the server with those of other hosts: a part for each would be too many parts."""
+
 
 class ClickHouseExporter(Exporter):
     """Inserts events into ClickHouse, over its HTTP interface.
@@ -127,6 +130,7 @@ class ClickHouseExporter(Exporter):
                     column_names=_COLUMNS,
                     insert_block=b"\n".join(rows),
                     fmt="JSONEachRow",
+                    settings={"async_insert": 1, "wait_for_async_insert": 1} if len(rows) < FEW_ROWS else None,
                 )
         except ExporterUnavailable as error:
             # Part of the batch may be inserted already; its rows count once when the batch is sent again.
