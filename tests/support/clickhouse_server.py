@@ -27,10 +27,11 @@ from tests.support.paths import ROOT
 
 
 class ClickHouseServer:
-    """Running engine with an HTTP interface."""
+    """Running engine with an HTTP interface, in process `pid`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
         self.port = port
+        self.pid = pid
 
     def address(self, database: str = "default") -> str:
         return f"clickhouse://127.0.0.1:{self.port}/{database}"
@@ -51,7 +52,7 @@ def clickhouse() -> Iterator[ClickHouseServer]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield ClickHouseServer(int(process.stdout.readline()))
+            yield ClickHouseServer(int(process.stdout.readline()), process.pid)
         finally:
             process.stdin.close()  # the process ends when its stdin is closed
             process.wait(30)
