@@ -20,7 +20,7 @@ INSERT_BYTES = 16 * 1024 * 1024
 """Bytes of rows after which an insert is sent."""
 
 FEW_ROWS = 1_000
-"""Inserts of fewer rows are gathered by the server with those of other hosts: a part for each would be too many parts."""
+"""Inserts of fewer rows are gathered by the server with those of other hosts, so that not each makes a part."""
 
 
 class ClickHouseExporter(Exporter):
