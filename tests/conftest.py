@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -20,9 +22,24 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marks of the lines of docs/survives.md: `pytest -k scenario_09` runs the tests of line 9."""
+    """Registers the marks of the lines of docs/survives.md: `pytest -k scenario_09` runs the tests of line 9.
+
+    Ctrl-C works in programs that tests start, even if pytest runs in the background of a shell, which ignores SIGINT.
+    """
     for number in range(1, 33):
         config.addinivalue_line("markers", f"scenario_{number:02}: proof of line {number} of docs/survives.md")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: programs would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Exempts everything imported so far from garbage collection.
+
+    All test modules together hold a million objects. Each `gc.collect()` of a test, and each scan for agents by
+    `install()`, would visit all of them.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
