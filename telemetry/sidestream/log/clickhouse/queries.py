@@ -19,6 +19,8 @@ NUMBER_COLUMNS = {
 }
 """Column for each sort order."""
 
+_UNENDED = {"lost", "running"}
+
 RUN = """
 SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, ifNull(begun, began) AS started_at,
     max(agent_name) AS agent, max(parent_run_id) AS parent, max(conversation_id) AS conversation,
@@ -32,6 +34,31 @@ GROUP BY run_id
 """Subquery with one row for each run, correct before and after merges. Aliases differ from column names where a
 condition reads both.
 """
+
+
+CALLED = """
+SELECT run_id FROM {runs} GROUP BY run_id
+HAVING %(name)s != '' AND (startsWith(lowerUTF8(run_id), %(name)s) OR endsWith(lowerUTF8(run_id), %(name)s)
+    OR max(trace_id) = %(name)s)
+ORDER BY run_id
+FORMAT JSONCompactEachRow
+"""
+"""Runs of the trace `name`, and runs whose id begins or ends with `name`, which is in lower case."""
+
+NAMES = """
+SELECT (SELECT groupUniqArray(agent_name) FROM {runs}),
+    arrayConcat((SELECT arrayFilter(name -> name != 'unknown', groupUniqArrayArray(models)) FROM {runs}), (
+        SELECT groupUniqArrayArray(if(notEmpty(answered), answered, asked)) FROM (
+            SELECT groupUniqArrayIf(model, event_type = 'llm_start') AS asked,
+                groupUniqArrayIf(model, event_type = 'llm_end' AND model != '') AS answered
+            FROM (SELECT run_id, event_type, JSONExtractString(numbers, 'data', 'model') AS model FROM {events})
+            WHERE run_id IN (SELECT run_id FROM {runs} WHERE has(models, 'unknown')) GROUP BY run_id
+        )
+    )),
+    (SELECT groupUniqArrayArray(tools) FROM {runs})
+FORMAT JSONCompactEachRow
+"""
+"""Names of agents, models and tools. A run whose request announced no model has the models of its answers."""
 
 
 class Conditions:
@@ -56,7 +83,8 @@ class Conditions:
 def taken_by(where: Filter | None, events: str) -> Conditions:
     """Conditions on rows of `RUN` that every run matching `where` fulfils; of the ended runs, no other run does.
 
-    `events` is the table of events. Cost, duration and outcome of a run without an end are left for `Filter.matches`.
+    `events` is the table of events. Runs without an end are not tested for cost, duration, `lost` and `running`:
+    see `needs_events`.
     """
     found = Conditions()
     if where is None:
@@ -70,8 +98,13 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
     if where.conversations:
         found.add("match(conversation, %(pattern)s)", pattern=pattern(where.conversations))
     if where.models:
+        answered = (
+            f"SELECT run_id FROM {events} WHERE event_type = 'llm_end' "
+            f"AND match(JSONExtractString(numbers, 'data', 'model'), %(pattern)s)"
+        )
         found.add(
-            "arrayExists(name -> match(name, %(pattern)s), all_models) OR has(all_models, 'unknown')",
+            "arrayExists(name -> match(name, %(pattern)s), all_models) "
+            f"OR (has(all_models, 'unknown') AND run_id IN ({answered}))",
             pattern=pattern(where.models),
         )
     if where.tools:
@@ -82,7 +115,8 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
         else:
             found.add("JSONExtractString(all_tags, %(name)s) = %(value)s", name=name, value=value)
     if where.outcomes:
-        found.add("ended_as = '' OR ended_as IN %(outcomes)s", outcomes=tuple(where.outcomes))
+        unended = "ended_as = '' OR " if _UNENDED.intersection(where.outcomes) else ""
+        found.add(f"{unended}ended_as IN %(outcomes)s", outcomes=tuple(where.outcomes))
     if where.min_cost is not None:
         found.add("ended_as = '' OR cost_usd >= %(cost)s", cost=where.min_cost)
     if where.slower is not None:
@@ -122,6 +156,20 @@ def scored(test: ScoreTest, events: str) -> tuple[str, dict[str, Any]]:
     )
     values = {"name": test.name, "number": test.number, "label": test.label}
     return condition, {name: value for name, value in values.items() if value is not None}
+
+
+def needs_events(where: Filter | None, order: Order) -> bool:
+    """Whether `where` or `order` needs figures of runs without an end, which only their events have."""
+    return order.by in ("duration", "cost", "tokens") or (
+        where is not None
+        and (where.min_cost is not None or where.slower is not None or bool(_UNENDED.intersection(where.outcomes)))
+    )
+
+
+def sort_key(order: Order) -> str:
+    """Expression over rows of `RUN` for the number that `order` sorts by."""
+    column = NUMBER_COLUMNS[order.by]
+    return f"toUnixTimestamp64Micro({column}) / 1000000" if order.by == "started" else f"toFloat64({column})"
 
 
 def in_order(order: Order) -> str:

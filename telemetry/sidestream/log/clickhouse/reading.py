@@ -17,19 +17,19 @@ from sidestream.log.index.decoder import event_decoder
 from sidestream.log.index.parts import Facts, Gatherer, RunPart
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
-from sidestream.log.runs.naming import called
-from sidestream.log.runs.overview import RunNames, RunsOverTime, names, over_time
+from sidestream.log.runs.overview import RunNames, RunsOverTime, over_time
 from sidestream.log.runs.summary import RunSummary, summary_of
 from sidestream.log.runs.tree import Located
 from sidestream.log.sequence import Ranges
 from sidestream.log.store import ConversationRuns, RunPage, Stretch
 
-from .queries import RUN, in_order, taken_by
+from .queries import CALLED, NAMES, RUN, in_order, needs_events, sort_key, taken_by
 
 SILENCE_SECONDS = 900.0
 """Seconds without an event after which a run without an end counts as lost: its process cannot be checked from here."""
 
 _IDS = 500  # runs per query
+_ROWS = "FORMAT JSONCompactEachRow"
 _LINE = "if(content = '', numbers, content)"
 
 
@@ -64,7 +64,8 @@ class ClickHouseLog:
         self._address = Address.parse(address)
         self._name = str(self._address)
         self._events = f"{self._address.database}.{EVENTS}"
-        self._run = RUN.format(runs=f"{self._address.database}.{RUNS}")
+        self._runs = f"{self._address.database}.{RUNS}"
+        self._run = RUN.format(runs=self._runs)
 
     def summaries(
         self, where: Filter | None = None, *, facts: bool = False, on_problem: OnProblem | None = None
@@ -75,7 +76,7 @@ class ClickHouseLog:
             while True:
                 sql = (
                     f"SELECT run_id FROM ({self._run}) WHERE {taken} AND run_id > %(after)s ORDER BY run_id "
-                    f"LIMIT {_IDS} FORMAT JSONCompactEachRow"
+                    f"LIMIT {_IDS} {_ROWS}"
                 )
                 ids = [row[0] for row in _rows(ask(sql, {**taken.values, "after": last}))]
                 for run, part in self._summarized(ask, ids):
@@ -89,22 +90,30 @@ class ClickHouseLog:
         self, where: Filter | None, order: Order, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
     ) -> RunPage:
         taken = taken_by(where, self._events)
+        read_unended = needs_events(where, order)
+        key = sort_key(order)
         with self._connected() as ask:
-            # Cost and duration of a run without an end can only be computed from its events, so read all such runs.
-            going = f"SELECT run_id FROM ({self._run}) WHERE {taken} AND ended_as = '' FORMAT JSONCompactEachRow"
-            ended = (
-                f"SELECT run_id, count() OVER () FROM ({self._run}) WHERE {taken} AND ended_as != '' "
-                f"{in_order(order)} LIMIT {offset + max(limit, 1)} FORMAT JSONCompactEachRow"
+            among = f"FROM ({self._run}) WHERE {taken}"
+            chosen = f"{among} AND ended_as != ''" if read_unended else among
+            first = _rows(
+                ask(
+                    f"SELECT run_id, {key}, count() OVER () {chosen} {in_order(order)} "
+                    f"LIMIT {offset + max(limit, 1)} {_ROWS}",
+                    taken.values,
+                )
             )
-            first = _rows(ask(ended, taken.values))
-            ids = [row[0] for row in _rows(ask(going, taken.values))]
-            some = [run for run, _ in self._summarized(ask, ids) if where is None or where.matches(run)]
-            total = len(some) + (int(first[0][1]) if first else 0)
-            if some:  # unended runs may sort anywhere among the ended
-                some += [run for run, _ in self._summarized(ask, [row[0] for row in first])]
-                return RunPage(runs=order.sorted(some)[offset : offset + limit], total=total)
-            here = [run for run, _ in self._summarized(ask, [row[0] for row in first[offset : offset + limit]])]
-        return RunPage(runs=order.sorted(here), total=total)
+            total = int(first[0][2]) if first else 0
+            places = [(order.place(value, run_id), run_id) for run_id, value, _ in first]
+            unended: dict[str, RunSummary] = {}
+            if read_unended:  # such runs may sort anywhere among the ended ones
+                ids = [row[0] for row in _rows(ask(f"SELECT run_id {among} AND ended_as = '' {_ROWS}", taken.values))]
+                found = [run for run, _ in self._summarized(ask, ids) if where is None or where.matches(run)]
+                unended = {run.run_id: run for run in found}
+                total += len(unended)
+                places = sorted([*places, *((order.key(run), run.run_id) for run in found)])
+            ids = [run_id for _, run_id in places[offset : offset + limit]]
+            ended = {run.run_id: run for run, _ in self._summarized(ask, [each for each in ids if each not in unended])}
+        return RunPage(runs=[ended.get(run_id) or unended[run_id] for run_id in ids], total=total)
 
     def conversations(
         self, where: Filter | None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
@@ -121,13 +130,13 @@ class ClickHouseLog:
             f"GROUP BY conversation"
         )
         with self._connected() as ask:
-            (total,) = _rows(ask(f"SELECT count() FROM ({every}) FORMAT JSONCompactEachRow", values))
-            page = f"ORDER BY latest DESC, conversation DESC LIMIT {limit} OFFSET {offset} FORMAT JSONCompactEachRow"
+            (total,) = _rows(ask(f"SELECT count() FROM ({every}) {_ROWS}", values))
+            page = f"ORDER BY latest DESC, conversation DESC LIMIT {limit} OFFSET {offset} {_ROWS}"
             ids = [row[0] for row in _rows(ask(f"SELECT conversation FROM ({every}) {page}", values))]
             its = f"SELECT run_id FROM ({self._run}) WHERE parent = '' AND conversation IN %(ids)s"
             members = (
                 f"SELECT DISTINCT run_id FROM {self._address.database}.{RUNS} WHERE run_id IN ({its}) "
-                f"OR root_run_id IN ({its}) FORMAT JSONCompactEachRow"
+                f"OR root_run_id IN ({its}) {_ROWS}"
             )
             run_ids = [row[0] for row in _rows(ask(members, {"ids": ids}))] if ids else []
             runs = [run for run, _ in self._summarized(ask, sorted(run_ids))]
@@ -138,26 +147,31 @@ class ClickHouseLog:
         return over_time(found, bins, with_sub_agents=where is not None and where.outermost)
 
     def names(self) -> RunNames:
-        return names(run for run, _ in self.summaries())
+        with self._connected() as ask:
+            ((agents, models, tools),) = _rows(ask(NAMES.format(runs=self._runs, events=self._events), {}))
+        return RunNames(agents=[], models=[], tools=[]).and_of(agents=agents, models=models, tools=tools)
 
     def called(self, name: str) -> list[RunSummary]:
-        exact = [run for run in self.tree(name) if run.run_id == name]
-        return exact or called(name, (run for run, _ in self.summaries()))
+        if exact := [run for run in self.tree(name) if run.run_id == name]:
+            return exact
+        with self._connected() as ask:
+            ids = _rows(ask(CALLED.format(runs=self._runs), {"name": name.strip().lower()}))
+            return [run for run, _ in self._summarized(ask, [row[0] for row in ids])]
 
     def tree(self, prefix: str) -> list[RunSummary]:
-        runs = f"{self._address.database}.{RUNS}"
+        runs = self._runs
         with self._connected() as ask:
             begun = _rows(
                 ask(
                     f"SELECT run_id, max(root_run_id) FROM {runs} WHERE startsWith(run_id, %(prefix)s) "
-                    f"GROUP BY run_id FORMAT JSONCompactEachRow",
+                    f"GROUP BY run_id {_ROWS}",
                     {"prefix": prefix},
                 )
             )
             roots = sorted({root or run_id for run_id, root in begun})
             ids = {run_id for run_id, _ in begun}
             for some in _in_lots(roots):
-                sql = f"SELECT DISTINCT run_id FROM {runs} WHERE root_run_id IN %(roots)s FORMAT JSONCompactEachRow"
+                sql = f"SELECT DISTINCT run_id FROM {runs} WHERE root_run_id IN %(roots)s {_ROWS}"
                 ids |= {row[0] for row in _rows(ask(sql, {"roots": some}))}
             return [run for run, _ in self._summarized(ask, sorted(ids))]
 
@@ -174,7 +188,7 @@ class ClickHouseLog:
 
     def state(self) -> object:
         with self._connected() as ask:
-            return ask(f"SELECT count(), max(timestamp) FROM {self._events} FORMAT JSONCompactEachRow", {})
+            return ask(f"SELECT count(), max(timestamp) FROM {self._events} {_ROWS}", {})
 
     # --- from rows to runs ---
 
@@ -189,7 +203,7 @@ class ClickHouseLog:
                 f"SELECT run_id, groupArray(seq), countIf(event_type = 'llm_chunk'), max(offset), "
                 f"toFloat64(max(timestamp)) FROM (SELECT * FROM {self._events} FINAL WHERE run_id IN %(ids)s "
                 f"AND event_type != 'score' "
-                f"ORDER BY run_id, seq) GROUP BY run_id ORDER BY run_id FORMAT JSONCompactEachRow",
+                f"ORDER BY run_id, seq) GROUP BY run_id ORDER BY run_id {_ROWS}",
                 {"ids": some},
             )
             gatherer = Gatherer()

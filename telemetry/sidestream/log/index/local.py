@@ -70,7 +70,7 @@ class LocalLog:
         for its in settled:
             found = found.and_of(
                 agents=its[AGENT],
-                models=[model for text in its[MODELS] for model in names_in(text)[1:]],
+                models=[model for text in its[MODELS] for model in names_in(text)],
                 tools=[tool for text in its[TOOLS] for tool in names_in(text)],
             )
         return found

@@ -243,5 +243,8 @@ class Order:
 
     def key(self, run: RunSummary) -> tuple[bool, float, str]:
         """Sort key of `run`, for an ascending sort."""
-        value = _SORTS[self.by](run)
-        return (value is None, 0.0 if value is None else value if self.ascending else -value, run.run_id)
+        return self.place(_SORTS[self.by](run), run.run_id)
+
+    def place(self, value: float | None, run_id: str) -> tuple[bool, float, str]:
+        """Sort key of a run whose figure is `value`."""
+        return (value is None, 0.0 if value is None else value if self.ascending else -value, run_id)

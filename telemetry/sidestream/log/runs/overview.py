@@ -49,7 +49,7 @@ class RunNames(msgspec.Struct, frozen=True, kw_only=True):
         """These names and the given ones."""
         return RunNames(
             agents=sorted({*self.agents, *agents} - {""}),
-            models=sorted({*self.models, *models}),
+            models=sorted({*self.models, *models} - {""}),
             tools=sorted({*self.tools, *tools}),
         )
 
@@ -137,6 +137,6 @@ def names(runs: Iterable[RunSummary]) -> RunNames:
     every = list(runs)
     return RunNames(agents=[], models=[], tools=[]).and_of(
         agents=(run.agent_name or "" for run in every),
-        models=(model for run in every for model in run.models),
+        models=(model for run in every for model in (run.model or "", *run.models)),  # a filter tests both
         tools=(tool for run in every for tool in run.tools),
     )
