@@ -24,8 +24,7 @@ from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem, Skipped, decode_block, decoder_of
 from sidestream.log.store import RunStore, Stretch
 
-from .filters import Filter
-from .iteration import when
+from .filters import Filter, Order
 
 CONTEXT = 60
 """Characters of context on each side of a match."""
@@ -172,15 +171,17 @@ class _Search:
 
 def _newest_first(store: RunStore, look: _Search, where: Filter | None) -> Iterator[Hit]:
     """Hits run by run, the latest run first, reading only the lines of each run."""
-    every = (run for run, _ in store.summaries(where, on_problem=look.on_problem))
-    order = sorted(every, key=when, reverse=True)
     instructions: set[tuple[str, str | None]] = set()
     done, size = 0, FEWEST_RUNS
-    while done < len(order) and time.monotonic() <= look.deadline:
-        some = order[done : done + size]
+    before: set[str] = set()  # runs of the last page; those at its end come again when new runs have begun
+    while time.monotonic() <= look.deadline:
+        on_problem = None if done else look.on_problem
+        some = store.page(where, Order(), limit=size, offset=done, on_problem=on_problem).runs
+        if not some:
+            return
         done, size = done + size, min(2 * size, MOST_RUNS)
-        ids = {run.run_id for run in some}
-        hits: dict[str, list[Hit]] = {run.run_id: [] for run in some}
+        hits: dict[str, list[Hit]] = {run.run_id: [] for run in some if run.run_id not in before}
+        ids = before = set(hits)
         for hit in look.through(store.stretches(ids), ids):
             hits[hit.run_id].append(hit)
         for its in hits.values():
