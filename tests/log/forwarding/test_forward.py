@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from sidestream.log.forwarding.checkpoint import Checkpoint
 from sidestream.log.forwarding.delivery import Delivery
 from sidestream.log.forwarding.follow import Follower
 from sidestream.log.forwarding.forwarder import Forwarder, State
+from sidestream.pipeline.yielding import GilYielder
 from sidestream_exporters import PrometheusExporter
 from tests.support.forwarded_logs import Writer, ids, run_of, write
 from tests.support.recording_sinks import Sink
@@ -219,3 +221,21 @@ def test_events_of_an_endpoint_that_never_opened_are_pending(tmp_path: Path) -> 
     assert not forwarder.forward()
     stats = delivery.stats()
     assert (stats.seen, stats.exported, stats.pending) == (9, 0, 9)
+
+
+def test_a_forwarded_log_is_exported_without_pauses_for_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    sink = Sink()
+    yielder = GilYielder()
+
+    def slice_is_over() -> None:
+        yielder._until = 0.0
+        yielder.maybe_yield()
+
+    sink.before_export = slice_is_over
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    slice_is_over()
+    assert len(pauses) == 1
+    Delivery(sink, stop=threading.Event()).deliver(run_of("a"))
+    assert sink.events
+    assert len(pauses) == 1
