@@ -13,7 +13,7 @@ from sidestream import log
 from sidestream.errors import ConfigurationError, SidestreamError
 from sidestream.events import AgentEnd, AgentStart, Custom, StreamEvent, ToolStart
 from sidestream.log.open_store import store_of
-from sidestream.log.runs.conversations import conversation_page
+from sidestream.log.runs.conversations import conversation_page, conversations_of
 from sidestream.log.runs.overview import names, over_time
 from sidestream.log.store import RunPage
 from sidestream_exporters.clickhouse import ClickHouseExporter
@@ -154,11 +154,12 @@ def test_pages_of_conversations_are_the_list_by_any_filter(paths: str) -> None:
     """A fourth of the filters, since each one asks ClickHouse five times."""
     for given in FILTERS[::4]:
         where = log.Filter.parse(**given)
-        expected = log.conversations(paths, where)[::-1]
+        expected = conversations_of(log.runs(paths), where)[::-1]
         pages = [conversation_page(paths, where, limit=1, offset=offset) for offset in (0, 1)]
         assert [each for page in pages for each in page.conversations] == expected[:2], given
         assert {page.total for page in pages} == {len(expected)}, given
         assert log.conversations(paths, where, last=1) == expected[:1], given
+        assert log.conversations(paths, where) == expected[::-1], given
 
 
 def results(paths: str) -> Any:

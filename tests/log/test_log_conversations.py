@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sidestream import log
 from sidestream.log.index.packing import PartPacker
 from sidestream.log.index.parts import RunPart
-from sidestream.log.runs.conversations import conversation_page
+from sidestream.log.runs.conversations import conversation_page, conversations_of
 from tests.support.log_builder import QUICK, run_events, write
 
 
@@ -133,10 +133,11 @@ def test_pages_together_are_the_list(
         write_runs(Path(name), runs, places)
         paths = sorted({str(place.parent) for place in places if place.exists()})
         narrowed = log.Filter.parse(**where)
-        expected = log.conversations(paths, narrowed)[::-1]
+        expected = conversations_of(log.runs(paths), narrowed)[::-1]
         pages = [conversation_page(paths, narrowed, limit=limit, offset=at) for at in range(0, 6, limit)]
         assert [each for page in pages for each in page.conversations] == expected
         assert {page.total for page in pages} == {len(expected)}
+        assert log.conversations(paths, narrowed) == expected[::-1]
 
 
 @pytest.mark.parametrize("where", [{}, {"agents": ["supp*"]}], ids=["all", "filtered"])

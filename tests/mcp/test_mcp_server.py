@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from sidestream.errors import ConfigurationError
 from sidestream.events import Error
 from sidestream.mcp.answers import ANSWER, page
 from sidestream.mcp.lists import ListTools
@@ -131,6 +132,21 @@ class TestLists:
             if (cursor := answer.get("next_cursor")) is None:
                 break
         assert seen == [f"run-{number:04}" for number in reversed(range(40))]
+
+    def test_the_next_page_continues_after_the_run_of_its_cursor(self, tmp_path: Path) -> None:
+        """Also after newer runs have moved that run down the list."""
+        tools = ListTools([str(tmp_path)], ContentPolicy.parse("none"))
+        write(
+            tmp_path / "a.jsonl", [event for number in range(6) for event in run_events(f"r{number}", minutes=number)]
+        )
+        first = tools.list_runs(limit=2)
+        write(tmp_path / "b.jsonl", [*run_events("later", minutes=20), *run_events("latest", minutes=21)])
+        second = tools.list_runs(limit=2, cursor=first["next_cursor"])
+        assert [run["run"] for run in (*first["runs"], *second["runs"])] == ["r5", "r4", "r3", "r2"]
+        assert (first["total"], second["total"]) == (6, 8)
+        (tmp_path / "a.jsonl").unlink()
+        with pytest.raises(ConfigurationError, match="no longer has this run"):
+            tools.list_runs(limit=2, cursor=first["next_cursor"])
 
     @pytest.mark.parametrize(
         ("asked", "total"),

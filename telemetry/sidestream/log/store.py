@@ -61,6 +61,14 @@ class RunStore(Protocol):
     ) -> ConversationRuns:
         """Conversations with a run that `where` takes, the one with the latest turn first."""
 
+    def every_conversation(
+        self, where: Filter | None, *, on_problem: OnProblem | None = None
+    ) -> Iterator[ConversationRuns]:
+        """All conversations with a run that `where` takes, in the same order, a few hundred at a time.
+
+        Memory holds the runs of those few hundred, whatever the size of the log.
+        """
+
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
         """Runs that match `where`, by start time, in `bins` intervals of equal length.
 

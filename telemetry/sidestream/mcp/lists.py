@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
 from sidestream import log
 from sidestream.errors import ConfigurationError
-from sidestream.log import Order
+from sidestream.log import Filter, Order
+from sidestream.log.open_store import store_of
 from sidestream.log.runs.conversations import conversation_page
+from sidestream.log.store import RunStore
 from sidestream.recording.content import ContentPolicy
 
 from .answers import TEXT, Answer, bounded, group_line, known, moment, number, numbered_page, page, run_line, shortened
@@ -19,6 +22,7 @@ from .parameters import Cursor, Limit, Where, filter_of
 
 SEARCH_SECONDS = 20.0
 """Seconds after which a search returns the hits so far."""
+_SEARCHED = 500  # runs read at a time to find the run of a cursor that has moved
 
 
 class ListTools:
@@ -40,16 +44,13 @@ class ListTools:
     ) -> Answer:
         """List runs of agents with outcome, tokens and cost, the newest first unless sorted otherwise."""
         order = Order.parse(sort)
-        found = [run for run in log.runs(self._paths, filter_of(where)) if sub_agents or run.parent_run_id is None]
-        ordered = order.sorted(found)
-        if cursor is not None:
-            place = next((at for at, run in enumerate(ordered) if run.run_id == cursor), None)
-            if place is None:
-                raise ConfigurationError(
-                    f"cursor {cursor!r}: the list no longer has this run; start again without a cursor"
-                )
-            ordered = ordered[place + 1 :]
-        return {"total": len(found), **page(ordered, run_line, limit, "runs", lambda run: run.run_id)}
+        narrowed = filter_of(where) if sub_agents else replace(filter_of(where), outermost=True)
+        store = store_of(self._paths)
+        first = 0 if cursor is None else _place_after(store, narrowed, order, cursor)
+        found = store.page(narrowed, order, limit=limit + 1, offset=first)
+        numbered = enumerate(found.runs, first + 1)
+        rest = page(numbered, lambda item: run_line(item[1]), limit, "runs", lambda item: f"{item[0]}:{item[1].run_id}")
+        return {"total": found.total, **rest}
 
     def conversations(
         self,
@@ -159,3 +160,22 @@ class ListTools:
         if time.monotonic() > deadline:
             found["note"] = f"stopped after {SEARCH_SECONDS:.0f} s: there may be more; narrow it with since or agent"
         return found
+
+
+def _place_after(store: RunStore, where: Filter, order: Order, cursor: str) -> int:
+    """Number of runs up to the one that `cursor` names as `NUMBER:RUN`, wherever it is in the list by now.
+
+    Raises `ConfigurationError` if the list no longer has that run.
+    """
+    number, _, run_id = cursor.partition(":")
+    if number.isdecimal() and len(number) <= 12 and int(number):
+        known = store.page(where, order, limit=1, offset=int(number) - 1).runs
+        if [run.run_id for run in known] == [run_id]:
+            return int(number)
+        offset = 0
+        while found := store.page(where, order, limit=_SEARCHED, offset=offset).runs:
+            for place, run in enumerate(found, offset + 1):
+                if run.run_id == run_id:
+                    return place
+            offset += len(found)
+    raise ConfigurationError(f"cursor {cursor!r}: the list no longer has this run; start again without a cursor")

@@ -30,6 +30,7 @@ SILENCE_SECONDS = 900.0
 
 _IDS = 500  # runs per query
 _ROWS = "FORMAT JSONCompactEachRow"
+_LATEST_FIRST = "ORDER BY latest DESC, conversation DESC"
 _LINE = "if(content = '', numbers, content)"
 
 
@@ -118,29 +119,22 @@ class ClickHouseLog:
     def conversations(
         self, where: Filter | None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
     ) -> ConversationRuns:
-        taken, values = "conversation != ''", dict[str, Any]()
-        if where is not None:
-            roots = sorted({run.root_run_id for run, _ in self.summaries(where)})
-            if not roots:
-                return ConversationRuns(ids=[], runs=[], total=0)
-            mine = f"SELECT conversation FROM ({self._run}) WHERE parent = '' AND run_id IN %(roots)s"
-            taken, values = f"{taken} AND conversation IN ({mine})", {"roots": roots}
-        every = (
-            f"SELECT conversation, max(started_at) AS latest FROM ({self._run}) WHERE parent = '' AND {taken} "
-            f"GROUP BY conversation"
-        )
         with self._connected() as ask:
+            every, values = self._conversations(where)
             (total,) = _rows(ask(f"SELECT count() FROM ({every}) {_ROWS}", values))
-            page = f"ORDER BY latest DESC, conversation DESC LIMIT {limit} OFFSET {offset} {_ROWS}"
+            page = f"{_LATEST_FIRST} LIMIT {limit} OFFSET {offset} {_ROWS}"
             ids = [row[0] for row in _rows(ask(f"SELECT conversation FROM ({every}) {page}", values))]
-            its = f"SELECT run_id FROM ({self._run}) WHERE parent = '' AND conversation IN %(ids)s"
-            members = (
-                f"SELECT DISTINCT run_id FROM {self._address.database}.{RUNS} WHERE run_id IN ({its}) "
-                f"OR root_run_id IN ({its}) {_ROWS}"
-            )
-            run_ids = [row[0] for row in _rows(ask(members, {"ids": ids}))] if ids else []
-            runs = [run for run, _ in self._summarized(ask, sorted(run_ids))]
-        return ConversationRuns(ids=ids, runs=runs, total=int(total[0]))
+            return ConversationRuns(ids=ids, runs=self._runs_of_conversations(ask, ids), total=int(total[0]))
+
+    def every_conversation(
+        self, where: Filter | None, *, on_problem: OnProblem | None = None
+    ) -> Iterator[ConversationRuns]:
+        with self._connected() as ask:
+            every, values = self._conversations(where)
+            sql = f"SELECT conversation FROM ({every}) {_LATEST_FIRST} {_ROWS}"
+            ids = [row[0] for row in _rows(ask(sql, values))]
+            for some in _in_lots(ids):
+                yield ConversationRuns(ids=some, runs=self._runs_of_conversations(ask, some), total=len(ids))
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
         found = (run for run, _ in self.summaries(where))
@@ -189,6 +183,27 @@ class ClickHouseLog:
     def state(self) -> object:
         with self._connected() as ask:
             return ask(f"SELECT count(), max(timestamp) FROM {self._events} {_ROWS}", {})
+
+    # --- conversations ---
+
+    def _conversations(self, where: Filter | None) -> tuple[str, dict[str, Any]]:
+        """Query for the conversations with a run that `where` takes, with the start of their latest turn."""
+        taken, values = "conversation != ''", dict[str, Any]()
+        if where is not None:
+            roots = sorted({run.root_run_id for run, _ in self.summaries(where)}) or [""]
+            mine = f"SELECT conversation FROM ({self._run}) WHERE parent = '' AND run_id IN %(roots)s"
+            taken, values = f"{taken} AND conversation IN ({mine})", {"roots": roots}
+        every = (
+            f"SELECT conversation, max(started_at) AS latest FROM ({self._run}) WHERE parent = '' AND {taken} "
+            f"GROUP BY conversation"
+        )
+        return every, values
+
+    def _runs_of_conversations(self, ask: _Queries, ids: list[str]) -> list[RunSummary]:
+        its = f"SELECT run_id FROM ({self._run}) WHERE parent = '' AND conversation IN %(ids)s"
+        members = f"SELECT DISTINCT run_id FROM {self._runs} WHERE run_id IN ({its}) OR root_run_id IN ({its}) {_ROWS}"
+        run_ids = [row[0] for row in _rows(ask(members, {"ids": ids}))] if ids else []
+        return [run for run, _ in self._summarized(ask, sorted(run_ids))]
 
     # --- from rows to runs ---
 

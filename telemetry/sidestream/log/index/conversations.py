@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from sidestream.log.runs.filters import Filter
 from sidestream.log.runs.summary import RunSummary
@@ -10,6 +10,7 @@ from sidestream.log.store import ConversationRuns
 
 from .listing import Listing
 from .rows import microseconds
+from .writer import in_lots
 
 
 def conversations_of(listing: Listing, where: Filter | None, *, limit: int, offset: int) -> ConversationRuns:
@@ -17,15 +18,29 @@ def conversations_of(listing: Listing, where: Filter | None, *, limit: int, offs
     if len(listing.folders) == 1:
         ids, total = _by_index(listing, where, limit, offset)
         return ConversationRuns(ids=ids, runs=listing.runs_of_conversations(ids), total=total)
+    return _from_all_runs(listing, where, limit, offset)
+
+
+def every_conversation(listing: Listing, where: Filter | None) -> Iterator[ConversationRuns]:
+    """All conversations with a run that `where` takes, the one with the latest turn first, some at a time."""
+    if len(listing.folders) != 1:
+        yield _from_all_runs(listing, where, None, 0)
+        return
+    ids, total = _by_index(listing, where, None, 0)
+    for some in in_lots(ids):
+        yield ConversationRuns(ids=some, runs=listing.runs_of_conversations(some), total=total)
+
+
+def _from_all_runs(listing: Listing, where: Filter | None, limit: int | None, offset: int) -> ConversationRuns:
     # Runs of a family may lie in several folders, of which each has an index of its own.
     every = [run for run, _ in listing.runs(None)]
     taken = None if where is None else {run.root_run_id for run in every if where.matches(run)}
     ranked = _latest_first(_latest(every, taken))
-    ids = ranked[offset : offset + limit]
+    ids = ranked[offset:][:limit]
     return ConversationRuns(ids=ids, runs=every, total=len(ranked))
 
 
-def _by_index(listing: Listing, where: Filter | None, limit: int, offset: int) -> tuple[list[str], int]:
+def _by_index(listing: Listing, where: Filter | None, limit: int | None, offset: int) -> tuple[list[str], int]:
     (folder,) = listing.folders
     going_on = [run for run, _ in listing.unsettled(None)]
     outermost = {run.run_id: run for run in going_on if _is_turn(run)}
@@ -35,7 +50,7 @@ def _by_index(listing: Listing, where: Filter | None, limit: int, offset: int) -
         roots = {run.root_run_id for run in going_on if where.matches(run)} | folder.roots(where, outermost)
         also = {run.conversation_id or "" for run_id, run in outermost.items() if run_id in roots}
         also |= folder.conversations_of(roots)
-    settled = folder.conversations(where, also, limit=offset + limit)
+    settled = folder.conversations(where, also, limit=-1 if limit is None else offset + limit)
     known = dict(folder.conversations(where, also, among=latest)) if latest else {}
     total = folder.count_conversations(where, also) + len(also - known.keys() if latest else ())
     # A turn that goes on moves its conversation up, so that the others of the page are among those asked for.
@@ -43,7 +58,7 @@ def _by_index(listing: Listing, where: Filter | None, limit: int, offset: int) -
     for conversation_id, began in latest.items():
         if conversation_id in also or conversation_id in known:
             ranked[conversation_id] = max(ranked.get(conversation_id) or 0, began or 0)
-    return _latest_first(ranked)[offset : offset + limit], total
+    return _latest_first(ranked)[offset:][:limit], total
 
 
 def _is_turn(run: RunSummary) -> bool:

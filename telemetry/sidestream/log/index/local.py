@@ -15,7 +15,7 @@ from sidestream.log.runs.tree import Located
 from sidestream.log.store import ConversationRuns, RunPage, Stretch
 from sidestream.log.writers import Writers
 
-from .conversations import conversations_of
+from .conversations import conversations_of, every_conversation
 from .listing import events_of, join, listing_of, stretches_of_runs
 from .parts import Facts, RunPart
 from .queries import names_in
@@ -51,6 +51,13 @@ class LocalLog:
         with listing_of(self._paths) as listing:
             listing.report(on_problem)
             return conversations_of(listing, where, limit=limit, offset=offset)
+
+    def every_conversation(
+        self, where: Filter | None, *, on_problem: OnProblem | None = None
+    ) -> Iterator[ConversationRuns]:
+        with listing_of(self._paths) as listing:
+            listing.report(on_problem)
+            yield from every_conversation(listing, where)
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
         with_sub_agents = where is not None and where.outermost

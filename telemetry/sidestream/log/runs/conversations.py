@@ -13,9 +13,10 @@ from sidestream.events.bounds import Figure
 from sidestream.log.files import Paths
 from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem
+from sidestream.log.store import ConversationRuns
 
 from .filters import Filter
-from .iteration import runs, when
+from .iteration import when
 from .summary import RunSummary, SeenOutcome, sum_usd, total_usage
 
 
@@ -78,7 +79,8 @@ def conversations(
     Args:
         paths: Paths of the log.
         where: Filter; a conversation is included if the filter accepts one of its runs.
-        last: Most conversations, those with the latest turns; no run of another one is read. None for all.
+        last: Most conversations, those with the latest turns; no run of another one is read. None for all. Memory holds
+            the runs of a few hundred conversations at a time.
         on_problem: Callback for unreadable lines.
 
     Raises:
@@ -86,7 +88,8 @@ def conversations(
         UnreadableLogError: A file cannot be read, and there is no `on_problem`.
     """
     if last is None:
-        return conversations_of(runs(paths, on_problem=on_problem), where)
+        every = store_of(paths).every_conversation(_narrowed(where), on_problem=on_problem)
+        return [each for some in every for each in _in_order(some)][::-1]
     return conversation_page(paths, where, limit=last, on_problem=on_problem).conversations[::-1]
 
 
@@ -94,10 +97,19 @@ def conversation_page(
     paths: Paths, where: Filter | None = None, *, limit: int, offset: int = 0, on_problem: OnProblem | None = None
 ) -> ConversationPage:
     """Conversations from number `offset` on, the one with the latest turn first. Raises what `conversations` raises."""
-    narrowed = None if where == Filter() else where
-    found = store_of(paths).conversations(narrowed, limit=limit, offset=offset, on_problem=on_problem)
+    found = store_of(paths).conversations(_narrowed(where), limit=limit, offset=offset, on_problem=on_problem)
+    return ConversationPage(conversations=_in_order(found), total=found.total)
+
+
+def _narrowed(where: Filter | None) -> Filter | None:
+    """`where`, or None if it has no condition."""
+    return None if where == Filter() else where
+
+
+def _in_order(found: ConversationRuns) -> list[Conversation]:
+    """Conversations of one answer of a store, in its order."""
     known = {each.conversation_id: each for each in conversations_of(found.runs)}
-    return ConversationPage(conversations=[known[each] for each in found.ids if each in known], total=found.total)
+    return [known[each] for each in found.ids if each in known]
 
 
 def conversations_of(every: Iterable[RunSummary], where: Filter | None = None) -> list[Conversation]:
