@@ -33,8 +33,9 @@ from .runs.score_tests import ScoreTest
 from .runs.search import Hit, search
 from .runs.sent import SentMessage
 from .runs.sent_messages import sent_messages
-from .runs.stats import Group, ScoreSums, Statistics, statistics
+from .runs.stats import statistics
 from .runs.summary import RunSummary
+from .runs.totals import Group, ScoreSums, Statistics
 from .runs.tree import Delta, Located, Message, Part, RunLog, Sent, Step
 
 __all__ = [

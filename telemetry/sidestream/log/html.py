@@ -10,8 +10,8 @@ from sidestream.terminal.numbers import humanize_count, humanize_seconds, humani
 from sidestream.terminal.text import one_line, sanitize
 
 if TYPE_CHECKING:
-    from .runs.stats import Statistics
     from .runs.summary import RunSummary
+    from .runs.totals import Statistics
     from .runs.tree import RunLog
 
 ROWS = 50

@@ -12,7 +12,7 @@ from sidestream.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sidestream.log import Filter, Statistics
-    from sidestream.log.runs.stats import Group
+    from sidestream.log.runs.totals import Group
     from sidestream.terminal.table import Styled, TableCell
 
 TABLES = ("agent", "model", "tool", "hour", "day", "attempt")
