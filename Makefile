@@ -33,9 +33,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# The coverage tracer allocates memory: the test that counts memory blocks runs in `make test` only.
+# The coverage tracer allocates memory: the test that counts memory blocks runs in `make test` only. Native tracebacks,
+# because pytest's own parse the source, at which CPython 3.11 fails while another thread parses as well.
 coverage: $(VENV)/.dev
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term \
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) --cov --cov-report=term --tb=native \
 		--deselect tests/pipeline/test_sidecar.py::TestNothingIsLeftBehind::test_by_a_thousand_runs_one_in_five_abandoned
 
 soak: $(VENV)/.dev

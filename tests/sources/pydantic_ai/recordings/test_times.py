@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.filterwarnings("ignore:The model 'claude:DeprecationWa
 
 DELAY = 0.3
 """Delay of the provider or the consumer in seconds."""
+PAUSES = {36: DELAY, 40: DELAY}
+"""Pauses within the answer: during the first, a client on a busy machine catches up with the pieces sent so far."""
 
 
 RECORDED = BY_NAME["anthropic-thinking-stream"]
@@ -79,28 +81,28 @@ def test_the_consumers_hold_and_the_providers_wait_are_told_apart(recording: Rea
     slow = _request(recording, Delivery(), slowly).end
     late = _request(recording, Delivery(pauses={0: DELAY})).end
     assert slow.consumer_hold_seconds >= held * 0.9
-    assert slow.consumer_hold_seconds > slow.provider_wait_seconds
-    assert slow.consumer_hold_seconds + slow.provider_wait_seconds <= slow.duration_seconds
-    assert late.provider_wait_seconds > late.consumer_hold_seconds
+    assert late.provider_wait_seconds > DELAY / 2
+    for end in (slow, late):  # no second counts as both
+        assert end.consumer_hold_seconds + end.provider_wait_seconds <= end.duration_seconds
 
 
 def test_a_pause_in_the_stream_is_its_longest_gap(recording: ReadRecording) -> None:
-    end = _request(recording, Delivery(pauses={40: DELAY})).end
+    end = _request(recording, Delivery(pauses=PAUSES)).end
     # Half, because during the provider's pause the client may still process earlier data.
     assert DELAY / 2 < end.gap_max_seconds <= end.provider_wait_seconds
     assert end.time_to_first_token_seconds["thinking"] < end.gap_max_seconds
 
 
 def test_a_silence_longer_than_stall_seconds_is_a_stall(recording: ReadRecording) -> None:
-    silent = _request(recording, Delivery(pauses={40: DELAY}), stall_seconds=DELAY / 2).end
+    silent = _request(recording, Delivery(pauses=PAUSES), stall_seconds=DELAY / 2).end
     assert silent.stalls >= 1
-    patient = _request(recording, Delivery(pauses={40: DELAY}), stall_seconds=60).end
+    patient = _request(recording, Delivery(pauses=PAUSES), stall_seconds=60).end
     assert patient.stalls == 0
 
 
 def test_a_silence_that_ends_in_a_failure_is_a_wait_and_a_stall(recording: ReadRecording) -> None:
     sent = sum(len(piece) for piece in Delivery().pieces(recording(RECORDED.recording)[0].body)[:40])
-    end = _request(recording, Delivery(pauses={40: DELAY}, cut_after=sent + 1), stall_seconds=DELAY / 2).end
+    end = _request(recording, Delivery(pauses=PAUSES, cut_after=sent + 1), stall_seconds=DELAY / 2).end
     assert end.outcome == "error"
     assert end.provider_wait_seconds > DELAY / 2
     assert end.stalls >= 1
@@ -112,7 +114,7 @@ def test_a_silence_that_ends_in_a_cancellation_is_a_wait_and_a_stall(recording: 
     async def main(server: ReplayServer, seen: Seen, sidecar: Sidecar) -> None:
         task = asyncio.create_task(consume(seen, RECORDED, server, sidecar.observe))
         await asyncio.to_thread(server.holding.wait)
-        await asyncio.sleep(DELAY)
+        await asyncio.sleep(2 * DELAY)
         task.cancel()
         await asyncio.wait([task])
 
