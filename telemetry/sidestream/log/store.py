@@ -16,6 +16,7 @@ from .reader import Block, OnProblem
 from .runs.filters import Filter, Order
 from .runs.overview import RunNames, RunsOverTime
 from .runs.summary import RunSummary
+from .runs.totals import Statistics
 from .runs.tree import Located
 
 Stretch: TypeAlias = tuple[str, Iterator[Block]]
@@ -75,6 +76,11 @@ class RunStore(Protocol):
         If `where` selects outermost runs only, their cost includes sub-agents, otherwise only their own requests, so
         that no cost counts twice.
         """
+
+    def statistics(
+        self, where: Filter | None, *, tags: Collection[str], on_problem: OnProblem | None = None
+    ) -> Statistics:
+        """Statistics of the runs that match `where`, also by the values of `tags`."""
 
     def names(self) -> RunNames:
         """Names of agents, models and tools that occur in the log."""

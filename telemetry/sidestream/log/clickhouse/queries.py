@@ -45,35 +45,51 @@ FORMAT JSONCompactEachRow
 """
 """Runs of the trace `name`, and runs whose id begins or ends with `name`, which is in lower case."""
 
-NAMES = """
-SELECT (SELECT groupUniqArray(agent_name) FROM {runs}),
-    arrayConcat((SELECT arrayFilter(name -> name != 'unknown', groupUniqArrayArray(models)) FROM {runs}), (
+_MODEL, _ANSWERED_BY = (f"JSONExtractString(numbers, 'data', '{name}')" for name in ("model", "response_model"))
+MODEL = f"if({_MODEL} = 'unknown' AND {_ANSWERED_BY} != '', {_ANSWERED_BY}, {_MODEL})"
+"""Model of an event: if the request announced none, the model that answered."""
+
+NAMES = f"""
+SELECT (SELECT groupUniqArray(agent_name) FROM {{runs}}),
+    arrayConcat((SELECT arrayFilter(name -> name != 'unknown', groupUniqArrayArray(models)) FROM {{runs}}), (
         SELECT groupUniqArrayArray(if(notEmpty(answered), answered, asked)) FROM (
             SELECT groupUniqArrayIf(model, event_type = 'llm_start') AS asked,
                 groupUniqArrayIf(model, event_type = 'llm_end' AND model != '') AS answered
-            FROM (SELECT run_id, event_type, JSONExtractString(numbers, 'data', 'model') AS model FROM {events})
-            WHERE run_id IN (SELECT run_id FROM {runs} WHERE has(models, 'unknown')) GROUP BY run_id
+            FROM (SELECT run_id, event_type, {MODEL} AS model FROM {{events}})
+            WHERE run_id IN (SELECT run_id FROM {{runs}} WHERE has(models, 'unknown')) GROUP BY run_id
         )
     )),
-    (SELECT groupUniqArrayArray(tools) FROM {runs})
+    (SELECT groupUniqArrayArray(tools) FROM {{runs}})
 FORMAT JSONCompactEachRow
 """
 """Names of agents, models and tools. A run whose request announced no model has the models of its answers."""
 
 
+ROOTS = """
+SELECT if(max(root_run_id) = '', run_id, max(root_run_id)) FROM {runs}
+WHERE run_id IN (SELECT run_id FROM ({run}) WHERE {taken}) GROUP BY run_id
+"""
+"""Root runs of the trees that hold the runs of `run` which meet the condition `taken`."""
+
+
 class Conditions:
     """SQL conditions with separate parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: dict[str, Any] | None = None) -> None:
+        """No condition yet. Parameters are added to `values`, which other conditions of the same query may share."""
         self.parts: list[str] = []
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {} if values is None else values
+
+    def bind(self, value: Any) -> str:
+        """Add a parameter with `value`, and return its placeholder."""
+        name = f"v{len(self.values)}"
+        self.values[name] = value
+        return f"%({name})s"
 
     def add(self, condition: str, **values: Any) -> None:
         """Add a condition whose `%(name)s` placeholders are bound to `values`."""
         for name, value in values.items():
-            unique = f"v{len(self.values)}"
-            condition = condition.replace(f"%({name})s", f"%({unique})s")
-            self.values[unique] = value
+            condition = condition.replace(f"%({name})s", self.bind(value))
         self.parts.append(f"({condition})")
 
     def __str__(self) -> str:
@@ -98,10 +114,7 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
     if where.conversations:
         found.add("match(conversation, %(pattern)s)", pattern=pattern(where.conversations))
     if where.models:
-        answered = (
-            f"SELECT run_id FROM {events} WHERE event_type = 'llm_end' "
-            f"AND match(JSONExtractString(numbers, 'data', 'model'), %(pattern)s)"
-        )
+        answered = f"SELECT run_id FROM {events} WHERE event_type = 'llm_end' AND match({MODEL}, %(pattern)s)"
         found.add(
             "arrayExists(name -> match(name, %(pattern)s), all_models) "
             f"OR (has(all_models, 'unknown') AND run_id IN ({answered}))",

@@ -17,18 +17,19 @@ from sidestream.log.index.decoder import event_decoder
 from sidestream.log.index.parts import Facts, Gatherer, RunPart
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
-from sidestream.log.runs.overview import RunNames, RunsOverTime, over_time
+from sidestream.log.runs.overview import RunNames, RunsOverTime, TimedRun, in_bins
 from sidestream.log.runs.summary import RunSummary, summary_of
+from sidestream.log.runs.totals import Statistics
 from sidestream.log.runs.tree import Located
 from sidestream.log.sequence import Ranges
 from sidestream.log.store import ConversationRuns, RunPage, Stretch
 
-from .queries import CALLED, NAMES, RUN, in_order, needs_events, sort_key, taken_by
-
-SILENCE_SECONDS = 900.0
-"""Seconds without an event after which a run without an end counts as lost: its process cannot be checked from here."""
+from .measures import SILENCE_SECONDS
+from .queries import CALLED, NAMES, ROOTS, RUN, in_order, needs_events, sort_key, taken_by
+from .totals import RunsMeasured, has_scores, statistics_of
 
 _IDS = 500  # runs per query
+_TOTALS_TIMEOUT = 600.0  # seconds for a query that reads every run
 _ROWS = "FORMAT JSONCompactEachRow"
 _LATEST_FIRST = "ORDER BY latest DESC, conversation DESC"
 _LINE = "if(content = '', numbers, content)"
@@ -137,8 +138,22 @@ class ClickHouseLog:
                 yield ConversationRuns(ids=some, runs=self._runs_of_conversations(ask, some), total=len(ids))
 
     def over_time(self, where: Filter | None, *, bins: int) -> RunsOverTime:
-        found = (run for run, _ in self.summaries(where))
-        return over_time(found, bins, with_sub_agents=where is not None and where.outermost)
+        query = RunsMeasured(where, self._events, self._runs)
+        sql = query.over_time(with_sub_agents=where is not None and where.outermost)
+        with self._connected(_TOTALS_TIMEOUT) as ask:
+            rows = _rows(ask(sql, query.conditions.values))
+        return in_bins(
+            [TimedRun(at, outcome, cost, bool(bound), took) for at, outcome, cost, bound, took in rows], bins
+        )
+
+    def statistics(
+        self, where: Filter | None, *, tags: Collection[str], on_problem: OnProblem | None = None
+    ) -> Statistics:
+        query = RunsMeasured(where, self._events, self._runs)
+        groups, scores = query.groups(tags), query.scores(tags)
+        with self._connected(_TOTALS_TIMEOUT) as ask:
+            found = ask(groups, query.conditions.values)
+            return statistics_of(found, ask(scores, query.conditions.values) if has_scores(found) else b"", tags)
 
     def names(self) -> RunNames:
         with self._connected() as ask:
@@ -190,9 +205,14 @@ class ClickHouseLog:
         """Query for the conversations with a run that `where` takes, with the start of their latest turn."""
         taken, values = "conversation != ''", dict[str, Any]()
         if where is not None:
-            roots = sorted({run.root_run_id for run, _ in self.summaries(where)}) or [""]
-            mine = f"SELECT conversation FROM ({self._run}) WHERE parent = '' AND run_id IN %(roots)s"
-            taken, values = f"{taken} AND conversation IN ({mine})", {"roots": roots}
+            if needs_events(where, Order()):
+                query = RunsMeasured(where, self._events, self._runs)
+                roots, values = query.roots(), query.conditions.values
+            else:
+                matching = taken_by(where, self._events)
+                roots, values = ROOTS.format(runs=self._runs, run=self._run, taken=matching), matching.values
+            mine = f"SELECT conversation FROM ({self._run}) WHERE parent = '' AND run_id IN ({roots})"
+            taken = f"{taken} AND conversation IN ({mine})"
         every = (
             f"SELECT conversation, max(started_at) AS latest FROM ({self._run}) WHERE parent = '' AND {taken} "
             f"GROUP BY conversation"
@@ -246,9 +266,9 @@ class ClickHouseLog:
                     yield block
 
     @contextmanager
-    def _connected(self) -> Iterator[_Queries]:
+    def _connected(self, timeout: float = 30.0) -> Iterator[_Queries]:
         try:
-            with closing(connect(self._address)) as client:
+            with closing(connect(self._address, timeout=timeout)) as client:
                 yield _Queries(client, self._address)
         except ClickHouseError as error:
             if error.is_missing:

@@ -11,6 +11,7 @@ from sidestream.log.reader import OnProblem, blocks_of
 from sidestream.log.runs.filters import Filter, Order
 from sidestream.log.runs.overview import RunNames, RunsOverTime, TimedRun, in_bins, names, timed
 from sidestream.log.runs.summary import RunSummary, summary_of
+from sidestream.log.runs.totals import Statistics, summed
 from sidestream.log.runs.tree import Located
 from sidestream.log.store import ConversationRuns, RunPage, Stretch
 from sidestream.log.writers import Writers
@@ -69,6 +70,11 @@ class LocalLog:
             if at is not None
         ]
         return in_bins([*found, *timed(others, with_sub_agents=with_sub_agents)], bins)
+
+    def statistics(
+        self, where: Filter | None, *, tags: Collection[str], on_problem: OnProblem | None = None
+    ) -> Statistics:
+        return summed(self.summaries(where, facts=True, on_problem=on_problem), tags)
 
     def names(self) -> RunNames:
         with listing_of(self._paths) as listing:

@@ -9,7 +9,7 @@ from sidestream.log.open_store import store_of
 from sidestream.log.reader import OnProblem
 
 from .filters import Filter
-from .totals import Statistics, summed
+from .totals import Statistics
 
 
 def statistics(
@@ -23,4 +23,4 @@ def statistics(
 
     Raises `ConfigurationError` if a path does not exist.
     """
-    return summed(store_of(paths).summaries(where, facts=True, on_problem=on_problem), tags)
+    return store_of(paths).statistics(where, tags=list(tags), on_problem=on_problem)

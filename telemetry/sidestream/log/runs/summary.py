@@ -245,7 +245,12 @@ def _after(start: datetime | None, seconds: float) -> datetime | None:
 def sum_usd(costs: Iterable[float | None]) -> float | None:
     """Sum of the known costs; None if all are unknown."""
     known = [cost for cost in costs if cost is not None]
-    return round(math.fsum(known), 12) if known else None
+    return rounded_usd(math.fsum(known)) if known else None
+
+
+def rounded_usd(cost: float) -> float:
+    """Sum of costs without the digits that adding floating-point numbers makes up."""
+    return round(cost, 12)
 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage | None:

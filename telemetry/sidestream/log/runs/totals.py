@@ -116,16 +116,42 @@ def summed(runs: Iterable[tuple[RunSummary, Facts | None]], tags: Iterable[str])
             models[request.model].add_request(request)
         for tool in facts.tools if facts else ():
             tools[tool.tool_name].add(tool.outcome, tool.duration_seconds)
-    return Statistics(
+    return arranged(
         total=total.group(None),
-        by_agent=sorted(_groups(agents), key=_by_cost),
-        by_model=sorted(_groups(models), key=_by_cost),
-        by_tool=sorted(_groups(tools), key=lambda group: (-group.count, group.name or "")),
-        by_hour=sorted(_groups(hours), key=lambda group: group.name or ""),
-        by_day=sorted(_groups(days), key=lambda group: group.name or ""),
-        by_attempt=sorted(_groups(attempts), key=lambda group: int(group.name or 0)),
-        by_tag={name: sorted(_groups(values), key=_by_cost) for name, values in by_tag.items()},
+        agents=_groups(agents),
+        models=_groups(models),
+        tools=_groups(tools),
+        hours=_groups(hours),
+        days=_groups(days),
+        attempts=_groups(attempts),
+        by_tag={name: _groups(values) for name, values in by_tag.items()},
         missing_events=missing,
+    )
+
+
+def arranged(
+    *,
+    total: Group,
+    agents: list[Group],
+    models: list[Group],
+    tools: list[Group],
+    hours: list[Group],
+    days: list[Group],
+    attempts: list[Group],
+    by_tag: dict[str, list[Group]],
+    missing_events: int,
+) -> Statistics:
+    """Statistics of these groups, each list in its order."""
+    return Statistics(
+        total=total,
+        by_agent=sorted(agents, key=_by_cost),
+        by_model=sorted(models, key=_by_cost),
+        by_tool=sorted(tools, key=lambda group: (-group.count, group.name or "")),
+        by_hour=sorted(hours, key=lambda group: group.name or ""),
+        by_day=sorted(days, key=lambda group: group.name or ""),
+        by_attempt=sorted(attempts, key=lambda group: int(group.name or 0)),
+        by_tag={name: sorted(groups, key=_by_cost) for name, groups in by_tag.items()},
+        missing_events=missing_events,
     )
 
 
