@@ -63,6 +63,7 @@ def clickhouse() -> Iterator[ClickHouseServer]:
 
 class _Front(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the body of an answer waits 40 ms for the acknowledgement of its head
     engine: Any
     lock = threading.Lock()
 

@@ -136,6 +136,7 @@ def http_receiver(*answers: Answer, port: int = 0, tls: Any = None) -> Iterator[
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         timeout = 30
 
         def do_POST(self) -> None:
