@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sidestream.pipeline import yielding
-from sidestream.pipeline.yielding import LONG_SLICE, MEASURE_SECONDS, SHORT_SLICE, GilYielder
+from sidestream.pipeline.yielding import LONG_SLICE, MEASURE_SECONDS, SHORT_SLICE, GilYielder, hurrying
 
 
 @dataclass
@@ -94,3 +94,12 @@ def test_on_the_thread_of_an_event_loop_it_never_sleeps(clock: Clock) -> None:
         assert slices(clock) == []
 
     asyncio.run(main())
+
+
+def test_a_long_page_has_long_slices(clock: Clock) -> None:
+    with hurrying(10.0, long_slices_after=0.1):
+        assert max(slices(clock, pieces=100)) < 2 * SHORT_SLICE + yielding.PAUSE
+        clock.work(0.1)
+        assert min(slices(clock, pieces=500)[1:]) >= LONG_SLICE
+    clock.wall += 1.0
+    assert max(slices(clock, pieces=100)) < 2 * SHORT_SLICE + yielding.PAUSE

@@ -37,6 +37,8 @@ SCRAPE_TIMEOUT = "X-Prometheus-Scrape-Timeout-Seconds"
 """Header with Prometheus' scrape timeout."""
 SLICED_SHARE = 0.3
 """Share of the scrape timeout during which rendering sleeps between slices; afterwards rendering no longer sleeps."""
+SHORT_SLICES_SECONDS = 0.1
+"""Rendering time after which slices are long: a large page would otherwise spend most of its time asleep."""
 PAUSE_SECONDS = 1.0
 """Pause before the next accept if the program has no descriptor or thread left."""
 
@@ -50,7 +52,7 @@ class Page(NamedTuple):
 
 def render_page(render: Render, accept: str, accept_encoding: str, timeout: str = "") -> Page:
     """Page in the format and the encoding of the request's headers; `timeout` is the scrape timeout in seconds."""
-    with hurrying(_sliced_seconds(timeout)):
+    with hurrying(_sliced_seconds(timeout), SHORT_SLICES_SECONDS):
         body, content_type = render(accept)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
     if _takes_gzip(accept_encoding):

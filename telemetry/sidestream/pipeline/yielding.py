@@ -39,16 +39,18 @@ class GilYielder:
 
 
 @contextmanager
-def hurrying(after: float) -> Iterator[None]:
+def hurrying(after: float, long_slices_after: float = inf) -> Iterator[None]:
     """Stop sleeping on this thread after `after` seconds within the block, because another thread waits for the work.
 
-    The interpreter still switches threads every few milliseconds on request.
+    After `long_slices_after` seconds, slices are long. Without sleep, the interpreter still switches threads every few
+    milliseconds on request.
     """
-    before, _load.hurry_at = _load.hurry_at, time.perf_counter() + after
+    before, now = (_load.hurry_at, _load.long_at), time.perf_counter()
+    _load.hurry_at, _load.long_at = now + after, now + long_slices_after
     try:
         yield
     finally:
-        _load.hurry_at = before
+        _load.hurry_at, _load.long_at = before
 
 
 class _Load(threading.local):
@@ -59,6 +61,8 @@ class _Load(threading.local):
         self._slice = SHORT_SLICE
         self.hurry_at = inf
         """`perf_counter` time from which the thread no longer sleeps."""
+        self.long_at = inf
+        """`perf_counter` time from which slices are long."""
 
     def slice_seconds(self) -> float:
         """Seconds for which this thread may hold the GIL."""
@@ -69,7 +73,7 @@ class _Load(threading.local):
             remaining = now - self._measured_at - (own - self._own)
             self._slice = LONG_SLICE if others - self._others > COMPUTING * remaining else SHORT_SLICE
             self._measured_at, self._own, self._others = now, own, others
-        return self._slice
+        return LONG_SLICE if now >= self.long_at else self._slice
 
 
 _load = _Load()
