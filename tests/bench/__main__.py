@@ -1,10 +1,11 @@
 """Cost of observation, as ratios to bare pydantic-ai and to its other observers. Asserts nothing.
 
-python -m tests.bench [--full] [--rows 1,2,events,4,5,6,7,8,10,11] [--subjects sidestream,instrumentation,…] [--json]
+python -m tests.bench [--full] [--rows 1,2,events,4,5,6,7,8,9,10,11] [--subjects sidestream,instrumentation,…] [--json]
 
 Without --full it takes two to three minutes and measures Sidestream and pydantic-ai's own instrumentation. With it, it
 takes far longer, and every other subject in a virtual environment of its own (made once, under bench/ in this one).
 Row `size` runs only if named: a log of 100,000 events, with --full of ten million (an hour, and 6 GB of disk).
+Row 3, the collector beside the program, is the subject sidestream-collect of rows 1 and 2.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
     from .log_replay import log_replay
     from .log_size import log_size
     from .running import gaps, text_stream, tool_steps
+    from .scrape import scrape
     from .start_and_stop import imports, shutdown
 
     if full:
@@ -49,6 +51,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
             "7": lambda: log_read(events=1_000_000, rounds=5),
             "8": lambda: log_replay(events=1_000_000),
             "size": lambda: log_size(events=10_000_000),
+            "9": lambda: scrape(agents=50, models=30, tools=20, events=100_000, rounds=5),
             "10": lambda: imports(rounds=9),
             "11": lambda: shutdown(rounds=5, timeout=2.0),
         }
@@ -62,6 +65,7 @@ def rows(subjects: list[str], full: bool) -> dict[str, Callable[[], Table]]:
         "7": lambda: log_read(events=200_000, rounds=2),
         "8": lambda: log_replay(events=50_000),
         "size": lambda: log_size(events=100_000),
+        "9": lambda: scrape(agents=50, models=2, tools=20, events=50_000, rounds=1),
         "10": lambda: imports(rounds=2),
         "11": lambda: shutdown(rounds=1, timeout=0.5),
     }
@@ -72,7 +76,7 @@ def main() -> None:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="more rounds, more cases, all subjects")
-    parser.add_argument("--rows", default="1,2,events,4,5,6,7,8,10,11", help="which rows, separated by commas")
+    parser.add_argument("--rows", default="1,2,events,4,5,6,7,8,9,10,11", help="which rows, separated by commas")
     parser.add_argument("--subjects", default="", help=f"of {','.join(FULL)}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     options = parser.parse_args()

@@ -74,7 +74,7 @@ make = dict(
 agent = text_agent(500)
 sidecar = Sidecar(*[make[kind]() for kind in kinds], close_timeout={timeout}) if kinds else None
 asyncio.run(consume_events(sidecar.observe(agent) if sidecar else agent))
-time.sleep(1.2)  # what hangs has done so for a while
+time.sleep({settle})  # what hangs has done so for a while
 if {by_exit}:
     print(time.time(), flush=True)
 else:
@@ -84,38 +84,43 @@ else:
 """
 
 
-def shutdown(*, rounds: int, timeout: float) -> Table:
-    """Table of row 11: the shutdown."""
+EVERY = ["console", "jsonl", "otlp", "prometheus"]
+CASES: Sequence[list[str]] = ([], ["jsonl"], ["jsonl", "collect"], EVERY, [*EVERY, "hanging"], ["otlp", "hanging"])
+"""Exporters of the programs that are shut down."""
+
+
+def shutdown(*, rounds: int, timeout: float, cases: Sequence[list[str]] = CASES, settle: float = 1.2) -> Table:
+    """Table of row 11: the shutdown.
+
+    Args:
+        rounds: Number of programs of each case.
+        timeout: `close_timeout` of their sidecars.
+        cases: Exporters of the programs.
+        settle: Seconds between the last run and the shutdown.
+    """
     table = Table(
         f"11. Shutdown, close_timeout {timeout:g} s, {rounds} rounds; median (quartiles)",
         "≤ 250 ms where the log holds what was not delivered (50 ms with a collector beside), else "
         f"≤ {timeout * 1e3 + 250:,.0f} ms",
         digits={"close ms": 0, "exit ms": 0},
     )
-    every = ["console", "jsonl", "otlp", "prometheus"]
-    for kinds, goal in (
-        ([], 0.0),
-        (["jsonl"], 0.25),
-        (["jsonl", "collect"], 0.05),
-        (every, 0.25),
-        ([*every, "hanging"], 0.25),
-        (["otlp", "hanging"], timeout + 0.25),
-    ):
+    for kinds in cases:
+        goal = 0.05 if "collect" in kinds else 0.25 if "jsonl" in kinds else timeout + 0.25
         name = " + ".join(kinds) or "bare"
         progress(f"shutdown: {name}")
         table.add(
             exporters=name,
-            close_ms=Spread.of([_close(kinds, timeout, by_exit=False) * 1e3 for _ in range(rounds)]),
-            exit_ms=Spread.of([_close(kinds, timeout, by_exit=True) * 1e3 for _ in range(rounds)]),
+            close_ms=Spread.of([_close(kinds, timeout, settle, by_exit=False) * 1e3 for _ in range(rounds)]),
+            exit_ms=Spread.of([_close(kinds, timeout, settle, by_exit=True) * 1e3 for _ in range(rounds)]),
             goal_ms=f"{goal * 1e3:,.0f}" if kinds else None,
         )
     table.notes.append("exit: without a close(), from the end of the program to that of its process; otlp: to nobody")
     return table
 
 
-def _close(kinds: list[str], timeout: float, *, by_exit: bool) -> float:
+def _close(kinds: list[str], timeout: float, settle: float, *, by_exit: bool) -> float:
     with tempfile.TemporaryDirectory(prefix="sidestream-bench-") as folder:
-        out = _run(_PROGRAM.format(kinds=kinds, folder=folder, timeout=timeout, by_exit=by_exit))
+        out = _run(_PROGRAM.format(kinds=kinds, folder=folder, timeout=timeout, settle=settle, by_exit=by_exit))
         return time.time() - float(out) if by_exit else float(out)
 
 
