@@ -74,6 +74,7 @@ def test_the_content_fields_are_these() -> None:
         "LLMStart.instructions",
         "LLMStart.output_schema",
         "LLMStart.sent",
+        "LLMStart.stop_sequences",
         "LLMStart.tools",
         "Retry.message",
         "Score.comment",

@@ -187,7 +187,7 @@ def test_with_full_the_secret_is_in_every_kind_of_event(sinks: dict[str, str]) -
 
 
 def test_settings_are_the_harmless_ones_alone(sinks: dict[str, str]) -> None:
-    """Headers, bodies, stop sequences and user names are never recorded, under any policy."""
+    """Headers, bodies and user names are never recorded, under any policy."""
     starts = [json.loads(line) for line in sinks["jsonl"].splitlines() if '"llm_start"' in line]
     settings = [start["data"]["settings"] for start in starts if "settings" in start["data"]]
     assert settings

@@ -97,6 +97,11 @@ def output_message(output: Json) -> Message:
     return {"role": "assistant", "parts": [_text(output)], "finish_reason": "stop"}
 
 
+def texts_of(value: Json) -> list[str] | None:
+    """`value` if it is a list of texts; None if the content policy has replaced it."""
+    return [str(each) for each in value] if isinstance(value, list) else None
+
+
 def result_message(data: ToolEnd) -> Message | None:
     return None if data.result is None else _response(data.tool_call_id, data.result)
 

@@ -21,8 +21,10 @@ class SemanticConventions:
     provider: str = "gen_ai.provider.name"
     conversation: str = "gen_ai.conversation.id"
     agent: str = "gen_ai.agent.name"
+    agent_description: str = "gen_ai.agent.description"
     request_model: str = "gen_ai.request.model"
     request_stream: str = "gen_ai.request.stream"
+    stop_sequences: str = "gen_ai.request.stop_sequences"
     response_id: str = "gen_ai.response.id"
     response_model: str = "gen_ai.response.model"
     finish_reasons: str = "gen_ai.response.finish_reasons"
@@ -87,6 +89,8 @@ class SemanticConventions:
         default_factory=lambda: {
             "input_image_tokens": "gen_ai.usage.image.input_tokens",
             "output_image_tokens": "gen_ai.usage.image.output_tokens",
+            "input_text_tokens": "gen_ai.usage.text.input_tokens",
+            "output_text_tokens": "gen_ai.usage.text.output_tokens",
         }
     )
     """Names of provider-specific counts; other counts are `sidestream.usage.*`."""

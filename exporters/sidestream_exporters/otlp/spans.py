@@ -44,6 +44,7 @@ from .content import (
     retry_message,
     stacktrace,
     text_limit,
+    texts_of,
     tool_descriptions,
     tools_json,
 )
@@ -200,6 +201,7 @@ class Builder:
         attributes = {
             names.operation: names.invoke_agent,
             names.agent: event.agent_name,
+            names.agent_description: start.description if start else None,
             names.conversation: start.conversation_id if start else None,
             names.request_model: start.model if start else None,
             **run_usage_of(names, data, self._run_usage),
@@ -321,6 +323,7 @@ class Builder:
         return {
             **instructions_json(self._names, request.data),
             **tools_json(self._names, request.data),
+            **({self._names.stop_sequences: stop} if (stop := texts_of(request.data.stop_sequences)) else {}),
             **({self._names.input: as_json(request.new_messages)} if request.new_messages else {}),
             **({self._names.output: as_json(answer)} if answer else {}),
         }

@@ -118,6 +118,8 @@ class AgentStart(Payload, frozen=True, kw_only=True):
     """Whether the trace is sampled, as decided at its start; absent if no exporter sends spans."""
     instrumented: bool | None = None
     """True if pydantic-ai's own Instrumentation creates spans for this run."""
+    description: str | None = None
+    """Description of the agent; absent if the description is a template."""
     model: str | None = None
     mode: Literal["graph", "realtime"] | None = None
     prompt: Json = None
@@ -147,7 +149,7 @@ class History(Payload, frozen=True, kw_only=True):
 
 
 class LLMStart(Payload, frozen=True, kw_only=True):
-    content_fields: ClassVar[tuple[str, ...]] = ("instructions", "sent", "tools", "output_schema")
+    content_fields: ClassVar[tuple[str, ...]] = ("instructions", "stop_sequences", "sent", "tools", "output_schema")
 
     request: int
     """Number of the request in the run, from 1."""
@@ -161,6 +163,7 @@ class LLMStart(Payload, frozen=True, kw_only=True):
     instructions: Json = None
     """System instructions; present in the first request of the run and after a change."""
     settings: dict[str, Json] | None = None
+    stop_sequences: Json = None
     history: list[History] | None = None
     """Sent messages that the log already holds. The others are in `sent`, in order."""
     sent: Json = None

@@ -104,6 +104,7 @@ class RequestRecorder:
         messages: int | None = None,
         instructions: Json = None,
         settings: dict[str, Json] | None = None,
+        stop_sequences: Json = None,
         tools: tuple[str, ...] | None = None,
         sent: Sent | None = None,
     ) -> None:
@@ -118,6 +119,7 @@ class RequestRecorder:
             messages=messages,
             instructions=instructions,
             settings=settings,
+            stop_sequences=stop_sequences,
         )
         self._append(
             RequestStarted(

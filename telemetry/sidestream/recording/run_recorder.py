@@ -140,6 +140,7 @@ class RunRecorder:
         self,
         *,
         prompt: Json = None,
+        description: str | None = None,
         model: str | None = None,
         conversation_id: str | None = None,
         mode: Literal["graph", "realtime"] | None = "graph",
@@ -170,6 +171,7 @@ class RunRecorder:
             parent_span_id=caller.span_id if caller else None,
             sampled=self.sampled,
             instrumented=instrumented or None,
+            description=description,
             model=model,
             mode=mode,
             prompt=prompt,
@@ -219,11 +221,19 @@ class RunRecorder:
         messages: int | None = None,
         instructions: Json = None,
         settings: dict[str, Json] | None = None,
+        stop_sequences: Json = None,
         tools: tuple[str, ...] | None = None,
     ) -> RequestRecorder:
         """Record the sending of a model request at the monotonic time `at` (default: now). `tools`: names."""
         request = self.open_request(model=model, streaming=streaming, at=at)
-        request.send(provider=provider, messages=messages, instructions=instructions, settings=settings, tools=tools)
+        request.send(
+            provider=provider,
+            messages=messages,
+            instructions=instructions,
+            settings=settings,
+            stop_sequences=stop_sequences,
+            tools=tools,
+        )
         return request
 
     def open_request(self, *, model: str, streaming: bool, at: int | None = None) -> RequestRecorder:

@@ -252,6 +252,10 @@ class TestAChat:
             "sidestream.sampling": "head",
         }
 
+    def test_a_run_has_the_description_of_its_agent(self) -> None:
+        got = attributes(one_run(begun=start("run-1", description="greets")))
+        assert got["gen_ai.agent.description"] == "greets"
+
     @pytest.mark.parametrize(
         "count", ["unpriced_requests", "partial_requests", "unmeasured_requests", "incomplete_sub_agents"]
     )
@@ -262,6 +266,21 @@ class TestAChat:
         got = attributes(one_chat(unpriced=True))
         assert not [name for name in got if "usage." in name or name.startswith("sidestream.cost.usd")]
         assert got["sidestream.cost.unpriced"] is True
+
+    def test_stop_sequences_are_content(self) -> None:
+        asked = ask(stop_sequences=["END", "STOP"])
+        spans = {
+            content: spans_of(start("run-1"), asked, answer(), content=content)[0]
+            for content in ("none", "metadata", "full")
+        }
+        got = {content: attributes(span).get("gen_ai.request.stop_sequences") for content, span in spans.items()}
+        assert got == {"none": None, "metadata": None, "full": ["END", "STOP"]}
+
+    def test_counts_by_modality_have_the_conventions_names(self) -> None:
+        kinds = ("text", "image")
+        counts: dict[str, float] = {f"{way}_{kind}_tokens": 7 for kind in kinds for way in ("input", "output")}
+        got = attributes(one_chat(usage=Usage(input_tokens=20, output_tokens=20, counts=counts)))
+        assert [got[f"gen_ai.usage.{kind}.{way}_tokens"] for kind in kinds for way in ("input", "output")] == [7] * 4
 
     def test_not_streaming_is_not_said(self) -> None:
         assert "gen_ai.request.stream" not in attributes(one_chat(streaming=False))

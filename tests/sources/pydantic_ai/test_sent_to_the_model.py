@@ -15,7 +15,7 @@ from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRe
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from sidestream import Sidecar
+from sidestream import InMemoryExporter, Sidecar
 from sidestream.events import LLMStart
 from sidestream.log import SentMessage, load_run, runs, sent_messages
 from tests.support.provider_model import Says, call, stream, used
@@ -211,3 +211,25 @@ def test_without_content_only_what_it_refers_to_is_told(tmp_path: Path) -> None:
     second = starts(tmp_path)[1]
     assert (second.sent, second.tools, second.messages) == (None, None, 3)
     assert "secret" not in "".join(file.read_text() for file in tmp_path.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize(("content", "stop"), [("full", ["END"]), ("none", None)])
+def test_stop_sequences_are_content_of_a_request(content: str, stop: list[str] | None) -> None:
+    memory = InMemoryExporter(content=content)
+    with Sidecar(memory) as sidecar:
+        agent = sidecar.observe(Agent(TestModel()))
+        agent.run_sync("x", model_settings={"stop_sequences": ["END"], "temperature": 0.5})
+    [asked] = [event.data for event in memory.of("llm_start")]
+    assert (asked.stop_sequences, asked.settings) == (stop, {"temperature": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("description", "logged"),
+    [("greets", "greets"), ("greets {{name}}", None), (None, None), ("x" * 2_000, "x" * 1_000)],
+)
+def test_a_run_has_the_description_of_its_agent(description: str | None, logged: str | None) -> None:
+    memory = InMemoryExporter()
+    with Sidecar(memory) as sidecar:
+        sidecar.observe(Agent(TestModel(), description=description)).run_sync("x")
+    [began] = [event.data for event in memory.of("agent_start")]
+    assert began.description == logged

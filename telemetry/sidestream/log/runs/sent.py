@@ -26,6 +26,7 @@ def sent_of(start: LLMStart, prompt: Json, results: dict[str, Json]) -> Sent:
         output_mode=start.output_mode,
         output_schema=start.output_schema if start.tools is None or isinstance(start.tools, list) else None,
         settings=start.settings,
+        stop_sequences=start.stop_sequences,
     )
 
 

@@ -68,6 +68,7 @@ class Sent(msgspec.Struct, kw_only=True):
     output_mode: str | None = None
     output_schema: Json = None
     settings: dict[str, Json] | None = None
+    stop_sequences: Json = None
 
 
 class Step(msgspec.Struct, kw_only=True):

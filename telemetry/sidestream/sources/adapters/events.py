@@ -36,7 +36,8 @@ class Events:
                 record.piece(chunk.kind, chunk.part, piece, names)
             case payloads.LLMStart() as start:
                 facts = {"provider": start.provider, "messages": start.messages, "settings": start.settings}
-                record.request_start(start.model, streaming=start.streaming, instructions=start.instructions, **facts)
+                facts |= {"instructions": start.instructions, "stop_sequences": start.stop_sequences}
+                record.request_start(start.model, streaming=start.streaming, **facts)
             case payloads.LLMEnd() as end:
                 names = {name: end.get(name) for name in ("response_model", "response_id", "provider", "finish_reason")}
                 record.response(**names)

@@ -122,6 +122,7 @@ class Observer(compat.SafeAtRuntime, AbstractCapability[Any]):
         state.caller = self._callers.pop(ctx.run_id, None)
         run.start(
             prompt=snapshot(ctx.prompt) if self._recorder.wants_content else None,
+            description=convert.description(ctx.agent),
             model=convert.model_name(ctx.model),
             conversation_id=convert.conversation_id(ctx.conversation_id, ctx.messages),
             mode="realtime" if getattr(ctx, "realtime", False) else "graph",

@@ -22,6 +22,9 @@ from .fields import fields_of, rebuilt
 GENERATED_WITHIN = 5.0
 """Maximum age in seconds of a UUID7 that is regarded as generated for the run, unless the history contains it."""
 
+MAX_DESCRIPTION = 1_000
+"""Maximum length of an agent's description in characters."""
+
 _SETTINGS = (
     "max_tokens",
     "temperature",
@@ -33,7 +36,7 @@ _SETTINGS = (
     "parallel_tool_calls",
     "service_tier",
 )
-"""Model settings to record. Excludes headers, bodies and stop sequences, which may hold secrets or content."""
+"""Model settings to record. Excludes headers and bodies, which may hold secrets. Stop sequences are content."""
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
@@ -58,6 +61,18 @@ def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:
     if not values:
         return None
     return {name: values[name] for name in _SETTINGS if isinstance(values.get(name), str | int | float | bool)} or None
+
+
+def stop_sequences(values: Mapping[str, Any] | None) -> Json:
+    """Snapshot of the stop sequences among model settings; None without any."""
+    given = values.get("stop_sequences") if values else None
+    return snapshot(given) if given else None
+
+
+def description(agent: Any) -> str | None:
+    """Description of `agent`; None for a template, which is not rendered because rendering calls user code."""
+    text = getattr(agent, "description", None)
+    return text[:MAX_DESCRIPTION] if isinstance(text, str) and "{{" not in text else None
 
 
 def system_prompts(messages: Sequence[Any], run_id: str) -> str | None:

@@ -55,6 +55,7 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
         messages=len(messages),
         instructions=instructions if changed and content else None,
         settings=convert.settings(request_context.model_settings),
+        stop_sequences=convert.stop_sequences(request_context.model_settings) if content else None,
         tools=convert.tool_names(parameters),
         sent=state.outgoing.request(messages, parameters) if content else None,
     )

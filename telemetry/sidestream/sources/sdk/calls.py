@@ -34,6 +34,7 @@ class RequestFacts(NamedTuple):
     instructions: Any = None
     messages: int | None = None
     settings: dict[str, Json] | None = None
+    stop_sequences: Any = None
     tools: tuple[str, ...] | None = None
 
 
@@ -138,14 +139,15 @@ class ModelCall(TappedRun):
         """Interruption of the consumer that leaves; None until known."""
         self._whole: dict[tuple[Any, ...], tuple[list[str], dict[str, str | None]]] = {}
         """Texts and names of the parts of an answer without streaming."""
-        has_instructions = recorder.wants_content and asked.instructions is not None
+        wants_content = recorder.wants_content
         self.request_start(
             asked.model,
             at=at,
             streaming=streaming,
             messages=asked.messages,
-            instructions=snapshot(asked.instructions) if has_instructions else None,
+            instructions=snapshot(asked.instructions) if wants_content and asked.instructions is not None else None,
             settings=asked.settings,
+            stop_sequences=snapshot(asked.stop_sequences) if wants_content and asked.stop_sequences else None,
             tools=asked.tools,
         )
 
@@ -336,7 +338,13 @@ _SETTINGS = {
     "parallel_tool_calls": "parallel_tool_calls",
     "service_tier": "service_tier",
 }
-"""Settings to record: names in the SDKs, and in the log. Excludes headers, bodies and stop sequences."""
+"""Settings to record: names in the SDKs, and in the log. Excludes headers and bodies. Stop sequences are content."""
+
+
+def stop_sequences_of(values: Mapping[str, Any]) -> Any:
+    """Stop sequences of a request as a list, under any of the SDKs' names; None without any."""
+    given = values.get("stop_sequences") or values.get("stop")
+    return [given] if isinstance(given, str) else given
 
 
 def text_of(content: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sidestream.sources.adapters.fields import field
 
-from .calls import RequestFacts, settings_of, text_of
+from .calls import RequestFacts, settings_of, stop_sequences_of, text_of
 
 
 def ask_chat(body: Mapping[str, Any], provider: str | None) -> RequestFacts:
@@ -22,6 +22,7 @@ def ask_chat(body: Mapping[str, Any], provider: str | None) -> RequestFacts:
         instructions=_joined(text_of(field(each, "content")) for each in system),
         messages=len(messages),
         settings=settings_of(body),
+        stop_sequences=stop_sequences_of(body),
         tools=_tools(body.get("tools")),
     )
 
@@ -66,6 +67,7 @@ def ask_content(model: Any, contents: Any, config: Any, provider: str | None) ->
         instructions=text_of(_parts(field(config, "system_instruction"))),
         messages=len(items),
         settings=settings_of(known),
+        stop_sequences=stop_sequences_of(known),
         tools=_tools(declared),
     )
 
