@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, pushadd_to_gateway
@@ -29,7 +29,7 @@ from sidestream.pipeline.yielding import GilYielder
 from sidestream.recording.content import NONE
 from sidestream.stats import SidecarStats
 
-from . import compat
+from . import compat, protobuf_format
 from .bounded_calls import BoundedCalls
 from .http_server import AsgiApp, MetricsServer, WsgiApp, asgi_app, wsgi_app
 from .text_format import MetricsCollector
@@ -37,6 +37,7 @@ from .worker_files import ProcessFiles
 
 HOST = "127.0.0.1"
 PORT = 9464
+Histograms: TypeAlias = Literal["classic", "native"]
 PUSH_SECONDS = 2.0
 """Longest wait for the push gateway."""
 
@@ -68,9 +69,12 @@ class PrometheusExporter(Exporter):
         metrics: Names of the metrics to serve, separated by commas, with `*` as a wildcard; a leading `-` excludes, as
             in `-gen_ai_*`. Empty serves all. Metrics that identify the process are always served.
         buckets: `fine`, or `coarse` for a quarter of the buckets of each histogram, and so of most time series.
+        histograms: `classic`, or `native` to add native histograms for scrapes in Prometheus' protobuf format. Other
+            scrapes, `registry` and `push` have classic histograms only.
 
     Raises:
-        ConfigurationError: An option is invalid, or `registry` already has metrics of these names.
+        ConfigurationError: An option is invalid, `registry` already has metrics of these names, or `histograms` is
+            `native` with `PROMETHEUS_MULTIPROC_DIR`.
     """
 
     name = "prometheus"
@@ -91,9 +95,14 @@ class PrometheusExporter(Exporter):
         label_tags: str | Sequence[str] = (),
         metrics: str | Sequence[str] = (),
         buckets: Buckets = "fine",
+        histograms: Histograms = "classic",
     ) -> None:
         if isinstance(label_values, bool) or not isinstance(label_values, int) or label_values < 1:
             raise ConfigurationError(f"prometheus: label_values={label_values!r}: must be a number of 1 or more")
+        if histograms not in get_args(Histograms):
+            raise ConfigurationError(
+                f"prometheus: histograms={histograms!r}: choose {' or '.join(get_args(Histograms))}"
+            )
         warn_missing("prometheus_client", compat.probes)
         served = registry is None and push is None if port == "auto" else port is not None
         self._address = _address(port, host) if served else None
@@ -104,13 +113,19 @@ class PrometheusExporter(Exporter):
         self._label_values = label_values
         self._label_tags = tuple(_names(label_tags))
         self._selection = Selection(_names(metrics), buckets)
-        self._aggregator = MetricsAggregator(label_values, self._label_tags)
+        self._native = histograms == "native"
+        self._aggregator = self._new_aggregator()
         self._get_stats: Callable[[], SidecarStats] | None = None
         self._server: MetricsServer | None = None
         self._failing = False
         self._collector = MetricsCollector(self._snapshot, self._selection.metrics)
         self._own = self._own_registries()
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if folder and self._native:
+            raise ConfigurationError(
+                "prometheus: histograms='native' cannot work with PROMETHEUS_MULTIPROC_DIR, whose files have classic "
+                "buckets only: leave out the option, or let `sidestream collect` serve the metrics of all processes"
+            )
         self._files = ProcessFiles(folder, self._snapshot, self._selection.metrics) if folder else None
         self._registry = None if self._files else registry  # MultiProcessCollector would collect the metrics twice
         if self._registry is not None:
@@ -188,7 +203,7 @@ class PrometheusExporter(Exporter):
             self._server = None
         self._failing = False
         self._pushes = BoundedCalls()
-        self._aggregator = MetricsAggregator(self._label_values, self._label_tags)
+        self._aggregator = self._new_aggregator()
         self._own = self._own_registries()  # the fork may have copied a held lock of the old registries
         if self._files is not None:
             self._files = ProcessFiles(self._files.path, self._snapshot, self._selection.metrics)
@@ -219,6 +234,8 @@ class PrometheusExporter(Exporter):
         Args:
             accept: `Accept` header of the request, which selects the format; Prometheus' text format if empty.
         """
+        if self._native and protobuf_format.is_preferred(accept):
+            return protobuf_format.render(self._selection.metrics, self._snapshot()), protobuf_format.CONTENT_TYPE
         encode, content_type = choose_encoder(accept)
         return encode(self._page(openmetrics="openmetrics" in content_type)), content_type
 
@@ -235,6 +252,9 @@ class PrometheusExporter(Exporter):
             return self._own[openmetrics]
         self._files.sync()
         return self._files.registry()
+
+    def _new_aggregator(self) -> MetricsAggregator:
+        return MetricsAggregator(self._label_values, self._label_tags, native=self._native)
 
     def _own_registries(self) -> dict[bool, CollectorRegistry]:
         """Registries of this exporter's metrics only, for Prometheus' text format (False) and OpenMetrics (True)."""

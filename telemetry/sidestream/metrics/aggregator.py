@@ -16,7 +16,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from operator import add
 from typing import Any, get_args
 
 from sidestream.events import (
@@ -41,7 +40,8 @@ from sidestream.events.outcomes import verdict_of
 from sidestream.recording.pricing import CacheEffect, cache_effect
 from sidestream.stats import SidecarStats
 
-from .definitions import BY_NAME, OTHER, UNKNOWN, convention_name
+from .definitions import OTHER, UNKNOWN, convention_name
+from .native import NativeStore
 from .store import MAX_VALUES, Origin, Point, Series, Store, printable
 
 MAX_RUNS = 10_000
@@ -54,7 +54,6 @@ MAX_REASONS = 20
 """Maximum number of distinct drop reasons, since exporters may report their own."""
 
 _CHUNK_GAP = "gen_ai_client_operation_time_per_output_chunk_seconds"
-_GAP_BOUNDS_US = [round(bound * 1e6) for bound in BY_NAME[_CHUNK_GAP].buckets]
 
 _NO_ERROR = frozenset({"ok", "neutral"})
 """Verdicts for which `error_type` is empty."""
@@ -67,12 +66,13 @@ _TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
 class _Request:
     """Model request in progress, with the gaps between its chunks in microseconds."""
 
-    __slots__ = ("counts", "last", "longest", "provider", "seq", "total")
+    __slots__ = ("bounds", "counts", "last", "longest", "provider", "seq", "total")
 
-    def __init__(self, seq: int, provider: str | None) -> None:
+    def __init__(self, seq: int, provider: str | None, bounds: list[int]) -> None:
         self.seq = seq
         self.provider = provider
-        self.counts = [0] * (len(_GAP_BOUNDS_US) + 1)
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0
         self.longest = -1
         self.last: int | None = None
@@ -86,7 +86,7 @@ class _Request:
         if not end.consumer_hold_seconds or end.gap_max_seconds is None:
             return
         self.longest = min(self.longest, round(end.gap_max_seconds * 1e6))
-        highest = bisect_left(_GAP_BOUNDS_US, self.longest)
+        highest = bisect_left(self.bounds, self.longest)
         self.counts[highest] += sum(self.counts[highest + 1 :])
         self.counts[highest + 1 :] = [0] * (len(self.counts) - highest - 1)
         if end.provider_wait_seconds is not None:
@@ -118,13 +118,16 @@ class MetricsAggregator:
     Args:
         max_values: Maximum number of distinct values of one label; further values become `other`.
         label_tags: Names of tags by which runs, tokens and cost are also counted.
+        native: Whether histograms have native buckets too.
     """
 
     skip = frozenset({"progress", "final_result", "error", "custom"})
     """Event types without metrics."""
 
-    def __init__(self, max_values: int = MAX_VALUES, label_tags: Sequence[str] = ()) -> None:
-        self.store = Store(max_values)
+    def __init__(self, max_values: int = MAX_VALUES, label_tags: Sequence[str] = (), *, native: bool = False) -> None:
+        self.store = NativeStore(max_values) if native else Store(max_values)
+        self._gap_bounds = [round(bound * 1e6) for bound in self.store.bounds(_CHUNK_GAP)]
+        """Bounds in microseconds of the buckets in which the gaps of a request are counted."""
         self._label_tags = tuple(dict.fromkeys(label_tags))
         self._runs: dict[str, _Run] = {}
         self._handlers: dict[StreamEventType, Callable[[_Run, StreamEvent, Any], None]] = {
@@ -216,7 +219,7 @@ class MetricsAggregator:
 
     def _llm_start(self, run: _Run, event: StreamEvent, data: LLMStart) -> None:
         _bound(run.requests)
-        run.requests[data.request] = _Request(event.seq, data.provider)
+        run.requests[data.request] = _Request(event.seq, data.provider, self._gap_bounds)
         for outcome in ("ok", "error"):
             self.store.initialize("sidestream_requests_total", (run.agent, data.provider or "", data.model, outcome))
 
@@ -224,16 +227,16 @@ class MetricsAggregator:
         request = run.requests.get(data.request)
         if request is None:
             _bound(run.requests)
-            request = run.requests[data.request] = _Request(0, None)
+            request = run.requests[data.request] = _Request(0, None, self._gap_bounds)
         start = round(event.offset * 1e6)
-        before, counts = request.last, request.counts
+        before, bounds, counts = request.last, request.bounds, request.counts
         for offset in data.offsets_us or (0,):
             at = start + offset
             if before is not None:
                 gap = at - before
                 if gap < 0:  # parts streamed in parallel
                     continue
-                counts[bisect_left(_GAP_BOUNDS_US, gap)] += 1
+                counts[bisect_left(bounds, gap)] += 1
                 request.total += gap
                 if gap > request.longest:
                     request.longest = gap
@@ -241,7 +244,7 @@ class MetricsAggregator:
         request.last = before
 
     def _llm_end(self, run: _Run, event: StreamEvent, data: LLMEnd) -> None:
-        request = run.requests.pop(data.request, None) or _Request(0, None)
+        request = run.requests.pop(data.request, None) or _Request(0, None, self._gap_bounds)
         model = data.model or run.model
         provider = data.provider or request.provider or ""
         error = "" if verdict_of(data.outcome) in _NO_ERROR else _error_type(data, "error")
@@ -308,12 +311,10 @@ class MetricsAggregator:
             store.observe("sidestream_time_to_first_token_seconds", (*where, kind), seconds, origin)
         if request.longest >= 0:
             request.cap_gaps(data)
-            series = store.series(_CHUNK_GAP, chat)
-            series.value += request.total / 1e6
-            series.counts = list(map(add, series.counts, request.counts))
+            series = store.merge(_CHUNK_GAP, chat, request.total / 1e6, request.counts)
             if origin is not None:
-                bucket = bisect_left(_GAP_BOUNDS_US, request.longest)
-                series.exemplars[bucket] = (request.longest / 1e6, origin)
+                longest = request.longest / 1e6
+                series.exemplars[bisect_left(series.buckets, longest)] = (longest, origin)
         for name, amount in (
             ("sidestream_stream_stalls_total", data.stalls),
             ("sidestream_provider_wait_seconds_total", data.provider_wait_seconds),

@@ -8,13 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Any, NamedTuple
+from operator import add
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sidestream.pipeline.yielding import GilYielder
 
 from .definitions import BY_NAME, METRICS, OTHER, Metric
+
+if TYPE_CHECKING:
+    from .native import NativeBuckets
 
 MAX_VALUES = 100
 """Default maximum number of distinct values of one label."""
@@ -69,12 +73,14 @@ class Point(NamedTuple):
     """Last exemplar of a counter, or of each bucket of a histogram."""
     created: float = 0.0
     """Unix time of the start of the time series; 0 if unknown."""
+    native: NativeBuckets | None = None
+    """Native buckets of a histogram, if the store counts them."""
 
 
 class Series:
     """Mutable time series. `value` is the sum for a histogram."""
 
-    __slots__ = ("buckets", "counts", "created", "exemplars", "value")
+    __slots__ = ("buckets", "counts", "created", "exemplars", "native", "value")
 
     def __init__(self, metric: Metric) -> None:
         self.value: float = 0
@@ -83,6 +89,11 @@ class Series:
         self.counts = [0] * (len(metric.buckets) + 1) if metric.kind == "histogram" else []
         self.exemplars: dict[int, tuple[float, Origin]] = {}
         """Fields of an `Exemplar` by bucket; a plain tuple is created in half the time."""
+        self.native: NativeBuckets | None = None
+
+    def dump(self) -> list[Any]:
+        """State as JSON data."""
+        return [self.value, self.counts, self.created, *([self.native.dump()] if self.native else [])]
 
 
 class Store:
@@ -129,8 +140,11 @@ class Store:
             ):
                 known.setdefault(labels, Series(metric))
 
-    def observe(self, name: str, labels: tuple[str, ...], value: float, origin: Origin | None = None) -> None:
-        """Observe a value for a histogram. Values that are NaN, infinite or negative are ignored."""
+    def observe(self, name: str, labels: tuple[str, ...], value: float, origin: Origin | None = None) -> Series | None:
+        """Observe a value for a histogram, and return its time series.
+
+        Values that are NaN, infinite or negative are ignored; then the result is None.
+        """
         if 0 <= value < inf:
             known = self._series[name]
             series = known.get(labels) or self._admit(BY_NAME[name], known, labels)
@@ -139,6 +153,26 @@ class Store:
             series.counts[bucket] += 1
             if origin is not None:
                 series.exemplars[bucket] = (value, origin)
+            return series
+        return None
+
+    def bounds(self, name: str) -> tuple[float, ...]:
+        """Bounds of the buckets in which callers of `merge` count."""
+        return BY_NAME[name].buckets
+
+    def merge(self, name: str, labels: tuple[str, ...], total: float, counts: Sequence[int]) -> Series:
+        """Merge observations, counted by bucket, into a histogram, and return its time series.
+
+        Args:
+            name: Name of the histogram.
+            labels: Label values.
+            total: Sum of the observations.
+            counts: Number of observations in each of the buckets of `bounds`, and above the last bound.
+        """
+        series = self.series(name, labels)
+        series.value += total
+        series.counts = list(map(add, series.counts, counts))
+        return series
 
     def series(self, name: str, labels: tuple[str, ...]) -> Series:
         """Time series for `labels`, or the one for their excess."""
@@ -154,7 +188,8 @@ class Store:
                 found[name] = []
                 for labels, one in known.items():
                     exemplars = tuple(map(Exemplar._make, one.exemplars.values()))
-                    found[name].append(Point(labels, one.value, tuple(one.counts), exemplars, one.created))
+                    native = one.native and one.native.copy()
+                    found[name].append(Point(labels, one.value, tuple(one.counts), exemplars, one.created, native))
                     yielder.maybe_yield()
         return found
 
@@ -162,7 +197,7 @@ class Store:
         """Counts as JSON data, without gauges and exemplars."""
         with self.lock:
             counted = {
-                name: [[labels, one.value, one.counts, one.created] for labels, one in known.items()]
+                name: [[labels, *one.dump()] for labels, one in known.items()]
                 for name, known in self._series.items()
                 if BY_NAME[name].kind != "gauge"
             }
@@ -173,14 +208,17 @@ class Store:
         with self.lock:
             for name, remembered in state["series"].items():
                 metric = BY_NAME.get(name)
-                for labels, value, counts, *created in remembered:
+                for labels, value, counts, *rest in remembered:
                     if metric is not None and len(labels) == len(metric.labels):
                         one = self.series(name, tuple(labels))
                         if len(counts) == len(one.counts):
-                            one.value, one.counts = value, counts
-                            one.created = created[0] if created else self.started
+                            one.created = rest[0] if rest else self.started
+                            self._restore(one, value, counts, rest[1] if rest[1:] else None)
             self.overflow = dict(state["overflow"])
             self.started = state.get("started", self.started)
+
+    def _restore(self, series: Series, value: float, counts: list[int], native: Sequence[Any] | None) -> None:
+        series.value, series.counts = value, counts
 
     def _admit(self, metric: Metric, known: dict[tuple[str, ...], Series], given: tuple[str, ...]) -> Series:
         labels = tuple(map(self._capped, metric.labels, given))
