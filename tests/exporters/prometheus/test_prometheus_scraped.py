@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -14,6 +15,8 @@ from pydantic_ai import Agent
 from sidestream import InMemoryExporter, Sidecar, SidecarStats, StreamEvent
 from sidestream.metrics.definitions import METRICS, Metric
 from sidestream_exporters import PrometheusExporter
+from sidestream_exporters.prometheus.http_server import MetricsServer
+from tests.support.metric_samples import ended, run_of, started
 from tests.support.metric_tally import Labels, Tally
 from tests.support.prometheus_server import Prometheus, prometheus, wait_for
 from tests.support.provider_model import Says, run_variety, stream, used
@@ -22,6 +25,11 @@ pytestmark = pytest.mark.scenario_18
 
 FED_BY_RUNS = [metric for metric in METRICS if metric.source == "runs" and not {"tag", "score"} & set(metric.labels)]
 """Metrics that runs produce; the tests of the boards' traffic cover those of tags and scores."""
+
+_DRAW = random.Random(15)
+DURATIONS = [_DRAW.lognormvariate(0, 1) for _ in range(1_600)]
+"""Durations in seconds of the runs of the agent `quick`."""
+QUICK = 'gen_ai_invoke_agent_duration_seconds{job="native",gen_ai_agent_name="quick"}'
 
 
 @dataclass
@@ -34,6 +42,8 @@ class Scraped:
     stats: SidecarStats
     crowd: Sidecar
     """Sidecar whose labels are limited to three values."""
+    native: NativeTarget
+    """Target `native` with native histograms, and at first with the events of the target `variety`."""
 
     def vector(self, name: str, **labels: str) -> dict[Labels, float]:
         """Values of a metric by labels, without the labels that Prometheus adds."""
@@ -44,6 +54,32 @@ class Scraped:
             # The last value, since a single scrape may fail on a busy machine.
             for found in self.server.query(f"last_over_time({name}{{{wanted}}}[1h])")
         }
+
+
+class NativeTarget:
+    """Endpoint of an exporter with native histograms, which `restart` replaces as a restart of its program would."""
+
+    def __init__(self) -> None:
+        self.exporter = self._new()
+        self.server = MetricsServer("127.0.0.1", 0, lambda accept: self.exporter.render(accept))
+
+    def restart(self, durations: Sequence[float]) -> None:
+        """Replace the exporter by a new one that has counted runs of the agent `quick` with these durations."""
+        exporter = self._new()
+        exporter.export(_runs(durations))
+        self.exporter = exporter
+
+    @staticmethod
+    def _new() -> PrometheusExporter:
+        return PrometheusExporter(None, histograms="native")
+
+
+def _runs(durations: Sequence[float]) -> list[StreamEvent]:
+    return [
+        event
+        for number, seconds in enumerate(durations)
+        for event in run_of(started(f"q{number}"), ended(duration_seconds=seconds), run_id=f"q{number}", agent="quick")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +93,14 @@ def scraped() -> Iterator[Scraped]:
         for agent in (cached, unpriced):
             asyncio.run(stream(sidecar.observe(agent)))
         assert sidecar.flush(30) == {}
-        targets = {"variety": [_address(variety)], "crowd": [_address(crowd)]}
-        with prometheus(targets=targets) as server:
-            server.until("sum(up)", 2)
-            yield Scraped(server, memory.events, Tally(memory.events), sidecar.stats(), other)
+        native = NativeTarget()
+        native.exporter.export([*memory.events, *_runs(DURATIONS[:400])])
+        native_address = f"127.0.0.1:{native.server.port}"
+        targets = {"variety": [_address(variety)], "crowd": [_address(crowd)], "native": [native_address]}
+        with prometheus(targets=targets, arguments=["--enable-feature=native-histograms"]) as server:
+            server.until("sum(up)", 3)
+            yield Scraped(server, memory.events, Tally(memory.events), sidecar.stats(), other, native)
+        native.server.close()
 
 
 def _address(exporter: PrometheusExporter) -> str:
@@ -144,3 +184,50 @@ def test_a_run_in_progress_shows_and_then_does_not_and_names_beyond_the_cap_are_
     until('sidestream_runs_in_progress{job="crowd",agent="agent-0",model="gpt-5"}', 0)
     until('sidestream_runs_total{job="crowd",agent="other",outcome="completed"}', 7)
     until('count(sidestream_runs_total{job="crowd"})', 4)
+
+
+@pytest.mark.parametrize("metric", [m for m in FED_BY_RUNS if m.kind == "histogram"], ids=lambda metric: metric.name)
+def test_native_histograms_have_the_counts_and_sums_of_the_classic_ones(scraped: Scraped, metric: Metric) -> None:
+    others = f'{metric.name}{{job="native",agent!="quick",gen_ai_agent_name!="quick"}}'
+    for part in ("count", "sum"):
+        found = wait_for(partial(scraped.server.query, f"histogram_{part}({others})"), "a scrape")
+        native = {
+            frozenset((k, v) for k, v in series["metric"].items() if k not in ("job", "instance")): float(
+                series["value"][1]
+            )
+            for series in found
+        }
+        assert native == pytest.approx(scraped.vector(f"{metric.name}_{part}"))
+    assert not scraped.server.query(f'last_over_time({metric.name}_bucket{{job="native"}}[1h])')
+
+
+def test_exemplars_of_native_histograms_lead_to_the_runs(scraped: Scraped) -> None:
+    runs = {e.run_id: e.data.trace_id for e in scraped.events if e.event_type == "agent_start"}
+    query = 'gen_ai_client_operation_duration_seconds{job="native"}'
+    found = wait_for(partial(scraped.server.exemplars, query), "exemplars of native histograms")
+    labels = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+    assert labels
+    assert all(runs[one["run_id"]] == one["trace_id"] for one in labels)
+
+
+def test_quantiles_of_native_histograms_are_right_within_the_error_of_the_schema_and_across_a_restart(
+    scraped: Scraped,
+) -> None:
+    """All rates start at the first scrape, which has the first 400 runs."""
+    server, native = scraped.server, scraped.native
+    server.until(f"histogram_count({QUICK})", 400)
+    native.exporter.export(_runs(DURATIONS[400:1000]))
+    server.until(f"histogram_count({QUICK})", 1_000)
+    _check_rate(server, DURATIONS[400:1000])
+    native.restart(DURATIONS[1000:])
+    server.until(f"histogram_count({QUICK})", 600)
+    _check_rate(server, DURATIONS[400:])
+
+
+def _check_rate(server: Prometheus, durations: Sequence[float]) -> None:
+    rate = f"sum(rate({QUICK}[1h]))"
+    for q in (0.5, 0.95):
+        exact = sorted(durations)[round(q * len(durations))]
+        assert server.value(f"histogram_quantile({q}, {rate})") == pytest.approx(exact, rel=0.05)
+    mean = server.value(f"histogram_sum({rate}) / histogram_count({rate})")
+    assert mean == pytest.approx(sum(durations) / len(durations))
