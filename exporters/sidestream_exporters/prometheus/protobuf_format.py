@@ -1,8 +1,7 @@
 """Prometheus' protobuf format, the only one with native histograms: a second renderer of the store's points.
 
 The page is a sequence of `io.prometheus.client.MetricFamily` messages (https://github.com/prometheus/client_model), each
-after its length. The messages are encoded here, without a library of generated classes: there are eight small messages,
-most of whose bytes repeat (labels, bucket bounds) and are encoded once.
+after its length. The messages are encoded here, without generated classes: see docs/decisions/metrics-store.md.
 
     field of bytes:   key, length, bytes      key = field number * 8 + wire type, as a varint
     -2 as sint:       zigzag 3                varint: seven bits a byte, the lowest first
@@ -81,7 +80,7 @@ def _metric(metric: Metric, point: Point, with_created: bool) -> bytes:
 
 
 def _single(metric: Metric, point: Point) -> Iterator[bytes]:
-    yield _double(1, point.value)
+    yield b"\x09" + _pack(point.value)
     if point.exemplars and metric.kind == "counter":
         yield _bytes(2, _exemplar(point.exemplars[0]))
 
@@ -93,15 +92,15 @@ def _histogram(metric: Metric, point: Point) -> Iterator[bytes]:
     histograms are switched off. Its versions before 2.50 read exemplars from classic buckets only.
     """
     yield b"\x08" + _varint(sum(point.counts))
-    yield _double(2, point.value)
+    yield b"\x11" + _pack(point.value)
     exemplars = {bisect_left(metric.buckets, one.value): one for one in point.exemplars}
     total = 0
     for number, (bound, count) in enumerate(zip(_bounds(metric.buckets), point.counts, strict=True)):
         total += count
-        bucket = b"\x08" + _varint(total) + bound
+        bucket = b"\x08%b%b" % (_varint(total), bound)
         if number in exemplars:
-            bucket += _bytes(3, _exemplar(exemplars[number]))
-        yield _bytes(3, bucket)
+            bucket += b"\x1a" + _sized(_exemplar(exemplars[number]))
+        yield b"\x1a" + _sized(bucket)
     if point.native is not None:
         yield from _native(point.native)
 
@@ -112,15 +111,15 @@ def _native(native: NativeBuckets) -> Iterator[bytes]:
     yield b"\x38" + _varint(native.zero)
     spans, deltas = _spans(native.counts)
     for offset, length in spans:
-        yield _bytes(12, b"\x08" + _zigzag(offset) + b"\x10" + _varint(length))
+        yield b"\x62" + _sized(b"\x08" + _zigzag(offset) + b"\x10" + _varint(length))
     if deltas:
-        yield _bytes(13, b"".join(map(_zigzag, deltas)))
+        yield b"\x6a" + _sized(b"".join(map(_zigzag, deltas)))
 
 
 @cache
 def _bounds(buckets: tuple[float, ...]) -> list[bytes]:
     """Field `upper_bound` of each classic bucket."""
-    return [_double(2, bound) for bound in (*buckets, inf)]
+    return [b"\x11" + _pack(bound) for bound in (*buckets, inf)]
 
 
 def _spans(counts: Mapping[int, int]) -> tuple[list[list[int]], list[int]]:
@@ -150,9 +149,17 @@ def _label(name: str, text: str) -> bytes:
 
 def _exemplar(exemplar: Exemplar) -> bytes:
     origin = exemplar.origin
-    labels = {"trace_id": origin.trace_id, "span_id": origin.span_id, "run_id": origin.run_id}
-    pairs = [_bytes(1, _text(1, name) + _text(2, text)) for name, text in labels.items() if text]
-    return b"".join((*pairs, _double(2, exemplar.value), _bytes(3, _timestamp(origin.timestamp))))
+    parts = [_id(name, text) for name, text in zip(_ID_NAMES, origin[:3], strict=True) if text]
+    return b"".join((*parts, b"\x11", _pack(exemplar.value), b"\x1a", _sized(_timestamp(origin.timestamp))))
+
+
+_ID_NAMES = (b"trace_id", b"span_id", b"run_id")
+
+
+def _id(name: bytes, text: str) -> bytes:
+    """Label of an exemplar, much shorter than 128 bytes: each length is one byte."""
+    size = len(text)
+    return b"\x0a%c\x0a%c%b\x12%c%b" % (size + len(name) + 4, len(name), name, size, text.encode())
 
 
 def _timestamp(seconds: float) -> bytes:
@@ -181,16 +188,19 @@ def _zigzag(number: int) -> bytes:
     return _varint(2 * number if number >= 0 else -2 * number - 1)
 
 
+def _sized(content: bytes) -> bytes:
+    """`content` after its length."""
+    return _varint(len(content)) + content
+
+
 def _bytes(field: int, content: bytes) -> bytes:
-    return _varint(field * 8 + 2) + _varint(len(content)) + content
+    return _varint(field * 8 + 2) + _sized(content)
 
 
 def _text(field: int, text: str) -> bytes:
     return _bytes(field, text.encode())
 
 
-def _double(field: int, number: float) -> bytes:
-    return _varint(field * 8 + 1) + struct.pack("<d", number)
-
-
-_ZERO_THRESHOLD = _double(6, ZERO_THRESHOLD)
+_pack = struct.Struct("<d").pack
+"""Field value of a double; its key is field number * 8 + 1."""
+_ZERO_THRESHOLD = b"\x31" + _pack(ZERO_THRESHOLD)
