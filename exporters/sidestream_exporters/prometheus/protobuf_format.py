@@ -1,7 +1,7 @@
 """Prometheus' protobuf format, the only one with native histograms: a second renderer of the store's points.
 
-The page is a sequence of `io.prometheus.client.MetricFamily` messages (https://github.com/prometheus/client_model), each
-after its length. The messages are encoded here, without generated classes: see docs/decisions/metrics-store.md.
+The page is a sequence of `io.prometheus.client.MetricFamily` messages, each after its length, as defined by
+https://github.com/prometheus/client_model. docs/decisions/metrics-store.md has the reasons for an own encoder.
 
     field of bytes:   key, length, bytes      key = field number * 8 + wire type, as a varint
     -2 as sint:       zigzag 3                varint: seven bits a byte, the lowest first
