@@ -126,7 +126,11 @@ def test_lines_before_and_after_one_of_too_many_values_are_read(
     assert problems.places() == [("a.jsonl", at + 1, "huge")] or block > len(bad)
 
 
-def test_commas_and_brackets_in_a_text_are_no_values(tmp_path: Path, few_values: None) -> None:
+@pytest.mark.parametrize("block", [100, 1_000_000])
+def test_commas_and_brackets_in_a_text_are_no_values(
+    tmp_path: Path, block: int, few_values: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BLOCK", block)
     text = 'a,b[c{d"e\\\\,' * 2_000
     events = [make_event(AgentStart(root_run_id="one", prompt=text), run_id="one", seq=0)]
     write(tmp_path / "a.jsonl", events)

@@ -33,8 +33,15 @@ ROOMS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "pipeline": (["telemetry/sidestream/pipeline"], ["tests/pipeline"]),
     "pricing": (["telemetry/sidestream/recording/pricing.py"], ["tests/recording/test_pricing.py"]),
     "files": (
-        ["exporters/sidestream_exporters/jsonl", "telemetry/sidestream/logfiles", "telemetry/sidestream/log/reader.py"],
-        ["tests/exporters/jsonl", "tests/log/test_log_repair.py", "tests/log/test_any_life_of_a_log.py"],
+        [
+            *("exporters/sidestream_exporters/jsonl", "telemetry/sidestream/logfiles"),
+            *(f"telemetry/sidestream/log/{name}.py" for name in ("reader", "files", "writers", "sequence")),
+        ],
+        [
+            *("tests/exporters/jsonl", "tests/log/test_any_life_of_a_log.py", "tests/log/test_sequence.py"),
+            *(f"tests/log/test_log_{name}.py" for name in ("files", "limits", "repair", "writers")),
+            *(f"tests/log/test_{name}.py" for name in ("hostile_files", "older_logs")),
+        ],
     ),
 }
 """Mutated sources and their tests, by name."""
