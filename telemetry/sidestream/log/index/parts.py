@@ -5,7 +5,7 @@ Parts of a run from several files, or from several readings of one file, are mer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from sidestream.events import (
     Error,
     LLMEnd,
     LLMStart,
+    Retry,
     ScoreEvent,
     StreamEvent,
     ToolEnd,
@@ -267,10 +268,10 @@ class _Open:
 class Gatherer:
     """Builder of the parts of one file, fed with its events in the order of the lines.
 
-    `known` returns the part that was stored for a run, if reading continues in the middle of the file.
+    `known` returns the parts that were stored for some runs, if reading continues in the middle of the file.
     """
 
-    def __init__(self, known: Callable[[str], RunPart | None] | None = None) -> None:
+    def __init__(self, known: Callable[[Collection[str]], dict[str, RunPart]] | None = None) -> None:
         self._open: dict[str, _Open] = {}
         self._known = known
 
@@ -281,6 +282,9 @@ class Gatherer:
     def take(self, events: list[Any], start: int, end: int, line: int) -> None:
         """Add the events of the block at the bytes `start` to `end` of the file, whose first line is number `line`."""
         runs = self._open
+        if self._known is not None and (new := {event.run_id for event in events} - runs.keys()):
+            for part in self._known(new).values():
+                runs[part.run_id] = _Open(part)
         here: list[RunPart] = []
         run_id: str | None = None
         for event in events:  # hot loop: runs once for every line of a log
@@ -314,8 +318,7 @@ class Gatherer:
                 part.spans.append([start, end, line])
 
     def _begin(self, run_id: str) -> _Open:
-        before = self._known(run_id) if self._known is not None else None
-        run = self._open[run_id] = _Open(before or RunPart(run_id=run_id))
+        run = self._open[run_id] = _Open(RunPart(run_id=run_id))
         return run
 
 
@@ -328,7 +331,9 @@ def as_utc(when: datetime) -> datetime:
 
 
 def _note(part: RunPart, event: StreamEvent) -> None:
-    data, seq, when = event.data, event.seq, as_utc(event.timestamp)
+    data, when = event.data, event.timestamp
+    if when.tzinfo is not UTC:
+        when = as_utc(when)
     if part.agent_name is None:
         part.agent_name = event.agent_name
     if part.first is None or when < part.first:
@@ -337,29 +342,62 @@ def _note(part: RunPart, event: StreamEvent) -> None:
         part.last = when
     if event.offset > part.last_offset:
         part.last_offset = event.offset
-    match data:
-        case AgentStart():
-            if part.start is None:
-                part.start = msgspec.structs.replace(data, prompt=None)
-                part.started = when
-        case AgentEnd():
-            if part.end is None:
-                part.end, part.ended = data, when
-        case LLMStart():
-            part.begun.append(BegunFacts(seq, data.model, data.provider))
-        case LLMEnd():
-            part.requests.append(_request(event, data, when))
-        case ToolStart():
-            part.tools_begun.append(seq)
-            if data.tool_name not in part.tool_names:
-                part.tool_names.append(data.tool_name)
-        case ToolEnd():
-            part.tools.append(ToolFacts(seq, when, data.tool_name, data.outcome, data.duration_seconds))
-        case Error():
-            part.errors.append(ErrorFacts(seq, data.where, data.exception_type))
-        case _:
-            if event.event_type == "retry":
-                part.retries.append(seq)
+    if (note := _NOTED.get(data.__class__)) is not None:
+        note(part, event, when)
+
+
+def _note_start(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    if part.start is None:
+        part.start = msgspec.structs.replace(event.data, prompt=None)
+        part.started = when
+
+
+def _note_end(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    if part.end is None:
+        part.end, part.ended = event.data, when
+
+
+def _note_request_begun(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    data = event.data
+    part.begun.append(BegunFacts(event.seq, data.model, data.provider))
+
+
+def _note_request(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    part.requests.append(_request(event, event.data, when))
+
+
+def _note_tool_begun(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    part.tools_begun.append(event.seq)
+    name = event.data.tool_name
+    if name not in part.tool_names:
+        part.tool_names.append(name)
+
+
+def _note_tool(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    data = event.data
+    part.tools.append(ToolFacts(event.seq, when, data.tool_name, data.outcome, data.duration_seconds))
+
+
+def _note_error(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    data = event.data
+    part.errors.append(ErrorFacts(event.seq, data.where, data.exception_type))
+
+
+def _note_retry(part: RunPart, event: StreamEvent, when: datetime) -> None:
+    part.retries.append(event.seq)
+
+
+_NOTED: dict[type, Callable[[RunPart, StreamEvent, datetime], None]] = {
+    AgentStart: _note_start,
+    AgentEnd: _note_end,
+    LLMStart: _note_request_begun,
+    LLMEnd: _note_request,
+    ToolStart: _note_tool_begun,
+    ToolEnd: _note_tool,
+    Error: _note_error,
+    Retry: _note_retry,
+}
+"""Reader of the facts of each kind of data."""
 
 
 def _note_score(part: RunPart, event: ScoreEvent) -> None:
@@ -377,9 +415,10 @@ def _note_score(part: RunPart, event: ScoreEvent) -> None:
 
 
 def _request(event: StreamEvent, data: LLMEnd, when: datetime) -> RequestFacts:
-    attempts = data.failed_attempts or []
-    costs = [cost for cost in (data.cost_usd, *(attempt.cost_usd for attempt in attempts)) if cost is not None]
-    first_tokens = (data.time_to_first_token_seconds or {}).values()
+    cost, first_tokens = data.cost_usd, data.time_to_first_token_seconds
+    if data.failed_attempts:
+        costs = [each for each in (cost, *(attempt.cost_usd for attempt in data.failed_attempts)) if each is not None]
+        cost = sum(costs) if costs else None
     return RequestFacts(
         seq=event.seq,
         timestamp=when,
@@ -390,9 +429,9 @@ def _request(event: StreamEvent, data: LLMEnd, when: datetime) -> RequestFacts:
         provider=data.provider,
         outcome=data.outcome,
         duration_seconds=data.duration_seconds,
-        time_to_first_token_seconds=min(first_tokens, default=None),
+        time_to_first_token_seconds=min(first_tokens.values()) if first_tokens else None,
         usage=data.usage,
-        cost_usd=sum(costs) if costs else None,
+        cost_usd=cost,
         unpriced=unpriced_requests(data),
         partial=is_partial(data),
         unmeasured=is_unmeasured(data),

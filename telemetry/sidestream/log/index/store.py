@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +27,7 @@ from .known_file import KnownFile, continues, end_digests, known_file
 from .packing import PartPacker, decode_problems, encode
 from .parts import Gatherer, RunPart
 from .rows import Value
-from .writer import IndexWriter
+from .writer import IndexWriter, in_lots, placeholders
 
 WORTHWHILE = 4 * 1024 * 1024
 """Minimum bytes of log in a folder for a stored index: a smaller log is read faster than looked up."""
@@ -176,7 +176,7 @@ class Index:
             return _Reading(before, now, [], is_replaced, False)
         now.problems = [problem for problem in now.problems if 0 < problem.line < now.line]
         start, more = now.size, False
-        gatherer = Gatherer(None if is_replaced else self._known_part(before))
+        gatherer = Gatherer(None if is_replaced else self._known_parts(before))
         for block in blocks_of(file, now.problems.append, start=now.size, line=now.line):
             events = decode_block(block, event_decoder(), str(file), now.problems.append)
             gatherer.take(events, block.offset, block.end, block.line)
@@ -188,15 +188,18 @@ class Index:
         now.head, now.tail = end_digests(file, now.size, compressed)
         return _Reading(before, now, gatherer.parts(), is_replaced, more)
 
-    def _known_part(self, file: KnownFile) -> Callable[[str], RunPart | None]:
-        def known_part(run_id: str) -> RunPart | None:
-            rows = self._db.execute(
-                "SELECT part FROM parts JOIN runs ON runs.id = parts.run WHERE run_id = ? AND parts.file = ?",
-                [run_id, file.id],
-            ).fetchall()
-            return self._packer.part(rows[0][0]) if rows else None
+    def _known_parts(self, file: KnownFile) -> Callable[[Collection[str]], dict[str, RunPart]]:
+        def known_parts(run_ids: Collection[str]) -> dict[str, RunPart]:
+            found: dict[str, RunPart] = {}
+            for some in in_lots(run_ids):
+                sql = (
+                    "SELECT run_id, part FROM runs CROSS JOIN parts ON runs.id = parts.run "
+                    f"WHERE run_id IN ({placeholders(some)}) AND parts.file = ?"
+                )
+                found |= {run_id: self._packer.part(data) for run_id, data in self._db.execute(sql, [*some, file.id])}
+            return found
 
-        return known_part
+        return known_parts
 
     def _remember(self, readings: list[_Reading]) -> None:
         with self._transaction():
