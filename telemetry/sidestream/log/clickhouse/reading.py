@@ -14,7 +14,8 @@ from sidestream.clickhouse.schema import EVENTS, RUNS
 from sidestream.errors import ConfigurationError, ExporterUnavailable, UnreadableLogError
 from sidestream.events import AgentStart
 from sidestream.log.index.decoder import event_decoder
-from sidestream.log.index.parts import Facts, Gatherer, RunPart
+from sidestream.log.index.gathering import Gatherer
+from sidestream.log.index.parts import Facts, RunPart
 from sidestream.log.reader import Block, OnProblem, decode_block, decoder_of
 from sidestream.log.runs.filters import Filter, Order
 from sidestream.log.runs.overview import RunNames, RunsOverTime, TimedRun, in_bins

@@ -9,7 +9,7 @@ import msgspec
 
 from sidestream.events import AnyEvent, LLMChunkEvent
 
-from .parts import ChunkHead
+from .gathering import ChunkHead
 
 
 @cache

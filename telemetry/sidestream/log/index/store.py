@@ -23,9 +23,10 @@ from sidestream.log.reader import Problem, blocks_of, decode_block, is_compresse
 
 from .database import FOLDER, cache_place, opened
 from .decoder import event_decoder
+from .gathering import Gatherer
 from .known_file import KnownFile, continues, end_digests, known_file
 from .packing import PartPacker, decode_problems, encode
-from .parts import Gatherer, RunPart
+from .parts import RunPart
 from .rows import Value
 from .writer import IndexWriter, in_lots, placeholders
 
