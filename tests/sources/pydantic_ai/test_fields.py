@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
 from pydantic_ai import Agent
@@ -14,7 +14,7 @@ from pydantic_ai.usage import RequestUsage
 
 from sidestream import InMemoryExporter, Sidecar
 from sidestream.sources.pydantic_ai.convert import shallow_copy
-from sidestream.sources.pydantic_ai.fields import fields_of
+from sidestream.sources.pydantic_ai.fields import KINDS, FieldsByType
 from tests.support.provider_model import Says, call
 
 
@@ -29,7 +29,7 @@ def _with_dict(messages: list[ModelMessage]) -> list[str]:
     """Types of objects within `messages` that have a materialized attribute dict."""
     kinds = []
     for each in _objects(messages):
-        names = fields_of(type(each), frozenset()).names
+        names = FieldsByType()[type(each)].names
         if any(type(held) is dict and set(names) <= held.keys() for held in gc.get_referents(each)):
             kinds.append(type(each).__name__)
     return kinds
@@ -63,9 +63,17 @@ def test_what_is_read_of_a_dataclass_is_its_fields() -> None:
     class Single:
         content: str
 
-    names, read = fields_of(Part, frozenset({"left_out"}))
+    names, read = FieldsByType(but=frozenset({"left_out"}))[Part]
     assert dict(zip(names, read(Part("text")), strict=True)) == {"content": "text", "unset": None}
-    assert fields_of(Single, frozenset()).read(Single("text")) == ("text",)
+    assert FieldsByType()[Single].read(Single("text")) == ("text",)
+
+
+def test_fields_of_unlimited_types_are_read_and_not_all_kept() -> None:
+    known = FieldsByType()
+    for number in range(KINDS + 10):
+        kind = make_dataclass(f"Part{number}", ["content"])
+        assert known[kind].read(kind(number)) == (number,)
+    assert len(known) == KINDS
 
 
 def test_a_copied_answer_says_what_the_answer_said_when_it_came() -> None:

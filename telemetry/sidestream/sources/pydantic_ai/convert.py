@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from pydantic_ai import AgentRunResultEvent
 
 from sidestream.events import Attempt, Json, Usage, UsageSource
@@ -17,7 +18,7 @@ from sidestream.recording.response import ResponseFacts
 from sidestream.recording.snapshot import snapshot
 from sidestream.recording.usage import usage_of
 
-from .fields import fields_of, rebuilt
+from .fields import FieldsByType, rebuilt
 
 GENERATED_WITHIN = 5.0
 """Maximum age in seconds of a UUID7 that is regarded as generated for the run, unless the history contains it."""
@@ -148,43 +149,41 @@ _DETAILS = (
 """Keys of provider details that hold neither content nor secrets."""
 
 
-_COPIED_APART = frozenset({"parts", "metadata", "usage", "provider_details"})
-_NONE = frozenset[str]()
+_RESPONSE = FieldsByType(but=frozenset({"parts", "metadata", "usage", "provider_details"}))
+"""Fields of a response, except mutable ones."""
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class ResponseCopy:
+class ResponseCopy(msgspec.Struct, frozen=True, gc=False):
     """Copy of a `ModelResponse` without its parts: read on the caller's path, rebuilt off the path."""
 
-    __slots__ = ("_details", "_kind", "_usage", "_usage_details", "_usage_kind", "_values")
-
-    def __init__(self, response: Any) -> None:
-        self._kind = kind = type(response)
-        self._values = fields_of(kind, _COPIED_APART).read(response)
-        usage = response.usage
-        self._usage_kind = kind = type(usage)
-        self._usage = fields_of(kind, _NONE).read(usage)
-        self._usage_details = dict(usage.details or ())
-        details = response.provider_details
-        self._details = details and dict(details)
+    kind: type
+    values: tuple[Any, ...]
+    usage_kind: type
+    usage: dict[str, Any]
+    details: dict[str, Any] | None
 
     def response(self) -> Any:
         """Rebuild the response."""
-        names = fields_of(self._usage_kind, _NONE).names
-        usage = rebuilt(
-            self._usage_kind, {**dict(zip(names, self._usage, strict=True)), "details": self._usage_details}
-        )
-        fields = dict(zip(fields_of(self._kind, _COPIED_APART).names, self._values, strict=True))
-        fields |= {"parts": (), "metadata": None, "usage": usage, "provider_details": self._details}
-        return rebuilt(self._kind, fields)
+        usage = rebuilt(self.usage_kind, self.usage)
+        fields = dict(zip(_RESPONSE[self.kind].names, self.values, strict=True))
+        fields |= {"parts": (), "metadata": None, "usage": usage, "provider_details": self.details}
+        return rebuilt(self.kind, fields)
 
 
 def shallow_copy(response: Any) -> ResponseCopy | None:
     """Copy `response` without its parts; None if it holds values that may still be mutated."""
     details = response.provider_details
-    if getattr(response, "failed_attempts", None) or (details and not _PLAIN.issuperset(map(type, details.values()))):
+    if details:
+        if not _PLAIN.issuperset(map(type, details.values())):
+            return None
+        details = dict(details)
+    if getattr(response, "failed_attempts", None):
         return None
-    return ResponseCopy(response)
+    kind, usage = type(response), response.usage
+    counts = vars(usage).copy()  # pydantic-ai's own code makes this dict
+    counts["details"] = dict(usage.details or ())
+    return ResponseCopy(kind, _RESPONSE[kind].read(response), type(usage), counts, details)
 
 
 def response_facts(response: Any, pricing: Pricing, *, partial: bool, asked: str | None = None) -> ResponseFacts:

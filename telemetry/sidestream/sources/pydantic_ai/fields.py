@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 KINDS = 256
@@ -24,23 +22,40 @@ class Fields(NamedTuple):
     read: Callable[[Any], tuple[Any, ...]]
 
 
-def _fields_of(kind: type, but: frozenset[str]) -> Fields:
-    """Fields of the dataclass `kind` except those in `but`."""
-    names = tuple(field.name for field in dataclasses.fields(kind) if field.name not in but)
-    at_once = attrgetter(*names) if len(names) > 1 else None  # with a single name, attrgetter returns no tuple
+class FieldsByType(dict[type, Fields]):
+    """Fields of each dataclass, except those in `but`. A dict, because a lookup takes no call of a Python function."""
 
-    def read(value: Any) -> tuple[Any, ...]:
-        try:
-            if at_once is not None:
-                return at_once(value)
-        except AttributeError:  # a field without a value
-            pass
+    def __init__(self, but: frozenset[str] = frozenset()) -> None:
+        self._but = but
+
+    def __missing__(self, kind: type) -> Fields:
+        fields = _fields_of(kind, self._but)
+        if len(self) < KINDS:
+            self[kind] = fields
+        return fields
+
+
+_READ = """
+def read(value):
+    try:
+        return ({values})
+    except AttributeError:
+        return one_by_one(value)
+"""
+
+
+def _fields_of(kind: type, but: frozenset[str]) -> Fields:
+    names = tuple(field.name for field in dataclasses.fields(kind) if field.name not in but)
+
+    def one_by_one(value: Any) -> tuple[Any, ...]:
+        """Read an instance of which a field has no value."""
         return tuple(getattr(value, name, None) for name in names)
 
-    return Fields(names, read)
-
-
-fields_of: Callable[[type, frozenset[str]], Fields] = lru_cache(KINDS)(_fields_of)
+    # The source is compiled for the type, as `dataclasses` does: CPython specialises each `value.name` of a function
+    # that reads one type only, and reads five times as fast as with `attrgetter`.
+    namespace: dict[str, Any] = {"one_by_one": one_by_one}
+    exec(_READ.format(values="".join(f"value.{name}, " for name in names)), namespace)
+    return Fields(names, namespace["read"])
 
 
 def rebuilt(kind: type, fields: dict[str, Any]) -> Any:

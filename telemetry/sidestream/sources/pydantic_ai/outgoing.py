@@ -16,11 +16,11 @@ from sidestream.events import Json
 from sidestream.recording.sent import MAX_MESSAGES, Mark, NewMessage, Sent
 from sidestream.recording.snapshot import pack
 
-from .fields import fields_of
+from .fields import FieldsByType
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_LEFT_OUT = frozenset({"timestamp", "metadata", "dynamic_ref"})
-"""Fields of a part that are not sent to models."""
+_FIELDS = FieldsByType(but=frozenset({"timestamp", "metadata", "dynamic_ref"}))
+"""Fields of each type of part, except those that are not sent to models."""
 FEW = 32
 """Minimum number of messages between two searches for dead references."""
 
@@ -59,8 +59,11 @@ class KnownMessages:
         known[id(message)] = (weakref.ref(message), mark)
         parts = []
         for part in message.parts:
-            names, read = fields_of(type(part), _LEFT_OUT)
-            parts.append((names, [value if type(value) in _PLAIN else pack(value) for value in read(part)]))
+            names, read = _FIELDS[type(part)]
+            values: Sequence[Any] = read(part)
+            if not _PLAIN.issuperset(map(type, values)):
+                values = [value if type(value) in _PLAIN else pack(value) for value in values]
+            parts.append((names, values))
         return NewMessage(mark, message.kind, tuple(parts))
 
     def _forget(self) -> None:
