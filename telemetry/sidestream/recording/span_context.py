@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import msgspec
 
 from sidestream.diagnostics import warn_once
 from sidestream.events.ids import span_id_of
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanContext
 
     from .run_span import RunSpan
 
@@ -30,45 +34,50 @@ class SpanRef(NamedTuple):
     """Whether the trace is sampled; None if undecided."""
 
 
-class OwnSpan:
+class OwnSpan(msgspec.Struct, frozen=True, gc=False):
     """Span of an observed run: like `SpanRef`, with an id derived on access."""
 
-    __slots__ = ("_number", "_run_id", "sampled", "trace_id")
-
-    def __init__(self, trace_id: str, run_id: str, number: int, sampled: bool | None) -> None:
-        self.trace_id = trace_id
-        self._run_id = run_id
-        self._number = number
-        self.sampled = sampled
+    trace_id: str
+    run_id: str
+    number: int
+    sampled: bool | None
 
     @property
     def span_id(self) -> str:
         """Span id in hex, derived from the run and the number."""
-        return span_id_of(self._run_id, self._number)
+        return span_id_of(self.run_id, self.number)
+
+
+class _Api(NamedTuple):
+    """Names of OpenTelemetry, cached because an import statement takes microseconds."""
+
+    trace: ModuleType
+    get_current: Callable[[], Context]
+    attach: Callable[[Context], object]
+    make_context: type[Context]
+    run_span: type[RunSpan]
+    key: str
+    """Key of the current span in a context."""
 
 
 @cache
-def _api() -> tuple[ModuleType, ModuleType]:
-    """Modules `context` and `trace` of OpenTelemetry, cached because an import statement takes microseconds."""
+def _api() -> _Api:
     from opentelemetry import context, trace
 
-    return context, trace
-
-
-@cache
-def _run_span() -> type[RunSpan]:
     from .run_span import RunSpan
 
-    return RunSpan
+    # The key is private. Read and written directly, because the functions for that call five others each.
+    (key,) = trace.set_span_in_context(trace.INVALID_SPAN, context.Context())
+    return _Api(trace, context.get_current, context.attach, context.Context, RunSpan, key)
 
 
 def current_span_context() -> SpanContext | None:
-    """Current OpenTelemetry span context; None if OpenTelemetry is not imported."""
+    """Current OpenTelemetry span context; None outside of a span, or if OpenTelemetry is not imported."""
     if "opentelemetry.trace" not in sys.modules:
         return None  # no span without the library
-    _, trace = _api()
-    context: SpanContext = trace.get_current_span().get_span_context()
-    return context
+    api = _api()
+    span = cast("Span | None", api.get_current().get(api.key))
+    return None if span is None else span.get_span_context()
 
 
 def current_span() -> SpanRef | None:
@@ -103,7 +112,7 @@ def span_ref(span: SpanContext | None) -> SpanRef | None:
 
 def is_recording(tracer: Any) -> bool:
     """Whether spans of `tracer` (pydantic-ai's tracer of a run) are recorded."""
-    _, trace = _api()
+    trace = _api().trace
     if isinstance(tracer, trace.ProxyTracer):  # delegates to the global provider once there is one
         return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     return tracer is not None and not isinstance(tracer, trace.NoOpTracer)
@@ -115,17 +124,17 @@ class ActiveSpan:
     __slots__ = ("_after", "_before", "_span")
 
     def __init__(self, span: SpanRef | OwnSpan) -> None:
-        context, trace = _api()
-        self._before = before = context.get_current()
-        self._span = _run_span()(span, before)
-        self._after = trace.set_span_in_context(self._span, before)
-        context.attach(self._after)
+        _, get_current, attach, make_context, run_span, key = _api()
+        self._before = before = get_current()
+        self._span = active = run_span(span, before)
+        self._after = after = make_context({**before, key: active})
+        attach(after)
 
     def leave(self) -> None:
         """Restore the previous span. No-op in any other context, and on further calls."""
-        context, trace = _api()
-        now = context.get_current()
+        trace, get_current, attach, make_context, _, key = _api()
+        now = get_current()
         if now is self._after:
-            context.attach(self._before)
-        elif trace.get_current_span(now) is self._span:  # keep values that were added to the context meanwhile
-            context.attach(trace.set_span_in_context(trace.get_current_span(self._before), now))
+            attach(self._before)
+        elif now.get(key) is self._span:  # keep values that were added to the context meanwhile
+            attach(make_context({**now, key: trace.get_current_span(self._before)}))
