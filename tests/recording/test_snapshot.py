@@ -29,6 +29,7 @@ from sidestream.recording.snapshot import (
     MAX_ITEMS,
     TOO_LARGE,
     pack,
+    packed_text,
     snapshot,
     unpack,
 )
@@ -381,3 +382,18 @@ def test_media_in_base64_are_their_type_and_size_at_any_depth(value: Any) -> Non
 @pytest.mark.parametrize("value", ["data: none", {"data": "a short text", "media_type": "text/plain"}, {"data": 5}])
 def test_other_data_are_left_as_they_are(value: Any) -> None:
     assert snapshot(value) == value
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (None, None),
+        ('{"order": 1}', '{"order": 1}'),
+        ({"order": 1, "names": ("a", "b")}, '{"order":1,"names":["a","b"]}'),
+        ({"day": datetime.date(2026, 1, 2)}, '{"day":"2026-01-02"}'),
+        ({"lone": "\ud800"}, '{"lone": "\\ud800"}'),
+        ({(1, 2): 3}, '{"(1, 2)": 3}'),
+    ],
+)
+def test_packed_arguments_are_written_as_json_text(args: Any, text: str | None) -> None:
+    assert packed_text(pack(args)) == text

@@ -179,6 +179,8 @@ class RequestEnded(RequestRecord, frozen=True, kw_only=True, gc=False):
     """Whether the sending of the request was observed; otherwise the time to first token is unknown."""
     answer: NewMessage | None = None
     """Answer as a message, as it will appear in the history."""
+    whole: bool = False
+    """Whether the parts of the answer arrived in one piece, without records of their own."""
 
 
 class Scored(msgspec.Struct, frozen=True, gc=False):

@@ -172,6 +172,9 @@ class Request:
             case RequestEnded():
                 if not record.start_known:
                     self._start_known = False
+                if record.whole and record.answer is not None:
+                    for chunk in record.answer.chunks(self.number):
+                        self._emit(chunk, record.at)
                 return self.end(record.outcome, record.at, record.over, known(record.facts), record.failure)
         return None
 

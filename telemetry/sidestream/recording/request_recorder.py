@@ -226,8 +226,12 @@ class RequestRecorder:
         failure: Failure | None = None,
         start_known: bool = True,
         answer: NewMessage | None = None,
+        whole: bool = False,
     ) -> None:
-        """Record the end of the request at the monotonic time `at` (ns). Idempotent."""
+        """Record the end of the request at the monotonic time `at` (ns). Idempotent.
+
+        `whole`: whether the parts of `answer` (texts, thinking, tool calls) arrived in one piece, unrecorded so far.
+        """
         if self.done:
             return
         self.done = True
@@ -243,5 +247,6 @@ class RequestRecorder:
                 failure=failure or self.failure,
                 start_known=start_known,
                 answer=answer,
+                whole=whole,
             )
         )

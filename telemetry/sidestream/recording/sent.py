@@ -10,21 +10,22 @@ passes it on once. Messages that return as other objects (from a database) are r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from sidestream.events import History, Json, LLMStart
+from sidestream.events import ChunkKind, History, Json, LLMChunk, LLMStart
 
-from .snapshot import unpack
+from .snapshot import packed_text, unpack
 
 MAX_MESSAGES = 20_000
 """Number of messages to remember, over all runs; beyond, the least recently used are forgotten."""
 _USUAL = {"outcome": "success", "scope": "conversation"}
 """Default values, omitted from the log."""
+_CHUNK_KINDS: dict[str, ChunkKind] = {"text": "text", "thinking": "thinking", "tool-call": "tool_call"}
 UNKNOWN: dict[str, Json] = {"kind": "unknown"}
 """Placeholder for a message that was forgotten here, and not passed on again."""
 
@@ -49,6 +50,20 @@ class NewMessage(msgspec.Struct, frozen=True, gc=False):
     def plain(self) -> dict[str, Json]:
         """Convert the message to JSON data."""
         return {"kind": self.kind, "parts": [_plain_part(*part) for part in self.parts]}
+
+    def chunks(self, request: int) -> Iterator[LLMChunk]:
+        """One chunk for each part of an answer to `request` that consists of texts, thinking and tool calls."""
+        for index, (names, values) in enumerate(self.parts):
+            fields = dict(zip(names, values, strict=True))
+            kind = _CHUNK_KINDS[fields["part_kind"]]
+            yield LLMChunk(
+                request=request,
+                part=index,
+                kind=kind,
+                tool_name=fields.get("tool_name"),
+                tool_call_id=fields.get("tool_call_id"),
+                text=packed_text(fields["args"] if kind == "tool_call" else fields["content"]),
+            )
 
 
 def _plain_part(names: Sequence[str], values: Sequence[Any]) -> dict[str, Json]:

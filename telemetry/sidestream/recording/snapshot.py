@@ -11,6 +11,7 @@ Values of other types (models, dataclasses, dates, media …) are converted on t
 from __future__ import annotations
 
 import dataclasses
+import json
 import marshal
 from collections import deque
 from collections.abc import Iterable
@@ -42,13 +43,10 @@ _SCALARS = frozenset({type(None), str, int, bool, float})
 _AS_TEXT = (Decimal, UUID, PurePath)
 
 
-class Packed:
+class Packed(msgspec.Struct, frozen=True, gc=False):
     """Immutable packed value for `unpack`."""
 
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    data: bytes
 
 
 def snapshot(value: Any) -> Json:
@@ -78,6 +76,16 @@ def unpack(packed: Any) -> Json:
         return packed if type(packed) is not str or packed[:5] != "data:" else _embedded(packed) or packed
     plain = marshal.loads(packed.data)
     return plain if _fits(plain) else _Walk().walk(plain, 0)
+
+
+def packed_text(packed: Any) -> str | None:
+    """JSON text of a result of `pack`, complete and without bounds; a string or None is returned as is."""
+    if packed is None or type(packed) is str:
+        return packed
+    try:
+        return msgspec.json.encode(marshal.loads(packed.data) if type(packed) is Packed else packed).decode()
+    except Exception:  # keys that are no strings, lone surrogates
+        return json.dumps(unpack(packed))
 
 
 def _fits(plain: Any) -> bool:

@@ -46,15 +46,16 @@ _SETTINGS = (
 def model_name(model: Any) -> str | None:
     """Name of `model`; for a fallback model, the name of its first model, which is requested first."""
     name = getattr(model, "model_name", None)
-    models = getattr(model, "models", None)
-    if isinstance(name, str) and name.startswith("fallback:") and models:
+    if not isinstance(name, str):
+        return None
+    if name.startswith("fallback:") and (models := getattr(model, "models", None)):
         return model_name(models[0])
-    return name if isinstance(name, str) else None
+    return name
 
 
 def tool_names(parameters: Any) -> tuple[str, ...]:
     """Names of the function and output tools offered to a model."""
-    return tuple(tool.name for tool in (*parameters.function_tools, *parameters.output_tools))
+    return tuple([tool.name for tool in (*parameters.function_tools, *parameters.output_tools)])
 
 
 def settings(values: Mapping[str, Any] | None) -> dict[str, Json] | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Generator
 from typing import Any
 
+import msgspec
 from pydantic_ai import ModelRetry
 from pydantic_ai.exceptions import FallbackExceptionGroup, SkipModelRequest
 from pydantic_ai.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
@@ -29,8 +30,12 @@ def begin_request(state: RunState, ctx: Any, request_context: Any) -> RequestRec
     state.messages = ctx.messages
     state.settled.clear()
     state.refused.clear()
-    for retry in convert.retries(request_context.messages):
-        state.run.retry(**retry)
+    messages = request_context.messages
+    for part in messages[-1].parts if messages else ():
+        if getattr(part, "retry", None) is not None:
+            for retry in convert.retries(messages):
+                state.run.retry(**retry)
+            break
     state.model = request_context.model
     state.request = state.run.open_request(
         model=convert.model_name(state.model) or "unknown", streaming=request_context.streaming
@@ -49,6 +54,7 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
     changed, state.instructions = instructions != state.instructions, instructions
     model, parameters = request_context.model, request_context.model_request_parameters
     content = state.recorder.wants_content
+    sent = state.outgoing.request(messages, parameters) if content else None
     request.send(
         model=None if model is state.model else convert.model_name(model),
         provider=model.system,
@@ -56,22 +62,27 @@ def send_request(state: RunState, request: RequestRecorder, request_context: Any
         instructions=instructions if changed and content else None,
         settings=convert.settings(request_context.model_settings),
         stop_sequences=convert.stop_sequences(request_context.model_settings) if content else None,
-        tools=convert.tool_names(parameters),
-        sent=state.outgoing.request(messages, parameters) if content else None,
+        tools=state.outgoing.tool_names if content else convert.tool_names(parameters),
+        sent=sent,
     )
 
 
 def request_done(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
     """Record the answer."""
+    answer = answer_message(state, response)
+    whole = False
     if not request.streaming:
-        _parts_unstreamed(state, request, response)
-    answer_is_complete(state)
+        whole = answer is not None and KINDS.keys() >= set(map(type, response.parts))
+        if not whole:
+            _parts_unstreamed(state, request, response)
+    if state.provider_tools:
+        answer_is_complete(state)
     complete = response.state == "complete"
     facts = response_facts(state, request, response, partial=not complete)
     # Incomplete: the caller left `run_stream()`, or the provider continues in the background (suspended).
     left: RequestOutcome = "error" if request.failure else "interrupted"
     outcome: RequestOutcome = "ok" if complete or response.state == "suspended" else left
-    request.end(outcome, facts, answer=answer_message(state, response))
+    request.end(outcome, facts, answer=answer, whole=whole)
 
 
 def answer_message(state: RunState, response: ModelResponse) -> NewMessage | None:
@@ -81,36 +92,33 @@ def answer_message(state: RunState, response: ModelResponse) -> NewMessage | Non
 
 def response_facts(state: RunState, request: RequestRecorder, response: ModelResponse, *, partial: bool) -> AnyFacts:
     """Facts of `response` including its cost, computed later from an immutable copy if possible."""
-    # For a fallback, the first requested model did not answer, and must not determine the price.
-    asked = None if getattr(response, "failed_attempts", None) else request.model
     copy = convert.shallow_copy(response)
     if copy is None:
+        # For a fallback, the first requested model did not answer, and must not determine the price.
+        asked = None if getattr(response, "failed_attempts", None) else request.model
         return convert.response_facts(response, state.recorder.pricing, partial=partial, asked=asked)
-    return _LaterFacts(state.recorder, copy, partial, asked)
+    return _LaterFacts(state.recorder, copy, partial, request.model)
 
 
-class _LaterFacts:
-    """Callable that computes the facts of an answer on first use."""
+class _LaterFacts(msgspec.Struct, frozen=True):
+    """Callable that computes the facts of an answer off the path."""
 
-    __slots__ = ("_asked", "_copy", "_partial", "_recorder")
-
-    def __init__(self, recorder: Recorder, copy: convert.ResponseCopy, partial: bool, asked: str | None) -> None:
-        self._recorder = recorder
-        self._copy = copy
-        self._partial = partial
-        self._asked = asked
+    recorder: Recorder
+    copy: convert.ResponseCopy
+    partial: bool
+    asked: str
 
     def __call__(self) -> ResponseFacts:
         try:
-            pricing = self._recorder.pricing
-            response = self._copy.response()
-            return convert.response_facts(response, pricing, partial=self._partial, asked=self._asked)
+            response = self.copy.response()
+            return convert.response_facts(response, self.recorder.pricing, partial=self.partial, asked=self.asked)
         except Exception as error:
-            self._recorder.trouble(error)
+            self.recorder.trouble(error)
             return NOTHING_KNOWN
 
 
 def _parts_unstreamed(state: RunState, request: RequestRecorder, response: ModelResponse) -> None:
+    """Record the parts of an answer that holds others than texts, thinking and tool calls."""
     for part in response.parts:
         if is_provider_tool(part):
             part_is_complete(state, part)
@@ -175,7 +183,10 @@ class WatchedRequest:
         self._messages = request_context.messages
 
     def _send(self) -> None:
-        self._state.safely(send_request, self._state, self._request, self._context)
+        try:
+            send_request(self._state, self._request, self._context)
+        except Exception as error:
+            self._state.recorder.trouble(error)
 
     def __await__(self) -> Generator[Any, Any, ModelResponse]:
         steps = self._awaitable.__await__()

@@ -16,6 +16,7 @@ from sidestream.events import Json
 from sidestream.recording.sent import MAX_MESSAGES, Mark, NewMessage, Sent
 from sidestream.recording.snapshot import pack
 
+from .convert import tool_names
 from .fields import FieldsByType
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -79,7 +80,7 @@ class KnownMessages:
 class Outgoing:
     """Messages and tools sent by one run, relative to its previous request."""
 
-    __slots__ = ("_known", "_messages", "_schemas")
+    __slots__ = ("_known", "_messages", "_schemas", "tool_names")
 
     def __init__(self, known: KnownMessages) -> None:
         self._known = known
@@ -87,6 +88,8 @@ class Outgoing:
         """Messages of the previous request, and its answer."""
         self._schemas: list[Any] | None = None
         """Components of the tool definitions in the previous request."""
+        self.tool_names: tuple[str, ...] = ()
+        """Names of the tools in the previous request."""
 
     def request(self, messages: Sequence[Any], parameters: Any) -> Sent:
         """Content of the request with `messages`, relative to the previous request."""
@@ -110,6 +113,7 @@ class Outgoing:
         tools = schema = None
         if earlier is None or len(earlier) != len(schemas) or not all(map(is_, earlier, schemas)):
             tools, schema = pack(tool_definitions(parameters)), pack(output_schema(parameters))
+            self.tool_names = tool_names(parameters)
         return Sent(same=same, rest=tuple(rest), tools=tools, output_mode=parameters.output_mode, output_schema=schema)
 
     def answer(self, response: Any) -> NewMessage:
