@@ -57,6 +57,16 @@ REST = "rest"
 FIXED_COLORS = {**OUTCOME_COLORS, "given up by the caller": "blue", REST: "#8e8e9a"}
 """Colours of series with equal meaning on every board, by legend."""
 
+COUNT = "locale"
+"""Unit of whole numbers. `short` without decimals shows 8,213 as 8 K."""
+KEY_WIDTH, NUMBER_WIDTH = 120, 80
+"""Minimum widths of a table's columns in pixels. Grafana's own 150 hides the last columns of a table of half a row."""
+
+WIDTH_OF_ERRORS = {"error_type": 320}
+"""Width of a column of exception types in pixels."""
+OF_OUTCOMES = {"{{outcome}}", "{{error_type}}"}
+"""Legends whose values are outcomes, or may be."""
+
 NO_JUDGEMENT: Steps = ((None, NEUTRAL),)
 """Steps for quantities that are neither good nor bad, such as the number of runs."""
 NONE_IS_GOOD: Steps = ((None, GREEN), (1, RED))
@@ -127,9 +137,18 @@ def lines(
     empty: str = "Nothing in this time range",
     width: int = 8,
     stacked: bool = False,
+    failures: bool = False,
     links: Sequence[dashboard.DashboardLink] = (),
 ) -> Panel:
-    """Time series chart."""
+    """Time series chart.
+
+    Args:
+        title: Title; `description`, `queries`, `unit`, `steps` and `empty` as for every panel.
+        width: Columns of the board, of 24.
+        stacked: Whether series are stacked.
+        failures: Whether series are failures: yellow to red, by the highest value of a series without a fixed colour.
+        links: Links of each point.
+    """
     panel = (
         timeseries.Panel()
         .legend(
@@ -143,7 +162,13 @@ def lines(
             .mode(common_model.TooltipDisplayMode.MULTI)
             .sort(common_model.SortOrder.DESCENDING)
         )
-        .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
+        .color_scheme(
+            dashboard.FieldColor()
+            .mode(model.FieldColorModeId.CONTINUOUS_YL_RD)
+            .series_by(model.FieldColorSeriesByMode.MAX)
+            if failures
+            else dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC)
+        )
         .min(0)
         # Minimum height of the axis; without one, a line at zero has an axis up to 100, or 10,000 %.
         .axis_soft_max(steps[1][0] if len(steps) > 1 and steps[1][0] else _LEAST.get(unit, 1))
@@ -156,7 +181,7 @@ def lines(
         panel.stacking(common.StackingConfig().mode(common_model.StackingMode.NORMAL).group("A"))
     legends = {query.legend for query in queries}
     for legend, color in FIXED_COLORS.items():
-        if legend in legends or ("{{outcome}}" in legends and legend in OUTCOME_COLORS):
+        if legend in legends or (legends & OF_OUTCOMES and legend in OUTCOME_COLORS):
             fixed = {"mode": "fixed", "fixedColor": color}
             panel.override_by_name(legend, [model.DynamicConfigValue("color", fixed)])
     if len(steps) > 1:
@@ -268,7 +293,7 @@ class Column:
 
 def count(title: str, expr: Expr, steps: Steps = NO_JUDGEMENT) -> Column:
     """Column of whole numbers, rounded: `increase` extrapolates, and gives fractions even for counts."""
-    return Column(title, expr, "short", steps, decimals=0)
+    return Column(title, expr, COUNT, steps, decimals=0)
 
 
 def listing(
@@ -277,6 +302,7 @@ def listing(
     *columns: Column,
     keys: Mapping[str, str],
     width: int = 12,
+    widths: Mapping[str, int] | None = None,
     links: Mapping[str, Sequence[dashboard.DashboardLink]] | None = None,
 ) -> Panel:
     """Table over the time range, with one row for each value of the labels in `keys`, sorted by the first column.
@@ -284,6 +310,8 @@ def listing(
     Args:
         columns: Number columns.
         keys: Titles of the key columns by label.
+        width: Columns of the board, of 24.
+        widths: Widths of key columns in pixels by label, for values that are long.
         links: Links of the key columns' cells by label.
     """
     letters = [chr(ord("A") + place) for place in range(len(columns))]
@@ -303,6 +331,7 @@ def listing(
                 },
             )
         )
+        .min_width(NUMBER_WIDTH)
         .sort_by([common.TableSortByFieldState().display_name(columns[0].title).desc(True)])
     )
     for column in columns:
@@ -320,7 +349,10 @@ def listing(
         )
     for heading in keys.values():
         blank = model.ValueMap({"": model.ValueMappingResult(text="–")}).to_json()
-        panel.override_by_name(heading, [model.DynamicConfigValue("mappings", [blank])])
+        wide = model.DynamicConfigValue("custom.minWidth", KEY_WIDTH)
+        panel.override_by_name(heading, [model.DynamicConfigValue("mappings", [blank]), wide])
+    for label, pixels in (widths or {}).items():
+        panel.override_by_name(keys[label], [model.DynamicConfigValue("custom.width", pixels)])
     for label, targets in (links or {}).items():
         cell_links = model.DynamicConfigValue("links", [link.build() for link in targets])
         panel.override_by_name(keys[label], [cell_links])

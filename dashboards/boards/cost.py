@@ -8,6 +8,7 @@ from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
 from dashboards.panels import (
     BOARD,
+    COUNT,
     NONE_IS_GOOD,
     Column,
     Query,
@@ -89,7 +90,7 @@ def board() -> dashboard.Dashboard:
             "Requests that used tokens of a model without a known price: their cost is missing from every panel here. "
             "Give it with Sidecar(prices=…).",
             Query(or_zero(unpriced.total())),
-            unit="short",
+            unit=COUNT,
             steps=NONE_IS_GOOD,
             decimals=0,
         ),

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import RUN_BOARD, make_board, to_board, to_review
-from dashboards.panels import BOARD, FAILED, Column, Query, above, below, count, lines, listing, number, ranked
+from dashboards.panels import BOARD, COUNT, FAILED, Column, Query, above, below, count, lines, listing, number, ranked
 from dashboards.queries import Expr, none_of, over, share, top
 
 runs = BOARD["sidestream_runs_total"]
@@ -40,7 +40,7 @@ def board() -> dashboard.Dashboard:
             "Runs",
             "Agent runs that ended in this time range, whatever their outcome. Runs of sub-agents count as well.",
             Query(runs.total()),
-            unit="short",
+            unit=COUNT,
             decimals=0,
             links=[to_review()],
         ),
@@ -198,7 +198,7 @@ def board() -> dashboard.Dashboard:
                 "percentunit",
                 above(0.02, 0.1),
             ),
-            count("Unpriced requests", none_of(unpriced.total("model"), of=requests.total("model")), above(1, 100)),
+            count("Unpriced", none_of(unpriced.total("model"), of=requests.total("model")), above(1, 100)),
             keys={"model": "Model"},
             links={"model": model_links},
         ),

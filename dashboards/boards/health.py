@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import DROPPED, FAILING, WAITING, oldest_delivery, recording_errors, scrape_age
 from dashboards.frame import make_board
-from dashboards.panels import NONE_IS_GOOD, TARGETS, Column, Query, above, count, lines, listing, number
+from dashboards.panels import COUNT, NONE_IS_GOOD, TARGETS, Column, Query, above, count, lines, listing, number
 from dashboards.queries import none_of, or_zero, share, since
 
 events = TARGETS["sidestream_events_total"]
@@ -28,7 +28,7 @@ def board() -> dashboard.Dashboard:
             "Events seen",
             "Events handed to all exporters together in this time range: done with, or waiting.",
             Query(f"{events.total()} + {WAITING}"),
-            unit="short",
+            unit=COUNT,
             empty="no events yet",
             decimals=0,
         ),
@@ -36,7 +36,7 @@ def board() -> dashboard.Dashboard:
             "Events dropped",
             "Events that some exporter could not deliver in this time range. The reasons are below.",
             Query(DROPPED),
-            unit="short",
+            unit=COUNT,
             steps=NONE_IS_GOOD,
             decimals=0,
         ),
@@ -70,6 +70,7 @@ def board() -> dashboard.Dashboard:
             unit="eps",
             steps=((None, "green"), (0.001, "red")),
             empty=NO_EVENTS,
+            failures=True,
         ),
         lines(
             "Share of events dropped",
@@ -78,6 +79,7 @@ def board() -> dashboard.Dashboard:
             unit="percentunit",
             steps=above(0.001, 0.01),
             empty="No exporter was busy in this time range",
+            failures=True,
         ),
         lines(
             "Queue",
@@ -102,6 +104,7 @@ def board() -> dashboard.Dashboard:
             unit="cps",
             steps=((None, "green"), (0.01, "red")),
             empty=NO_EVENTS,
+            failures=True,
         ),
         lines(
             "Time in one call",
@@ -157,6 +160,7 @@ def board() -> dashboard.Dashboard:
             steps=((None, "green"), (0.001, "red")),
             empty="None",
             width=24,
+            failures=True,
         ),
     ]
     return make_board(

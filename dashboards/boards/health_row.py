@@ -8,7 +8,7 @@ from typing import TypeAlias
 from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.frame import to_board
-from dashboards.panels import NONE_IS_GOOD, TARGETS, Panel, Query, above, number
+from dashboards.panels import COUNT, NONE_IS_GOOD, TARGETS, Panel, Query, above, number
 from dashboards.queries import or_zero, since
 
 TITLE = "Can these numbers be believed?"
@@ -42,7 +42,7 @@ def recording_errors(links: Links = ()) -> Panel:
         "Recording errors",
         "Failures inside Sidestream while it recorded a run. No run noticed, but each one is a bug worth a report.",
         Query(RECORDING_ERRORS),
-        unit="short",
+        unit=COUNT,
         steps=NONE_IS_GOOD,
         decimals=0,
         links=links,
@@ -70,7 +70,7 @@ def health_row() -> list[Panel]:
             "Events that some exporter could not deliver in this time range. With any, its sink is incomplete; "
             "other exporters and the agents are not affected.",
             Query(DROPPED),
-            unit="short",
+            unit=COUNT,
             steps=NONE_IS_GOOD,
             decimals=0,
             links=_MORE,

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
-from dashboards.panels import BOARD, Column, Query, above, count, heat, lines, listing, ranked
+from dashboards.panels import BOARD, WIDTH_OF_ERRORS, Column, Query, above, count, heat, lines, listing, ranked
 from dashboards.queries import RANGE, RATE, over, share, top
 
 first = BOARD["sidestream_time_to_first_token_seconds"]
@@ -141,15 +141,16 @@ def board() -> dashboard.Dashboard:
             steps=above(0.02, 0.1),
             empty="No requests in this time range",
             width=12,
+            failures=True,
         ),
         listing(
             "Models",
             "Each model over the whole time range. Means are of all its requests together.",
             count("Requests", duration.total("gen_ai_request_model", suffix="_count")),
             Column("Mean duration", duration.mean("gen_ai_request_model"), "s", above(30, 120)),
-            Column("Mean time to first chunk", chunk.mean("gen_ai_request_model"), "s", above(5, 15)),
+            Column("Mean first chunk", chunk.mean("gen_ai_request_model"), "s", above(5, 15)),
             Column("Mean gap", gap.mean("gen_ai_request_model"), "s", above(0.3, 2)),
-            Column("Tokens per second", _speed("gen_ai_request_model", window=RANGE), "short"),
+            Column("Tokens / s", _speed("gen_ai_request_model", window=RANGE), "short"),
             keys={"gen_ai_request_model": "Model"},
             links={"gen_ai_request_model": [to_board("Cost of this model", "sidestream-cost", model="${__value.raw}")]},
             width=16,
@@ -170,6 +171,7 @@ def board() -> dashboard.Dashboard:
             stacked=True,
             empty="Every request has ended well",
             width=12,
+            failures=True,
         ),
         listing(
             "Errors of requests",
@@ -179,6 +181,7 @@ def board() -> dashboard.Dashboard:
                 top(20, duration.total("error_type", "gen_ai_request_model", suffix="_count", error_type="!=")),
             ),
             keys={"error_type": "Type of error", "gen_ai_request_model": "Model"},
+            widths=WIDTH_OF_ERRORS,
         ),
     ]
     return make_board(

@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from dashboards.boards.health_row import TITLE, health_row
 from dashboards.frame import make_board, to_board, to_review
-from dashboards.panels import BOARD, Column, Query, above, bars, count, lines, listing, ranked
+from dashboards.panels import BOARD, WIDTH_OF_ERRORS, Column, Query, above, bars, count, lines, listing, ranked
 from dashboards.queries import none_of, share, top
 
 calls = BOARD["sidestream_tool_calls_total"]
@@ -55,6 +55,7 @@ def board() -> dashboard.Dashboard:
             unit="percentunit",
             steps=above(0.05, 0.25),
             empty=NO_CALLS,
+            failures=True,
         ),
         lines(
             "Duration of tool calls, p95",
@@ -190,12 +191,14 @@ def board() -> dashboard.Dashboard:
             stacked=True,
             empty="Every run has given its result",
             width=12,
+            failures=True,
         ),
         listing(
             "Errors of runs",
             "What failed in which agent in this time range.",
             count("Runs", top(20, duration.total("error_type", "gen_ai_agent_name", suffix="_count", error_type="!="))),
             keys={"error_type": "Type of error", "gen_ai_agent_name": "Agent"},
+            widths=WIDTH_OF_ERRORS,
         ),
         lines(
             "Mean of scores",

@@ -179,6 +179,29 @@ class TestPanels:
                 if drawn and outcome.verdict == "fault":
                     assert "red" in fixed[name], (panel["title"], name)
 
+    def test_failures_are_never_green(self, shown: list[Json]) -> None:
+        """A chart of failures by some label has no palette, whose first colour is green."""
+        failing = re.compile(r'error_type!=""|outcome="error"|state="dropped"|failures_total|recording_errors_total')
+        for panel in shown:
+            legends = {target.get("legendFormat", "") for target in panel["targets"]}
+            asked = " ".join(target.get("expr", "") for target in panel["targets"])
+            if panel["type"] == "timeseries" and failing.search(asked) and any("{{" in legend for legend in legends):
+                assert panel["fieldConfig"]["defaults"]["color"]["mode"] == "continuous-YlRd", panel["title"]
+
+    def test_columns_of_a_table_fit_its_width(self, shown: list[Json]) -> None:
+        """At 1,400 pixels. Grafana makes columns at least 150 pixels wide, unless told otherwise."""
+        for panel in shown:
+            if panel["type"] == "table" and panel["datasource"]["type"] == PROMETHEUS:
+                config = panel["fieldConfig"]
+                wide = [
+                    value["value"]
+                    for override in config["overrides"]
+                    for value in override["properties"]
+                    if value["id"] in ("custom.minWidth", "custom.width")
+                ]
+                numbers = len(panel["targets"]) * config["defaults"]["custom"]["minWidth"]
+                assert numbers + sum(wide) <= panel["gridPos"]["w"] * 1_400 / 24, panel["title"]
+
     def test_charts_draw_a_bounded_number_of_agents_models_and_tools(self, shown: list[Json]) -> None:
         named = re.compile(r"by \((?:le, )?[^)]*(?:agent|model|tool)")
         for panel in shown:
