@@ -15,7 +15,16 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder  # noqa: E402
 from grafana_foundation_sdk.models.dashboard import Dashboard  # noqa: E402
 
 from dashboards.boards import cost, fleet, health, run, streaming, tools  # noqa: E402
-from dashboards.rules import ALERTS_PAGE, FLEET_RULES_FILE, RULES_FILE, alerts_page, fleet_rules_text, rules_text  # noqa: E402
+from dashboards.rules import (  # noqa: E402
+    ALERTS_PAGE,
+    FLEET_RULES_FILE,
+    NATIVE_RULES_FILE,
+    RULES_FILE,
+    alerts_page,
+    fleet_rules_text,
+    native_rules_text,
+    rules_text,
+)
 
 HERE = Path(__file__).parent
 BOARDS = (fleet, streaming, tools, cost, health, run)
@@ -36,6 +45,7 @@ def files() -> dict[str, str]:
         **{f"generated/{board.uid}.json": _as_json(board) for board in boards},
         f"generated/{RULES_FILE}": rules_text(),
         f"generated/{FLEET_RULES_FILE}": fleet_rules_text(),
+        f"generated/{NATIVE_RULES_FILE}": native_rules_text(),
         ALERTS_PAGE: alerts_page(),
     }
 

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.panels import NEUTRAL, RED, SOURCE, TARGETS, Panel
-from dashboards.queries import Expr, Scope
+from dashboards.queries import WATCHED, Expr, Scope
 
 # --- links ---------------------------------------------------------------------------------------------------------
 
@@ -106,11 +106,13 @@ def make_board(uid: str, description: str, rows: Rows, variables: Sequence[Varia
 
 
 def _annotations(job: Scope) -> list[dashboard.AnnotationQuery]:
-    """Annotations on all charts: firing alerts, and starts of programs."""
+    """Annotations on all charts: firing alerts, starts of programs, and new versions of Sidestream."""
     start = job["sidestream_start_time_seconds"].select(instance="=~$instance")
+    build = job["sidestream_build_info"].select(instance="=~$instance")
     marks = {
         "Alerts": ('ALERTS{alertname=~"Sidestream.*",alertstate="firing"}', "{{alertname}}", RED),
         "Starts": (f"time() - {start} < 60", "{{instance}} of {{job}} started", NEUTRAL),
+        "Versions": (new_version(build, start), "Sidestream {{version}} in {{job}}", NEUTRAL),
     }
     return [
         dashboard.AnnotationQuery()
@@ -123,6 +125,18 @@ def _annotations(job: Scope) -> list[dashboard.AnnotationQuery]:
         .step("60s")
         for name, (expr, title, color) in marks.items()
     ]
+
+
+def new_version(build: Expr, start: Expr) -> Expr:
+    """Versions of which a job has just started its first program, for two minutes.
+
+    The first program is the only one that matters in a rollout to many hosts. A gap in the scrapes is no new version,
+    because the programs of the job did not start after it; nor is the first version of a job.
+    """
+    started = f"{build} and on (job, instance) (time() - {start} < 120)"
+    running = f"present_over_time({build}[10m] offset 2m)"
+    known = f"present_over_time({build}[{WATCHED}] offset 2m)"
+    return f"group by (job, version) ({started}) unless on (job, version) {running} and on (job) {known}"
 
 
 def _choice(name: str, label: str, series: Expr, everything: str) -> dashboard.QueryVariable:

@@ -255,7 +255,7 @@ def heat(
     empty: str = "Nothing was streamed in this time range",
     width: int = 12,
 ) -> Panel:
-    """Heatmap of a histogram of seconds over time; `expr` is `sum by (le)`."""
+    """Heatmap of a histogram of seconds over time; `expr` is from `Series.heat`."""
     panel = (
         heatmap.Panel()
         .calculate(False)

@@ -65,9 +65,12 @@ class Series:
         name = self.metric.name + suffix
         if name not in self.metric.series:
             raise LookupError(f"{self.metric.name} has no series {name}; it has {', '.join(self.metric.series)}")
+        return f"{name}{self._matchers(match)}"
+
+    def _matchers(self, match: Mapping[str, Match]) -> str:
         present = {label: value for label, value in self.scope.where_present.items() if label in self.metric.labels}
         matchers = [_matcher(label, value) for label, value in {**self.scope.always, **present, **match}.items()]
-        return f"{name}{{{','.join(matchers)}}}" if matchers else name
+        return f"{{{','.join(matchers)}}}" if matchers else ""
 
     def rate(self, *by: str, suffix: str = "", window: str = RATE, **match: Match) -> Expr:
         """Rate per second."""
@@ -105,9 +108,19 @@ class Series:
         return _aggregated(aggregate, self._checked(by), self.select(**match))
 
     def quantile(self, q: float, *by: str, window: str = RATE, **match: Match) -> Expr:
-        """Quantile `q` (0 to 1) of a histogram."""
+        """Quantile `q` (0 to 1) of a histogram; of the native one where no classic one is stored."""
         buckets = self.rate("le", *by, suffix="_bucket", window=window, **match)
-        return f"histogram_quantile({q:g}, {buckets})"
+        native = self.native_rate(*by, window=window, **match)
+        return f"histogram_quantile({q:g}, {buckets}) or histogram_quantile({q:g}, {native})"
+
+    def native_rate(self, *by: str, window: str = RATE, **match: Match) -> Expr:
+        """Rate of a native histogram, whose series has the name of the metric."""
+        self._check(match)
+        return self._sum(by, f"rate({self.metric.name}{self._matchers(match)}[{window}])")
+
+    def heat(self) -> Expr:
+        """Rates by bucket for a heatmap; the native histogram where no classic one is stored."""
+        return f"{self.rate('le', suffix='_bucket')} or on () {self.native_rate()}"
 
     def leaders(self, label: str, count: int = TOP) -> Expr:
         """Series of the `count` values of `label` that grew most in the board's time range, constant along a chart."""

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dashboards.queries import Expr, Scope, share
+from sidestream.metrics.definitions import METRICS
 
 RULES_FILE = "sidestream.rules.yaml"
 FLEET_RULES_FILE = "sidestream.fleet.rules.yaml"
 """Additional rules for fleets of hundreds of hosts."""
+NATIVE_RULES_FILE = "sidestream.native.rules.yaml"
+"""Additional rules for a Prometheus that stores native histograms."""
 ALERTS_PAGE = "../docs/alerts.md"
 
 ALL = Scope()
@@ -97,15 +100,30 @@ FLEET = tuple(
             )
         ),
         *(
-            (f"{name}_bucket", labels, ALL[name].rate("job", *labels, "le", suffix="_bucket", window="5m"))
+            each
             for name, labels in (
                 ("sidestream_time_to_first_token_seconds", ("model",)),
                 ("gen_ai_invoke_agent_duration_seconds", ("gen_ai_agent_name",)),
+            )
+            for each in (
+                (f"{name}_bucket", labels, ALL[name].rate("job", *labels, "le", suffix="_bucket", window="5m")),
+                (name, labels, ALL[name].native_rate("job", *labels, window="5m")),
             )
         ),
     )
 )
 """Rates without the label `instance`, for long-term storage and long time ranges of fleets of hundreds of hosts."""
+
+NATIVE = tuple(
+    Record(f"{metric.name}_{part}", f"histogram_{part}({metric.name})")
+    for metric in METRICS
+    if metric.kind == "histogram"
+    for part in ("count", "sum")
+)
+"""Counts and sums of native histograms as series of their own, with the names that the boards query.
+
+The boards do not call `histogram_count` themselves, because VictoriaMetrics rejects each query with that function.
+"""
 
 RECORDS = (BUDGET, FAILED_RATIO, GIVEN_UP_RATIO, RUNS, FIRST_TOKEN, STALLS, *COST.values())
 
@@ -276,6 +294,11 @@ def rules_text() -> str:
 def fleet_rules_text() -> str:
     """YAML of the rules file for fleets."""
     return "\n".join([_HEAD, "groups:", *_recorded("sidestream-fleet", FLEET)]) + "\n"
+
+
+def native_rules_text() -> str:
+    """YAML of the rules file for native histograms."""
+    return "\n".join([_HEAD, "groups:", *_recorded("sidestream-native", NATIVE)]) + "\n"
 
 
 def _recorded(group: str, records: Sequence[Record]) -> list[str]:

@@ -65,12 +65,12 @@ def board() -> dashboard.Dashboard:
             "Time to first token",
             "Each column is a moment, each row a span of seconds; the darker, the more requests. Two bands are two "
             "kinds of requests, which a quantile would hide.",
-            first.rate("le", suffix="_bucket"),
+            first.heat(),
         ),
         heat(
             "Gaps between chunks",
             "Time between two chunks of a stream: how fluently it flows. Dark cells far up are streams that stutter.",
-            gap.rate("le", suffix="_bucket"),
+            gap.heat(),
         ),
     ]
     flow = [

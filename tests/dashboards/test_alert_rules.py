@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dashboards.rules import ALERTS, FLEET, FLEET_RULES_FILE, Alert, rules_text
+from dashboards.rules import ALERTS, FLEET, FLEET_RULES_FILE, NATIVE_RULES_FILE, RULES_FILE, Alert, rules_text
 from tests.support.board_files import RULES
 from tests.support.paths import ROOT
 from tests.support.prometheus_server import require
@@ -75,17 +75,17 @@ def test_a_rule_that_is_changed_does_not_pass(tmp_path: Path, case: str, old: st
     assert "FAILED" in done.stdout + done.stderr
 
 
-def test_the_rules_are_clean() -> None:
-    subprocess.run([require("promtool"), "check", "rules", "--lint-fatal", RULES], check=True, capture_output=True)
-
-
-def test_the_rules_for_fleets_are_clean_and_drop_the_instance() -> None:
+@pytest.mark.parametrize("name", [RULES_FILE, FLEET_RULES_FILE, NATIVE_RULES_FILE])
+def test_the_rules_are_clean(name: str) -> None:
     done = subprocess.run(
-        [require("promtool"), "check", "rules", "--lint-fatal", str(RULES.with_name(FLEET_RULES_FILE))],
+        [require("promtool"), "check", "rules", "--lint-fatal", str(RULES.with_name(name))],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_for_fleets_drop_the_instance() -> None:
     assert all("instance" not in record.expr for record in FLEET)
 
 

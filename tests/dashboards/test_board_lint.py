@@ -111,9 +111,9 @@ class TestBoards:
             else:
                 assert url.startswith("${review}/"), url
 
-    def test_alerts_and_starts_are_on_the_time_axis(self, board: Json) -> None:
+    def test_alerts_starts_and_versions_are_on_the_time_axis(self, board: Json) -> None:
         marks = {each["name"]: each["expr"] for each in board["annotations"]["list"]}
-        assert set(marks) == {"Alerts", "Starts"}
+        assert set(marks) == {"Alerts", "Starts", "Versions"}
         assert "ALERTS{" in marks["Alerts"]
 
     def test_shows_whether_the_numbers_can_be_believed(self, board: Json) -> None:

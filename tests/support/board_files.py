@@ -73,8 +73,8 @@ def links(board: Json) -> Iterator[str]:
 
 # --- PromQL ----------------------------------------------------------------------------------------------------------
 
-SERIES: dict[str, Metric] = {series: metric for metric in METRICS for series in metric.series}
-"""Metrics by the names of their time series."""
+SERIES: dict[str, Metric] = {series: metric for metric in METRICS for series in (metric.name, *metric.series)}
+"""Metrics by the names of their time series; native histograms have the name of the metric."""
 
 
 @dataclass(frozen=True)

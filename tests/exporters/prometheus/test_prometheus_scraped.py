@@ -12,10 +12,13 @@ from math import inf
 import pytest
 from pydantic_ai import Agent
 
+from dashboards.queries import Scope
+from dashboards.rules import NATIVE, NATIVE_RULES_FILE
 from sidestream import InMemoryExporter, Sidecar, SidecarStats, StreamEvent
 from sidestream.metrics.definitions import METRICS, Metric
 from sidestream_exporters import PrometheusExporter
 from sidestream_exporters.prometheus.http_server import MetricsServer
+from tests.support.board_files import RULES
 from tests.support.metric_samples import ended, run_of, started
 from tests.support.metric_tally import Labels, Tally
 from tests.support.prometheus_server import Prometheus, prometheus, wait_for
@@ -29,6 +32,7 @@ FED_BY_RUNS = [metric for metric in METRICS if metric.source == "runs" and not {
 _DRAW = random.Random(15)
 DURATIONS = [_DRAW.lognormvariate(0, 1) for _ in range(1_600)]
 """Durations in seconds of the runs of the agent `quick`."""
+NATIVE_RULES = RULES.with_name(NATIVE_RULES_FILE)
 QUICK = 'gen_ai_invoke_agent_duration_seconds{job="native",gen_ai_agent_name="quick"}'
 
 
@@ -43,7 +47,7 @@ class Scraped:
     crowd: Sidecar
     """Sidecar whose labels are limited to three values."""
     native: NativeTarget
-    """Target `native` with native histograms, and at first with the events of the target `variety`."""
+    """Target `native` with native histograms and the events of the target `variety`."""
 
     def vector(self, name: str, **labels: str) -> dict[Labels, float]:
         """Values of a metric by labels, without the labels that Prometheus adds."""
@@ -57,21 +61,21 @@ class Scraped:
 
 
 class NativeTarget:
-    """Endpoint of an exporter with native histograms, which `restart` replaces as a restart of its program would."""
+    """Endpoint of an exporter with native histograms, which has counted `events` and runs of the agent `quick`."""
 
-    def __init__(self) -> None:
-        self.exporter = self._new()
+    def __init__(self, events: Sequence[StreamEvent], durations: Sequence[float]) -> None:
+        self._events = events
+        self.exporter = self._new(durations)
         self.server = MetricsServer("127.0.0.1", 0, lambda accept: self.exporter.render(accept))
 
     def restart(self, durations: Sequence[float]) -> None:
-        """Replace the exporter by a new one that has counted runs of the agent `quick` with these durations."""
-        exporter = self._new()
-        exporter.export(_runs(durations))
-        self.exporter = exporter
+        """Replace the exporter, as a restart of its program would."""
+        self.exporter = self._new(durations)
 
-    @staticmethod
-    def _new() -> PrometheusExporter:
-        return PrometheusExporter(None, histograms="native")
+    def _new(self, durations: Sequence[float]) -> PrometheusExporter:
+        exporter = PrometheusExporter(None, histograms="native")
+        exporter.export([*self._events, *_runs(durations)])
+        return exporter
 
 
 def _runs(durations: Sequence[float]) -> list[StreamEvent]:
@@ -93,11 +97,11 @@ def scraped() -> Iterator[Scraped]:
         for agent in (cached, unpriced):
             asyncio.run(stream(sidecar.observe(agent)))
         assert sidecar.flush(30) == {}
-        native = NativeTarget()
-        native.exporter.export([*memory.events, *_runs(DURATIONS[:400])])
-        native_address = f"127.0.0.1:{native.server.port}"
-        targets = {"variety": [_address(variety)], "crowd": [_address(crowd)], "native": [native_address]}
-        with prometheus(targets=targets, arguments=["--enable-feature=native-histograms"]) as server:
+        native = NativeTarget(memory.events, DURATIONS[:400])
+        address = f"127.0.0.1:{native.server.port}"
+        targets = {"variety": [_address(variety)], "crowd": [_address(crowd)], "native": [address]}
+        arguments = ["--enable-feature=native-histograms"]
+        with prometheus(targets=targets, rules=NATIVE_RULES, arguments=arguments) as server:
             server.until("sum(up)", 3)
             yield Scraped(server, memory.events, Tally(memory.events), sidecar.stats(), other, native)
         native.server.close()
@@ -224,10 +228,24 @@ def test_quantiles_of_native_histograms_are_right_within_the_error_of_the_schema
     _check_rate(server, DURATIONS[400:])
 
 
+def test_rules_for_native_histograms_record_the_series_that_the_boards_query(scraped: Scraped) -> None:
+    assert {record.name for record in NATIVE} == {
+        f"{metric.name}_{part}" for metric in METRICS if metric.kind == "histogram" for part in ("count", "sum")
+    }
+    of_variety = '{job="native",agent!="quick",gen_ai_agent_name!="quick"}'
+    for name in ("gen_ai_invoke_agent_duration_seconds_count", "gen_ai_client_token_usage_sum"):
+        scraped.server.until(f"sum({name}{of_variety})", sum(scraped.vector(name).values()))
+
+
+_of_boards = Scope()["gen_ai_invoke_agent_duration_seconds"]
+
+
 def _check_rate(server: Prometheus, durations: Sequence[float]) -> None:
     rate = f"sum(rate({QUICK}[1h]))"
     for q in (0.5, 0.95):
         exact = sorted(durations)[round(q * len(durations))]
         assert server.value(f"histogram_quantile({q}, {rate})") == pytest.approx(exact, rel=0.05)
+        [board] = server.query(_of_boards.quantile(q, window="1h", job="=native", gen_ai_agent_name="=quick"))
+        assert float(board["value"][1]) == pytest.approx(exact, rel=0.05)
     mean = server.value(f"histogram_sum({rate}) / histogram_count({rate})")
     assert mean == pytest.approx(sum(durations) / len(durations))
