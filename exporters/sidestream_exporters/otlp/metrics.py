@@ -43,6 +43,7 @@ from sidestream.pipeline.yielding import GilYielder
 from sidestream.stats import SidecarStats
 
 from .failures import PermanentError, RetryableError
+from .semantic_conventions import SCHEMA_URL
 from .sender import Sender
 from .settings import Endpoint
 
@@ -50,6 +51,7 @@ INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 POINTS = 200
 """Data points of one request, approximately; the request is serialised while holding the GIL."""
 TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+HISTOGRAMS = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 DELTA = AggregationTemporality.DELTA
 
@@ -83,6 +85,15 @@ def wants_delta() -> bool:
     return given in ("delta", "lowmemory")
 
 
+def warn_of_exponential_histograms() -> None:
+    """Warn if the standard variable requests exponential histograms, which are sent with explicit buckets."""
+    given = os.environ.get(HISTOGRAMS, "").strip().lower()
+    if given not in ("", "explicit_bucket_histogram"):
+        warn_once(
+            "histograms have explicit buckets, other aggregations are not implemented", given, variable=HISTOGRAMS
+        )
+
+
 class Metrics:
     """Aggregator of events, and the thread that sends the metrics."""
 
@@ -99,6 +110,7 @@ class Metrics:
         self._thread: threading.Thread | None = None
         self._failing = False
         self._delivered = Delivered() if wants_delta() else None
+        warn_of_exponential_histograms()
         self.aggregator = MetricsAggregator()
 
     def start(self) -> None:
@@ -155,7 +167,7 @@ class Metrics:
         """Export requests of about `POINTS` data points, each with the totals it covers."""
         now, started = time.time_ns(), int(self.aggregator.store.started * 1e9)
         snapshot = self.aggregator.snapshot(self._get_stats())
-        scope = InstrumentationScope("sidestream", version("sidestream"))
+        scope = InstrumentationScope("sidestream", version("sidestream"), SCHEMA_URL)
         yielder = GilYielder()
         metrics: list[Metric] = []
         totals: list[_Total] = []
@@ -211,7 +223,7 @@ class Delivered:
 
 
 def _request(resource: Resource, scope: InstrumentationScope, metrics: list[Metric]) -> MetricsData:
-    return MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, metrics, "")], "")])
+    return MetricsData([ResourceMetrics(resource, [ScopeMetrics(scope, metrics, SCHEMA_URL)], SCHEMA_URL)])
 
 
 def _metric(row: table.Metric, temporality: AggregationTemporality) -> Any:

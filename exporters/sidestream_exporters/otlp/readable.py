@@ -29,7 +29,7 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 def make_resource() -> Resource:
     """Resource of the environment (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, …), with an instance id."""
-    found = Resource.create()
+    found = Resource.create({}, SCHEMA_URL)
     return found if SERVICE_INSTANCE_ID in found.attributes else of_this_process(found)
 
 

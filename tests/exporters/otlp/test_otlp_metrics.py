@@ -229,3 +229,25 @@ def test_temporality_that_is_not_known_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes")
     with pytest.raises(ConfigurationError, match="TEMPORALITY_PREFERENCE='sometimes'"):
         OTLPExporter(metrics=True)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "warnings"), [("base2_exponential_bucket_histogram", 1), ("explicit_bucket_histogram", 0), ("", 0)]
+)
+def test_exponential_histograms_are_replaced_with_a_warning(
+    aggregation: str, warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", aggregation)
+    with http_receiver() as received, Sidecar(metrics_exporter(received.url)) as sidecar:
+        observed_run(sidecar)
+    assert caplog.text.count("histograms have explicit buckets") == warnings
+
+
+def test_metrics_have_the_version_of_the_conventions() -> None:
+    with http_receiver() as received:
+        with Sidecar(metrics_exporter(received.url)) as sidecar:
+            observed_run(sidecar)
+        sent = [request for request in received.requests if hasattr(request, "resource_metrics")]
+    [resource] = sent[-1].resource_metrics
+    [scope] = resource.scope_metrics
+    assert {resource.schema_url, scope.schema_url} == {"https://opentelemetry.io/schemas/1.41.0"}

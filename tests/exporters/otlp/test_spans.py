@@ -640,8 +640,9 @@ def test_spans_tell_the_version_of_their_conventions() -> None:
         exporter = OTLPExporter(received.url)
         exporter.export(event_log("run-1", start("run-1"), end()))
         exporter.close()
-    (scope,) = received.requests[0].resource_spans[0].scope_spans
-    assert scope.schema_url == "https://opentelemetry.io/schemas/1.41.0"
+    (resource,) = received.requests[0].resource_spans
+    (scope,) = resource.scope_spans
+    assert {resource.schema_url, scope.schema_url} == {"https://opentelemetry.io/schemas/1.41.0"}
 
 
 def test_values_that_protobuf_cannot_hold_do_not_cost_the_span() -> None:
