@@ -126,6 +126,16 @@ def test_lines_before_and_after_one_of_too_many_values_are_read(
     assert problems.places() == [("a.jsonl", at + 1, "huge")] or block > len(bad)
 
 
+def test_a_problem_after_a_line_of_too_many_values_has_the_number_of_its_own_line(
+    tmp_path: Path, few_values: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "BLOCK", 100)
+    (tmp_path / "a.jsonl").write_bytes(b"[" + b"[]," * 5_000 + b"1]\nno JSON\n")
+    problems = Problems()
+    assert list(log.read(tmp_path, on_problem=problems)) == []
+    assert problems.places() == [("a.jsonl", 1, "huge"), ("a.jsonl", 2, "damaged")]
+
+
 @pytest.mark.parametrize("block", [100, 1_000_000])
 def test_commas_and_brackets_in_a_text_are_no_values(
     tmp_path: Path, block: int, few_values: None, monkeypatch: pytest.MonkeyPatch
