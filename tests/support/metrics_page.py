@@ -28,6 +28,10 @@ and a metric at most {SERIES_PER_VALUE} times as many time series. Further value
 `run_id`, and `trace_id` and `span_id` if the trace is kept. Prometheus stores them with
 `--enable-feature=exemplar-storage`.
 
+**Native histograms** (`histograms=native`) have the name of the metric, without `_bucket`, `_sum` and `_count`:
+`histogram_quantile(0.95, sum(rate(sidestream_time_to_first_token_seconds[5m])))`. See
+[Prometheus](exporters.md#prometheus).
+
 This page is generated from `telemetry/sidestream/metrics/definitions.py` by `python -m tests.support.metrics_page`.
 """
 

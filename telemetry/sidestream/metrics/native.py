@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
+from itertools import compress
 from math import floor, frexp
 from typing import Any
 
@@ -103,13 +104,13 @@ class NativeStore(Store):
 
     def merge(self, name: str, labels: tuple[str, ...], total: float, counts: Sequence[int]) -> Series:
         buckets, bounds = BY_NAME[name].buckets, self.bounds(name)
-        classic = [0] * (len(buckets) + 1)
-        series = self.series(name, labels)
-        for bound, count in zip((*bounds, 2 * bounds[-1]), counts, strict=True):
-            if count:
-                classic[bisect_left(buckets, bound)] += count
-                _native(series).add(bound, count)
-        return super().merge(name, labels, total, classic)
+        series = super().merge(name, labels, total, [0] * (len(buckets) + 1))
+        native = _native(series)
+        for place in compress(range(len(counts)), counts):
+            bound = bounds[place] if place < len(bounds) else 2 * bounds[-1]
+            series.counts[bisect_left(buckets, bound)] += counts[place]
+            native.add(bound, counts[place])
+        return series
 
     def _admit(self, metric: Metric, known: dict[tuple[str, ...], Series], given: tuple[str, ...]) -> Series:
         series = super()._admit(metric, known, given)
