@@ -128,6 +128,15 @@ def ranked(expr: Expr, by: Series, label: str, *, legend: str = "", adds_up: boo
 _LEAST = {"percentunit": 0.1, "currencyUSD": 0.01}
 
 
+def _least_height(unit: str, steps: Steps) -> float:
+    """Minimum height of an axis; without one, a line at zero has an axis up to 100, or 10,000 %.
+
+    Never far above the values: an axis up to a high threshold would flatten the line.
+    """
+    least = _LEAST.get(unit, 1)
+    return min(steps[1][0] or least, least) if len(steps) > 1 else least
+
+
 def lines(
     title: str,
     description: str,
@@ -170,8 +179,7 @@ def lines(
             else dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC)
         )
         .min(0)
-        # Minimum height of the axis; without one, a line at zero has an axis up to 100, or 10,000 %.
-        .axis_soft_max(steps[1][0] if len(steps) > 1 and steps[1][0] else _LEAST.get(unit, 1))
+        .axis_soft_max(_least_height(unit, steps))
         .line_width(1)
         .fill_opacity(25 if stacked else 0)
         .show_points(common_model.VisibilityMode.AUTO)

@@ -159,7 +159,7 @@ def board() -> dashboard.Dashboard:
             count("Failed", none_of(FAILED_BY_TAG, of=tag_runs.total("tag", "value")), NONE_IS_GOOD),
             count("Tokens", tag_tokens.total("tag", "value")),
             count(
-                "Unpriced requests",
+                "Unpriced",
                 none_of(tag_unpriced.total("tag", "value"), of=tag_runs.total("tag", "value")),
                 above(1, 100),
             ),
