@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.text import Text
 
 from sidestream import log
-from tests.support.draw_boards import make_small
 from tests.support.paths import ROOT
 
 PICTURES = ROOT / "docs/pictures"
@@ -80,6 +79,16 @@ def save(tab: Page, name: str, height: float = 640) -> None:
     tab.screenshot(path=path, clip={"x": 0, "y": 0, "width": 1200, "height": height})
     make_small(path)
     tab.close()
+
+
+def make_small(path: Path) -> None:
+    """Reduce the picture to 64 colours. Unchanged without Pillow."""
+    try:
+        from PIL import Image  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        print(f"{path}: pip install pillow, to have it small")
+        return
+    Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":
