@@ -89,7 +89,7 @@ def _histogram(metric: Metric, point: Point) -> Iterator[bytes]:
     """Classic and native buckets, as client_golang sends both.
 
     Prometheus stores the native ones only, except during a migration (`always_scrape_classic_histograms`), or if native
-    histograms are switched off. Its versions before 2.50 read exemplars from classic buckets only.
+    histograms are switched off. Its versions up to 2.50 read exemplars from classic buckets only.
     """
     yield b"\x08" + _varint(sum(point.counts))
     yield b"\x11" + _pack(point.value)
