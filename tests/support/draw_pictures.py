@@ -82,13 +82,15 @@ def save(tab: Page, name: str, height: float = 640) -> None:
 
 
 def make_small(path: Path) -> None:
-    """Reduce the picture to 64 colours. Unchanged without Pillow."""
+    """Reduce the picture to 256 colours. Unchanged without Pillow."""
     try:
         from PIL import Image  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         print(f"{path}: pip install pillow, to have it small")
         return
-    Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 if __name__ == "__main__":
