@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -12,60 +10,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidestream.errors import ExporterUnavailable
-from sidestream.events import StreamEvent
 from sidestream.pipeline import subscription as subscription_module
 from sidestream.pipeline import workers as workers_module
 from sidestream.pipeline.assembler import Emit
 from sidestream.pipeline.pipeline import Pipeline
-from tests.support.faulty_exporters import PAYLOADS, SAFETY, Scripted, an_event, is_balanced
+from tests.support.faulty_exporters import BEHAVIOURS, PAYLOADS, SAFETY, Fickle, an_event, is_balanced
 from tests.support.loopback import until
 
 pytestmark = pytest.mark.scenario_14
-
-FAULTS: dict[str, BaseException] = {
-    "raises": ValueError("no"),
-    "raises SystemExit": SystemExit(3),
-    "raises KeyboardInterrupt": KeyboardInterrupt(),
-    "raises GeneratorExit": GeneratorExit(),
-    "is away": ExporterUnavailable("away"),
-}
-BEHAVIOURS = ["works", *FAULTS, "is slow", "loses one of each batch", "hangs"]
-
-
-class Fickle(Scripted):
-    """Exporter that behaves according to `mood` and keeps its events. `release` ends a hang."""
-
-    name = "fickle"
-
-    def __init__(self, *, threaded: bool, durable: bool) -> None:
-        super().__init__(self._behave)
-        self.threaded, self.durable = threaded, durable
-        self.mood = "works"
-        self.lost = 0
-        self.released = threading.Event()
-
-    def _behave(self, events: Sequence[StreamEvent]) -> dict[str, int] | None:
-        if self.mood in FAULTS:
-            raise FAULTS[self.mood]
-        if self.mood == "hangs":
-            self.released.wait(SAFETY)
-        if self.mood == "is slow":
-            time.sleep(0.001)
-        if self.mood == "loses one of each batch":
-            self.lost += 1
-            return {"rejected": 1}
-        return None
-
-    def change(self, mood: str) -> None:
-        self.mood = mood
-        self.released.set()
-        self.released = threading.Event()
-
-    def after_fork(self) -> None:
-        super().after_fork()
-        self.lost = 0
-        self.calls = []
 
 
 class PairsToEvents:

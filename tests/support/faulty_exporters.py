@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -102,6 +103,51 @@ class Hanging(Scripted):
     def _hang(self, events: Sequence[StreamEvent]) -> None:
         self.entered.set()
         self.released.wait(SAFETY)
+
+
+FAULTS: dict[str, BaseException] = {
+    "raises": ValueError("no"),
+    "raises SystemExit": SystemExit(3),
+    "raises KeyboardInterrupt": KeyboardInterrupt(),
+    "raises GeneratorExit": GeneratorExit(),
+    "is away": ExporterUnavailable("away"),
+}
+BEHAVIOURS = ["works", *FAULTS, "is slow", "loses one of each batch", "hangs"]
+
+
+class Fickle(Scripted):
+    """Exporter that behaves according to `mood` and keeps its events. `release` ends a hang."""
+
+    name = "fickle"
+
+    def __init__(self, *, threaded: bool, durable: bool) -> None:
+        super().__init__(self._behave)
+        self.threaded, self.durable = threaded, durable
+        self.mood = "works"
+        self.lost = 0
+        self.released = threading.Event()
+
+    def _behave(self, events: Sequence[StreamEvent]) -> dict[str, int] | None:
+        if self.mood in FAULTS:
+            raise FAULTS[self.mood]
+        if self.mood == "hangs":
+            self.released.wait(SAFETY)
+        if self.mood == "is slow":
+            time.sleep(0.001)
+        if self.mood == "loses one of each batch":
+            self.lost += 1
+            return {"rejected": 1}
+        return None
+
+    def change(self, mood: str) -> None:
+        self.mood = mood
+        self.released.set()
+        self.released = threading.Event()
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self.lost = 0
+        self.calls = []
 
 
 def a_pipeline(*exporters: Exporter, max_events: int = 10_000, max_bytes: int = 10**9) -> Pipeline:
