@@ -48,6 +48,25 @@ def frames_of_other_threads() -> Iterator[FrameType]:
             yield frame
 
 
+def is_importing(frame: FrameType, importer: str) -> bool:
+    """Whether the thread of the innermost frame `frame` is importing a module for code in the folder `importer`.
+
+    A thread that waits for the import of another thread does not count.
+    """
+    importing, waits = False, frame.f_code.co_name == "acquire"
+    each: FrameType | None = frame
+    while each is not None:
+        file = each.f_code.co_filename
+        if file.startswith("<frozen importlib"):
+            importing = importing or not waits
+        elif importing and file.startswith(importer):
+            return True
+        else:
+            waits = False
+        each = each.f_back
+    return False
+
+
 def done_callbacks(future: asyncio.Future[Any]) -> list[Any]:
     """Done callbacks of `future`."""
     return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
@@ -84,7 +103,7 @@ def probes() -> list[Probe]:
         Probe(
             "sys._current_frames",
             hasattr(sys, "_current_frames"),
-            "install() misses agents that other threads are making at that moment",
+            "install() misses agents that other threads are making, and a child forked during an import may hang",
         ),
         Probe("gc.get_referents(coroutine)", _sees_timeouts(), "an asyncio.timeout() around a run reads as cancelled"),
         Probe(

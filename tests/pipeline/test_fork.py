@@ -231,6 +231,33 @@ def test_a_child_forked_while_an_exporter_is_in_a_call_has_one_that_starts_anew(
     assert ended.code == 0, ended.err
 
 
+def test_a_fork_waits_for_the_import_of_an_exporter(tmp_path: Path) -> None:
+    (tmp_path / "slow_library.py").write_text("import imported, time\nimported.begun.set()\ntime.sleep(0.2)\n")
+    (tmp_path / "imported.py").write_text("import threading\nbegun = threading.Event()\n")
+    ended = run_program(
+        tmp_path,
+        f"""{OBSERVED}# ---
+        {CHILD}# ---
+        import imported
+        class Importing(Exporter):
+            name = "importing"
+            eager = True
+            def start(self):
+                import slow_library
+            def export(self, events):
+                pass
+        sidecar = Sidecar(Importing())
+        imported.begun.wait(20)
+        def work():
+            import slow_library
+            record(sidecar, "child")
+            assert sidecar.close(10) == {{}}
+        join([child(work)])
+        """,
+    )
+    assert ended.code == 0, ended.err
+
+
 def test_a_grandchild_is_as_good_as_a_child_and_a_closed_sidecar_stays_closed(tmp_path: Path) -> None:
     ended = run_program(
         tmp_path,
