@@ -127,7 +127,7 @@ def _questions(part: str, log: str, address: str) -> dict[str, Callable[[], obje
         case "search":
             some = store.page(None, Order(), limit=1).runs[0]
             return {
-                "search, newest first, first hit": lambda: next(search(address, "order", newest_first=True), None),
+                "search, newest first, first hit": lambda: next(search(address, "parcel", newest_first=True), None),
                 "search of a text in one hour": lambda: list(
                     search(address, ABSENT, where=Filter.parse(since="1h", now=some.started))
                 ),
