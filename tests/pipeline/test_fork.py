@@ -41,7 +41,7 @@ def test_children_forked_while_runs_and_workers_are_busy(tmp_path: Path) -> None
                 record(sidecar, f"{{name}}-{{number}}", 50)
                 number += 1
                 time.sleep(0)
-        threads = [threading.Thread(target=busy, args=(f"parent-{{i}}",)) for i in range(2)]
+        threads = [threading.Thread(target=busy, args=(f"parent-{{i}}",), daemon=True) for i in range(2)]
         for thread in threads:
             thread.start()
         def work():
