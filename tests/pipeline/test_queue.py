@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidestream.pipeline.queue import EventQueue
+from sidestream.events import Json, StreamEvent, ToolStart, make_event
+from sidestream.pipeline.queue import EventQueue, size_of
 from tests.support.faulty_exporters import PAYLOADS, an_event
 
 pytestmark = pytest.mark.scenario_14
+
+
+def tool_start(args: Json) -> StreamEvent:
+    return make_event(ToolStart(tool_name="look_up", args=args), run_id="r", seq=0)
 
 
 class Filled:
@@ -114,3 +119,20 @@ def test_what_is_kept_comes_out_once_in_the_order_in_which_it_came(
     assert numbers == sorted(set(numbers))
     assert len(numbers) + dropped == len(kinds)
     assert queue.events == 0
+
+
+def test_the_size_of_content_is_that_of_its_keys_and_texts() -> None:
+    without, with_args = tool_start(None), tool_start({"key": "x" * 100})
+    assert size_of(with_args) - size_of(without) == 50 + len("key") + 100
+
+
+@pytest.mark.parametrize(
+    ("args", "characters"),
+    [
+        ({"rows": ["x" * 100] * 10_000}, 1_000_000),
+        ({f"key {number}": "y" * 60 for number in range(5_000)}, 340_000),
+    ],
+    ids=["long list", "large mapping"],
+)
+def test_the_size_of_large_content_is_estimated_from_a_sample(args: Json, characters: int) -> None:
+    assert 0.9 < size_of(tool_start(args)) / characters < 1.2
