@@ -128,13 +128,14 @@ class Fickle(Scripted):
         self.released = threading.Event()
 
     def _behave(self, events: Sequence[StreamEvent]) -> dict[str, int] | None:
-        if self.mood in FAULTS:
-            raise FAULTS[self.mood]
-        if self.mood == "hangs":
+        mood = self.mood  # another thread may change it during the call
+        if mood in FAULTS:
+            raise FAULTS[mood]
+        if mood == "hangs":
             self.released.wait(SAFETY)
-        if self.mood == "is slow":
+        if mood == "is slow":
             time.sleep(0.001)
-        if self.mood == "loses one of each batch":
+        if mood == "loses one of each batch":
             self.lost += 1
             return {"rejected": 1}
         return None
