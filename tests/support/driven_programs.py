@@ -86,8 +86,10 @@ class DrivenRun:
     """Whether the consumer leaves at the next item."""
     left_alone: bool = False
     """Whether the stream is left to the garbage collector, which has not found it yet."""
-    stopped: bool = False
-    """Whether the end of the event loop stops the run, as abandoned or cancelled."""
+    ends_unseen: bool = False
+    """Whether its consumer cannot know the outcome: its sidecar is closed by then, or the run is stopped from outside,
+    by a limit of time, its cancellation or the end of its consumer (within another run, never closed, or when the event
+    loop ends)."""
     task: asyncio.Task[None] | None = None
     limit: asyncio.Timeout = field(default_factory=lambda: asyncio.Timeout(None))
 
@@ -181,7 +183,7 @@ class Program:
                 run.task.cancel()
         self.settle()
         for run in self.runs:
-            run.stopped = run.outcome is None or run.left_alone
+            run.ends_unseen |= run.outcome is None or run.left_alone
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.settle()
@@ -207,10 +209,14 @@ class Program:
             run.outcome = "abandoned" if run.leaves else "completed"
         except asyncio.CancelledError:
             run.outcome = "cancelled"
+            run.ends_unseen = run.mode == "never closed" or run.parent is not None
+            raise
         except TimeoutError:
             run.outcome = "timed_out"
         except ValueError:
             run.outcome = "error"
+        finally:
+            run.ends_unseen |= run.sidecar is not None and not run.sidecar.active
 
     async def _read(self, run: DrivenRun) -> None:
         agent = self.agent

@@ -175,7 +175,7 @@ def check_run(run: DrivenRun, events: Sequence[StreamEvent], by_name: Mapping[st
     """Check one finished run: complete, with the outcome, text and parent that its consumer knows."""
     assert_whole(events)
     start, end = of(events, "agent_start")[0], of(events, "agent_end")[0]
-    if not run.stopped:
+    if not run.ends_unseen:
         assert end.outcome == run.outcome, (run, end)
     text = "".join(chunk.text for chunk in of(events, "llm_chunk") if chunk.kind == "text")
     assert text == run.text if run.outcome == "completed" else run.text.startswith(text)

@@ -6,7 +6,9 @@ import random
 
 
 class Backoff:
-    """Delays from `first` to `longest` seconds, doubled with each consecutive failure, with 20% jitter so that many"""
+    """Delays from `first` to `longest` seconds, doubled with each consecutive failure, with 20% jitter so that many
+    processes do not retry at the same moment.
+    """
 
     def __init__(self, first: float = 0.25, longest: float = 30.0) -> None:
         self.first = first
