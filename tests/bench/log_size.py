@@ -168,10 +168,9 @@ def _collect(log: str) -> None:
 
 def _insert(log: str, address: str) -> None:
     from sidestream.log.forwarding.replay import replay
-    from sidestream.pipeline.registry import make_exporter
+    from sidestream_exporters.clickhouse import ClickHouseExporter
 
-    spec = f"clickhouse:{address}"
-    done = replay(log, make_exporter(spec), spec=spec)
+    done = replay(log, ClickHouseExporter(address, content="full"))
     if done.dropped:
         raise RuntimeError(f"ClickHouse took {done.exported} events, dropped: {done.dropped}")
 
