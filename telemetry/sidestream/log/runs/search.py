@@ -30,7 +30,7 @@ CONTEXT = 60
 """Characters of context on each side of a match."""
 OPEN_CHUNKS = 20_000
 """Maximum chunks of one answer that are kept in memory; a longer answer is searched in pieces."""
-FEWEST_RUNS, MOST_RUNS = 50, 800
+FEWEST_RUNS, MOST_RUNS = 50, 3_200
 """Runs searched in one batch, newest first: few in the first batch, so that the first hits arrive soon."""
 ALL_OPEN_CHUNKS = 100_000
 """Maximum chunks of all unfinished answers in memory; beyond, the oldest answer is searched unfinished. Lost runs never
