@@ -10,6 +10,8 @@ from __future__ import annotations
 from sidestream.log.index.parts import UNKNOWN_MODEL
 from sidestream.log.runs.summary import TOKENS
 
+from .queries import model_of, score_number
+
 SILENCE_SECONDS = 900.0
 """Seconds without an event after which a run without an end counts as lost: its process cannot be checked from here."""
 
@@ -57,9 +59,7 @@ SELECT run_id, seq, event_type, timestamp, offset, agent_name,
     arrayMap(each -> assumeNotNull({_COST}), arrayFilter(each -> {_COST} IS NOT NULL, attempts)) AS attempt_costs,
     {get("llm_end", "unpriced")}
         + arrayCount(each -> JSONType(each, 'usage') = 'Object' AND {_COST} IS NULL, attempts) AS unpriced,
-    if(JSONType(json_score, 'data', 'value') = 'Bool',
-        toNullable(toFloat64(JSONExtractBool(json_score, 'data', 'value'))),
-        JSONExtract(json_score, 'data', 'value', 'Nullable(Float64)')) AS score_value
+    {score_number("json_score")} AS score_value
 FROM {{events}} FINAL
 WHERE {{chosen}}
 """
@@ -70,8 +70,7 @@ _FIRST_TOKENS = get("llm_end", "time_to_first_token_seconds")
 _REQUEST = {
     "seq": "seq",
     "request": get("llm_end", "request"),
-    "model": f"if({get('llm_end', 'model')} = '{UNKNOWN_MODEL}' AND {get('llm_end', 'response_model')} != '', "
-    f"{get('llm_end', 'response_model')}, {get('llm_end', 'model')})",
+    "model": model_of(get("llm_end", "model"), get("llm_end", "response_model")),
     "outcome": get("llm_end", "outcome"),
     "duration": get("llm_end", "duration_seconds"),
     "first_token": f"if(empty({_FIRST_TOKENS}), NULL, arrayMin(mapValues({_FIRST_TOKENS})))",

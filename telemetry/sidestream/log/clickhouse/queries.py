@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fnmatch import translate
 from typing import Any
 
+from sidestream.log.index.parts import UNKNOWN_MODEL
 from sidestream.log.runs.filters import Filter, Order
 from sidestream.log.runs.score_tests import ScoreTest
 
@@ -20,6 +21,24 @@ NUMBER_COLUMNS = {
 """Column for each sort order."""
 
 _UNENDED = {"lost", "running"}
+
+ROWS = "FORMAT JSONCompactEachRow"
+"""Format of results: one JSON array for each row."""
+
+
+def model_of(model: str, response_model: str) -> str:
+    """SQL for the model of a request: if the request announced none, the model that answered."""
+    return f"if({model} = '{UNKNOWN_MODEL}' AND {response_model} != '', {response_model}, {model})"
+
+
+def score_number(event: str) -> str:
+    """SQL for the value of a score as a number, out of the JSON text `event`; NULL without a value."""
+    return (
+        f"if(JSONType({event}, 'data', 'value') = 'Bool', "
+        f"toNullable(toFloat64(JSONExtractBool({event}, 'data', 'value'))), "
+        f"JSONExtract({event}, 'data', 'value', 'Nullable(Float64)'))"
+    )
+
 
 RUN = """
 SELECT run_id, min(first) AS began, max(last) AS seen, max(started) AS begun, ifNull(begun, began) AS started_at,
@@ -36,31 +55,30 @@ condition reads both.
 """
 
 
-CALLED = """
-SELECT run_id FROM {runs} GROUP BY run_id
+CALLED = f"""
+SELECT run_id FROM {{runs}} GROUP BY run_id
 HAVING %(name)s != '' AND (startsWith(lowerUTF8(run_id), %(name)s) OR endsWith(lowerUTF8(run_id), %(name)s)
     OR max(trace_id) = %(name)s)
 ORDER BY run_id
-FORMAT JSONCompactEachRow
+{ROWS}
 """
 """Runs of the trace `name`, and runs whose id begins or ends with `name`, which is in lower case."""
 
-_MODEL, _ANSWERED_BY = (f"JSONExtractString(numbers, 'data', '{name}')" for name in ("model", "response_model"))
-MODEL = f"if({_MODEL} = 'unknown' AND {_ANSWERED_BY} != '', {_ANSWERED_BY}, {_MODEL})"
-"""Model of an event: if the request announced none, the model that answered."""
+MODEL = model_of(*(f"JSONExtractString(numbers, 'data', '{name}')" for name in ("model", "response_model")))
+"""Model of an event of a request."""
 
 NAMES = f"""
 SELECT (SELECT groupUniqArray(agent_name) FROM {{runs}}),
-    arrayConcat((SELECT arrayFilter(name -> name != 'unknown', groupUniqArrayArray(models)) FROM {{runs}}), (
+    arrayConcat((SELECT arrayFilter(name -> name != '{UNKNOWN_MODEL}', groupUniqArrayArray(models)) FROM {{runs}}), (
         SELECT groupUniqArrayArray(if(notEmpty(answered), answered, asked)) FROM (
             SELECT groupUniqArrayIf(model, event_type = 'llm_start') AS asked,
                 groupUniqArrayIf(model, event_type = 'llm_end' AND model != '') AS answered
             FROM (SELECT run_id, event_type, {MODEL} AS model FROM {{events}})
-            WHERE run_id IN (SELECT run_id FROM {{runs}} WHERE has(models, 'unknown')) GROUP BY run_id
+            WHERE run_id IN (SELECT run_id FROM {{runs}} WHERE has(models, '{UNKNOWN_MODEL}')) GROUP BY run_id
         )
     )),
     (SELECT groupUniqArrayArray(tools) FROM {{runs}})
-FORMAT JSONCompactEachRow
+{ROWS}
 """
 """Names of agents, models and tools. A run whose request announced no model has the models of its answers."""
 
@@ -117,7 +135,7 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
         answered = f"SELECT run_id FROM {events} WHERE event_type = 'llm_end' AND match({MODEL}, %(pattern)s)"
         found.add(
             "arrayExists(name -> match(name, %(pattern)s), all_models) "
-            f"OR (has(all_models, 'unknown') AND run_id IN ({answered}))",
+            f"OR (has(all_models, '{UNKNOWN_MODEL}') AND run_id IN ({answered}))",
             pattern=pattern(where.models),
         )
     if where.tools:
@@ -151,12 +169,10 @@ def taken_by(where: Filter | None, events: str) -> Conditions:
 
 def scored(test: ScoreTest, events: str) -> tuple[str, dict[str, Any]]:
     """Condition that the run's latest score of a name passes `test`, with its parameters."""
-    number = (
-        "if(JSONType(numbers, 'data', 'value') = 'Bool', toNullable(toFloat64(JSONExtractBool(numbers, 'data', "
-        "'value'))), JSONExtract(numbers, 'data', 'value', 'Nullable(Float64)'))"
-    )
     # As a tuple, because argMax skips NULL, and the latest score may have no value.
-    latest = f"argMax(tuple({number}, JSONExtractString(numbers, 'data', 'label')), tuple(timestamp, seq))"
+    latest = (
+        f"argMax(tuple({score_number('numbers')}, JSONExtractString(numbers, 'data', 'label')), tuple(timestamp, seq))"
+    )
     either = []
     if test.number is not None:
         either.append(f"ifNull(tupleElement({latest}, 1) {test.comparison} %(number)s, 0)")

@@ -26,12 +26,11 @@ from sidestream.log.sequence import Ranges
 from sidestream.log.store import ConversationRuns, RunPage, Stretch
 
 from .measures import SILENCE_SECONDS
-from .queries import CALLED, NAMES, ROOTS, RUN, in_order, needs_events, sort_key, taken_by
+from .queries import CALLED, NAMES, ROOTS, ROWS, RUN, in_order, needs_events, sort_key, taken_by
 from .totals import RunsMeasured, has_scores, statistics_of
 
 _IDS = 500  # runs per query
 _TOTALS_TIMEOUT = 600.0  # seconds for a query that reads every run
-_ROWS = "FORMAT JSONCompactEachRow"
 _LATEST_FIRST = "ORDER BY latest DESC, conversation DESC"
 _LINE = "if(content = '', numbers, content)"
 
@@ -79,7 +78,7 @@ class ClickHouseLog:
             while True:
                 sql = (
                     f"SELECT run_id FROM ({self._run}) WHERE {taken} AND run_id > %(after)s ORDER BY run_id "
-                    f"LIMIT {_IDS} {_ROWS}"
+                    f"LIMIT {_IDS} {ROWS}"
                 )
                 ids = [row[0] for row in _rows(ask(sql, {**taken.values, "after": last}))]
                 for run, part in self._summarized(ask, ids):
@@ -101,7 +100,7 @@ class ClickHouseLog:
             first = _rows(
                 ask(
                     f"SELECT run_id, {key}, count() OVER () {chosen} {in_order(order)} "
-                    f"LIMIT {offset + max(limit, 1)} {_ROWS}",
+                    f"LIMIT {offset + max(limit, 1)} {ROWS}",
                     taken.values,
                 )
             )
@@ -109,7 +108,7 @@ class ClickHouseLog:
             places = [(order.place(value, run_id), run_id) for run_id, value, _ in first]
             unended: dict[str, RunSummary] = {}
             if read_unended:  # such runs may sort anywhere among the ended ones
-                ids = [row[0] for row in _rows(ask(f"SELECT run_id {among} AND ended_as = '' {_ROWS}", taken.values))]
+                ids = [row[0] for row in _rows(ask(f"SELECT run_id {among} AND ended_as = '' {ROWS}", taken.values))]
                 found = [run for run, _ in self._summarized(ask, ids) if where is None or where.matches(run)]
                 unended = {run.run_id: run for run in found}
                 total += len(unended)
@@ -123,8 +122,8 @@ class ClickHouseLog:
     ) -> ConversationRuns:
         with self._connected() as ask:
             every, values = self._conversations(where)
-            (total,) = _rows(ask(f"SELECT count() FROM ({every}) {_ROWS}", values))
-            page = f"{_LATEST_FIRST} LIMIT {limit} OFFSET {offset} {_ROWS}"
+            (total,) = _rows(ask(f"SELECT count() FROM ({every}) {ROWS}", values))
+            page = f"{_LATEST_FIRST} LIMIT {limit} OFFSET {offset} {ROWS}"
             ids = [row[0] for row in _rows(ask(f"SELECT conversation FROM ({every}) {page}", values))]
             return ConversationRuns(ids=ids, runs=self._runs_of_conversations(ask, ids), total=int(total[0]))
 
@@ -133,7 +132,7 @@ class ClickHouseLog:
     ) -> Iterator[ConversationRuns]:
         with self._connected() as ask:
             every, values = self._conversations(where)
-            sql = f"SELECT conversation FROM ({every}) {_LATEST_FIRST} {_ROWS}"
+            sql = f"SELECT conversation FROM ({every}) {_LATEST_FIRST} {ROWS}"
             ids = [row[0] for row in _rows(ask(sql, values))]
             for some in _in_lots(ids):
                 yield ConversationRuns(ids=some, runs=self._runs_of_conversations(ask, some), total=len(ids))
@@ -174,14 +173,14 @@ class ClickHouseLog:
             begun = _rows(
                 ask(
                     f"SELECT run_id, max(root_run_id) FROM {runs} WHERE startsWith(run_id, %(prefix)s) "
-                    f"GROUP BY run_id {_ROWS}",
+                    f"GROUP BY run_id {ROWS}",
                     {"prefix": prefix},
                 )
             )
             roots = sorted({root or run_id for run_id, root in begun})
             ids = {run_id for run_id, _ in begun}
             for some in _in_lots(roots):
-                sql = f"SELECT DISTINCT run_id FROM {runs} WHERE root_run_id IN %(roots)s {_ROWS}"
+                sql = f"SELECT DISTINCT run_id FROM {runs} WHERE root_run_id IN %(roots)s {ROWS}"
                 ids |= {row[0] for row in _rows(ask(sql, {"roots": some}))}
             return [run for run, _ in self._summarized(ask, sorted(ids))]
 
@@ -198,7 +197,7 @@ class ClickHouseLog:
 
     def state(self) -> object:
         with self._connected() as ask:
-            return ask(f"SELECT count(), max(timestamp) FROM {self._events} {_ROWS}", {})
+            return ask(f"SELECT count(), max(timestamp) FROM {self._events} {ROWS}", {})
 
     # --- conversations ---
 
@@ -222,7 +221,7 @@ class ClickHouseLog:
 
     def _runs_of_conversations(self, ask: _Queries, ids: list[str]) -> list[RunSummary]:
         its = f"SELECT run_id FROM ({self._run}) WHERE parent = '' AND conversation IN %(ids)s"
-        members = f"SELECT DISTINCT run_id FROM {self._runs} WHERE run_id IN ({its}) OR root_run_id IN ({its}) {_ROWS}"
+        members = f"SELECT DISTINCT run_id FROM {self._runs} WHERE run_id IN ({its}) OR root_run_id IN ({its}) {ROWS}"
         run_ids = [row[0] for row in _rows(ask(members, {"ids": ids}))] if ids else []
         return [run for run, _ in self._summarized(ask, sorted(run_ids))]
 
@@ -239,7 +238,7 @@ class ClickHouseLog:
                 f"SELECT run_id, groupArray(seq), countIf(event_type = 'llm_chunk'), max(offset), "
                 f"toFloat64(max(timestamp)) FROM (SELECT * FROM {self._events} FINAL WHERE run_id IN %(ids)s "
                 f"AND event_type != 'score' "
-                f"ORDER BY run_id, seq) GROUP BY run_id ORDER BY run_id {_ROWS}",
+                f"ORDER BY run_id, seq) GROUP BY run_id ORDER BY run_id {ROWS}",
                 {"ids": some},
             )
             gatherer = Gatherer()

@@ -1,7 +1,8 @@
-"""Totals that ClickHouse itself computes: statistics, and the figures of runs over time.
+"""Totals of measured runs. Statistics are summed up by ClickHouse; for runs over time, it returns a row for each run.
 
-Each measured run becomes several items, one for each of its groups (agent, hour …), requests and tool calls. The engine
-sums up the items of each group, so that the client receives one row for each group, whatever the number of runs.
+For statistics, each measured run becomes several items, one for each of its groups (agent, hour …), requests and tool
+calls. The engine sums up the items of each group, so that the client receives one row for each group, whatever the
+number of runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sidestream.log.runs.summary import TOKENS, rounded_usd
 from sidestream.log.runs.totals import Group, ScoreSums, Statistics, arranged
 
 from .measures import fact, get, measured
-from .queries import RUN, Conditions, pattern, taken_by
+from .queries import ROWS, RUN, Conditions, pattern, taken_by
 
 _SCALE = 2**100
 """Factor by which costs and seconds become whole numbers, whose sum is exact in any order, as that of `math.fsum`.
@@ -154,7 +155,7 @@ class RunsMeasured:
             f"{sql_exact_sum(figure['first_token'])} AS first_sum, "
             f"[{', '.join(sums)}] AS usages, sum({figure['total_tokens']}) AS tokens, "
             f"{sql_exact_sum(figure['cost'])} AS cost, [{', '.join(counts)}] AS counts "
-            f"FROM (SELECT arrayJoin({items}) AS item {self.sql}) GROUP BY kind, name) FORMAT JSONCompactEachRow"
+            f"FROM (SELECT arrayJoin({items}) AS item {self.sql}) GROUP BY kind, name) {ROWS}"
         )
 
     def scores(self, tags: Collection[str]) -> str:
@@ -165,7 +166,7 @@ class RunsMeasured:
             f"{sql_exact_sum(value)}, min({value}), max({value}), "
             f"sumMap(if({label} IS NULL, [], [assumeNotNull({label})]), if({label} IS NULL, [], [toUInt64(1)])) "
             f"FROM (SELECT arrayJoin({_groups_of_run(tags, self.conditions)}) AS key, arrayJoin(scores) AS score "
-            f"{self.sql}) GROUP BY key, called FORMAT JSONCompactEachRow"
+            f"{self.sql}) GROUP BY key, called {ROWS}"
         )
 
     def roots(self) -> str:
@@ -179,7 +180,7 @@ class RunsMeasured:
         bound = f"is_unended OR partial > 0 OR unmeasured > 0 OR unpriced > 0{incomplete}"
         return (
             f"SELECT toUnixTimestamp64Micro(started) / 1000000, outcome, {cost}, {bound}, "
-            f"if(outcome = 'running', NULL, duration) {self.sql} FORMAT JSONCompactEachRow"
+            f"if(outcome = 'running', NULL, duration) {self.sql} {ROWS}"
         )
 
 
