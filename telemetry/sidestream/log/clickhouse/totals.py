@@ -21,7 +21,8 @@ from sidestream.log.runs.totals import Group, ScoreSums, Statistics, arranged
 from .measures import fact, get, measured
 from .queries import ROWS, RUN, Conditions, pattern, taken_by
 
-_SCALE = 2**100
+_SCALE_BITS = 100
+_SCALE = 2**_SCALE_BITS
 """Factor by which costs and seconds become whole numbers, whose sum is exact in any order, as that of `math.fsum`.
 Only what a value of less than 1e-14 has below 1e-30 is cut off.
 """
@@ -91,9 +92,17 @@ def _of_tag(tag: str) -> str:
 
 
 def sql_exact_sum(value: str) -> str:
-    """SQL text of the sum times `_SCALE`; NULL without a value."""
+    """SQL text of the sum times `_SCALE`; NULL without a value.
+
+    The whole number is shifted from the bits of the `Float64` (a sign, 11 of the exponent, 52 of the fraction), because
+    `toInt256` keeps twenty digits only.
+    """
     bounded = f"if(abs({value}) < {_LARGEST!r}, {value}, sign({value}) * {_LARGEST!r})"
-    return f"toString(sum(toInt256({bounded} * {float(_SCALE)!r})))"
+    exponent = f"toInt32(bitAnd(bitShiftRight(bits, 52), 2047)) - {1075 - _SCALE_BITS}"
+    whole = f"toInt256(bitOr(bitAnd(bits, {2**52 - 1}), {2**52}))"
+    shifted = f"bitShiftRight(bitShiftLeft({whole}, greatest({exponent}, 0)), least(greatest(-({exponent}), 0), 255))"
+    signed = f"if(bitTest(bits, 63), -{shifted}, {shifted})"
+    return f"toString(sum(arrayMap(bits -> {signed}, [reinterpretAsUInt64({bounded})])[1]))"
 
 
 def _sum_of_text(text: str | None) -> float | None:
